@@ -1,0 +1,113 @@
+/* graph/device.h - what a backend is handed, and the interface it answers: kernels of structural operators, row programs.
+**
+** A backend reads plans; it includes this file, ops/*.def and base/, never ops/*.h, graph/graph.h, Lua or another backend.
+*/
+#ifndef NNI_DEVICE_H
+#define NNI_DEVICE_H
+#include "../tensor/tensor.h"
+
+/* Run-time parameter: everything that may differ from step to step without a new plan (learning rate, dropout's draw position, ...). */
+typedef union nni_param { double f; uint64_t u; } nni_param;
+
+/* ---- structural kernels ------------------------------------------------------------------------------------------------ */
+typedef struct nni_operand {
+  void *data;            /* element 0 of the view (offset applied); outputs are contiguous */
+  nn_dtype dtype;
+  int32_t ndim;
+  const int64_t *shape;  /* ndim entries */
+  const int64_t *stride; /* in elements */
+} nni_operand;
+
+typedef struct nni_kernel_call {
+  nni_threads *threads;
+  const nni_operand *in, *out;
+  int nin, nout;
+  const int64_t *ia;     /* structural attributes, see structural.def */
+  const nni_param *pa;   /* run-time parameters */
+  void *scratch;         /* as many bytes as the kernel's scratch function asked for, 64-byte aligned; contents undefined */
+  nni_error *err;        /* filled when a status other than NN_OK is returned (only kernels that read indices may fail) */
+} nni_kernel_call;
+
+/* A CPU kernel is nn_cpu_<name>; every one has nn_cpu_<name>_scratch too (0 when it needs none), called with data pointers NULL. Both see
+** any number of threads; what they compute depends on shapes alone. */
+typedef nn_status (*nni_kernel_fn)(const nni_kernel_call *k);
+typedef size_t (*nni_scratch_fn)(const nni_kernel_call *k);
+
+/* ---- row programs -------------------------------------------------------------------------------------------------------- */
+/* A chain of pointwise operators and last-axis reductions over one iteration space (rows x cols, cols = the last dim). SSA: instruction i
+** defines value i. FULL values have an element per point of the space, ROW values one per row (what a reduction gives). A FULL instruction
+** with a ROW operand sees it repeated along the row. Registers have a class: F (f32), I (i32; also u8 and bool), L (i64). */
+typedef enum nni_rclass { NNI_F, NNI_I, NNI_L } nni_rclass;
+typedef enum nni_rlevel { NNI_FULL, NNI_ROW } nni_rlevel;
+typedef enum nni_rkind {
+  NNI_R_LOAD,    /* slot = input operand */
+  NNI_R_PARAM,   /* slot = run-time parameter, read as double, converted to cls */
+  NNI_R_INDEX,   /* linear element index in the space (FULL, class L) */
+  NNI_R_RANDOM,  /* class F, [0,1): Philox draw = linear element index; slot, slot+1 = parameters seed (.u) and stream (.u) */
+  NNI_R_CAST,    /* a[0] converted to dtype (a float to an integer truncates; to bool: != 0; to u8: modulo 256) */
+  NNI_R_PW,      /* op = row of pointwise.def, operands a[] all of class `opcls`; comparisons give class I holding 0 or 1 */
+  NNI_R_REDUCE,  /* op = row of reduce.def, a[0] FULL -> ROW (rargmax and rargmin give class L) */
+  NNI_R_STORE    /* a[0] to output operand slot, converted to its dtype */
+} nni_rkind;
+typedef struct nni_rinstr {
+  uint8_t kind, cls, opcls, level; /* nni_rkind, class of the result, class of the operands, nni_rlevel */
+  uint8_t dtype;                   /* nn_dtype of the result (tells bool and u8 from i32 within class I) */
+  uint8_t nargs;
+  uint16_t op;                     /* nni_pwid or nni_redid below */
+  int16_t a[4];                    /* operands: instruction numbers */
+  int16_t slot;
+} nni_rinstr;
+typedef struct nni_access {
+  nn_dtype dtype;
+  uint8_t level;
+  int64_t stride[NN_MAXDIM]; /* inputs: elements per step of each dim of the space (ROW: the last one unused). Outputs are contiguous: unused */
+} nni_access;
+#define NNI_PROG_MAXIO 16
+typedef struct nni_program {
+  int ndim;                   /* >= 1 */
+  int64_t shape[NN_MAXDIM];   /* the space, dims collapsed as far as every access allows; no dim is 0 */
+  int64_t rows, cols;
+  int nin, nout, ninstr;
+  nni_access in[NNI_PROG_MAXIO], out[NNI_PROG_MAXIO];
+  nni_rinstr *instr;
+} nni_program;
+
+/* numbers of the rows of pointwise.def and reduce.def; order of the files, never stored anywhere */
+typedef enum nni_pwid {
+#define NN_PW(name, ...) NNI_PW_##name,
+#include "../ops/pointwise.def"
+#undef NN_PW
+  NNI_NPW
+} nni_pwid;
+typedef enum nni_redid {
+#define NN_RED(name, ...) NNI_RED_##name,
+#include "../ops/reduce.def"
+#undef NN_RED
+  NNI_NRED
+} nni_redid;
+
+/* ---- what a backend answers ------------------------------------------------------------------------------------------------ */
+struct nni_plan; /* graph/plan.h */
+typedef struct nni_device {
+  const char *name; /* "cpu" */
+  /* Row programs: compile once per plan, run many times. Compiling copies what it needs of p. NULL on failure (out of memory). */
+  void *(*program_new)(nni_memory *m, const nni_program *p);
+  void (*program_free)(nni_memory *m, void *prog);
+  size_t (*program_scratch)(const void *prog, int nthreads);
+  /* in[i], out[i]: element 0 (offsets applied); an output may be the same memory as an input of the same size and identity access */
+  void (*program_run)(const void *prog, nni_threads *t, void *const *in, void *const *out, const nni_param *params, void *scratch);
+  /* Structural kernels by name of structural.def's kernel column. */
+  nni_kernel_fn (*kernel)(int kernel_id);
+  nni_scratch_fn (*kernel_scratch)(int kernel_id);
+} nni_device;
+extern const nni_device nn_cpu_device;
+
+/* numbers of the structural kernels */
+typedef enum nni_kernel_id {
+#define NN_KERNEL(name, doc) NNI_K_##name,
+#include "../ops/kernels.def"
+#undef NN_KERNEL
+  NNI_NKERNEL
+} nni_kernel_id;
+
+#endif

@@ -1,0 +1,199 @@
+/* nn.h - the public interface of nnlua's C runtime.
+**
+** A tensor is a value: `nn_tensor` is immutable and reference counted, so views and copies are free and nothing aliases.
+** Calling an operator checks its arguments, infers the result at once and only records a node; recorded nodes run when a
+** value is read (nn_read, nn_item), at nn_eval, and when the pending window reaches its size cap.
+**
+** Conventions: functions that can fail return nn_status, or NULL for a tensor; the context then holds a one-line
+** message (nn_error). A function that returns a tensor returns a new reference (nn_release it). A context and its tensors belong
+** to one thread at a time; the runtime's own threads never call back. Positions and dims are 0-based here (1-based in Lua).
+*/
+#ifndef NN_H
+#define NN_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define NN_API __attribute__((visibility("default")))
+#else
+#define NN_API
+#endif
+
+#define NN_VERSION "0.1.0"
+#define NN_MAXDIM 8 /* most dimensions a tensor can have */
+
+typedef struct nn_context nn_context;
+typedef struct nn_tensor nn_tensor;
+typedef struct nn_op nn_op; /* a row of the operator table */
+
+/* ---- status -------------------------------------------------------------------------------------------------------- */
+#define NN_STATUS_MAP(X)                            \
+  X(OK, "ok")                                       \
+  X(EINVAL, "invalid argument")                     \
+  X(ESHAPE, "shapes do not fit")                    \
+  X(EDTYPE, "dtype does not fit")                   \
+  X(EINDEX, "index out of range")                   \
+  X(ENOMEM, "out of memory")                        \
+  X(EIO, "input/output error")                      \
+  X(EFORMAT, "malformed file")                      \
+  X(ENOTFOUND, "not found")                         \
+  X(EUNSUPPORTED, "not supported")                  \
+  X(EDEVICE, "device error")                        \
+  X(EINTERRUPT, "interrupted")                      \
+  X(ELOST, "value lost by a run that failed")       \
+  X(EINTERNAL, "internal error (a bug in nnlua)")
+typedef enum nn_status {
+#define NN_X(name, text) NN_##name,
+  NN_STATUS_MAP(NN_X)
+#undef NN_X
+} nn_status;
+NN_API const char *nn_status_text(nn_status s);      /* "out of memory" */
+NN_API const char *nn_error(const nn_context *ctx);  /* message of the last failure, "" when none */
+
+/* ---- dtypes -------------------------------------------------------------------------------------------------------- */
+/* X(enum, name, C type, bytes); order is promotion order within a kind */
+#define NN_DTYPE_MAP(X)          \
+  X(BOOL, "bool", uint8_t, 1)    \
+  X(U8, "u8", uint8_t, 1)        \
+  X(I32, "i32", int32_t, 4)      \
+  X(I64, "i64", int64_t, 8)      \
+  X(F32, "f32", float, 4)
+typedef enum nn_dtype {
+#define NN_X(name, text, type, bytes) NN_##name,
+  NN_DTYPE_MAP(NN_X)
+#undef NN_X
+  NN_NDTYPE
+} nn_dtype;
+NN_API const char *nn_dtype_name(nn_dtype d);
+NN_API size_t nn_dtype_size(nn_dtype d);                    /* bytes per element */
+NN_API bool nn_dtype_from_name(const char *s, nn_dtype *d); /* accepts "f32", "float32", "int64", ... */
+NN_API nn_dtype nn_dtype_promote(nn_dtype a, nn_dtype b);
+
+/* ---- context ------------------------------------------------------------------------------------------------------- */
+/* Every byte of the runtime comes through one function, as in Lua: nsize == 0 frees; NULL means failure. Must be thread-safe. */
+typedef void *(*nn_alloc_fn)(void *ud, void *ptr, size_t osize, size_t nsize);
+
+typedef struct nn_options {
+  nn_alloc_fn alloc; /* NULL: malloc family */
+  void *alloc_ud;
+  int threads;       /* 0: as many as the process may use */
+  uint64_t seed;     /* of the random streams */
+} nn_options;
+
+NN_API nn_status nn_open(const nn_options *opt, nn_context **out); /* opt may be NULL */
+NN_API void nn_close(nn_context *ctx);                             /* after the last tensor was released */
+NN_API nn_status nn_set_threads(nn_context *ctx, int n);           /* results never depend on n */
+NN_API int nn_threads(const nn_context *ctx);
+NN_API void nn_set_eager(nn_context *ctx, bool on);                /* run each node as it is recorded */
+NN_API bool nn_eager(const nn_context *ctx);
+NN_API void nn_seed(nn_context *ctx, uint64_t seed);               /* restart the random stream */
+typedef struct nn_rng_state { uint64_t seed, position; } nn_rng_state;
+NN_API nn_rng_state nn_rng_get(const nn_context *ctx);
+NN_API void nn_rng_set(nn_context *ctx, nn_rng_state s);
+
+typedef struct nn_memory_info {
+  size_t live, cached, peak; /* bytes in tensors, kept for re-use, most ever live */
+  uint64_t allocated;        /* bytes ever handed out (paces Lua's collector) */
+} nn_memory_info;
+NN_API nn_memory_info nn_memory(const nn_context *ctx);
+NN_API void nn_memory_trim(nn_context *ctx); /* give cached blocks back to the system */
+
+typedef struct nn_run_info {
+  uint64_t runs, plan_hits, plan_misses; /* windows run; plans found in the cache; plans built */
+  uint64_t nodes, units;                 /* nodes recorded; kernels launched */
+} nn_run_info;
+NN_API nn_run_info nn_run_stats(const nn_context *ctx);
+
+/* Hooks: `collect` is asked to drop unreachable handles (level 0 young, 1 full); `interrupted` is polled between kernels. */
+typedef struct nn_hooks {
+  void (*collect)(void *ud, int level);
+  bool (*interrupted)(void *ud);
+  void *ud;
+} nn_hooks;
+NN_API void nn_set_hooks(nn_context *ctx, nn_hooks h);
+
+/* ---- tensors ------------------------------------------------------------------------------------------------------- */
+/* shape may be NULL when ndim is 0 (a scalar). data is copied, row-major; NULL gives zeros. */
+NN_API nn_tensor *nn_tensor_new(nn_context *ctx, nn_dtype d, int ndim, const int64_t *shape, const void *data);
+NN_API nn_tensor *nn_scalar(nn_context *ctx, nn_dtype d, double value);
+NN_API nn_tensor *nn_retain(nn_tensor *t); /* returns t; NULL is allowed */
+NN_API void nn_release(nn_tensor *t);      /* NULL is allowed */
+NN_API nn_context *nn_context_of(const nn_tensor *t);
+NN_API nn_dtype nn_dtype_of(const nn_tensor *t);
+NN_API int nn_ndim(const nn_tensor *t);
+NN_API const int64_t *nn_shape(const nn_tensor *t);
+NN_API int64_t nn_numel(const nn_tensor *t);
+NN_API bool nn_is_contiguous(const nn_tensor *t);
+NN_API int nn_shape_text(const nn_tensor *t, char *buf, size_t n); /* "64x784"; "scalar" */
+
+/* Reading runs what is pending. nn_read writes the elements row-major; bytes must be numel * element size. */
+NN_API nn_status nn_read(nn_tensor *t, void *dst, size_t bytes);
+NN_API nn_status nn_item(nn_tensor *t, double *v, int64_t *i); /* one element; either pointer may be NULL */
+/* Pointer to the elements, row-major and contiguous, valid while t lives; NULL on failure. */
+NN_API const void *nn_data(nn_tensor *t);
+NN_API nn_status nn_eval(nn_context *ctx); /* run everything that is pending */
+
+/* ---- operators ----------------------------------------------------------------------------------------------------- */
+typedef enum nn_argkind { NN_ARG_NONE, NN_ARG_TENSOR, NN_ARG_FLOAT, NN_ARG_INT, NN_ARG_INTS, NN_ARG_TENSORS, NN_ARG_TEXT } nn_argkind;
+typedef struct nn_arg {
+  nn_argkind kind;
+  int n; /* length of ints / tensors */
+  union {
+    nn_tensor *t;
+    double f;
+    int64_t i;
+    const int64_t *ints;
+    nn_tensor *const *tensors;
+    const char *s;
+  } u;
+} nn_arg;
+#define NN_NONE ((nn_arg){.kind = NN_ARG_NONE})
+#define NN_T(x) ((nn_arg){.kind = NN_ARG_TENSOR, .u.t = (x)})
+#define NN_F(x) ((nn_arg){.kind = NN_ARG_FLOAT, .u.f = (x)})
+#define NN_I(x) ((nn_arg){.kind = NN_ARG_INT, .u.i = (x)})
+#define NN_INTS(count, p) ((nn_arg){.kind = NN_ARG_INTS, .n = (count), .u.ints = (p)})
+#define NN_TENSORS(count, p) ((nn_arg){.kind = NN_ARG_TENSORS, .n = (count), .u.tensors = (p)})
+#define NN_TEXT(x) ((nn_arg){.kind = NN_ARG_TEXT, .u.s = (x)})
+
+#define NN_MAXARG 12
+#define NN_MAXOUT 4
+
+NN_API const nn_op *nn_op_find(const char *name); /* NULL when there is none */
+NN_API const nn_op *nn_op_at(int i);              /* i-th row of the table, NULL past the end */
+NN_API const char *nn_op_name(const nn_op *op);
+NN_API const char *nn_op_signature(const nn_op *op); /* see ops/ops.h */
+NN_API const char *nn_op_doc(const nn_op *op);
+NN_API bool nn_op_differentiable(const nn_op *op);
+/* Call an operator. Missing trailing arguments take the signature's defaults. out receives *nout references. */
+NN_API nn_status nn_op_call(nn_context *ctx, const nn_op *op, const nn_arg *args, int nargs, nn_tensor **out, int *nout);
+/* The first result of the operator `name`, NULL on failure: nn_call(ctx, "matmul", NN_T(x), NN_T(w)) */
+NN_API nn_tensor *nn_call_(nn_context *ctx, const char *name, const nn_arg *args, int nargs);
+#define nn_call(ctx, name, ...) \
+  nn_call_((ctx), (name), (const nn_arg[]){__VA_ARGS__}, (int)(sizeof((nn_arg[]){__VA_ARGS__}) / sizeof(nn_arg)))
+
+/* ---- gradients ----------------------------------------------------------------------------------------------------- */
+/* A leaf that wants a gradient: shares t's value. Float tensors only. */
+NN_API nn_tensor *nn_variable(nn_tensor *t);
+NN_API bool nn_requires_grad(const nn_tensor *t);
+NN_API nn_tensor *nn_detach(nn_tensor *t); /* same value, no history */
+NN_API bool nn_grad_enabled(const nn_context *ctx);
+NN_API bool nn_set_grad_enabled(nn_context *ctx, bool on); /* returns the previous setting */
+/* Add d(loss)/d(leaf) to every leaf reached. dloss: cotangent of loss's shape, NULL for a scalar loss. */
+NN_API nn_status nn_backward(nn_tensor *loss, nn_tensor *dloss, bool retain_graph, bool create_graph);
+/* d(sum outputs*douts)/d(inputs) into grads (new references, NULL where an input is not reached); .grad is not touched */
+NN_API nn_status nn_grad(nn_tensor *const *outputs, nn_tensor *const *douts, int nout, nn_tensor *const *inputs, int nin,
+                         bool retain_graph, bool create_graph, nn_tensor **grads);
+NN_API nn_tensor *nn_grad_of(nn_tensor *leaf);              /* borrowed; NULL when there is none */
+NN_API void nn_set_grad(nn_tensor *leaf, nn_tensor *grad);  /* NULL clears */
+/* `next` takes the place of the leaf `prev`: inherits requires_grad; if the run that would compute it fails, next falls back
+** to prev's value, so a failed step loses nothing; when nobody else holds prev its buffer is re-used in place. */
+NN_API nn_status nn_assign(nn_tensor *prev, nn_tensor *next);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

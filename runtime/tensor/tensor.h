@@ -1,0 +1,59 @@
+/* tensor/tensor.h - values, layouts and tensors.
+**
+** A value is one result: a typed run of elements that is either pending (its node has not run) or held in a buffer. A tensor is a layout on
+** a value plus its place in the gradient history; it never changes. Views are tensors on the same value.
+**
+** References: tensor.refs counts everybody, tensor.wrefs the references held by nodes of the pending window. value.ext counts the references to all its tensors
+** that are not the window's: a value with ext > 0 is visible (somebody outside may read it), so a run must leave it in a buffer.
+*/
+#ifndef NNI_TENSOR_H
+#define NNI_TENSOR_H
+#include "../base/base.h"
+
+typedef struct nni_layout {
+  int32_t ndim;
+  int64_t shape[NN_MAXDIM];
+  int64_t stride[NN_MAXDIM]; /* in elements; 0 in a broadcast dim */
+  int64_t offset;            /* in elements */
+} nni_layout;
+
+struct nni_node;
+struct nni_tape;
+
+typedef struct nni_value {
+  int32_t refs;          /* tensors on it + nodes that produce it */
+  int32_t ext;           /* references from outside the window to its tensors */
+  nn_dtype dtype;
+  bool lost;             /* the run that would have made it failed */
+  int64_t numel;         /* elements in the buffer */
+  void *data;            /* NULL while pending */
+  struct nni_node *node; /* its producer while pending */
+  int32_t out;           /* which of the producer's outputs */
+  uint32_t stamp;        /* window in which `index` is valid */
+  int32_t index;         /* number of this value among the window's inputs */
+} nni_value;
+
+struct nn_tensor {
+  int32_t refs, wrefs;
+  nn_context *ctx;
+  nni_value *v;
+  nni_layout l;
+  nn_dtype dtype;
+  bool requires_grad;
+  uint8_t out;            /* which result of tape */
+  struct nni_tape *tape;  /* NULL: a leaf */
+  nn_tensor *grad;        /* a leaf's gradient */
+  nn_tensor *prev;        /* nn_assign: whose place it took, until the run is over */
+};
+
+/* layout.c: pure functions on layouts */
+void nni_layout_contiguous(nni_layout *l, int ndim, const int64_t *shape); /* shape must have passed nni_size_mul */
+int64_t nni_layout_numel(const nni_layout *l);
+bool nni_layout_is_contiguous(const nni_layout *l);        /* row-major without gaps (offset may be anything; size-1 dims any stride) */
+bool nni_layout_same_shape(const nni_layout *a, const nni_layout *b);
+bool nni_layout_broadcast(const nni_layout *a, const nni_layout *b, int *ndim, int64_t *shape); /* false: do not fit */
+bool nni_layout_expand(const nni_layout *l, int ndim, const int64_t *shape, nni_layout *out);   /* stride 0 where broadcast */
+bool nni_layout_reshape(const nni_layout *l, int ndim, const int64_t *shape, nni_layout *out);  /* false: needs a copy */
+int nni_shape_text(int ndim, const int64_t *shape, char *buf, size_t n);   /* "64x784"; returns the length written */
+
+#endif
