@@ -1,6 +1,6 @@
 /* graph/device.h - what a backend is handed, and the interface it answers: kernels of structural operators, row programs.
 **
-** A backend reads plans; it includes this file, ops/*.def and base/, never ops/*.h, graph/graph.h, Lua or another backend.
+** A backend reads plans; it includes this file, the .def tables of ops and base, never the headers of ops, graph/graph.h, Lua or another backend.
 */
 #ifndef NNI_DEVICE_H
 #define NNI_DEVICE_H

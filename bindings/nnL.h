@@ -1,0 +1,37 @@
+/* bindings/nnL.h - glue between Lua 5.4 and nn.h: how tensors travel, where errors are raised.
+**
+** Tensor userdata is a box: it holds one nn_tensor and may be re-bound to another (x[2] = 5, an optimizer's step). Make the (empty) userdata first,
+** then fill it, so that nothing leaks when Lua runs out of memory. Only nnL_check and nnL_raise raise errors made in the runtime.
+*/
+#ifndef NNL_H
+#define NNL_H
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+#include "nn.h"
+
+typedef struct nnL_box {
+  nn_tensor *t; /* NULL while half built, and after its scope ended */
+  uint32_t scope; /* scope that made it, 0 when it outlives every scope */
+} nnL_box;
+
+nn_context *nnL_context(lua_State *L);                 /* the process's context, opened on first use */
+nnL_box *nnL_newbox(lua_State *L);                     /* pushes an empty tensor userdata */
+nn_tensor *nnL_checktensor(lua_State *L, int arg);     /* borrowed; raises when arg is no tensor */
+nnL_box *nnL_checkbox(lua_State *L, int arg);
+nn_tensor *nnL_testtensor(lua_State *L, int arg);      /* borrowed; NULL when arg is no tensor */
+void nnL_check(lua_State *L, nn_status s);             /* raises the context's message, with the position of the Lua caller, unless s is NN_OK */
+int nnL_raise(lua_State *L, const char *fmt, ...);     /* a binding's own error, positioned at the first Lua frame outside the library (lua/nnlua) */
+void nnL_shape(lua_State *L, int arg, int *ndim, int64_t *shape); /* reads {2, 3} at arg, or numbers from arg to the top */
+nn_dtype nnL_optdtype(lua_State *L, int arg, nn_dtype def);
+
+/* Each file of bindings/ adds its functions to the core table on top of the stack. */
+void nnL_open_tensor(lua_State *L);  /* lua_tensor.c */
+void nnL_open_ops(lua_State *L);     /* lua_ops.c */
+void nnL_open_graph(lua_State *L);   /* lua_graph.c: gradients, eval, optimizers' steps, scopes, seeds */
+void nnL_open_data(lua_State *L);    /* lua_data.c: data sets, IDX, digits, download */
+void nnL_open_h5(lua_State *L);      /* lua_h5.c: HDF5 archives */
+void nnL_open_sys(lua_State *L);     /* lua_sys.c: clock, terminal, json, text-mode loader */
+int luaopen_nnlua_core(lua_State *L);
+
+#endif
