@@ -189,9 +189,15 @@ NN_API nn_status nn_grad(nn_tensor *const *outputs, nn_tensor *const *douts, int
                          bool retain_graph, bool create_graph, nn_tensor **grads);
 NN_API nn_tensor *nn_grad_of(nn_tensor *leaf);              /* borrowed; NULL when there is none */
 NN_API void nn_set_grad(nn_tensor *leaf, nn_tensor *grad);  /* NULL clears */
-/* `next` takes the place of the leaf `prev`: inherits requires_grad; if the run that would compute it fails, next falls back
-** to prev's value, so a failed step loses nothing; when nobody else holds prev its buffer is re-used in place. */
-NN_API nn_status nn_assign(nn_tensor *prev, nn_tensor *next);
+/* A leaf with next's value that takes the place of `prev`: inherits requires_grad and gradient. If the run that would compute it fails it
+** falls back to prev's value, so a failed step loses nothing; when nobody else holds prev its buffer is re-used in place. */
+NN_API nn_tensor *nn_assign(nn_tensor *prev, nn_tensor *next);
+
+/* ---- optimizer steps: record the update of every parameter that has a gradient, run, and only then replace the tensors ---- */
+typedef struct nn_sgd { double lr, momentum, dampening, weight_decay; bool nesterov; } nn_sgd;
+NN_API nn_status nn_sgd_step(nn_context *ctx, const nn_sgd *o, int n, nn_tensor **param, nn_tensor **velocity); /* velocity may be NULL when momentum is 0 */
+typedef struct nn_adam { double lr, beta1, beta2, eps, weight_decay; int64_t step; } nn_adam; /* step counts from 1; weight_decay as in AdamW */
+NN_API nn_status nn_adam_step(nn_context *ctx, const nn_adam *o, int n, nn_tensor **param, nn_tensor **m, nn_tensor **v);
 
 #ifdef __cplusplus
 }

@@ -46,6 +46,14 @@ struct nn_tensor {
   nn_tensor *prev;        /* nn_assign: whose place it took, until the run is over */
 };
 
+/* The part of the context that this room and below may know; the first member of nn_context (graph/graph.h). */
+typedef struct nni_core {
+  nni_memory *mem;
+  nni_threads *threads;
+  nni_error err;
+  nni_slab tensors, values;
+} nni_core;
+
 /* layout.c: pure functions on layouts */
 void nni_layout_contiguous(nni_layout *l, int ndim, const int64_t *shape); /* shape must have passed nni_size_mul */
 int64_t nni_layout_numel(const nni_layout *l);
@@ -54,6 +62,23 @@ bool nni_layout_same_shape(const nni_layout *a, const nni_layout *b);
 bool nni_layout_broadcast(const nni_layout *a, const nni_layout *b, int *ndim, int64_t *shape); /* false: do not fit */
 bool nni_layout_expand(const nni_layout *l, int ndim, const int64_t *shape, nni_layout *out);   /* stride 0 where broadcast */
 bool nni_layout_reshape(const nni_layout *l, int ndim, const int64_t *shape, nni_layout *out);  /* false: needs a copy */
+bool nni_layout_overlaps(const nni_layout *l);              /* a stride-0 dim of size > 1: elements share memory */
 int nni_shape_text(int ndim, const int64_t *shape, char *buf, size_t n);   /* "64x784"; returns the length written */
+
+/* tensor.c */
+nni_memory *nni_memory_of(nn_context *ctx);
+nni_error *nni_error_of(nn_context *ctx);
+nni_threads *nni_threads_of(nn_context *ctx);
+/* A tensor over a buffer of nni_buffer_get(m, numel * element size), which it takes over (also when it fails). */
+nn_tensor *nni_tensor_adopt(nn_context *ctx, nn_dtype d, int ndim, const int64_t *shape, void *buffer);
+nn_tensor *nni_tensor_view(nn_tensor *base, nn_dtype d, const nni_layout *l); /* same value, other layout, no history */
+nn_tensor *nni_tensor_over(nn_context *ctx, nni_value *v, const nni_layout *l); /* takes a new reference to v */
+nni_value *nni_value_new(nn_context *ctx, nn_dtype d, int64_t numel);         /* refs 0, no data */
+void nni_value_release(nn_context *ctx, nni_value *v);
+nn_tensor *nni_window_retain(nn_tensor *t); /* the window's references do not make a value visible */
+void nni_window_release(nn_tensor *t);
+/* provided by graph/ */
+nn_status nni_need(nn_tensor *t);                                  /* run what t's value waits for */
+void nni_tape_release(nn_context *ctx, struct nni_tape *tape);     /* drop a reference to a history entry */
 
 #endif
