@@ -186,9 +186,13 @@ end
 local KEYWORDS = { "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in", "local", "nil", "not", "or",
   "repeat", "return", "then", "true", "until", "while" }
 
--- t[k] without running anybody's code: own fields, and those of tables that __index names.
+-- t[k] without running anybody's code: own fields, and those of tables that __index names. Only nnlua's table may load a file for it.
 local function peek(v, k)
   for _ = 1, 20 do
+    if v == package.loaded.nnlua then
+      local ok, value = pcall(function() return v[k] end)
+      return ok and value or nil
+    end
     if type(v) == "table" then
       local own = rawget(v, k)
       if own ~= nil then return own end
@@ -204,21 +208,22 @@ local function peek(v, k)
   end
 end
 
+local function add_names(iterate, prefix, only_functions, found)
+  for k, field in iterate() do
+    if type(k) == "string" and k:match "^[%a_][%w_]*$" and k:sub(1, #prefix) == prefix
+      and (not only_functions or type(field) == "function" or type(field) == "table") then
+      found[k] = true
+    end
+  end
+end
+
 -- Adds to `found` the names that v answers to and that begin with `prefix`.
 local function collect(v, prefix, only_functions, found)
   for _ = 1, 20 do
-    if type(v) == "table" then
-      for k, field in next, v do
-        if type(k) == "string" and k:match "^[%a_][%w_]*$" and k:sub(1, #prefix) == prefix
-          and (not only_functions or type(field) == "function" or type(field) == "table") then
-          found[k] = true
-        end
-      end
-    end
+    if type(v) == "table" then add_names(function() return next, v end, prefix, only_functions, found) end
     local mt = debug.getmetatable(v)
     if type(mt) ~= "table" then return end
-    local lazy = rawget(mt, "__names") -- a table whose fields are loaded on first use lists them here
-    if type(lazy) == "table" then collect(lazy, prefix, false, found) end
+    if v == package.loaded.nnlua then pcall(add_names, function() return pairs(v) end, prefix, only_functions, found) end
     local index = rawget(mt, "__index")
     if type(index) ~= "table" then index = rawget(mt, "__methods") end
     if type(index) ~= "table" then return end
