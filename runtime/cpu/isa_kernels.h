@@ -10,11 +10,16 @@
 NN_ISA_DECL(void, nn_cpu_copy_row, (nn_dtype dd, void *dst, int64_t ds, nn_dtype sd, const void *src, int64_t ss, int64_t n));
 NN_ISA_DECL(void, nn_cpu_add_row, (nn_dtype d, void *dst, int64_t ds, const void *src, int64_t ss, int64_t n));
 
+/* elements of 1, 4 or 8 bytes: dst[r * ds + c] = src[c * ss + r], r < rows, c < cols */
+NN_ISA_DECL(void, nn_cpu_transpose, (int64_t size, void *dst, int64_t ds, const void *src, int64_t ss, int64_t rows, int64_t cols));
+
 /* reduce.c. A partial result: f of f32 (v of integers), at is the position of what rargmax and rargmin chose. */
 typedef struct nn_cpu_part { double f; int64_t v, at; } nn_cpu_part;
 enum { NN_CPU_STRIP = 1024 }; /* most columns a call of the *_cols functions takes */
 /* n >= 1 neighbours */
 NN_ISA_DECL(nn_cpu_part, nn_cpu_reduce_run, (nni_redid op, nn_dtype d, const void *x, int64_t n));
+/* out[r] = reduction of row r of rows, n >= 1 elements each; not rargmax, rargmin */
+NN_ISA_DECL(void, nn_cpu_reduce_rows_f32, (nni_redid op, const float *x, int64_t n, int64_t rows, float *out));
 /* the part that `op` keeps of an earlier a and a later b; f32 or integer */
 NN_ISA_DECL(nn_cpu_part, nn_cpu_reduce_join, (nni_redid op, bool is_f32, nn_cpu_part a, nn_cpu_part b));
 /* out[c] = reduction over rows >= 1 of x[r * stride + c], c < cols <= NN_CPU_STRIP */

@@ -21,6 +21,7 @@ typedef struct job {
   char *dst;
   const char *src;
   bool add;
+  bool turn;      /* tiles: unit strides across each other and one dtype, so a plain transposition */
   int64_t chunks; /* pieces of a row (rows); tiles along the row (tiles) */
   int64_t across; /* tiles along the other dim */
 } job;
@@ -106,6 +107,11 @@ static void move_tiles(void *arg, int64_t begin, int64_t end, int tid) {
     const int64_t a0 = tile / j->chunks * TILE, b0 = tile % j->chunks * TILE;
     const int64_t an = j->shape[a] - a0 < TILE ? j->shape[a] - a0 : TILE, bn = j->shape[b] - b0 < TILE ? j->shape[b] - b0 : TILE;
     seek(j, a, point, pos, &doff, &soff);
+    if (j->turn) {
+      NN_ISA_PICK(nn_cpu_transpose)(j->dsize, j->dst + (doff + a0 * j->ds[a] + b0) * j->dsize, j->ds[a],
+                                    j->src + (soff + a0 + b0 * j->ss[b]) * j->ssize, j->ss[b], an, bn);
+      continue;
+    }
     for (int64_t r = a0; r < a0 + an; r++)
       move_row(j, j->dst + (doff + r * j->ds[a] + b0 * j->ds[b]) * j->dsize, j->ds[b],
                j->src + (soff + r * j->ss[a] + b0 * j->ss[b]) * j->ssize, j->ss[b], bn);
@@ -144,6 +150,7 @@ void nn_cpu_copy_strided(nni_threads *t, int ndim, const int64_t *shape, nn_cpu_
   if (pick_tiles(&j)) {
     fn = move_tiles;
     outer--;
+    j.turn = !add && dst.dtype == src.dtype && j.ds[outer + 1] == 1 && j.ss[outer] == 1;
     j.across = (j.shape[outer] + TILE - 1) / TILE;
     j.chunks = (j.shape[outer + 1] + TILE - 1) / TILE;
     blocks = j.across * j.chunks;

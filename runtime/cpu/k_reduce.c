@@ -71,6 +71,10 @@ static void reduce_runs(void *arg, int64_t begin, int64_t end, int tid) {
   const job *j = arg;
   nn_cpu_part *part = j->part;
   (void)tid;
+  if (j->blocks == 1 && j->d == NN_F32 && !is_arg(j->op)) {
+    NN_ISA_PICK(nn_cpu_reduce_rows_f32)(j->op, (const float *)(const void *)j->x + begin * j->n, j->n, end - begin, (float *)(void *)j->out + begin);
+    return;
+  }
   for (int64_t i = begin; i < end; i++) {
     const int64_t o = i / j->blocks, r0 = i % j->blocks * j->step, left = j->n - r0;
     nn_cpu_part p = NN_ISA_PICK(nn_cpu_reduce_run)(j->op, j->d, j->x + (o * j->n + r0) * j->size, left < j->step ? left : j->step);

@@ -3,6 +3,7 @@
 ** float -> integer truncates, saturates at the ends of i32 or i64, NaN gives 0; -> bool is != 0; -> u8 is modulo 256 (a float through i32).
 */
 #include "../isa_kernels.h"
+#include "transpose.h"
 
 static inline int32_t f32_to_i32(float x) {
   return x >= 0x1p31f ? INT32_MAX : x <= -0x1p31f ? INT32_MIN : x != x ? 0 : (int32_t)x;
@@ -78,4 +79,33 @@ void NN_ISA_FN(nn_cpu_add_row)(nn_dtype d, void *dst, int64_t ds, const void *sr
   if (d == NN_F32) ADD(float, float)
   else if (d == NN_I32) ADD(int32_t, uint32_t)
   else if (d == NN_I64) ADD(int64_t, uint64_t)
+}
+
+/* ---- transposition: squares whose lines on both sides fit the L1 cache, whatever the strides ---- */
+#define TRANSPOSE(name, T, SIDE)                                                                       \
+  static void name(T *restrict y, int64_t ds, const T *restrict x, int64_t ss, int64_t rows, int64_t cols) { \
+    for (int64_t c0 = 0; c0 < cols; c0 += SIDE)                                                        \
+      for (int64_t r0 = 0; r0 < rows; r0 += SIDE) {                                                    \
+        const int64_t c1 = c0 + SIDE < cols ? c0 + SIDE : cols, r1 = r0 + SIDE < rows ? r0 + SIDE : rows; \
+        for (int64_t r = r0; r < r1; r++)                                                              \
+          for (int64_t c = c0; c < c1; c++) y[r * ds + c] = x[c * ss + r];                             \
+      }                                                                                                \
+  }
+TRANSPOSE(transpose1, uint8_t, 16)
+TRANSPOSE(transpose4, float, 8)
+TRANSPOSE(transpose8, int64_t, 8)
+
+/* f32 and i32 alike: the bits are only moved */
+static void transpose_squares(float *y, int64_t ds, const float *x, int64_t ss, int64_t rows, int64_t cols) {
+  const int64_t r1 = rows - rows % VW, c1 = cols - cols % VW;
+  for (int64_t r = 0; r < r1; r += VW)
+    for (int64_t c = 0; c < c1; c += VW) transpose_square(x + c * ss + r, ss, y + r * ds + c, ds);
+  transpose4(y + c1, ds, x + c1 * ss, ss, r1, cols - c1);
+  transpose4(y + r1 * ds, ds, x + r1, ss, rows - r1, cols);
+}
+
+void NN_ISA_FN(nn_cpu_transpose)(int64_t size, void *dst, int64_t ds, const void *src, int64_t ss, int64_t rows, int64_t cols) {
+  if (size == 4) transpose_squares(dst, ds, src, ss, rows, cols);
+  else if (size == 8) transpose8(dst, ds, src, ss, rows, cols);
+  else transpose1(dst, ds, src, ss, rows, cols);
 }

@@ -8,48 +8,55 @@ typedef float V __attribute__((vector_size(VW * 4), aligned(4)));
 typedef int32_t VI __attribute__((vector_size(VW * 4), aligned(4)));
 enum { NACC = 8 };
 
-#define SUM(a, b) ((a) + (b))
-#define PROD(a, b) ((a) * (b))
-/* a NaN in either argument wins */
-#define MAXF(a, b) (((a) > (b)) | ((a) != (a)) ? (a) : (b))
-#define MINF(a, b) (((a) < (b)) | ((a) != (a)) ? (a) : (b))
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
 #define MAXI(a, b) ((a) > (b) ? (a) : (b))
 #define MINI(a, b) ((a) < (b) ? (a) : (b))
 
-static inline V select_v(VI m, V a, V b) { return (V)((m & (VI)a) | (~m & (VI)b)); }
-static inline V sum_v(V a, V b) { return a + b; }
-static inline V prod_v(V a, V b) { return a * b; }
-static inline V max_v(V a, V b) { return select_v((VI)(a > b) | (VI)(a != a), a, b); }
-static inline V min_v(V a, V b) { return select_v((VI)(a < b) | (VI)(a != a), a, b); }
+INLINE V select_v(VI m, V a, V b) { return (V)((m & (VI)a) | (~m & (VI)b)); }
+INLINE V sum_v(V a, V b) { return a + b; }
+INLINE V prod_v(V a, V b) { return a * b; }
+/* a NaN in either argument wins */
+INLINE V max_v(V a, V b) { return select_v((VI)(a > b) | (VI)(a != a), a, b); }
+INLINE V min_v(V a, V b) { return select_v((VI)(a < b) | (VI)(a != a), a, b); }
 
 /* ---- runs ------------------------------------------------------------------------------------------------------------------ */
-/* NACC accumulators, then the vectors left over, then a last one padded with the identity; joined as a tree. */
-#define RUN_F32(name, OPV, OP, ID)                                                               \
-  static float name(const float *x, int64_t n) {                                                 \
-    V acc[NACC];                                                                                 \
-    float lane[VW];                                                                              \
-    int64_t i = 0;                                                                               \
-    for (int j = 0; j < NACC; j++)                                                               \
-      for (int l = 0; l < VW; l++) acc[j][l] = (ID);                                             \
-    for (; i + NACC * VW <= n; i += NACC * VW)                                                   \
-      _Pragma("GCC unroll 8") for (int j = 0; j < NACC; j++) acc[j] = OPV(acc[j], *(const V *)(x + i + j * VW)); \
-    for (; i + VW <= n; i += VW) acc[0] = OPV(acc[0], *(const V *)(x + i));                      \
-    if (i < n) {                                                                                 \
-      for (int l = 0; l < VW; l++) lane[l] = (ID);                                               \
-      memcpy(lane, x + i, (size_t)(n - i) * sizeof *x);                                          \
-      acc[1] = OPV(acc[1], *(const V *)lane);                                                    \
-    }                                                                                            \
-    for (int w = NACC / 2; w > 0; w /= 2)                                                        \
-      for (int j = 0; j < w; j++) acc[j] = OPV(acc[j], acc[j + w]);                              \
-    memcpy(lane, &acc[0], sizeof lane);                                                          \
-    for (int w = VW / 2; w > 0; w /= 2)                                                          \
-      for (int l = 0; l < w; l++) lane[l] = OP(lane[l], lane[l + w]);                            \
-    return lane[0];                                                                              \
+/* NACC accumulators joined as a tree, the vectors left over, a last one padded with the identity (it reads past the end, within NNI_PAD);
+** then the lanes, halving. */
+#define RUN_F32(name, OPV, ID)                                                                                       \
+  static inline float name(const float *x, int64_t n) {                                                              \
+    V a, acc[NACC];                                                                                                  \
+    VI lane;                                                                                                         \
+    int64_t i = 0;                                                                                                   \
+    for (int l = 0; l < VW; l++) lane[l] = l;                                                                        \
+    a = (V){0} + (ID);                                                                                               \
+    if (n >= NACC * VW) {                                                                                            \
+      UNROLL for (int j = 0; j < NACC; j++) acc[j] = *(const V *)(x + j * VW);                                       \
+      for (i = NACC * VW; i + NACC * VW <= n; i += NACC * VW)                                                        \
+        UNROLL for (int j = 0; j < NACC; j++) acc[j] = OPV(acc[j], *(const V *)(x + i + j * VW));                    \
+      a = OPV(OPV(OPV(acc[0], acc[1]), OPV(acc[2], acc[3])), OPV(OPV(acc[4], acc[5]), OPV(acc[6], acc[7])));         \
+    }                                                                                                                \
+    for (; i + VW <= n; i += VW) a = OPV(a, *(const V *)(x + i));                                                    \
+    if (i < n) a = OPV(a, select_v((VI)(lane < (int32_t)(n - i)), *(const V *)(x + i), (V){0} + (ID)));              \
+    UNROLL for (int w = VW / 2; w > 0; w /= 2) a = OPV(a, __builtin_shuffle(a, (lane + w) & (VW - 1)));              \
+    return a[0];                                                                                                     \
+  }                                                                                                                  \
+  static void name##_rows(const float *x, int64_t n, int64_t rows, float *out) {                                     \
+    for (int64_t r = 0; r < rows; r++) out[r] = name(x + r * n, n);                                                  \
   }
-RUN_F32(run_sum, sum_v, SUM, 0.0f)
-RUN_F32(run_prod, prod_v, PROD, 1.0f)
-RUN_F32(run_max, max_v, MAXF, -__builtin_inff())
-RUN_F32(run_min, min_v, MINF, __builtin_inff())
+RUN_F32(run_sum, sum_v, 0.0f)
+RUN_F32(run_prod, prod_v, 1.0f)
+RUN_F32(run_max, max_v, -__builtin_inff())
+RUN_F32(run_min, min_v, __builtin_inff())
+
+void NN_ISA_FN(nn_cpu_reduce_rows_f32)(nni_redid op, const float *x, int64_t n, int64_t rows, float *out) {
+  switch (op) {
+    case NNI_RED_rsum: run_sum_rows(x, n, rows, out); break;
+    case NNI_RED_rprod: run_prod_rows(x, n, rows, out); break;
+    case NNI_RED_rmax: run_max_rows(x, n, rows, out); break;
+    default: run_min_rows(x, n, rows, out); break;
+  }
+}
 
 /* position of the first element equal to m (of the first NaN when m is one) */
 static int64_t find_f32(const float *x, int64_t n, float m) {
@@ -151,27 +158,37 @@ nn_cpu_part NN_ISA_FN(nn_cpu_reduce_join)(nni_redid op, bool is_f32, nn_cpu_part
 }
 
 /* ---- columns --------------------------------------------------------------------------------------------------------------- */
-/* Eight rows at a time: the accumulators (out, in L1) are read and written once for eight loads. */
+INLINE V load_part(const float *p, int64_t n) {
+  float lane[VW] = {0};
+  memcpy(lane, p, (size_t)n * sizeof *p);
+  return *(const V *)lane;
+}
+/* Eight rows at a time: the accumulators (out, in L1) are read and written once for eight loads. The last vector of a row of x is read
+** whole, past its end within NNI_PAD. */
+#define AT(p, r) (*(const V *)((p) + (r) * stride + c))
 #define COLS_F32(name, OP)                                                                                            \
   static void name(const float *restrict x, int64_t stride, int64_t rows, int64_t cols, float *restrict out) {        \
-    int64_t r = 1;                                                                                                    \
-    for (int64_t c = 0; c < cols; c++) out[c] = x[c];                                                                 \
-    for (; r + 8 <= rows; r += 8) {                                                                                   \
+    memcpy(out, x, (size_t)cols * sizeof *out);                                                                       \
+    for (int64_t r = 1; r < rows;) {                                                                                  \
+      const int64_t take = rows - r < 8 ? 1 : 8;                                                                      \
       const float *p = x + r * stride, *q = p + 4 * stride;                                                           \
-      for (int64_t c = 0; c < cols; c++) {                                                                            \
-        const float a = OP(p[c], p[stride + c]), b = OP(p[2 * stride + c], p[3 * stride + c]);                        \
-        const float e = OP(q[c], q[stride + c]), f = OP(q[2 * stride + c], q[3 * stride + c]);                        \
-        const float ab = OP(a, b), ef = OP(e, f), all = OP(ab, ef);                                                   \
-        out[c] = OP(out[c], all);                                                                                     \
+      for (int64_t c = 0; c < cols; c += VW) {                                                                        \
+        const bool whole = cols - c >= VW;                                                                            \
+        V v = AT(p, 0), o = whole ? *(const V *)(out + c) : load_part(out + c, cols - c);                             \
+        if (take == 8) v = OP(OP(OP(v, AT(p, 1)), OP(AT(p, 2), AT(p, 3))), OP(OP(AT(q, 0), AT(q, 1)), OP(AT(q, 2), AT(q, 3)))); \
+        o = OP(o, v);                                                                                                 \
+        if (whole)                                                                                                    \
+          *(V *)(out + c) = o;                                                                                        \
+        else                                                                                                          \
+          memcpy(out + c, &o, (size_t)(cols - c) * sizeof *out);                                                      \
       }                                                                                                               \
+      r += take;                                                                                                      \
     }                                                                                                                 \
-    for (; r < rows; r++)                                                                                             \
-      for (int64_t c = 0; c < cols; c++) out[c] = OP(out[c], x[r * stride + c]);                                      \
   }
-COLS_F32(cols_sum, SUM)
-COLS_F32(cols_prod, PROD)
-COLS_F32(cols_max, MAXF)
-COLS_F32(cols_min, MINF)
+COLS_F32(cols_sum, sum_v)
+COLS_F32(cols_prod, prod_v)
+COLS_F32(cols_max, max_v)
+COLS_F32(cols_min, min_v)
 
 typedef void (*cols_fn)(const float *restrict x, int64_t stride, int64_t rows, int64_t cols, float *restrict out);
 
@@ -184,12 +201,12 @@ void NN_ISA_FN(nn_cpu_reduce_cols_f32)(nni_redid op, const float *x, int64_t str
     return;
   }
   /* Few columns: several rows glued together make one wide row; its columns are joined afterwards, then the rows left over. */
-  float wide[GLUE];
+  float wide[GLUE + VW]; /* the end is never used, but read */
   const int64_t glue = GLUE / cols, whole = rows / glue;
   fn(x, glue * cols, whole, glue * cols, wide);
   fn(wide, cols, glue, cols, out);
   if (whole * glue < rows) {
-    float rest[2 * GLUE];
+    float rest[GLUE + VW];
     memcpy(rest, out, (size_t)cols * sizeof *out);
     fn(x + whole * glue * cols, cols, rows - whole * glue, cols, rest + cols);
     fn(rest, cols, 2, cols, out);
