@@ -9,7 +9,8 @@
 enum {
   UNIT_N = 32,          /* a piece is a multiple of this many columns, */
   UNIT_M = 48,          /* and of this many rows */
-  PIECE = 1 << 20,      /* floating-point operations of a piece, about */
+  PIECE = 1 << 20,      /* floating-point operations of a piece, about; */
+  FETCH = 16,           /* reading an element of B once counts as so many of them */
   SMALL = 200000        /* fewer operations than this are done by the calling thread */
 };
 
@@ -82,7 +83,7 @@ static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 /* How a matrix is cut: first along N (a piece then packs its own columns of B), along M when that does not give enough. */
 static void cut(job *j) {
   const nn_cpu_gemm *g = &j->g;
-  const double flops = 2.0 * (double)g->m * (double)g->n * (double)g->k;
+  const double flops = (2.0 * (double)g->m + FETCH) * (double)g->n * (double)g->k;
   int64_t want = flops / PIECE < 1 ? 1 : flops / PIECE > 64 ? 64 : (int64_t)(flops / PIECE);
   const int64_t units_n = ceil_div(g->n, UNIT_N), units_m = ceil_div(g->m, UNIT_M);
   j->cols = ceil_div(units_n, want < units_n ? want : units_n) * UNIT_N;
@@ -111,7 +112,7 @@ nn_status nn_cpu_matmul(const nni_kernel_call *k) {
   cut(&j);
   j.blas = prefer_blas(2.0 * (double)j.g.m * (double)j.g.n * (double)j.g.k);
   const int64_t pieces = j.batches * j.tm * j.tn;
-  if (2.0 * (double)j.batches * (double)j.g.m * (double)j.g.n * (double)j.g.k < SMALL)
+  if ((2.0 * (double)j.g.m + FETCH) * (double)j.batches * (double)j.g.n * (double)j.g.k < SMALL)
     run_pieces(&j, 0, pieces, 0);
   else
     nni_parallel(k->threads, pieces, run_pieces, &j);

@@ -101,6 +101,10 @@ typedef struct run {
   nn_status status;
 } run;
 
+static const struct { nni_kernel_fn run; nni_scratch_fn scratch; } kernels[NNI_NKERNEL] = {
+#define ROW(name) [NNI_K_##name] = {nn_cpu_##name, nn_cpu_##name##_scratch}
+    ROW(copy), ROW(slice_set), ROW(slice_add), ROW(concat), ROW(reduce), ROW(matmul), ROW(take_rows), ROW(add_rows), ROW(check_ids)};
+
 /* Runs kernel id with 1, 2 and 3 threads into out (new_arr'ed by the caller); checks guards and that the bits agree. */
 static run run_kernel(const char *what, nni_kernel_id id, arr *in, int nin, arr *out, const int64_t *ia) {
   nni_operand ins[8], o;
@@ -125,14 +129,14 @@ static run run_kernel(const char *what, nni_kernel_id id, arr *in, int nin, arr 
     blind_out.data = NULL;
     k.in = blind;
     k.out = &blind_out;
-    const size_t scratch = nn_cpu_device.kernel_scratch(id)(&k);
+    const size_t scratch = kernels[id].scratch(&k);
     uint8_t *s = nni_buffer_get(mem, scratch + 64);
     memset(s, 0xFF, scratch + 64);
     k.in = ins;
     k.out = &o;
     k.scratch = s;
     o.data = room[t] + GUARD;
-    r.status = nn_cpu_device.kernel(id)(&k);
+    r.status = kernels[id].run(&k);
     for (size_t i = 0; i < 64; i++)
       if (s[scratch + i] != 0xFF) {
         CHECK(false, "%s: wrote past its scratch", what);

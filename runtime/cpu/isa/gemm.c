@@ -82,11 +82,16 @@ typedef enum kind { A_ROWS, A_COLUMNS, B_DIRECT } kind;
 static const tile_fn tiles[3][2][MR] = {
     {{EACH_MR(R1)}, {EACH_MR(R2)}}, {{EACH_MR(T1)}, {EACH_MR(T2)}}, {{EACH_MR(D1)}, {EACH_MR(D2)}}}; /* [kind][vectors - 1][mr - 1] */
 
-/* k rows of cols <= NR columns of b to out[k][NR], zeros in the columns that are not there */
+/* k rows of cols <= NR columns of b to out[k][NR]. Columns past cols hold anything: what they give is not stored (b may be read past its
+** end, within NNI_PAD). */
 static void pack_b(const float *b, int64_t bk, int64_t bn, int64_t k, int64_t cols, float *restrict out) {
-  if (bn == 1 && cols == NR) {
+  if (bn == 1 && cols > VW) {
     for (int64_t q = 0; q < k; q++, b += bk, out += NR)
       for (int v = 0; v < 2; v++) *(V *)(out + v * VW) = *(const V *)(b + v * VW);
+    return;
+  }
+  if (bn == 1) {
+    for (int64_t q = 0; q < k; q++, b += bk, out += NR) *(V *)out = *(const V *)b;
     return;
   }
   if (cols < NR) memset(out, 0, (size_t)(k * NR) * sizeof *out);
