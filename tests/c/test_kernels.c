@@ -408,6 +408,9 @@ static void check_matmul(int64_t batch, int64_t m, int64_t n, int64_t k, bool ta
   if (ta) swap_dims(&in[0], 1, 2);
   if (tb) swap_dims(&in[1], 1, 2);
   if (f != PLAIN) in[f == SHARE_B].stride[0] = 0;
+  for (int i = 0; i < 2; i++) /* the stride of a dim of size 1 says nothing */
+    for (int d = 0; d < 3; d++)
+      if (in[i].shape[d] == 1) in[i].stride[d] = (int64_t)(draw() % 1000);
   run_kernel("matmul", NNI_K_matmul, in, 2, &out, NULL);
   const float *a = in[0].base, *b = in[1].base;
   int64_t bad = -1;
@@ -424,6 +427,58 @@ static void check_matmul(int64_t batch, int64_t m, int64_t n, int64_t k, bool ta
   CHECK(bad < 0, "matmul %" PRId64 " x (%" PRId64 ", %" PRId64 ", %" PRId64 ") ta %d tb %d form %d: element %" PRId64, batch, m, n, k, ta, tb, (int)f, bad);
   for (int i = 0; i < 2; i++) free_arr(&in[i]);
   free_arr(&out);
+}
+
+/* One row, or one product deep, with no unit stride but that of a dim of size 1. */
+static void test_thin(void) {
+  for (int deep = 0; deep < 2; deep++) {
+    const int64_t wide[3] = {1, 40, 5}, narrow[3] = {1, deep ? 1 : 40, 20}, result[3] = {1, deep ? 40 : 1, 20};
+    arr in[2], out;
+    new_arr(&in[0], NN_F32, 3, wide);
+    new_arr(&in[1], NN_F32, 3, narrow);
+    new_arr(&out, NN_F32, 3, result);
+    in[0].shape[2] = 1; /* a column of it */
+    if (!deep) swap_dims(&in[0], 1, 2);
+    in[0].stride[deep ? 2 : 1] = 77;
+    run_kernel("thin matmul", NNI_K_matmul, in, 2, &out, NULL);
+    const float *a = in[0].base, *b = in[1].base;
+    int bad = 0;
+    for (int64_t i = 0; i < numel(&out); i++) {
+      double sum = 0;
+      for (int64_t e = 0; e < (deep ? 1 : 40); e++) sum += (double)a[(deep ? i / 20 : e) * 5] * (double)b[e * 20 + i % 20];
+      bad |= !(fabs(get_at(&out, i) - sum) <= 1e-4);
+    }
+    CHECK(!bad, "matmul of a column, deep %d", deep);
+    for (int i = 0; i < 2; i++) free_arr(&in[i]);
+    free_arr(&out);
+  }
+}
+
+/* An element of a product does not depend on how the product is cut. */
+static void test_cuts(void) {
+  const int64_t as[2] = {75, 900}, bs[2] = {900, 150}, cs[2] = {75, 150};
+  for (int t = 0; t < 4; t++) {
+    arr a, b, c, e;
+    new_arr(&a, NN_F32, 2, as);
+    new_arr(&b, NN_F32, 2, bs);
+    new_arr(&c, NN_F32, 2, cs);
+    new_arr(&e, NN_F32, 2, cs);
+    const bool ta = t & 1, tb = t & 2;
+    nn_cpu_gemm g = {a.base, b.base, c.base, 75, 150, 900, ta ? 1 : 900, ta ? 75 : 1, tb ? 1 : 150, tb ? 900 : 1, 150};
+    nn_cpu_gemm_run(&g);
+    for (int64_t m0 = 0; m0 < 75; m0 += 29)
+      for (int64_t n0 = 0; n0 < 150; n0 += 41) {
+        nn_cpu_gemm p = g;
+        p.a += m0 * g.am;
+        p.b += n0 * g.bn;
+        p.c = (float *)e.base + m0 * 150 + n0;
+        p.m = 75 - m0 < 29 ? 75 - m0 : 29;
+        p.n = 150 - n0 < 41 ? 150 - n0 : 41;
+        nn_cpu_gemm_run(&p);
+      }
+    CHECK(memcmp(c.base, e.base, c.bytes) == 0, "a product cut in pieces has other bits (%d)", t);
+    free_arr(&a), free_arr(&b), free_arr(&c), free_arr(&e);
+  }
 }
 
 static void test_matmul(void) {
@@ -536,6 +591,8 @@ int main(void) {
   test_concat();
   test_reduce();
   test_matmul();
+  test_thin();
+  test_cuts();
   test_rows();
   test_messages();
   for (int i = 0; i < 3; i++) nni_threads_close(pools[i]);

@@ -106,34 +106,24 @@ static void pack_b(const float *b, int64_t bk, int64_t bn, int64_t k, int64_t co
     for (int64_t q = 0; q < k; q++) out[q * NR + j] = b[q * bk + j * bn];
 }
 
-/* mr rows of a to out[k][MR] */
-static void pack_a(const float *a, int64_t am, int64_t ak, int64_t k, int64_t mr, float *restrict out) {
-  if (am == 1 && mr == MR) {
-    for (int64_t q = 0; q < k; q++, a += ak, out += MR) memcpy(out, a, MR * sizeof *a);
-    return;
-  }
-  for (int64_t i = 0; i < mr; i++)
-    for (int64_t q = 0; q < k; q++) out[q * MR + i] = a[i * am + q * ak];
-}
-
+/* A is never packed: its rows or columns go straight to the multipliers, one element at a time. A dim of size 1 has no stride to speak of. */
 void NN_ISA_FN(nn_cpu_gemm_own)(const nn_cpu_gemm *g) {
-  float bp[NC * KC] __attribute__((aligned(64))), ap[MR * KC] __attribute__((aligned(64)));
+  float bp[NC * KC] __attribute__((aligned(64)));
   const int64_t blocks = (g->k + KC - 1) / KC, step = (g->k + blocks - 1) / blocks;
-  const bool pack = g->ak != 1, direct = !pack && g->bn == 1 && g->m <= MR; /* B that is read once needs no packing */
-  const kind form = direct ? B_DIRECT : pack ? A_COLUMNS : A_ROWS;
+  const bool rows = g->ak == 1 || g->k == 1, direct = rows && g->bn == 1 && g->m <= MR; /* a B that is read once needs no packing */
+  const kind form = direct ? B_DIRECT : rows ? A_ROWS : A_COLUMNS;
+  const int64_t lda = rows ? g->am : g->ak;
   for (int64_t j0 = 0; j0 < g->n; j0 += NC)
     for (int64_t k0 = 0; k0 < g->k; k0 += step) {
       const int64_t nc = g->n - j0 < NC ? g->n - j0 : NC, kc = g->k - k0 < step ? g->k - k0 : step;
-      const float *b = g->b + k0 * g->bk + j0 * g->bn;
+      const float *a = g->a + k0 * g->ak, *b = g->b + k0 * g->bk + j0 * g->bn;
       for (int64_t j = 0; j < nc && !direct; j += NR) pack_b(b + j * g->bn, g->bk, g->bn, kc, nc - j < NR ? nc - j : NR, bp + j * kc);
       for (int64_t i = 0; i < g->m; i += MR) {
         const int64_t mr = g->m - i < MR ? g->m - i : MR;
-        const float *a = g->a + i * g->am + k0 * g->ak;
-        if (pack) pack_a(a, g->am, g->ak, kc, mr, ap);
         for (int64_t j = 0; j < nc; j += NR) {
           const int64_t cols = nc - j < NR ? nc - j : NR;
-          tiles[form][cols > VW][mr - 1](pack ? ap : a, pack ? MR : g->am, direct ? b + j : bp + j * kc, g->bk, kc, g->c + i * g->ldc + j0 + j,
-                                         g->ldc, cols, k0 > 0);
+          tiles[form][cols > VW][mr - 1](a + i * g->am, lda, direct ? b + j : bp + j * kc, g->bk, kc, g->c + i * g->ldc + j0 + j, g->ldc, cols,
+                                         k0 > 0);
         }
       }
     }
