@@ -9,7 +9,7 @@
 enum {
   UNIT_N = 32,          /* a piece is a multiple of this many columns, */
   UNIT_M = 48,          /* and of this many rows */
-  PIECE = 1 << 20,      /* floating-point operations of a piece, about; */
+  PIECE = 1 << 19,      /* floating-point operations of a piece, about; */
   FETCH = 16,           /* reading an element of B once counts as so many of them */
   SMALL = 200000        /* fewer operations than this are done by the calling thread */
 };

@@ -106,7 +106,8 @@ static void reduce_strip(const job *j, nn_dtype d, const char *x, int64_t rows, 
     NN_ISA_PICK(nn_cpu_reduce_cols_arg)(j->op, d, x, j->inner, rows, cols, row0, p);
     for (int64_t c = 0; last && c < cols; c++) put(j, to + c, p[c]);
   } else if (d == NN_F32) {
-    NN_ISA_PICK(nn_cpu_reduce_cols_f32)(j->op, (const float *)(const void *)x, j->inner, rows, cols, (last ? (float *)(void *)j->out : (float *)j->part) + to);
+    float *y = last ? (float *)(void *)j->out : (float *)j->part;
+    NN_ISA_PICK(nn_cpu_reduce_cols_f32)(j->op, (const float *)(const void *)x, j->inner, rows, cols, y + to);
   } else {
     int64_t local[NN_CPU_STRIP];
     int64_t *p = last ? local : (int64_t *)j->part + to;

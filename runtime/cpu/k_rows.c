@@ -4,8 +4,9 @@
 */
 #include "isa_kernels.h"
 #include <inttypes.h>
+#include <stdio.h>
 
-enum { SERIAL = 1 << 14, COLUMNS = 32, IDS = 1024 };
+enum { SERIAL = 1 << 14, COLUMNS = 16, IDS = 1024 };
 
 static int64_t id_at(const nni_operand *ids, int64_t i) {
   switch (ids->dtype) {
@@ -41,8 +42,12 @@ static nn_status check(const nni_kernel_call *k, const nni_operand *ids, int64_t
   const int64_t n = nn_cpu_numel(ids), bad = find_bad(ids, n, v);
   if (bad < 0) return NN_OK;
   const int64_t id = id_at(ids, bad);
-  if (id == INT64_MAX) return nni_fail(k->err, NN_EINDEX, "%s id %" PRIu64 " at position %" PRId64 " is not in 1..%" PRId64, what, (uint64_t)id + 1, bad + 1, v);
-  return nni_fail(k->err, NN_EINDEX, "%s id %" PRId64 " at position %" PRId64 " is not in 1..%" PRId64, what, id + 1, bad + 1, v);
+  char shown[24]; /* id + 1, which INT64_MAX has no room for */
+  if (id < 0)
+    snprintf(shown, sizeof shown, "%" PRId64, id + 1);
+  else
+    snprintf(shown, sizeof shown, "%" PRIu64, (uint64_t)id + 1);
+  return nni_fail(k->err, NN_EINDEX, "%s id %s at position %" PRId64 " is not in 1..%" PRId64, what, shown, bad + 1, v);
 }
 
 /* ---- take_rows ------------------------------------------------------------------------------------------------------------- */
@@ -108,7 +113,7 @@ nn_status nn_cpu_add_rows(const nni_kernel_call *k) {
   if (a.n == 0 || a.width == 0) return NN_OK;
   if (a.n * a.width < SERIAL)
     add_range(&a, 0, a.v, 0);
-  else if (a.width >= 2 * COLUMNS)
+  else if (a.width >= 4 * COLUMNS)
     nni_parallel(k->threads, (a.width + COLUMNS - 1) / COLUMNS, add_columns, &a);
   else
     nni_parallel(k->threads, a.v, add_range, &a);

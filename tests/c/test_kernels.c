@@ -359,7 +359,8 @@ static void check_reduce(int op, nn_dtype d, int64_t outer, int64_t n, int64_t i
       bool ok = false;
       if (arg) ok = got == (double)at;
       else if (op == NNI_RED_rsum) ok = isnan(sum) ? isnan(got) : fabs(got - sum) <= (d == NN_F32 ? 2e-6 * size : 0);
-      else if (op == NNI_RED_rprod && d == NN_F32) ok = isnan(prod) ? isnan(got) : fabs(got - prod) <= 1e-7 * (double)(n + 10) * fabs(prod);
+      else if (op == NNI_RED_rprod && d == NN_F32)
+        ok = isnan(prod) ? isnan(got) : fabs(got - prod) <= 1e-7 * (double)(n + 10) * fabs(prod);
       else if (op == NNI_RED_rprod) ok = got == (d == NN_I32 ? (double)(int32_t)whole : (double)(int64_t)whole);
       else ok = isnan(best) ? isnan(got) : got == best;
       if (!ok) bad = o * inner + c;
@@ -371,8 +372,9 @@ static void check_reduce(int op, nn_dtype d, int64_t outer, int64_t n, int64_t i
 }
 
 static void test_reduce(void) {
-  static const int64_t shapes[][3] = {{1, 1, 1}, {3, 1, 4}, {5, 7, 1}, {1, 16, 1}, {4, 129, 1}, {2, 70001, 1}, {1, 200000, 1}, {300, 300, 1}, {1, 5, 3}, {2, 100, 3},
-                                      {1, 30001, 3}, {1, 64, 128}, {3, 33, 17}, {1, 5000, 64}, {2, 40, 1500}, {1, 2000, 1030}, {0, 3, 4}, {2, 3, 0}, {70, 9, 31}};
+  static const int64_t shapes[][3] = {{1, 1, 1}, {3, 1, 4}, {5, 7, 1}, {1, 16, 1}, {4, 129, 1}, {2, 70001, 1}, {1, 200000, 1},
+                                      {300, 300, 1}, {1, 5, 3}, {2, 100, 3}, {1, 30001, 3}, {1, 64, 128}, {3, 33, 17}, {1, 5000, 64},
+                                      {2, 40, 1500}, {1, 2000, 1030}, {0, 3, 4}, {2, 3, 0}, {70, 9, 31}};
   static const nn_dtype kinds[] = {NN_F32, NN_I32, NN_I64, NN_U8, NN_BOOL};
   for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
     for (int op = 0; op < NNI_NRED; op++)
@@ -415,7 +417,8 @@ static void check_matmul(int64_t batch, int64_t m, int64_t n, int64_t k, bool ta
   const float *a = in[0].base, *b = in[1].base;
   int64_t bad = -1;
   for (int64_t i = 0; i < batch * m * n && bad < 0; i++) {
-    const float *p = a + i / (m * n) * in[0].stride[0] + i / n % m * in[0].stride[1], *q = b + i / (m * n) * in[1].stride[0] + i % n * in[1].stride[2];
+    const float *p = a + i / (m * n) * in[0].stride[0] + i / n % m * in[0].stride[1];
+    const float *q = b + i / (m * n) * in[1].stride[0] + i % n * in[1].stride[2];
     double sum = 0, size = 0;
     for (int64_t e = 0; e < k; e++) {
       const double v = (double)p[e * in[0].stride[2]] * (double)q[e * in[1].stride[1]];
@@ -424,7 +427,8 @@ static void check_matmul(int64_t batch, int64_t m, int64_t n, int64_t k, bool ta
     }
     if (!(fabs(get_at(&out, i) - sum) <= 4e-6 * size)) bad = i;
   }
-  CHECK(bad < 0, "matmul %" PRId64 " x (%" PRId64 ", %" PRId64 ", %" PRId64 ") ta %d tb %d form %d: element %" PRId64, batch, m, n, k, ta, tb, (int)f, bad);
+  CHECK(bad < 0, "matmul %" PRId64 " x (%" PRId64 ", %" PRId64 ", %" PRId64 ") ta %d tb %d form %d: element %" PRId64, batch, m, n, k, ta, tb, (int)f,
+        bad);
   for (int i = 0; i < 2; i++) free_arr(&in[i]);
   free_arr(&out);
 }
@@ -482,8 +486,9 @@ static void test_cuts(void) {
 }
 
 static void test_matmul(void) {
-  static const int64_t shapes[][4] = {{1, 1, 1, 1}, {1, 13, 10, 7}, {3, 5, 33, 2}, {1, 64, 10, 128}, {2, 12, 32, 300}, {1, 0, 3, 4}, {1, 3, 0, 4}, {2, 3, 4, 0}, {0, 3, 4, 5},
-                                      {1, 64, 128, 784}, {1, 257, 129, 65}, {48, 33, 31, 17}, {1, 1, 500, 1030}, {1, 500, 1, 513}, {2, 97, 300, 40}, {1, 784, 128, 64}, {1, 11, 257, 515}};
+  static const int64_t shapes[][4] = {{1, 1, 1, 1}, {1, 13, 10, 7}, {3, 5, 33, 2}, {1, 64, 10, 128}, {2, 12, 32, 300}, {1, 0, 3, 4},
+                                      {1, 3, 0, 4}, {2, 3, 4, 0}, {0, 3, 4, 5}, {1, 64, 128, 784}, {1, 257, 129, 65}, {48, 33, 31, 17},
+                                      {1, 1, 500, 1030}, {1, 500, 1, 513}, {2, 97, 300, 40}, {1, 784, 128, 64}, {1, 11, 257, 515}};
   for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
     for (int t = 0; t < 4; t++) {
       const int64_t *q = shapes[s];
@@ -577,6 +582,9 @@ static void test_messages(void) {
   CHECK(!bad, "check_ids: u8 -> i64");
   put_at(&in, 4321, 200);
   expect_message(NNI_K_check_ids, &in, 1, &out, &v, "class id 201 at position 4322 is not in 1..200");
+  put_at(&in, 4321, 0);
+  put_at(&in, n - 1, 255);
+  expect_message(NNI_K_check_ids, &in, 1, &out, &v, "class id 256 at position 5000 is not in 1..200");
   free_arr(&in);
   free_arr(&out);
 }

@@ -1,7 +1,8 @@
 /* cpu/isa/gemm.c - our own matrix product: a register-blocked tile of MR rows by two vectors, B packed in panels.
 **
-** Every element of C is a chain of multiply-adds over k in order, within blocks of KC that are added up in order: its bits depend on K
-** alone, not on where it lies or how the product is cut. (A block's length is K's share, rounded up: about equal blocks.) MR is such that the tile fits the register file (16 or 32 vectors).
+** Every element of C is a chain of multiply-adds over k in order, within blocks that are added up in order (their length is K's share of
+** the fewest blocks of at most KC): its bits depend on K alone, not on where it lies or how the product is cut. MR is such that the tile
+** fits the register file (16 or 32 vectors).
 */
 #include "../isa_kernels.h"
 #include "transpose.h"
@@ -29,7 +30,7 @@ INLINE void store_part(float *p, V v, int64_t n) {
   if (n > 0) memcpy(p, &v, (size_t)(n < VW ? n : VW) * sizeof *p);
 }
 
-/* mr rows, nv vectors: c (+)= a b. One of am, ak is a compile-time 1 (rows share base pointers in threes so that addresses stay in registers). */
+/* mr rows, nv vectors: c (+)= a b. One of am, ak is a compile-time 1; rows share base pointers in threes so that addresses stay in registers. */
 INLINE void tile(const int mr, const int nv, const float *restrict a, const int64_t am, const int64_t ak, const float *restrict b, const int64_t bs, int64_t k,
                  float *restrict c, int64_t ldc, int64_t cols, bool add) {
   V s[MR][2];
