@@ -39,10 +39,8 @@ static void load(void) {
   if (was && !keep) return;
   if (setenv(variable, "1", 1) == 0)
     for (int i = 0; i < NNI_COUNT(names) && !lib; i++) lib = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-  if (keep)
-    (void)setenv(variable, keep, 1);
-  else
-    (void)unsetenv(variable);
+  if (keep) (void)setenv(variable, keep, 1);
+  else (void)unsetenv(variable);
   free(keep);
   if (!lib) return;
   if (find(lib, "openblas_set_num_threads", &set_threads)) set_threads(1);

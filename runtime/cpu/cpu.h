@@ -8,8 +8,8 @@
 #include "isa.h"
 
 /* ---- structural kernels: k_copy.c, k_reduce.c, k_matmul.c, k_rows.c, k_conv*.c, k_pool.c ------------------------------------ */
-#define NN_KERNEL(name, doc)                         \
-  nn_status nn_cpu_##name(const nni_kernel_call *k); \
+#define NN_KERNEL(name, doc)                                                                                                                         \
+  nn_status nn_cpu_##name(const nni_kernel_call *k);                                                                                                 \
   size_t nn_cpu_##name##_scratch(const nni_kernel_call *k);
 #include "../ops/kernels.def"
 #undef NN_KERNEL

@@ -14,7 +14,10 @@ NN_ISA_DECL(void, nn_cpu_add_row, (nn_dtype d, void *dst, int64_t ds, const void
 NN_ISA_DECL(void, nn_cpu_transpose, (int64_t size, void *dst, int64_t ds, const void *src, int64_t ss, int64_t rows, int64_t cols));
 
 /* reduce.c. A partial result: f of f32 (v of integers), at is the position of what rargmax and rargmin chose. */
-typedef struct nn_cpu_part { double f; int64_t v, at; } nn_cpu_part;
+typedef struct nn_cpu_part {
+  double f;
+  int64_t v, at;
+} nn_cpu_part;
 enum { NN_CPU_STRIP = 1024 }; /* most columns a call of the *_cols functions takes */
 /* n >= 1 neighbours */
 NN_ISA_DECL(nn_cpu_part, nn_cpu_reduce_run, (nni_redid op, nn_dtype d, const void *x, int64_t n));

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 
 enum {
-  CHUNK = 16384,     /* elements of a long row that one block moves */
-  SERIAL = 16384,    /* fewer elements than this are not worth waking a thread for */
-  TILE = 64,         /* side of a transposing tile */
-  BYTES = 1 << 16    /* bytes per block of a plain copy */
+  CHUNK = 16384,  /* elements of a long row that one block moves */
+  SERIAL = 16384, /* fewer elements than this are not worth waking a thread for */
+  TILE = 64,      /* side of a transposing tile */
+  BYTES = 1 << 16 /* bytes per block of a plain copy */
 };
 
 typedef struct job {
@@ -50,12 +50,9 @@ static void collapse(job *j, int ndim, const int64_t *shape, const int64_t *ds, 
 }
 
 static void move_row(const job *j, char *dst, int64_t ds, const char *src, int64_t ss, int64_t n) {
-  if (j->add)
-    NN_ISA_PICK(nn_cpu_add_row)(j->dd, dst, ds, src, ss, n);
-  else if (j->dd == j->sd && ds == 1 && ss == 1)
-    memcpy(dst, src, (size_t)(n * j->dsize));
-  else
-    NN_ISA_PICK(nn_cpu_copy_row)(j->dd, dst, ds, j->sd, src, ss, n);
+  if (j->add) NN_ISA_PICK(nn_cpu_add_row)(j->dd, dst, ds, src, ss, n);
+  else if (j->dd == j->sd && ds == 1 && ss == 1) memcpy(dst, src, (size_t)(n * j->dsize));
+  else NN_ISA_PICK(nn_cpu_copy_row)(j->dd, dst, ds, j->sd, src, ss, n);
 }
 
 /* Offsets (elements) of outer point number i over the first nd dims; pos is left at it. */
@@ -108,13 +105,13 @@ static void move_tiles(void *arg, int64_t begin, int64_t end, int tid) {
     const int64_t an = j->shape[a] - a0 < TILE ? j->shape[a] - a0 : TILE, bn = j->shape[b] - b0 < TILE ? j->shape[b] - b0 : TILE;
     seek(j, a, point, pos, &doff, &soff);
     if (j->turn) {
-      NN_ISA_PICK(nn_cpu_transpose)(j->dsize, j->dst + (doff + a0 * j->ds[a] + b0) * j->dsize, j->ds[a],
-                                    j->src + (soff + a0 + b0 * j->ss[b]) * j->ssize, j->ss[b], an, bn);
+      NN_ISA_PICK(nn_cpu_transpose)
+      (j->dsize, j->dst + (doff + a0 * j->ds[a] + b0) * j->dsize, j->ds[a], j->src + (soff + a0 + b0 * j->ss[b]) * j->ssize, j->ss[b], an, bn);
       continue;
     }
     for (int64_t r = a0; r < a0 + an; r++)
-      move_row(j, j->dst + (doff + r * j->ds[a] + b0 * j->ds[b]) * j->dsize, j->ds[b],
-               j->src + (soff + r * j->ss[a] + b0 * j->ss[b]) * j->ssize, j->ss[b], bn);
+      move_row(j, j->dst + (doff + r * j->ds[a] + b0 * j->ds[b]) * j->dsize, j->ds[b], j->src + (soff + r * j->ss[a] + b0 * j->ss[b]) * j->ssize,
+               j->ss[b], bn);
   }
 }
 
@@ -159,23 +156,23 @@ void nn_cpu_copy_strided(nni_threads *t, int ndim, const int64_t *shape, nn_cpu_
     blocks = j.chunks;
   }
   for (int d = 0; d < outer; d++) blocks *= j.shape[d];
-  if (numel < SERIAL)
-    fn(&j, 0, blocks, 0);
-  else
-    nni_parallel(t, blocks, fn, &j);
+  if (numel < SERIAL) fn(&j, 0, blocks, 0);
+  else nni_parallel(t, blocks, fn, &j);
 }
 
 /* ---- bytes ---------------------------------------------------------------------------------------------------------------- */
-typedef struct bytes { char *dst; const char *src; size_t n; } bytes;
+typedef struct bytes {
+  char *dst;
+  const char *src;
+  size_t n;
+} bytes;
 
 static void move_bytes(void *arg, int64_t begin, int64_t end, int tid) {
   const bytes *b = arg;
   const size_t i0 = (size_t)begin * BYTES, i1 = (size_t)end * BYTES < b->n ? (size_t)end * BYTES : b->n;
   (void)tid;
-  if (b->src)
-    memcpy(b->dst + i0, b->src + i0, i1 - i0);
-  else
-    memset(b->dst + i0, 0, i1 - i0);
+  if (b->src) memcpy(b->dst + i0, b->src + i0, i1 - i0);
+  else memset(b->dst + i0, 0, i1 - i0);
 }
 
 void nn_cpu_copy_bytes(nni_threads *t, void *dst, const void *src, size_t n) {

@@ -7,21 +7,21 @@
 #include "isa_kernels.h"
 
 enum {
-  UNIT_N = 32,          /* a piece is a multiple of this many columns, */
-  UNIT_M = 48,          /* and of this many rows */
-  PIECE = 1 << 19,      /* floating-point operations of a piece, about; */
-  FETCH = 16,           /* reading an element of B once counts as so many of them */
-  SMALL = 200000        /* fewer operations than this are done by the calling thread */
+  UNIT_N = 32,     /* a piece is a multiple of this many columns, */
+  UNIT_M = 48,     /* and of this many rows */
+  PIECE = 1 << 19, /* floating-point operations of a piece, about; */
+  FETCH = 16,      /* reading an element of B once counts as so many of them */
+  SMALL = 200000   /* fewer operations than this are done by the calling thread */
 };
 
 typedef struct job {
   const nni_kernel_call *k;
-  nn_cpu_gemm g;          /* of the first matrix */
-  int nbatch;             /* batch dims */
+  nn_cpu_gemm g; /* of the first matrix */
+  int nbatch;    /* batch dims */
   int64_t batches;
-  int64_t tm, tn;         /* pieces of a matrix along M and N */
-  int64_t rows, cols;     /* of a piece */
-  bool blas;              /* try it */
+  int64_t tm, tn;     /* pieces of a matrix along M and N */
+  int64_t rows, cols; /* of a piece */
+  bool blas;          /* try it */
 } job;
 
 /* Ours is as fast as OpenBLAS with AVX2 and twice as fast with AVX-512 (measured on Zen 5 with OpenBLAS 0.3.21, which has no kernel of its
@@ -58,7 +58,7 @@ static void run_pieces(void *arg, int64_t begin, int64_t end, int tid) {
     const int64_t per = j->tm * j->tn, r = i % per, pn = r / j->tm, pm = r % j->tm;
     int64_t take = 1, wide = 1;
     if (j->blas) {
-      ; /* one at a time */
+      ;                                       /* one at a time */
     } else if (pm == 0 && end - i >= j->tm) { /* whole columns: as many column pieces as the range holds */
       take = j->tm;
       wide = (end - i) / j->tm < j->tn - pn ? (end - i) / j->tm : j->tn - pn;
@@ -97,8 +97,8 @@ nn_status nn_cpu_matmul(const nni_kernel_call *k) {
   const nni_operand *a = &k->in[0], *b = &k->in[1], *c = &k->out[0];
   const int d = a->ndim - 2;
   job j = {.k = k, .nbatch = d, .batches = 1};
-  j.g = (nn_cpu_gemm){a->data,         b->data,         c->data,           a->shape[d],      b->shape[d + 1], a->shape[d + 1],
-                      a->stride[d],    a->stride[d + 1], b->stride[d], b->stride[d + 1], b->shape[d + 1]};
+  j.g = (nn_cpu_gemm){a->data,      b->data,          c->data,      a->shape[d],      b->shape[d + 1], a->shape[d + 1],
+                      a->stride[d], a->stride[d + 1], b->stride[d], b->stride[d + 1], b->shape[d + 1]};
   for (int i = 0; i < d; i++) j.batches *= c->shape[i];
   if (j.batches == 0 || j.g.m == 0 || j.g.n == 0) return NN_OK;
   /* One B for a whole batch of A that lie below one another: one tall product. */
@@ -112,10 +112,8 @@ nn_status nn_cpu_matmul(const nni_kernel_call *k) {
   cut(&j);
   j.blas = prefer_blas(2.0 * (double)j.g.m * (double)j.g.n * (double)j.g.k);
   const int64_t pieces = j.batches * j.tm * j.tn;
-  if ((2.0 * (double)j.g.m + FETCH) * (double)j.batches * (double)j.g.n * (double)j.g.k < SMALL)
-    run_pieces(&j, 0, pieces, 0);
-  else
-    nni_parallel(k->threads, pieces, run_pieces, &j);
+  if ((2.0 * (double)j.g.m + FETCH) * (double)j.batches * (double)j.g.n * (double)j.g.k < SMALL) run_pieces(&j, 0, pieces, 0);
+  else nni_parallel(k->threads, pieces, run_pieces, &j);
   return NN_OK;
 }
 

@@ -58,12 +58,9 @@ static size_t part_size(const job *j) {
 static void put(const job *j, int64_t i, nn_cpu_part p) {
   char *o = j->out + i * j->osize;
   const float f = (float)p.f;
-  if (is_arg(j->op))
-    memcpy(o, &p.at, sizeof p.at);
-  else if (j->d == NN_F32)
-    memcpy(o, &f, sizeof f);
-  else
-    NN_ISA_PICK(nn_cpu_copy_row)(j->od, o, 1, NN_I64, &p.v, 1, 1);
+  if (is_arg(j->op)) memcpy(o, &p.at, sizeof p.at);
+  else if (j->d == NN_F32) memcpy(o, &f, sizeof f);
+  else NN_ISA_PICK(nn_cpu_copy_row)(j->od, o, 1, NN_I64, &p.v, 1, 1);
 }
 
 /* ---- inner == 1 -------------------------------------------------------------------------------------------------------------- */
@@ -167,15 +164,11 @@ nn_status nn_cpu_reduce(const nni_kernel_call *k) {
   }
   const int64_t units = j.outer * j.blocks * j.strips, joins = j.outer * j.strips;
   const nni_block_fn first = j.inner == 1 ? reduce_runs : reduce_blocks, second = j.inner == 1 ? join_runs : join_blocks;
-  if (j.outer * j.n * j.inner <= AREA)
-    first(&j, 0, units, 0);
-  else
-    nni_parallel(k->threads, units, first, &j);
+  if (j.outer * j.n * j.inner <= AREA) first(&j, 0, units, 0);
+  else nni_parallel(k->threads, units, first, &j);
   if (j.blocks == 1) return NN_OK;
-  if (joins * j.blocks <= 4096)
-    second(&j, 0, joins, 0);
-  else
-    nni_parallel(k->threads, joins, second, &j);
+  if (joins * j.blocks <= 4096) second(&j, 0, joins, 0);
+  else nni_parallel(k->threads, joins, second, &j);
   return NN_OK;
 }
 

@@ -10,29 +10,29 @@ enum { SERIAL = 1 << 14, COLUMNS = 16, IDS = 1024 };
 
 static int64_t id_at(const nni_operand *ids, int64_t i) {
   switch (ids->dtype) {
-    case NN_I64: return ((const int64_t *)ids->data)[i];
-    case NN_I32: return ((const int32_t *)ids->data)[i];
-    default: return ((const uint8_t *)ids->data)[i];
+  case NN_I64: return ((const int64_t *)ids->data)[i];
+  case NN_I32: return ((const int32_t *)ids->data)[i];
+  default: return ((const uint8_t *)ids->data)[i];
   }
 }
 
 /* Position of the first id outside 0..v-1, or -1. A block is tested without branches, then searched only if it holds one. */
-#define FIND(T)                                                                     \
-  {                                                                                 \
-    const T *x = ids->data;                                                         \
-    for (int64_t i0 = 0; i0 < n; i0 += IDS) {                                       \
-      const int64_t i1 = n - i0 < IDS ? n : i0 + IDS;                               \
-      int bad = 0;                                                                  \
-      for (int64_t i = i0; i < i1; i++) bad |= (uint64_t)(int64_t)x[i] >= (uint64_t)v; \
-      for (int64_t i = i0; bad && i < i1; i++)                                      \
-        if ((uint64_t)(int64_t)x[i] >= (uint64_t)v) return i;                       \
-    }                                                                               \
+#define FIND(T)                                                                                                                                      \
+  {                                                                                                                                                  \
+    const T *x = ids->data;                                                                                                                          \
+    for (int64_t i0 = 0; i0 < n; i0 += IDS) {                                                                                                        \
+      const int64_t i1 = n - i0 < IDS ? n : i0 + IDS;                                                                                                \
+      int bad = 0;                                                                                                                                   \
+      for (int64_t i = i0; i < i1; i++) bad |= (uint64_t)(int64_t)x[i] >= (uint64_t)v;                                                               \
+      for (int64_t i = i0; bad && i < i1; i++)                                                                                                       \
+        if ((uint64_t)(int64_t)x[i] >= (uint64_t)v) return i;                                                                                        \
+    }                                                                                                                                                \
   }
 static int64_t find_bad(const nni_operand *ids, int64_t n, int64_t v) {
   switch (ids->dtype) {
-    case NN_I64: FIND(int64_t) break;
-    case NN_I32: FIND(int32_t) break;
-    default: FIND(uint8_t) break;
+  case NN_I64: FIND(int64_t) break;
+  case NN_I32: FIND(int32_t) break;
+  default: FIND(uint8_t) break;
   }
   return -1;
 }
@@ -43,15 +43,18 @@ static nn_status check(const nni_kernel_call *k, const nni_operand *ids, int64_t
   if (bad < 0) return NN_OK;
   const int64_t id = id_at(ids, bad);
   char shown[24]; /* id + 1, which INT64_MAX has no room for */
-  if (id < 0)
-    snprintf(shown, sizeof shown, "%" PRId64, id + 1);
-  else
-    snprintf(shown, sizeof shown, "%" PRIu64, (uint64_t)id + 1);
+  if (id < 0) snprintf(shown, sizeof shown, "%" PRId64, id + 1);
+  else snprintf(shown, sizeof shown, "%" PRIu64, (uint64_t)id + 1);
   return nni_fail(k->err, NN_EINDEX, "%s id %s at position %" PRId64 " is not in 1..%" PRId64, what, shown, bad + 1, v);
 }
 
 /* ---- take_rows ------------------------------------------------------------------------------------------------------------- */
-typedef struct take { const nni_operand *ids; const char *table; char *out; size_t row; } take;
+typedef struct take {
+  const nni_operand *ids;
+  const char *table;
+  char *out;
+  size_t row;
+} take;
 
 static void take_some(void *arg, int64_t begin, int64_t end, int tid) {
   const take *t = arg;
@@ -72,17 +75,20 @@ nn_status nn_cpu_take_rows(const nni_kernel_call *k) {
   for (int d = 1; d < table->ndim; d++) row *= (size_t)table->shape[d];
   if (n == 0 || row == 0) return NN_OK;
   take t = {ids, table->data, k->out[0].data, row};
-  if ((size_t)n * row < SERIAL * 4)
-    take_some(&t, 0, n, 0);
-  else
-    nni_parallel(k->threads, n, take_some, &t);
+  if ((size_t)n * row < SERIAL * 4) take_some(&t, 0, n, 0);
+  else nni_parallel(k->threads, n, take_some, &t);
   return NN_OK;
 }
 
 /* ---- add_rows -------------------------------------------------------------------------------------------------------------- */
 /* A thread owns columns (wide rows) or destination rows (narrow ones), and walks all positions in order: the order in which a destination
 ** is added to never depends on the threads. */
-typedef struct add { const nni_operand *ids; const float *in; float *out; int64_t n, v, width; } add;
+typedef struct add {
+  const nni_operand *ids;
+  const float *in;
+  float *out;
+  int64_t n, v, width;
+} add;
 
 static void add_columns(void *arg, int64_t begin, int64_t end, int tid) {
   const add *a = arg;
@@ -111,12 +117,9 @@ nn_status nn_cpu_add_rows(const nni_kernel_call *k) {
   for (int d = 1; d < k->out[0].ndim; d++) a.width *= k->out[0].shape[d];
   nn_cpu_zero_bytes(k->threads, a.out, (size_t)(a.v * a.width) * sizeof(float));
   if (a.n == 0 || a.width == 0) return NN_OK;
-  if (a.n * a.width < SERIAL)
-    add_range(&a, 0, a.v, 0);
-  else if (a.width >= 4 * COLUMNS)
-    nni_parallel(k->threads, (a.width + COLUMNS - 1) / COLUMNS, add_columns, &a);
-  else
-    nni_parallel(k->threads, a.v, add_range, &a);
+  if (a.n * a.width < SERIAL) add_range(&a, 0, a.v, 0);
+  else if (a.width >= 4 * COLUMNS) nni_parallel(k->threads, (a.width + COLUMNS - 1) / COLUMNS, add_columns, &a);
+  else nni_parallel(k->threads, a.v, add_range, &a);
   return NN_OK;
 }
 

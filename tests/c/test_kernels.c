@@ -13,15 +13,15 @@ static nni_memory *mem;
 static nni_threads *pools[3];
 static uint64_t seed = 1;
 
-#define CHECK(ok, ...)                   \
-  do {                                   \
-    checks++;                            \
-    if (!(ok)) {                         \
-      failures++;                        \
-      printf("%s:%d: ", __func__, __LINE__); \
-      printf(__VA_ARGS__);               \
-      printf("\n");                      \
-    }                                    \
+#define CHECK(ok, ...)                                                                                                                               \
+  do {                                                                                                                                               \
+    checks++;                                                                                                                                        \
+    if (!(ok)) {                                                                                                                                     \
+      failures++;                                                                                                                                    \
+      printf("%s:%d: ", __func__, __LINE__);                                                                                                         \
+      printf(__VA_ARGS__);                                                                                                                           \
+      printf("\n");                                                                                                                                  \
+    }                                                                                                                                                \
   } while (0)
 
 static uint32_t draw(void) {
@@ -39,18 +39,18 @@ typedef struct arr {
 
 static double get_at(const arr *a, int64_t i) {
   switch (a->o.dtype) {
-    case NN_F32: return (double)((const float *)a->o.data)[i];
-    case NN_I32: return (double)((const int32_t *)a->o.data)[i];
-    case NN_I64: return (double)((const int64_t *)a->o.data)[i];
-    default: return (double)((const uint8_t *)a->o.data)[i];
+  case NN_F32: return (double)((const float *)a->o.data)[i];
+  case NN_I32: return (double)((const int32_t *)a->o.data)[i];
+  case NN_I64: return (double)((const int64_t *)a->o.data)[i];
+  default: return (double)((const uint8_t *)a->o.data)[i];
   }
 }
 static void put_at(arr *a, int64_t i, double v) {
   switch (a->o.dtype) {
-    case NN_F32: ((float *)a->o.data)[i] = (float)v; break;
-    case NN_I32: ((int32_t *)a->o.data)[i] = (int32_t)v; break;
-    case NN_I64: ((int64_t *)a->o.data)[i] = (int64_t)v; break;
-    default: ((uint8_t *)a->o.data)[i] = (uint8_t)(int64_t)v; break;
+  case NN_F32: ((float *)a->o.data)[i] = (float)v; break;
+  case NN_I32: ((int32_t *)a->o.data)[i] = (int32_t)v; break;
+  case NN_I64: ((int64_t *)a->o.data)[i] = (int64_t)v; break;
+  default: ((uint8_t *)a->o.data)[i] = (uint8_t)(int64_t)v; break;
   }
 }
 static int64_t numel(const arr *a) {
@@ -101,7 +101,10 @@ typedef struct run {
   nn_status status;
 } run;
 
-static const struct { nni_kernel_fn run; nni_scratch_fn scratch; } kernels[NNI_NKERNEL] = {
+static const struct {
+  nni_kernel_fn run;
+  nni_scratch_fn scratch;
+} kernels[NNI_NKERNEL] = {
 #define ROW(name) [NNI_K_##name] = {nn_cpu_##name, nn_cpu_##name##_scratch}
     ROW(copy), ROW(slice_set), ROW(slice_add), ROW(concat), ROW(reduce), ROW(matmul), ROW(take_rows), ROW(add_rows), ROW(check_ids)};
 
@@ -216,8 +219,8 @@ static void test_copy(void) {
 }
 
 static void test_extremes(void) {
-  const float f[] = {NAN, INFINITY, -INFINITY, 2147483648.0f, -2147483904.0f, 2147483520.0f, 9.3e18f, -9.3e18f, -1.9f, 1.9f, 300.7f, -0.0f, 1e-30f,
-                     255.9f, 256.0f, -2147483648.0f, 0.5f};
+  const float f[] = {NAN,  INFINITY, -INFINITY, 2147483648.0f, -2147483904.0f, 2147483520.0f, 9.3e18f,        -9.3e18f, -1.9f,
+                     1.9f, 300.7f,   -0.0f,     1e-30f,        255.9f,         256.0f,        -2147483648.0f, 0.5f};
   const int64_t i32[] = {0, INT32_MAX, INT32_MIN, INT32_MAX, INT32_MIN, 2147483520, INT32_MAX, INT32_MIN, -1, 1, 300, 0, 0, 255, 256, INT32_MIN, 0};
   const int64_t n = NNI_COUNT(f);
   arr a, o;
@@ -239,7 +242,8 @@ static void test_extremes(void) {
   run_kernel("extremes", NNI_K_copy, &a, 1, &o, NULL);
   const int64_t *p = o.base;
   CHECK(p[0] == 0 && p[1] == INT64_MAX && p[2] == INT64_MIN && p[3] == 2147483648 && p[4] == -2147483904 && p[6] == INT64_MAX && p[7] == INT64_MIN &&
-            p[8] == -1, "f32 -> i64: the ends");
+            p[8] == -1,
+        "f32 -> i64: the ends");
   free_arr(&o);
   free_arr(&a);
 }
@@ -359,8 +363,7 @@ static void check_reduce(int op, nn_dtype d, int64_t outer, int64_t n, int64_t i
       bool ok = false;
       if (arg) ok = got == (double)at;
       else if (op == NNI_RED_rsum) ok = isnan(sum) ? isnan(got) : fabs(got - sum) <= (d == NN_F32 ? 2e-6 * size : 0);
-      else if (op == NNI_RED_rprod && d == NN_F32)
-        ok = isnan(prod) ? isnan(got) : fabs(got - prod) <= 1e-7 * (double)(n + 10) * fabs(prod);
+      else if (op == NNI_RED_rprod && d == NN_F32) ok = isnan(prod) ? isnan(got) : fabs(got - prod) <= 1e-7 * (double)(n + 10) * fabs(prod);
       else if (op == NNI_RED_rprod) ok = got == (d == NN_I32 ? (double)(int32_t)whole : (double)(int64_t)whole);
       else ok = isnan(best) ? isnan(got) : got == best;
       if (!ok) bad = o * inner + c;
@@ -372,9 +375,9 @@ static void check_reduce(int op, nn_dtype d, int64_t outer, int64_t n, int64_t i
 }
 
 static void test_reduce(void) {
-  static const int64_t shapes[][3] = {{1, 1, 1}, {3, 1, 4}, {5, 7, 1}, {1, 16, 1}, {4, 129, 1}, {2, 70001, 1}, {1, 200000, 1},
-                                      {300, 300, 1}, {1, 5, 3}, {2, 100, 3}, {1, 30001, 3}, {1, 64, 128}, {3, 33, 17}, {1, 5000, 64},
-                                      {2, 40, 1500}, {1, 2000, 1030}, {0, 3, 4}, {2, 3, 0}, {70, 9, 31}};
+  static const int64_t shapes[][3] = {{1, 1, 1},     {3, 1, 4},       {5, 7, 1},   {1, 16, 1},    {4, 129, 1},  {2, 70001, 1}, {1, 200000, 1},
+                                      {300, 300, 1}, {1, 5, 3},       {2, 100, 3}, {1, 30001, 3}, {1, 64, 128}, {3, 33, 17},   {1, 5000, 64},
+                                      {2, 40, 1500}, {1, 2000, 1030}, {0, 3, 4},   {2, 3, 0},     {70, 9, 31}};
   static const nn_dtype kinds[] = {NN_F32, NN_I32, NN_I64, NN_U8, NN_BOOL};
   for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
     for (int op = 0; op < NNI_NRED; op++)
@@ -486,8 +489,8 @@ static void test_cuts(void) {
 }
 
 static void test_matmul(void) {
-  static const int64_t shapes[][4] = {{1, 1, 1, 1}, {1, 13, 10, 7}, {3, 5, 33, 2}, {1, 64, 10, 128}, {2, 12, 32, 300}, {1, 0, 3, 4},
-                                      {1, 3, 0, 4}, {2, 3, 4, 0}, {0, 3, 4, 5}, {1, 64, 128, 784}, {1, 257, 129, 65}, {48, 33, 31, 17},
+  static const int64_t shapes[][4] = {{1, 1, 1, 1},      {1, 13, 10, 7},   {3, 5, 33, 2},    {1, 64, 10, 128},  {2, 12, 32, 300},  {1, 0, 3, 4},
+                                      {1, 3, 0, 4},      {2, 3, 4, 0},     {0, 3, 4, 5},     {1, 64, 128, 784}, {1, 257, 129, 65}, {48, 33, 31, 17},
                                       {1, 1, 500, 1030}, {1, 500, 1, 513}, {2, 97, 300, 40}, {1, 784, 128, 64}, {1, 11, 257, 515}};
   for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
     for (int t = 0; t < 4; t++) {
@@ -544,7 +547,10 @@ static void expect_message(nni_kernel_id id, arr *in, int nin, arr *out, const i
 }
 
 static void test_messages(void) {
-  static const struct { double id; const char *shown; } cases[] = {{10, "11"}, {-1, "0"}, {-5, "-4"}, {2147483646, "2147483647"}};
+  static const struct {
+    double id;
+    const char *shown;
+  } cases[] = {{10, "11"}, {-1, "0"}, {-5, "-4"}, {2147483646, "2147483647"}};
   for (int c = 0; c < NNI_COUNT(cases); c++)
     for (int kind = 0; kind < 2; kind++) {
       const int64_t v = 10, six = 6, table[2] = {10, 3}, rows[2] = {6, 3};

@@ -5,12 +5,8 @@
 #include "../isa_kernels.h"
 #include "transpose.h"
 
-static inline int32_t f32_to_i32(float x) {
-  return x >= 0x1p31f ? INT32_MAX : x <= -0x1p31f ? INT32_MIN : x != x ? 0 : (int32_t)x;
-}
-static inline int64_t f32_to_i64(float x) {
-  return x >= 0x1p63f ? INT64_MAX : x <= -0x1p63f ? INT64_MIN : x != x ? 0 : (int64_t)x;
-}
+static inline int32_t f32_to_i32(float x) { return x >= 0x1p31f ? INT32_MAX : x <= -0x1p31f ? INT32_MIN : x != x ? 0 : (int32_t)x; }
+static inline int64_t f32_to_i64(float x) { return x >= 0x1p63f ? INT64_MAX : x <= -0x1p63f ? INT64_MIN : x != x ? 0 : (int64_t)x; }
 
 #define ID(x) (x)
 #define TO_BOOL(x) ((uint8_t)((x) != 0))
@@ -22,24 +18,24 @@ static inline int64_t f32_to_i64(float x) {
 
 /* CASE(pair, source type, destination type, conversion): three loops, so that the common ones vectorise */
 #define PAIR(s, d) ((s)*NN_NDTYPE + (d))
-#define CASE(s, d, S, D, CONV)                                                   \
-  case PAIR(s, d): {                                                             \
-    const S *restrict x = src;                                                   \
-    D *restrict y = dst;                                                         \
-    if (ss == 1 && ds == 1)                                                      \
-      for (int64_t i = 0; i < n; i++) y[i] = CONV(x[i]);                         \
-    else if (ss == 0 && ds == 1) {                                               \
-      const D v = CONV(x[0]);                                                    \
-      for (int64_t i = 0; i < n; i++) y[i] = v;                                  \
-    } else                                                                       \
-      for (int64_t i = 0; i < n; i++) y[i * ds] = CONV(x[i * ss]);               \
-    break;                                                                       \
+#define CASE(s, d, S, D, CONV)                                                                                                                       \
+  case PAIR(s, d): {                                                                                                                                 \
+    const S *restrict x = src;                                                                                                                       \
+    D *restrict y = dst;                                                                                                                             \
+    if (ss == 1 && ds == 1)                                                                                                                          \
+      for (int64_t i = 0; i < n; i++) y[i] = CONV(x[i]);                                                                                             \
+    else if (ss == 0 && ds == 1) {                                                                                                                   \
+      const D v = CONV(x[0]);                                                                                                                        \
+      for (int64_t i = 0; i < n; i++) y[i] = v;                                                                                                      \
+    } else                                                                                                                                           \
+      for (int64_t i = 0; i < n; i++) y[i * ds] = CONV(x[i * ss]);                                                                                   \
+    break;                                                                                                                                           \
   }
-#define FROM(s, S, u8)                        \
-  CASE(s, NN_BOOL, S, uint8_t, TO_BOOL)       \
-  CASE(s, NN_U8, S, uint8_t, u8)              \
-  CASE(s, NN_I32, S, int32_t, TO_I32)         \
-  CASE(s, NN_I64, S, int64_t, TO_I64)         \
+#define FROM(s, S, u8)                                                                                                                               \
+  CASE(s, NN_BOOL, S, uint8_t, TO_BOOL)                                                                                                              \
+  CASE(s, NN_U8, S, uint8_t, u8)                                                                                                                     \
+  CASE(s, NN_I32, S, int32_t, TO_I32)                                                                                                                \
+  CASE(s, NN_I64, S, int64_t, TO_I64)                                                                                                                \
   CASE(s, NN_F32, S, float, TO_F32)
 
 void NN_ISA_FN(nn_cpu_copy_row)(nn_dtype dd, void *dst, int64_t ds, nn_dtype sd, const void *src, int64_t ss, int64_t n) {
@@ -65,14 +61,14 @@ void NN_ISA_FN(nn_cpu_copy_row)(nn_dtype dd, void *dst, int64_t ds, nn_dtype sd,
   }
 }
 
-#define ADD(T, U)                                                                  \
-  {                                                                                \
-    const T *restrict x = src;                                                     \
-    T *restrict y = dst;                                                           \
-    if (ss == 1 && ds == 1)                                                        \
-      for (int64_t i = 0; i < n; i++) y[i] = (T)((U)y[i] + (U)x[i]);               \
-    else                                                                           \
-      for (int64_t i = 0; i < n; i++) y[i * ds] = (T)((U)y[i * ds] + (U)x[i * ss]); \
+#define ADD(T, U)                                                                                                                                    \
+  {                                                                                                                                                  \
+    const T *restrict x = src;                                                                                                                       \
+    T *restrict y = dst;                                                                                                                             \
+    if (ss == 1 && ds == 1)                                                                                                                          \
+      for (int64_t i = 0; i < n; i++) y[i] = (T)((U)y[i] + (U)x[i]);                                                                                 \
+    else                                                                                                                                             \
+      for (int64_t i = 0; i < n; i++) y[i * ds] = (T)((U)y[i * ds] + (U)x[i * ss]);                                                                  \
   }
 
 void NN_ISA_FN(nn_cpu_add_row)(nn_dtype d, void *dst, int64_t ds, const void *src, int64_t ss, int64_t n) {
@@ -82,14 +78,14 @@ void NN_ISA_FN(nn_cpu_add_row)(nn_dtype d, void *dst, int64_t ds, const void *sr
 }
 
 /* ---- transposition: squares whose lines on both sides fit the L1 cache, whatever the strides ---- */
-#define TRANSPOSE(name, T, SIDE)                                                                       \
-  static void name(T *restrict y, int64_t ds, const T *restrict x, int64_t ss, int64_t rows, int64_t cols) { \
-    for (int64_t c0 = 0; c0 < cols; c0 += SIDE)                                                        \
-      for (int64_t r0 = 0; r0 < rows; r0 += SIDE) {                                                    \
-        const int64_t c1 = c0 + SIDE < cols ? c0 + SIDE : cols, r1 = r0 + SIDE < rows ? r0 + SIDE : rows; \
-        for (int64_t r = r0; r < r1; r++)                                                              \
-          for (int64_t c = c0; c < c1; c++) y[r * ds + c] = x[c * ss + r];                             \
-      }                                                                                                \
+#define TRANSPOSE(name, T, SIDE)                                                                                                                     \
+  static void name(T *restrict y, int64_t ds, const T *restrict x, int64_t ss, int64_t rows, int64_t cols) {                                         \
+    for (int64_t c0 = 0; c0 < cols; c0 += SIDE)                                                                                                      \
+      for (int64_t r0 = 0; r0 < rows; r0 += SIDE) {                                                                                                  \
+        const int64_t c1 = c0 + SIDE < cols ? c0 + SIDE : cols, r1 = r0 + SIDE < rows ? r0 + SIDE : rows;                                            \
+        for (int64_t r = r0; r < r1; r++)                                                                                                            \
+          for (int64_t c = c0; c < c1; c++) y[r * ds + c] = x[c * ss + r];                                                                           \
+      }                                                                                                                                              \
   }
 TRANSPOSE(transpose1, uint8_t, 16)
 TRANSPOSE(transpose4, float, 8)

@@ -31,8 +31,8 @@ INLINE void store_part(float *p, V v, int64_t n) {
 }
 
 /* mr rows, nv vectors: c (+)= a b. One of am, ak is a compile-time 1; rows share base pointers in threes so that addresses stay in registers. */
-INLINE void tile(const int mr, const int nv, const float *restrict a, const int64_t am, const int64_t ak, const float *restrict b, const int64_t bs, int64_t k,
-                 float *restrict c, int64_t ldc, int64_t cols, bool add) {
+INLINE void tile(const int mr, const int nv, const float *restrict a, const int64_t am, const int64_t ak, const float *restrict b, const int64_t bs,
+                 int64_t k, float *restrict c, int64_t ldc, int64_t cols, bool add) {
   V s[MR][2];
   const float *p[4] = {a, a + 3 * am, a + 6 * am, a + 9 * am};
   UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) s[i][v] = (V){0};
@@ -60,17 +60,17 @@ INLINE void tile(const int mr, const int nv, const float *restrict a, const int6
 
 typedef void (*tile_fn)(const float *a, int64_t lda, const float *b, int64_t ldb, int64_t k, float *c, int64_t ldc, int64_t cols, bool add);
 /* r: a has unit stride along k, lda along m; t: the other way round; b packed. d: as r, b not packed, ldb between its rows. */
-#define TILE(name, mr, nv, am, ak, bs)                                                                                                             \
-  static void name##nv##_##mr(const float *a, int64_t lda, const float *b, int64_t ldb, int64_t k, float *c, int64_t ldc, int64_t cols, bool add) { \
-    (void)ldb;                                                                                                                                     \
-    tile(mr, nv, a, am, ak, b, bs, k, c, ldc, cols, add);                                                                                          \
+#define TILE(name, mr, nv, am, ak, bs)                                                                                                               \
+  static void name##nv##_##mr(const float *a, int64_t lda, const float *b, int64_t ldb, int64_t k, float *c, int64_t ldc, int64_t cols, bool add) {  \
+    (void)ldb;                                                                                                                                       \
+    tile(mr, nv, a, am, ak, b, bs, k, c, ldc, cols, add);                                                                                            \
   }
-#define TILES(mr)           \
-  TILE(r, mr, 1, lda, 1, NR)  \
-  TILE(r, mr, 2, lda, 1, NR)  \
-  TILE(t, mr, 1, 1, lda, NR)  \
-  TILE(t, mr, 2, 1, lda, NR)  \
-  TILE(d, mr, 1, lda, 1, ldb) \
+#define TILES(mr)                                                                                                                                    \
+  TILE(r, mr, 1, lda, 1, NR)                                                                                                                         \
+  TILE(r, mr, 2, lda, 1, NR)                                                                                                                         \
+  TILE(t, mr, 1, 1, lda, NR)                                                                                                                         \
+  TILE(t, mr, 2, 1, lda, NR)                                                                                                                         \
+  TILE(d, mr, 1, lda, 1, ldb)                                                                                                                        \
   TILE(d, mr, 2, lda, 1, ldb)
 EACH_MR(TILES)
 #define R1(mr) r1_##mr,
