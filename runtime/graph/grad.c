@@ -52,10 +52,10 @@ nn_status nni_apply(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nar
     st = run_rule(ctx, op, arg, nargs, out, nout);
     if (op->grad_own) ctx->no_tape--;
   }
-  if (st != NN_OK || !tape) return st;
+  if (st != NN_OK || !tape || out[0]->dtype != NN_F32) return st;
   /* a rule that changes nothing (a reshape to the same shape) may return its argument: history needs a tensor of its own */
   for (int k = 0; k < *nout; k++)
-    if (out[k]->tape || out[k]->requires_grad || out[k]->refs > 1) {
+    if (out[k]->tape || out[k]->requires_grad || out[k]->refs - out[k]->wrefs > 1) {
       nn_tensor *v = nni_tensor_view(out[k], out[k]->dtype, &out[k]->l);
       if (!v) st = NN_ENOMEM;
       else nn_release(out[k]), out[k] = v;

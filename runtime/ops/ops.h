@@ -112,6 +112,7 @@ nn_tensor *nni_cast(nni_scope *s, nn_tensor *t, nn_dtype d);
 nn_tensor *nni_reshape(nni_scope *s, nn_tensor *t, int ndim, const int64_t *shape);
 nn_tensor *nni_unbroadcast(nni_scope *s, nn_tensor *t, int ndim, const int64_t *shape); /* sums what was broadcast */
 nni_out nni_like(nn_dtype d, int ndim, const int64_t *shape);
+nn_tensor *nni_one_hot_mask(nni_scope *s, nn_tensor *ids, int64_t classes); /* bool (ids..., classes): true at the id; ids are checked by the run */
 nn_status nni_pw_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_tensor **out);
 nn_status nni_pw_grad(nni_gradcall *g);
 nn_dtype nni_weak_promote(const nn_arg *arg, int from, int n, nn_dtype floor); /* tensors decide; a fractional number lifts integers to f32 */
