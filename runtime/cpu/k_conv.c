@@ -18,7 +18,8 @@ size_t nn_cpu_conv2d_dw_scratch(const nni_kernel_call *k);
 
 enum {
   WINO_CHANNELS = 12,     /* fewest input and output channels at which Winograd pays */
-  WINO_TILES = 8,         /* fewest tiles that repay transforming the weights */
+  WINO_TILES = 32,        /* fewest tiles that repay transforming small weights (more for large ones: see is_winograd) */
+  WINO_TILES_DW = 12,     /* the same for their gradient */
   WINO_RANGE = 64,        /* channels in M, or in each dim of dU, at a time: what stays in L2 */
   BAND_FLOATS = 32 << 10, /* a packed band: a part of L2 */
   BLOCKS = 16             /* blocks to aim at, so that a few threads share them evenly */
@@ -70,11 +71,12 @@ static geometry geometry_of(const nni_kernel_call *k, const int64_t *x, const in
 
 static bool is_depthwise(const geometry *g) { return g->groups > 1 && g->groups == g->C && g->C == g->K; }
 
-/* Winograd on outputs of oh x ow pixels? */
-static bool is_winograd(const geometry *g, int64_t oh, int64_t ow) {
+/* Winograd on outputs of oh x ow pixels? How many tiles repay transforming C x K weights, or their gradient, is measured. */
+static bool is_winograd(const geometry *g, int64_t oh, int64_t ow, bool dw) {
+  const int64_t tile_min = dw ? WINO_TILES_DW + g->C * g->K / 16384 : WINO_TILES + g->C * g->K / 8192;
   const int64_t tiles = div_up(oh, 4) * div_up(ow, 4);
   return !g->exact && g->h.taps == 3 && g->w.taps == 3 && g->h.stride == 1 && g->w.stride == 1 && g->h.dil == 1 && g->w.dil == 1 && g->groups == 1 &&
-         g->C >= WINO_CHANNELS && g->K >= WINO_CHANNELS && g->N * tiles >= WINO_TILES && 2 * oh * ow >= 16 * tiles;
+         g->C >= WINO_CHANNELS && g->K >= WINO_CHANNELS && g->N * tiles >= tile_min && 2 * oh * ow >= 16 * tiles;
 }
 
 /* ---- direct ------------------------------------------------------------------------------------------------------------------------ */
@@ -119,7 +121,8 @@ static void set_bands(nn_conv_sub *s, const nn_conv_direct *d, int64_t pixels) {
 }
 
 /* One sub: the outputs of residues rh, rw (0, 0 unless dx); its taps are written from d->*[tap0] on when there is scratch */
-static nn_conv_sub make_sub(const nn_conv_direct *d, const geometry *g, bool dx, int64_t rh, int64_t rw, int64_t tap0, int64_t lanes, int64_t pixels) {
+static nn_conv_sub make_sub(const nn_conv_direct *d, const geometry *g, bool dx, int64_t rh, int64_t rw, int64_t tap0, int64_t lanes,
+                            int64_t pixels) {
   nn_conv_sub s = {.oh0 = rh, .ow0 = rw, .osh = 1, .osw = 1, .sh = g->h.stride, .sw = g->w.stride, .OH = g->h.out, .OW = g->w.out, .tap0 = tap0};
   if (dx) {
     s.osh = g->h.stride;
@@ -234,12 +237,13 @@ static nn_conv_wino wino_base(int64_t N, int64_t h, int64_t w, int64_t C, int64_
 
 static nn_conv_wino plan_wino(carver *a, const geometry *g, bool dx) {
   const nn_conv_ops *ops = ops_get();
-  nn_conv_wino j = dx ? wino_base(g->N, g->h.out, g->w.out, g->K, g->h.in, g->w.in, g->C) : wino_base(g->N, g->h.in, g->w.in, g->C, g->h.out, g->w.out, g->K);
+  nn_conv_wino j =
+      dx ? wino_base(g->N, g->h.out, g->w.out, g->K, g->h.in, g->w.in, g->C) : wino_base(g->N, g->h.in, g->w.in, g->C, g->h.out, g->w.out, g->K);
   j.pt = dx ? 2 - g->h.pad : g->h.pad;
   j.pl = dx ? 2 - g->w.pad : g->w.pad;
   j.Km = min64(j.Kv, WINO_RANGE);
-  const int64_t c = max64(j.C, j.Km), T = c > 256 ? 12 : c >= 64 ? 24 : 48;
-  j.T = min64(T, round_up(div_up(j.TT, BLOCKS / 2), ops->np)); /* few tiles: smaller groups, so that threads share them */
+  const int64_t c = max64(j.C, j.Km), T = c < 64 || c > 256 ? 48 : 24; /* V and M in L2; many channels: what counts is reading U seldom */
+  j.T = min64(T, round_up(div_up(j.TT, BLOCKS / 2), ops->np));         /* few tiles: smaller groups, so that threads share them */
   j.ngroup = div_up(j.TT, j.T);
   j.vs = round_up(j.T * j.Cv, 16) + 16; /* not a power of two: 36 of these would fall on the same sets of L1 */
   j.ms = round_up(j.T * j.Km, 16) + 16;
@@ -280,8 +284,31 @@ static nn_conv_wino plan_wino_dw(carver *a, const geometry *g) {
 
 /* ---- depthwise ------------------------------------------------------------------------------------------------------------------------- */
 static nn_conv_depth plan_depth(const geometry *g) {
-  return (nn_conv_depth){.N = g->N, .H = g->h.in, .W = g->w.in, .OH = g->h.out, .OW = g->w.out, .C = g->C, .KH = g->h.taps, .KW = g->w.taps,
-                         .sh = g->h.stride, .sw = g->w.stride, .pt = g->h.pad, .pl = g->w.pad, .dilh = g->h.dil, .dilw = g->w.dil};
+  return (nn_conv_depth){.N = g->N,
+                         .H = g->h.in,
+                         .W = g->w.in,
+                         .OH = g->h.out,
+                         .OW = g->w.out,
+                         .C = g->C,
+                         .KH = g->h.taps,
+                         .KW = g->w.taps,
+                         .sh = g->h.stride,
+                         .sw = g->w.stride,
+                         .pt = g->h.pad,
+                         .pl = g->w.pad,
+                         .dilh = g->h.dil,
+                         .dilw = g->w.dil};
+}
+
+/* The convolution of dy that is the input gradient of j, of stride 1 */
+static void depth_reverse(nn_conv_depth *j) {
+  const nn_conv_depth f = *j;
+  j->H = f.OH;
+  j->W = f.OW;
+  j->OH = f.H;
+  j->OW = f.W;
+  j->pt = (f.KH - 1) * f.dilh - f.pt;
+  j->pl = (f.KW - 1) * f.dilw - f.pl;
 }
 
 static nn_conv_depth plan_depth_dw(carver *a, const geometry *g) {
@@ -301,10 +328,8 @@ size_t nn_cpu_conv2d_scratch(const nni_kernel_call *k) {
   const geometry g = geometry_fwd(k);
   carver a = {0};
   if (is_depthwise(&g)) return 0;
-  if (is_winograd(&g, g.h.out, g.w.out))
-    plan_wino(&a, &g, false);
-  else
-    plan_direct(&a, &g, false);
+  if (is_winograd(&g, g.h.out, g.w.out, false)) plan_wino(&a, &g, false);
+  else plan_direct(&a, &g, false);
   return a.used;
 }
 
@@ -319,7 +344,7 @@ nn_status nn_cpu_conv2d(const nni_kernel_call *k) {
     j.w = w;
     j.y = y;
     nni_parallel(k->threads, g.N * g.h.out, ops_get()->depth_fwd, &j);
-  } else if (is_winograd(&g, g.h.out, g.w.out)) {
+  } else if (is_winograd(&g, g.h.out, g.w.out, false)) {
     nn_conv_wino j = plan_wino(&a, &g, false);
     j.x = x;
     j.w = w;
@@ -347,12 +372,11 @@ static nn_conv_flip plan_flip(carver *a, const geometry *g) {
 size_t nn_cpu_conv2d_dx_scratch(const nni_kernel_call *k) {
   const geometry g = geometry_dx(k);
   carver a = {0};
-  if (is_depthwise(&g)) return 0;
+  if (is_depthwise(&g) && (g.h.stride > 1 || g.w.stride > 1)) return 0;
   plan_flip(&a, &g);
-  if (is_winograd(&g, g.h.in, g.w.in))
-    plan_wino(&a, &g, true);
-  else
-    plan_direct(&a, &g, true);
+  if (is_depthwise(&g)) return a.used;
+  if (is_winograd(&g, g.h.in, g.w.in, false)) plan_wino(&a, &g, true);
+  else plan_direct(&a, &g, true);
   return a.used;
 }
 
@@ -362,7 +386,7 @@ nn_status nn_cpu_conv2d_dx(const nni_kernel_call *k) {
   carver a = {k->scratch, 0};
   const float *dy = k->in[0].data;
   float *dx = k->out[0].data;
-  if (is_depthwise(&g)) {
+  if (is_depthwise(&g) && (g.h.stride > 1 || g.w.stride > 1)) {
     nn_conv_depth j = plan_depth(&g);
     j.dy = dy;
     j.w = k->in[1].data;
@@ -372,8 +396,15 @@ nn_status nn_cpu_conv2d_dx(const nni_kernel_call *k) {
   }
   nn_conv_flip f = plan_flip(&a, &g);
   f.w = k->in[1].data;
-  nni_parallel(k->threads, f.nt * f.groups, ops->flip, &f);
-  if (is_winograd(&g, g.h.in, g.w.in)) {
+  nni_parallel(k->threads, f.nt * f.groups * div_up(f.C, ops->vw), ops->flip, &f);
+  if (is_depthwise(&g)) {
+    nn_conv_depth j = plan_depth(&g);
+    depth_reverse(&j);
+    j.x = dy;
+    j.w = f.out;
+    j.y = dx;
+    nni_parallel(k->threads, g.N * g.h.in, ops->depth_fwd, &j);
+  } else if (is_winograd(&g, g.h.in, g.w.in, false)) {
     nn_conv_wino j = plan_wino(&a, &g, true);
     j.x = dy;
     j.w = f.out;
@@ -395,12 +426,9 @@ static geometry geometry_dw(const nni_kernel_call *k) { return geometry_of(k, k-
 size_t nn_cpu_conv2d_dw_scratch(const nni_kernel_call *k) {
   const geometry g = geometry_dw(k);
   carver a = {0};
-  if (is_depthwise(&g))
-    plan_depth_dw(&a, &g);
-  else if (is_winograd(&g, g.h.out, g.w.out))
-    plan_wino_dw(&a, &g);
-  else
-    plan_dw(&a, &g);
+  if (is_depthwise(&g)) plan_depth_dw(&a, &g);
+  else if (is_winograd(&g, g.h.out, g.w.out, true)) plan_wino_dw(&a, &g);
+  else plan_dw(&a, &g);
   return a.used;
 }
 
@@ -416,7 +444,7 @@ nn_status nn_cpu_conv2d_dw(const nni_kernel_call *k) {
     j.y = k->out[0].data;
     nni_parallel(k->threads, j.nitem, ops->depth_dw, &j);
     nni_parallel(k->threads, j.KH * j.KW, ops->depth_dw_sum, &j);
-  } else if (is_winograd(&g, g.h.out, g.w.out)) {
+  } else if (is_winograd(&g, g.h.out, g.w.out, true)) {
     nn_conv_wino j = plan_wino_dw(&a, &g);
     j.x = x;
     j.dy = dy;

@@ -11,8 +11,18 @@ size_t nn_cpu_max_pool2d_take_scratch(const nni_kernel_call *k);
 
 /* x, y: shapes of the pooled image and of the result */
 static nn_pool_job job_of(const int64_t *ia, const int64_t *x, const int64_t *y) {
-  return (nn_pool_job){.N = x[0], .H = x[1], .W = x[2], .C = x[3], .OH = y[1], .OW = y[2],
-                       .KH = ia[0], .KW = ia[1], .sh = ia[2], .sw = ia[3], .pt = ia[4], .pl = ia[5]};
+  return (nn_pool_job){.N = x[0],
+                       .H = x[1],
+                       .W = x[2],
+                       .C = x[3],
+                       .OH = y[1],
+                       .OW = y[2],
+                       .KH = ia[0],
+                       .KW = ia[1],
+                       .sh = ia[2],
+                       .sw = ia[3],
+                       .pt = ia[4],
+                       .pl = ia[5]};
 }
 
 size_t nn_cpu_max_pool2d_scratch(const nni_kernel_call *k) {

@@ -11,8 +11,8 @@
 #include "cpu/isa.h"
 #include "graph/device.h"
 
-#define NN_KERNEL(name, doc)                         \
-  nn_status nn_cpu_##name(const nni_kernel_call *k); \
+#define NN_KERNEL(name, doc)                                                                                                                         \
+  nn_status nn_cpu_##name(const nni_kernel_call *k);                                                                                                 \
   size_t nn_cpu_##name##_scratch(const nni_kernel_call *k);
 #include "ops/kernels.def"
 #undef NN_KERNEL
@@ -23,15 +23,15 @@ static nni_memory *mem;
 static nni_threads *pool[3];
 static int failed;
 
-#define CHECK(cond, ...)                                 \
-  do {                                                   \
-    if (!(cond)) {                                       \
-      if (failed++ < 40) {                               \
-        printf("%s: ", nn_cpu_level_name());             \
-        printf(__VA_ARGS__);                             \
-        printf("\n");                                    \
-      }                                                  \
-    }                                                    \
+#define CHECK(cond, ...)                                                                                                                             \
+  do {                                                                                                                                               \
+    if (!(cond)) {                                                                                                                                   \
+      if (failed++ < 40) {                                                                                                                           \
+        printf("%s: ", nn_cpu_level_name());                                                                                                         \
+        printf(__VA_ARGS__);                                                                                                                         \
+        printf("\n");                                                                                                                                \
+      }                                                                                                                                              \
+    }                                                                                                                                                \
   } while (0)
 
 static void *get(size_t n, int fill) {
@@ -60,8 +60,8 @@ static float *drawn(int64_t n) { /* followed by NaN */
 }
 
 /* Runs a kernel with 1, 2, 3 threads; the result of the first is left in out, the others must be equal. */
-static void run(const char *what, nni_kernel_fn fn, nni_scratch_fn scratch, const nni_operand *in, int nin, nni_operand *out, int nout, const size_t *bytes,
-                const int64_t *ia, const char *label) {
+static void run(const char *what, nni_kernel_fn fn, nni_scratch_fn scratch, const nni_operand *in, int nin, nni_operand *out, int nout,
+                const size_t *bytes, const int64_t *ia, const char *label) {
   for (int t = 0; t < 3; t++) {
     void *first[2] = {out[0].data, nout > 1 ? out[1].data : NULL};
     nni_error err = {0};
@@ -121,7 +121,8 @@ typedef struct conv_case {
 } conv_case;
 
 /* the three references at once: y, dx (from dy, w), dw (from x, dy) */
-static void reference(const conv_case *c, int64_t OH, int64_t OW, const float *x, const float *w, const float *dy, double *y, double *dx, double *dw) {
+static void reference(const conv_case *c, int64_t OH, int64_t OW, const float *x, const float *w, const float *dy, double *y, double *dx,
+                      double *dw) {
   const int64_t cg = c->C / c->groups, kg = c->K / c->groups;
   for (int64_t n = 0; n < c->N; n++)
     for (int64_t oh = 0; oh < OH; oh++)
@@ -143,8 +144,8 @@ static void reference(const conv_case *c, int64_t OH, int64_t OW, const float *x
 
 static void test_conv(const conv_case *c) {
   char label[160];
-  snprintf(label, sizeof label, "conv %dx%dx%dx%d->%d k%dx%d s%dx%d p%d,%d,%d,%d d%dx%d g%d", (int)c->N, (int)c->H, (int)c->W, (int)c->C, (int)c->K, (int)c->KH,
-           (int)c->KW, (int)c->sh, (int)c->sw, (int)c->pt, (int)c->pl, (int)c->pb, (int)c->pr, (int)c->dh, (int)c->dw, (int)c->groups);
+  snprintf(label, sizeof label, "conv %dx%dx%dx%d->%d k%dx%d s%dx%d p%d,%d,%d,%d d%dx%d g%d", (int)c->N, (int)c->H, (int)c->W, (int)c->C, (int)c->K,
+           (int)c->KH, (int)c->KW, (int)c->sh, (int)c->sw, (int)c->pt, (int)c->pl, (int)c->pb, (int)c->pr, (int)c->dh, (int)c->dw, (int)c->groups);
   const int64_t OH = (c->H + c->pt + c->pb - (c->KH - 1) * c->dh - 1) / c->sh + 1, OW = (c->W + c->pl + c->pr - (c->KW - 1) * c->dw - 1) / c->sw + 1;
   const int64_t nx = c->N * c->H * c->W * c->C, nw = c->KH * c->KW * (c->C / c->groups) * c->K, ny = c->N * OH * OW * c->K;
   const int64_t xs[4] = {c->N, c->H, c->W, c->C}, ws[4] = {c->KH, c->KW, c->C / c->groups, c->K}, ys[4] = {c->N, OH, OW, c->K};
@@ -177,40 +178,29 @@ static void test_conv(const conv_case *c) {
 
 static const conv_case convs[] = {
     /* N  H   W   C   K  KH KW sh sw pt pl pb pr dh dw g */
-    {1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1},
-    {2, 5, 4, 3, 10, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1},
-    {1, 1, 1, 17, 33, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},
-    {3, 9, 11, 1, 32, 3, 3, 1, 1, 0, 0, 0, 0, 1, 1, 1},  /* first layers */
-    {2, 28, 28, 1, 33, 5, 5, 1, 1, 2, 2, 2, 2, 1, 1, 1},
-    {2, 13, 17, 3, 16, 7, 7, 2, 2, 3, 3, 3, 3, 1, 1, 1},
-    {1, 12, 10, 4, 64, 3, 3, 2, 1, 1, 0, 0, 2, 1, 1, 1},
-    {2, 9, 9, 2, 10, 3, 2, 1, 3, 0, 1, 1, 1, 2, 1, 1},
-    {4, 10, 9, 16, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},  /* Winograd */
-    {2, 26, 26, 32, 64, 3, 3, 1, 1, 0, 0, 0, 0, 1, 1, 1},
-    {5, 8, 8, 64, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},
-    {2, 11, 7, 17, 33, 3, 3, 1, 1, 2, 0, 1, 2, 1, 1, 1},
-    {1, 14, 15, 33, 12, 3, 3, 1, 1, 0, 1, 2, 0, 1, 1, 1},
-    {3, 7, 7, 64, 16, 3, 3, 1, 1, 5, 4, 3, 2, 1, 1, 1},   /* more padding than taps */
-    {1, 9, 9, 80, 144, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},  /* several ranges of channels */
-    {1, 6, 6, 300, 20, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},
-    {2, 16, 16, 16, 32, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1}, /* strides */
-    {2, 16, 15, 32, 64, 1, 1, 2, 2, 0, 0, 0, 0, 1, 1, 1},
-    {1, 17, 13, 16, 33, 3, 3, 3, 3, 1, 1, 0, 0, 1, 1, 1},
-    {2, 10, 11, 17, 10, 2, 2, 2, 3, 0, 0, 0, 0, 1, 1, 1},
-    {1, 11, 10, 6, 7, 2, 4, 3, 2, 1, 3, 0, 1, 1, 1, 1},
+    {1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1},      {2, 5, 4, 3, 10, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1},
+    {1, 1, 1, 17, 33, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},    {3, 9, 11, 1, 32, 3, 3, 1, 1, 0, 0, 0, 0, 1, 1, 1}, /* first layers */
+    {2, 28, 28, 1, 33, 5, 5, 1, 1, 2, 2, 2, 2, 1, 1, 1},   {2, 13, 17, 3, 16, 7, 7, 2, 2, 3, 3, 3, 3, 1, 1, 1},
+    {1, 12, 10, 4, 64, 3, 3, 2, 1, 1, 0, 0, 2, 1, 1, 1},   {2, 9, 9, 2, 10, 3, 2, 1, 3, 0, 1, 1, 1, 2, 1, 1},
+    {4, 10, 9, 16, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1}, /* Winograd */
+    {2, 26, 26, 32, 64, 3, 3, 1, 1, 0, 0, 0, 0, 1, 1, 1},  {9, 8, 8, 64, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},
+    {6, 11, 7, 17, 33, 3, 3, 1, 1, 2, 0, 1, 2, 1, 1, 1},   {3, 14, 15, 33, 12, 3, 3, 1, 1, 0, 1, 2, 0, 1, 1, 1},
+    {3, 7, 7, 64, 16, 3, 3, 1, 1, 5, 4, 3, 2, 1, 1, 1},                                                          /* more padding than taps */
+    {4, 9, 9, 80, 144, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},                                                         /* several ranges of channels */
+    {9, 6, 6, 300, 20, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},   {2, 16, 16, 16, 32, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1}, /* strides */
+    {2, 16, 15, 32, 64, 1, 1, 2, 2, 0, 0, 0, 0, 1, 1, 1},  {1, 17, 13, 16, 33, 3, 3, 3, 3, 1, 1, 0, 0, 1, 1, 1},
+    {2, 10, 11, 17, 10, 2, 2, 2, 3, 0, 0, 0, 0, 1, 1, 1},  {1, 11, 10, 6, 7, 2, 4, 3, 2, 1, 3, 0, 1, 1, 1, 1},
     {1, 9, 9, 5, 5, 1, 1, 3, 3, 2, 2, 2, 2, 1, 1, 1},     /* outputs that are padding only, inputs never read */
     {1, 14, 12, 16, 16, 3, 3, 1, 1, 2, 2, 2, 2, 2, 2, 1}, /* dilation */
-    {2, 15, 13, 10, 17, 3, 2, 2, 1, 1, 2, 3, 0, 3, 2, 1},
-    {1, 20, 9, 3, 33, 5, 3, 3, 2, 0, 4, 4, 0, 1, 2, 1},
-    {2, 6, 5, 64, 10, 6, 5, 1, 1, 0, 0, 0, 0, 1, 1, 1},   /* kernel as large as the image */
-    {1, 30, 70, 33, 64, 5, 5, 1, 1, 2, 2, 2, 2, 1, 1, 1},
-    {1, 4, 4, 256, 72, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},
-    {2, 9, 8, 12, 20, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 4},   /* groups */
-    {1, 9, 8, 34, 66, 3, 3, 2, 1, 1, 0, 1, 1, 1, 1, 2},
-    {2, 7, 9, 6, 12, 3, 2, 1, 2, 0, 1, 0, 1, 1, 2, 6},    /* one channel in, two out */
-    {2, 9, 9, 32, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 32},  /* depthwise */
-    {2, 12, 9, 19, 19, 5, 3, 2, 3, 2, 0, 1, 1, 1, 2, 19},
-    {0, 5, 5, 16, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},   /* no images */
+    {2, 15, 13, 10, 17, 3, 2, 2, 1, 1, 2, 3, 0, 3, 2, 1},  {1, 20, 9, 3, 33, 5, 3, 3, 2, 0, 4, 4, 0, 1, 2, 1},
+    {2, 6, 5, 64, 10, 6, 5, 1, 1, 0, 0, 0, 0, 1, 1, 1}, /* kernel as large as the image */
+    {1, 30, 70, 33, 64, 5, 5, 1, 1, 2, 2, 2, 2, 1, 1, 1},  {1, 4, 4, 256, 72, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},
+    {2, 9, 8, 12, 20, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 4},                                                       /* groups */
+    {1, 9, 8, 34, 66, 3, 3, 2, 1, 1, 0, 1, 1, 1, 1, 2},    {2, 7, 9, 6, 12, 3, 2, 1, 2, 0, 1, 0, 1, 1, 2, 6}, /* one channel in, two out */
+    {2, 9, 9, 32, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 32},                                                      /* depthwise */
+    {2, 12, 9, 19, 19, 5, 3, 2, 3, 2, 0, 1, 1, 1, 2, 19},  {1, 11, 23, 35, 35, 3, 5, 1, 1, 4, 6, 3, 5, 2, 1, 35},
+    {2, 7, 21, 16, 16, 2, 3, 1, 2, 0, 1, 0, 1, 1, 1, 16},  {1, 3, 3, 6, 6, 3, 3, 1, 1, 2, 2, 2, 2, 2, 2, 6},
+    {0, 5, 5, 16, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},    /* no images */
     {16, 16, 16, 16, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1}, /* several chunks of the weight gradient */
     {9, 19, 21, 40, 24, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1},
 };
@@ -247,8 +237,8 @@ static void pool_reference(const pool_case *c, int64_t OH, int64_t OW, const flo
 
 static void test_pool(const pool_case *c) {
   char label[160];
-  snprintf(label, sizeof label, "pool %dx%dx%dx%d k%dx%d s%dx%d p%d,%d,%d,%d", (int)c->N, (int)c->H, (int)c->W, (int)c->C, (int)c->KH, (int)c->KW, (int)c->sh,
-           (int)c->sw, (int)c->pt, (int)c->pl, (int)c->pb, (int)c->pr);
+  snprintf(label, sizeof label, "pool %dx%dx%dx%d k%dx%d s%dx%d p%d,%d,%d,%d", (int)c->N, (int)c->H, (int)c->W, (int)c->C, (int)c->KH, (int)c->KW,
+           (int)c->sh, (int)c->sw, (int)c->pt, (int)c->pl, (int)c->pb, (int)c->pr);
   const int64_t OH = (c->H + c->pt + c->pb - c->KH) / c->sh + 1, OW = (c->W + c->pl + c->pr - c->KW) / c->sw + 1;
   const int64_t nx = c->N * c->H * c->W * c->C, ny = c->N * OH * OW * c->C;
   const int64_t xs[4] = {c->N, c->H, c->W, c->C}, ys[4] = {c->N, OH, OW, c->C};
@@ -289,9 +279,9 @@ static void test_pool(const pool_case *c) {
 }
 
 static const pool_case pools[] = {
-    {1, 2, 2, 1, 2, 2, 2, 2, 0, 0, 0, 0, false},  {2, 24, 24, 64, 2, 2, 2, 2, 0, 0, 0, 0, false}, {3, 7, 9, 17, 2, 2, 2, 2, 0, 0, 0, 0, false},
-    {2, 9, 9, 33, 3, 3, 2, 2, 1, 1, 1, 1, false}, {1, 8, 7, 5, 3, 3, 1, 1, 1, 1, 1, 1, true},      {2, 10, 11, 16, 5, 3, 3, 2, 2, 1, 1, 0, true},
-    {1, 15, 17, 3, 15, 17, 1, 1, 0, 0, 0, 0, true}, {2, 9, 5, 20, 2, 1, 3, 4, 0, 0, 0, 0, false},  {1, 6, 6, 48, 4, 4, 2, 3, 2, 2, 2, 2, true},
+    {1, 2, 2, 1, 2, 2, 2, 2, 0, 0, 0, 0, false},    {2, 24, 24, 64, 2, 2, 2, 2, 0, 0, 0, 0, false}, {3, 7, 9, 17, 2, 2, 2, 2, 0, 0, 0, 0, false},
+    {2, 9, 9, 33, 3, 3, 2, 2, 1, 1, 1, 1, false},   {1, 8, 7, 5, 3, 3, 1, 1, 1, 1, 1, 1, true},     {2, 10, 11, 16, 5, 3, 3, 2, 2, 1, 1, 0, true},
+    {1, 15, 17, 3, 15, 17, 1, 1, 0, 0, 0, 0, true}, {2, 9, 5, 20, 2, 1, 3, 4, 0, 0, 0, 0, false},   {1, 6, 6, 48, 4, 4, 2, 3, 2, 2, 2, 2, true},
     {0, 4, 4, 8, 2, 2, 2, 2, 0, 0, 0, 0, false},
 };
 

@@ -27,18 +27,18 @@
 typedef struct nn_conv_sub {
   int64_t OH, OW, oh0, ow0, osh, osw;
   int64_t sh, sw;
-  int64_t tap0, nt;             /* its taps are dh, dw, src, off[tap0 .. tap0 + nt) */
-  int64_t dh0, dh1, dw0, dw1;   /* least and greatest offsets; 0 when nt == 0 */
-  int64_t R, nband;             /* output rows in a band; bands in an image */
-  int64_t rows, nph, PW;        /* packed band: rows, column residues, columns of each */
-  int64_t block0;               /* number of its first block */
+  int64_t tap0, nt;           /* its taps are dh, dw, src, off[tap0 .. tap0 + nt) */
+  int64_t dh0, dh1, dw0, dw1; /* least and greatest offsets; 0 when nt == 0 */
+  int64_t R, nband;           /* output rows in a band; bands in an image */
+  int64_t rows, nph, PW;      /* packed band: rows, column residues, columns of each */
+  int64_t block0;             /* number of its first block */
 } nn_conv_sub;
 
 typedef struct nn_conv_direct {
-  const float *x, *w;           /* w is [KH*KW][C][groups*K] */
+  const float *x, *w; /* w is [KH*KW][C][groups*K] */
   float *y;
   int64_t N, H, W, C, OHY, OWY, K, groups; /* OHY, OWY: rows and columns of y (a sub covers a part of them) */
-  int64_t Cv, Kv;               /* C, K rounded up to vectors */
+  int64_t Cv, Kv;                          /* C, K rounded up to vectors */
   bool planar;
   int64_t nsub, ntap, nkc, nblock; /* nkc: parts into which the output channels of a block are cut */
   nn_conv_sub *sub;
@@ -54,9 +54,9 @@ typedef struct nn_conv_direct {
 ** group and VW channels of C (planar: all of them).
 */
 typedef struct nn_conv_dw {
-  nn_conv_direct g;             /* x, geometry and taps (one sub); w, y, wp unused */
+  nn_conv_direct g; /* x, geometry and taps (one sub); w, y, wp unused */
   const float *dy;
-  float *out;                   /* [KH*KW][C][groups*K] */
+  float *out; /* [KH*KW][C][groups*K] */
   int64_t nchunk, nunit, ncb, nitem;
   float *part;
 } nn_conv_dw;
@@ -66,30 +66,30 @@ typedef struct nn_conv_dw {
 ** handled in groups of T: V[xi][C / VW][tile][VW] = transformed input, M[xi][tile][Km] = sum over c of V U, y = transformed M.
 */
 typedef struct nn_conv_wino {
-  const float *x, *w;           /* w is [9][C][K] */
+  const float *x, *w; /* w is [9][C][K] */
   float *y;
   int64_t N, H, W, C, OH, OW, K, Cv, Kv;
-  int64_t pt, pl;               /* rows above and columns left of the image that the first tile starts at */
-  int64_t TH, TW, TT;           /* tiles down, across, in all */
+  int64_t pt, pl;     /* rows above and columns left of the image that the first tile starts at */
+  int64_t TH, TW, TT; /* tiles down, across, in all */
   int64_t T, ngroup;
-  int64_t Km;                   /* output channels in M at a time */
-  int64_t vs, ms;               /* floats from one xi to the next in V and M */
-  float *U;                     /* [vector pairs of K][xi][C][2 * VW] */
-  float *zero;                  /* Cv or Kv zeros */
-  float *VM;                    /* V and M: vm_floats for each thread */
+  int64_t Km;     /* output channels in M at a time */
+  int64_t vs, ms; /* floats from one xi to the next in V and M */
+  float *U;       /* [vector pairs of K][xi][C][2 * VW] */
+  float *zero;    /* Cv or Kv zeros */
+  float *VM;      /* V and M: vm_floats for each thread */
   int64_t vm_floats;
   /* weight gradient only: dU[xi][Cr][Kr] is summed over the tiles of a chunk; an item is a chunk, Cr input and Kr output channels */
   const float *dy;
-  float *out, *part;            /* out [9][C][K]; part: nchunk * nc * nk times du_floats */
+  float *out, *part; /* out [9][C][K]; part: nchunk * nc * nk times du_floats */
   int64_t Cr, Kr, nc, nk, nchunk, nitem, du_floats;
 } nn_conv_wino;
 
 /* ---- one channel per group ---------------------------------------------------------------------------------------------------- */
 typedef struct nn_conv_depth {
-  const float *x, *w, *dy;      /* w is [KH*KW][C] with C = groups */
-  float *y;                     /* y, dx or the weight gradient */
+  const float *x, *w, *dy; /* w is [KH*KW][C] with C = groups */
+  float *y;                /* y, dx or the weight gradient */
   int64_t N, H, W, OH, OW, C, KH, KW, sh, sw, pt, pl, dilh, dilw;
-  float *part;                  /* weight gradient: [nchunk][KH*KW][Cv] */
+  float *part; /* weight gradient: [nchunk][KH*KW][Cv] */
   int64_t Cv, nchunk, nitem;
 } nn_conv_depth;
 
@@ -102,7 +102,7 @@ typedef struct nn_conv_flip {
 
 /* ---- max pooling ---------------------------------------------------------------------------------------------------------------- */
 typedef struct nn_pool_job {
-  const float *x;               /* x; dy for the gradient */
+  const float *x; /* x; dy for the gradient */
   const uint8_t *taps_in;
   float *y;
   uint8_t *taps;
@@ -111,14 +111,14 @@ typedef struct nn_pool_job {
 
 typedef struct nn_conv_ops {
   int vw;
-  int np;                                /* rows of the register tile with two vectors */
-  nni_block_fn direct_pack, direct_run;  /* blocks: groups * vector pairs of K; d->nblock */
-  nni_block_fn dw_run, dw_sum;           /* blocks: nitem; rows of dw: ntap * C */
-  nni_block_fn wino_weights, wino_run;   /* blocks: C; ngroup */
-  nni_block_fn wino_dw_run, wino_dw_out; /* blocks: nitem; C */
+  int np;                                                   /* rows of the register tile with two vectors */
+  nni_block_fn direct_pack, direct_run;                     /* blocks: groups * vector pairs of K; d->nblock */
+  nni_block_fn dw_run, dw_sum;                              /* blocks: nitem; rows of dw: ntap * C */
+  nni_block_fn wino_weights, wino_run;                      /* blocks: C; ngroup */
+  nni_block_fn wino_dw_run, wino_dw_out;                    /* blocks: nitem; C */
   nni_block_fn depth_fwd, depth_dx, depth_dw, depth_dw_sum; /* blocks: N * OH; N * H; nitem; KH * KW */
-  nni_block_fn flip;                     /* blocks: nt * groups */
-  nni_block_fn pool_fwd, pool_dx, pool_take; /* blocks: N * OH; N * H; N * OH */
+  nni_block_fn flip;                                        /* blocks: nt * groups * (C / vw rounded up) */
+  nni_block_fn pool_fwd, pool_dx, pool_take;                /* blocks: N * OH; N * H; N * OH */
 } nn_conv_ops;
 
 NN_ISA_DECL(const nn_conv_ops *, nn_conv_ops_get, (void));

@@ -11,50 +11,82 @@ static void taps_in(int64_t o, int64_t s, int64_t p, int64_t dil, int64_t nk, in
   if (*k1 < *k0) *k1 = *k0;
 }
 
-/* block: an output row */
-void NN_ISA_FN(nn_depth_fwd)(void *arg, int64_t begin, int64_t end, int tid) {
-  const nn_conv_depth *j = arg;
-  const int64_t C = j->C;
-  (void)tid;
-  for (int64_t b = begin; b < end; b++) {
-    const int64_t n = b / j->OH, oh = b % j->OH;
-    int64_t h0, h1, w0, w1;
-    taps_in(oh, j->sh, j->pt, j->dilh, j->KH, j->H, &h0, &h1);
-    for (int64_t ow = 0; ow < j->OW; ow++) {
-      taps_in(ow, j->sw, j->pl, j->dilw, j->KW, j->W, &w0, &w1);
-      for (int64_t c = 0; c < C; c += VW) {
-        vf s = {0};
-        for (int64_t kh = h0; kh < h1; kh++) {
-          const float *x = j->x + ((n * j->H + oh * j->sh - j->pt + kh * j->dilh) * j->W + ow * j->sw - j->pl) * C + c;
-          for (int64_t kw = w0; kw < w1; kw++) s += vf_load(x + kw * j->dilw * C) * vf_load(j->w + (kh * j->KW + kw) * C + c);
-        }
-        vf_store_n(j->y + (b * j->OW + ow) * C + c, s, min64(VW, C - c));
-      }
-    }
+/* One output pixel whose window may reach past the image's left or right: taps h0 .. h1, and those columns that lie inside */
+static void depth_edge(const nn_conv_depth *j, const float *x, int64_t ow, int64_t h0, int64_t h1, float *y) {
+  const int64_t C = j->C, row = j->dilh * j->W * C;
+  int64_t w0, w1;
+  taps_in(ow, j->sw, j->pl, j->dilw, j->KW, j->W, &w0, &w1);
+  x += (ow * j->sw - j->pl) * C;
+  for (int64_t c = 0; c < C; c += VW) {
+    vf s = {0};
+    for (int64_t kh = h0; kh < h1; kh++)
+      for (int64_t kw = w0; kw < w1; kw++) s += vf_load(x + kh * row + kw * j->dilw * C + c) * vf_load(j->w + (kh * j->KW + kw) * C + c);
+    vf_store_n(y + ow * C + c, s, min64(VW, C - c));
   }
 }
 
-/* block: an input row. dx[h] = sum of dy[oh] w[kh] over the taps with oh * s - p + kh * dil = h */
+/* NP neighbours whose windows lie inside: each vector of weights is loaded once for all of them. x: first tap of the first pixel */
+NN_AINLINE void depth_tile(const int NP, const nn_conv_depth *j, const float *x, int64_t h0, int64_t h1, float *y) {
+  const int64_t C = j->C, step = j->sw * C;
+  for (int64_t c = 0; c < C; c += VW) {
+    vf a[8];
+    NN_UNROLL for (int p = 0; p < NP; p++) a[p] = (vf){0};
+    for (int64_t kh = h0; kh < h1; kh++)
+      for (int64_t kw = 0; kw < j->KW; kw++) {
+        const vf w = vf_load(j->w + (kh * j->KW + kw) * C + c);
+        const float *xp = x + (kh * j->dilh * j->W + kw * j->dilw) * C + c;
+        NN_UNROLL for (int p = 0; p < NP; p++) a[p] += vf_load(xp + p * step) * w;
+      }
+    NN_UNROLL for (int p = 0; p < NP; p++) vf_store_n(y + p * C + c, a[p], min64(VW, C - c));
+  }
+}
+
+/* block: an output row */
+void NN_ISA_FN(nn_depth_fwd)(void *arg, int64_t begin, int64_t end, int tid) {
+  const nn_conv_depth *j = arg;
+  (void)tid;
+  const int64_t reach = (j->KW - 1) * j->dilw; /* columns left .. right need no checks */
+  const int64_t left = min64(j->OW, (j->pl + j->sw - 1) / j->sw), last = j->W - 1 - reach + j->pl;
+  const int64_t right = last < 0 ? left : min64(j->OW, last / j->sw + 1);
+  for (int64_t b = begin; b < end; b++) {
+    const int64_t n = b / j->OH, oh = b % j->OH;
+    int64_t h0, h1, ow = 0;
+    taps_in(oh, j->sh, j->pt, j->dilh, j->KH, j->H, &h0, &h1);
+    const float *x = j->x + (n * j->H + oh * j->sh - j->pt) * j->W * j->C;
+    float *y = j->y + b * j->OW * j->C;
+    for (; ow < left; ow++) depth_edge(j, x, ow, h0, h1, y);
+    for (; ow + 8 <= right; ow += 8) depth_tile(8, j, x + (ow * j->sw - j->pl) * j->C, h0, h1, y + ow * j->C);
+    for (; ow + 2 <= right; ow += 2) depth_tile(2, j, x + (ow * j->sw - j->pl) * j->C, h0, h1, y + ow * j->C);
+    for (; ow < j->OW; ow++) depth_edge(j, x, ow, h0, h1, y);
+  }
+}
+
+/* y[w] += dy[ow] w[kw] for every column of one input row and the taps that meet it */
+static void depth_dx_row(const nn_conv_depth *j, const float *dy, const float *wk, float *y) {
+  const int64_t C = j->C;
+  for (int64_t w = 0; w < j->W; w++)
+    for (int64_t kw = 0; kw < j->KW; kw++) {
+      const int64_t a = w + j->pl - kw * j->dilw, ow = a / j->sw;
+      if (a < 0 || a % j->sw || ow >= j->OW) continue;
+      int64_t c = 0;
+      for (; c + VW <= C; c += VW) vf_store(y + w * C + c, vf_load(y + w * C + c) + vf_load(dy + ow * C + c) * vf_load(wk + kw * C + c));
+      if (c < C) vf_store_n(y + w * C + c, vf_load_n(y + w * C + c, C - c) + vf_load(dy + ow * C + c) * vf_load(wk + kw * C + c), C - c);
+    }
+}
+
+/* block: an input row. dx[h] = sum of dy[oh] w[kh] over the taps with oh * s - p + kh * dil = h. For strides; without, forward does it */
 void NN_ISA_FN(nn_depth_dx)(void *arg, int64_t begin, int64_t end, int tid) {
   const nn_conv_depth *j = arg;
-  const int64_t C = j->C;
   (void)tid;
   for (int64_t b = begin; b < end; b++) {
     const int64_t n = b / j->H, h = b % j->H;
-    for (int64_t w = 0; w < j->W; w++)
-      for (int64_t c = 0; c < C; c += VW) {
-        vf s = {0};
-        for (int64_t kh = 0; kh < j->KH; kh++) {
-          const int64_t a = h + j->pt - kh * j->dilh, oh = a / j->sh;
-          if (a < 0 || a % j->sh || oh >= j->OH) continue;
-          for (int64_t kw = 0; kw < j->KW; kw++) {
-            const int64_t e = w + j->pl - kw * j->dilw, ow = e / j->sw;
-            if (e < 0 || e % j->sw || ow >= j->OW) continue;
-            s += vf_load(j->dy + ((n * j->OH + oh) * j->OW + ow) * C + c) * vf_load(j->w + (kh * j->KW + kw) * C + c);
-          }
-        }
-        vf_store_n(j->y + (b * j->W + w) * C + c, s, min64(VW, C - c));
-      }
+    float *y = j->y + b * j->W * j->C;
+    memset(y, 0, (size_t)(j->W * j->C) * sizeof(float));
+    for (int64_t kh = 0; kh < j->KH; kh++) {
+      const int64_t a = h + j->pt - kh * j->dilh, oh = a / j->sh;
+      if (a < 0 || a % j->sh || oh >= j->OH) continue;
+      depth_dx_row(j, j->dy + (n * j->OH + oh) * j->OW * j->C, j->w + kh * j->KW * j->C, y);
+    }
   }
 }
 
@@ -76,9 +108,11 @@ static void depth_dw_row(const nn_conv_depth *j, int64_t n, int64_t oh, int64_t 
       outs_in(kw * j->dilw - j->pl, j->sw, j->OW, j->W, &o0, &o1);
       const float *x = j->x + ((n * j->H + h) * j->W + kw * j->dilw - j->pl) * C + c, *dy = j->dy + (n * j->OH + oh) * j->OW * C + c;
       float *p = part + (kh * j->KW + kw) * j->Cv;
-      vf s = vf_load(p);
-      for (int64_t o = o0; o < o1; o++) s += vf_load(x + o * j->sw * C) * vf_load(dy + o * C);
-      vf_store(p, s);
+      vf s[4] = {vf_load(p)}; /* four sums: one would wait for itself */
+      int64_t o = o0;
+      for (; o + 4 <= o1; o += 4) NN_UNROLL for (int i = 0; i < 4; i++) s[i] += vf_load(x + (o + i) * j->sw * C) * vf_load(dy + (o + i) * C);
+      for (; o < o1; o++) s[0] += vf_load(x + o * j->sw * C) * vf_load(dy + o * C);
+      vf_store(p, (s[0] + s[1]) + (s[2] + s[3]));
     }
   }
 }

@@ -54,7 +54,8 @@ static void pack_row_planar(const nn_conv_sub *s, const float *x, int64_t xpix, 
 }
 
 /* Packs what output rows i0 .. i0 + ni of image n, group g need: planes or blocks of channels b0 .. b1. */
-static void pack_band(const nn_conv_direct *d, const nn_conv_sub *s, int64_t n, int64_t g, int64_t i0, int64_t ni, int64_t b0, int64_t b1, float *dst) {
+static void pack_band(const nn_conv_direct *d, const nn_conv_sub *s, int64_t n, int64_t g, int64_t i0, int64_t ni, int64_t b0, int64_t b1,
+                      float *dst) {
   const int64_t xpix = d->groups * d->C, lanes = d->planar ? 1 : VW, rowlen = s->nph * s->PW * lanes, extent = s->dh1 - s->dh0;
   const float *x = d->x + n * d->H * d->W * xpix + g * d->C;
   if (s->nt == 0) return;
@@ -63,12 +64,9 @@ static void pack_band(const nn_conv_direct *d, const nn_conv_sub *s, int64_t n, 
     const int64_t h = i0 * s->sh + s->dh0 + r;
     for (int64_t b = b0; b < b1; b++) {
       float *o = dst + ((b - b0) * s->rows + r) * rowlen;
-      if (h < 0 || h >= d->H)
-        memset(o, 0, (size_t)rowlen * sizeof(float));
-      else if (d->planar)
-        pack_row_planar(s, x + h * d->W * xpix + b, xpix, d->W, o);
-      else
-        pack_row_blocked(s, x + h * d->W * xpix + b * VW, xpix, d->W, o);
+      if (h < 0 || h >= d->H) memset(o, 0, (size_t)rowlen * sizeof(float));
+      else if (d->planar) pack_row_planar(s, x + h * d->W * xpix + b, xpix, d->W, o);
+      else pack_row_blocked(s, x + h * d->W * xpix + b * VW, xpix, d->W, o);
     }
   }
 }
@@ -76,7 +74,8 @@ static void pack_band(const nn_conv_direct *d, const nn_conv_sub *s, int64_t n, 
 /* ---- forward ------------------------------------------------------------------------------------------------------------------ */
 
 /* One band: output rows i0 .. i0 + ni of sub s in image n, group g, vector pairs p0 .. p1 of its channels */
-static void run_band(const nn_conv_direct *d, const nn_conv_sub *s, int64_t n, int64_t g, int64_t i0, int64_t ni, int64_t p0, int64_t p1, float *band) {
+static void run_band(const nn_conv_direct *d, const nn_conv_sub *s, int64_t n, int64_t g, int64_t i0, int64_t ni, int64_t p0, int64_t p1,
+                     float *band) {
   const int64_t lanes = d->planar ? 1 : VW, rowlen = s->nph * s->PW * lanes, ypix = d->groups * d->K, nvec = d->Kv / VW;
   const nn_tile_rows r = {d->off + s->tap0, s->nt, d->C, s->rows * rowlen, s->osw * ypix};
   pack_band(d, s, n, g, i0, ni, 0, d->planar ? d->C : d->Cv / VW, band);
@@ -88,10 +87,8 @@ static void run_band(const nn_conv_direct *d, const nn_conv_sub *s, int64_t n, i
     for (int64_t i = 0; i < ni; i++) {
       float *y = d->y + ((n * d->OHY + s->oh0 + (i0 + i) * s->osh) * d->OWY + s->ow0) * ypix + g * d->K + k0;
       const float *x = band + i * s->sh * rowlen;
-      if (d->planar)
-        NN_ISA_FN(nn_tile_planar)(&r, s->OW, nv, last, x, w, y);
-      else
-        NN_ISA_FN(nn_tile_blocked)(&r, s->OW, nv, last, x, w, y);
+      if (d->planar) NN_ISA_FN(nn_tile_planar)(&r, s->OW, nv, last, x, w, y);
+      else NN_ISA_FN(nn_tile_blocked)(&r, s->OW, nv, last, x, w, y);
     }
   }
 }
@@ -161,19 +158,29 @@ static void dw_sum(void *arg, int64_t begin, int64_t end, int tid) {
 
 /* ---- weights of the input gradient -------------------------------------------------------------------------------------------- */
 
-/* block: (tap, group): the C x K matrix, transposed in squares that stay in registers or L1 */
+/* o [nk][nc] (rows ldo apart) = w [nc][nk] (rows ldw apart), nc and nk at most VW */
+static void flip_square(const float *w, int64_t ldw, float *o, int64_t ldo, int64_t nc, int64_t nk) {
+  vf r[VW];
+  if (nc == VW && nk == VW) {
+    NN_UNROLL for (int c = 0; c < VW; c++) r[c] = vf_load(w + c * ldw);
+    vf_transpose(r);
+    NN_UNROLL for (int k = 0; k < VW; k++) vf_store(o + k * ldo, r[k]);
+    return;
+  }
+  for (int64_t k = 0; k < nk; k++)
+    for (int64_t c = 0; c < nc; c++) o[k * ldo + c] = w[c * ldw + k];
+}
+
+/* block: (tap, group, VW rows of w): the C x K matrix, transposed square by square */
 static void flip(void *arg, int64_t begin, int64_t end, int tid) {
   const nn_conv_flip *f = arg;
-  const int64_t gk = f->groups * f->K, gc = f->groups * f->C;
+  const int64_t gk = f->groups * f->K, gc = f->groups * f->C, nb = (f->C + VW - 1) / VW;
   (void)tid;
   for (int64_t b = begin; b < end; b++) {
-    const int64_t t = b / f->groups, g = b % f->groups;
-    const float *w = f->w + t * f->C * gk + g * f->K;
-    float *o = f->out + (f->nt - 1 - t) * f->K * gc + g * f->C;
-    for (int64_t k0 = 0; k0 < f->K; k0 += 16)
-      for (int64_t c0 = 0; c0 < f->C; c0 += 16)
-        for (int64_t k = k0; k < min64(f->K, k0 + 16); k++)
-          for (int64_t c = c0; c < min64(f->C, c0 + 16); c++) o[k * gc + c] = w[c * gk + k];
+    const int64_t c = b % nb * VW, g = b / nb % f->groups, t = b / nb / f->groups;
+    const float *w = f->w + (t * f->C + c) * gk + g * f->K;
+    float *o = f->out + (f->nt - 1 - t) * f->K * gc + g * f->C + c;
+    for (int64_t k = 0; k < f->K; k += VW) flip_square(w + k, gk, o + k * gc, gc, min64(VW, f->C - c), min64(VW, f->K - k));
   }
 }
 

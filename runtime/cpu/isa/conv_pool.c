@@ -10,8 +10,7 @@ static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 static inline void store_taps(uint8_t *p, vi taps, int64_t n) {
   const vb b = __builtin_convertvector(taps, vb);
-  if (n == VW)
-    *(vb_u *)p = b;
+  if (n == VW) *(vb_u *)p = b;
   else
     for (int64_t i = 0; i < n; i++) p[i] = b[i];
 }
@@ -58,10 +57,8 @@ static void dx_row(const nn_pool_job *j, int64_t n, int64_t oh, int64_t kh, floa
       for (int64_t kw = kw0; kw < kw1; kw++) {
         float *p = o + (w0 + kw) * C + c;
         const vf add = (vf)((vi)dy & (tap == (int32_t)(kh * j->KW + kw)));
-        if (C - c >= VW)
-          vf_store(p, vf_load(p) + add);
-        else
-          vf_store_n(p, vf_load_n(p, C - c) + add, C - c);
+        if (C - c >= VW) vf_store(p, vf_load(p) + add);
+        else vf_store_n(p, vf_load_n(p, C - c) + add, C - c);
       }
     }
   }
@@ -95,8 +92,7 @@ void NN_ISA_FN(nn_pool_take)(void *arg, int64_t begin, int64_t end, int tid) {
         const vi tap = load_taps(j->taps_in + at);
         vf v = {0};
         for (int64_t kh = kh0; kh < kh1; kh++)
-          for (int64_t kw = kw0; kw < kw1; kw++)
-            v = vf_select(tap == (int32_t)(kh * j->KW + kw), vf_load(x + (kh * j->W + kw) * C + c), v);
+          for (int64_t kw = kw0; kw < kw1; kw++) v = vf_select(tap == (int32_t)(kh * j->KW + kw), vf_load(x + (kh * j->W + kw) * C + c), v);
         vf_store_n(j->y + at, v, min64(VW, C - c));
       }
     }

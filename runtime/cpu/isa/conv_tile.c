@@ -44,12 +44,13 @@ NN_AINLINE void tile_planar(const int NP, const int NV, const nn_tile_rows *r, c
   NN_UNROLL for (int p = 0; p < NP; p++) NN_UNROLL for (int v = 0; v < NV; v++) vf_store(y + p * r->sy + v * VW, a[p][v]);
 }
 
-#define ROWS(kind, NP, NV)                                                                                                                          \
-  static __attribute__((noinline)) void kind##_##NP##_##NV(const nn_tile_rows *r, const float *x, const float *w, float *y) {                       \
-    kind(NP, NV, r, x, w, y);                                                                                                                       \
+#define ROWS(kind, NP, NV)                                                                                                                           \
+  static __attribute__((noinline)) void kind##_##NP##_##NV(const nn_tile_rows *r, const float *x, const float *w, float *y) {                        \
+    kind(NP, NV, r, x, w, y);                                                                                                                        \
   }
 #define ROWS_6(kind, NV) ROWS(kind, 1, NV) ROWS(kind, 2, NV) ROWS(kind, 3, NV) ROWS(kind, 4, NV) ROWS(kind, 5, NV) ROWS(kind, 6, NV)
-#define ROWS_12(kind, NV) ROWS_6(kind, NV) ROWS(kind, 7, NV) ROWS(kind, 8, NV) ROWS(kind, 9, NV) ROWS(kind, 10, NV) ROWS(kind, 11, NV) ROWS(kind, 12, NV)
+#define ROWS_12(kind, NV)                                                                                                                            \
+  ROWS_6(kind, NV) ROWS(kind, 7, NV) ROWS(kind, 8, NV) ROWS(kind, 9, NV) ROWS(kind, 10, NV) ROWS(kind, 11, NV) ROWS(kind, 12, NV)
 #define NAMES_6(kind, NV) kind##_1_##NV, kind##_2_##NV, kind##_3_##NV, kind##_4_##NV, kind##_5_##NV, kind##_6_##NV
 #define NAMES_12(kind, NV) NAMES_6(kind, NV), kind##_7_##NV, kind##_8_##NV, kind##_9_##NV, kind##_10_##NV, kind##_11_##NV, kind##_12_##NV
 
@@ -67,8 +68,8 @@ static const rows_fn blocked_2[] = {NAMES_6(tile_blocked, 2)}, planar_2[] = {NAM
 #endif
 
 /* n pixels in tiles of nearly equal size; xs: floats of x per pixel */
-NN_AINLINE void run_rows(const nn_tile_rows *r, int64_t n, int nv, int64_t last, const float *x, int64_t xs, const float *w, float *y, const rows_fn *one,
-                         const rows_fn *two) {
+NN_AINLINE void run_rows(const nn_tile_rows *r, int64_t n, int nv, int64_t last, const float *x, int64_t xs, const float *w, float *y,
+                         const rows_fn *one, const rows_fn *two) {
   const int64_t np = nv == 2 ? NN_TILE_2 : NN_TILE_1, ntile = (n + np - 1) / np;
   const rows_fn *fn = nv == 2 ? two : one;
   float tmp[12 * 2 * VW];
@@ -122,15 +123,17 @@ NN_AINLINE void tile_outer(const int NR, const int NV, const int taps, const nn_
   NN_UNROLL for (int i = 0; i < NR; i++) NN_UNROLL for (int v = 0; v < NV; v++) vf_store(o + i * q->ldo + v * VW, a[i][v]);
 }
 
-#define OUTER(NR, NV, T)                                                                                                                            \
-  static __attribute__((noinline)) void outer_##NR##_##NV##_##T(const nn_tile_outer *q, const int64_t *off, const float *x, const float *d, float *o) { \
-    tile_outer(NR, NV, T, q, off, x, d, o);                                                                                                         \
+#define OUTER(NR, NV, T)                                                                                                                             \
+  static                                                                                                                                             \
+      __attribute__((noinline)) void outer_##NR##_##NV##_##T(const nn_tile_outer *q, const int64_t *off, const float *x, const float *d, float *o) { \
+    tile_outer(NR, NV, T, q, off, x, d, o);                                                                                                          \
   }
-#define OUTER_9(NV, T) OUTER(1, NV, T) OUTER(2, NV, T) OUTER(3, NV, T) OUTER(4, NV, T) OUTER(5, NV, T) OUTER(6, NV, T) OUTER(7, NV, T) OUTER(8, NV, T) OUTER(9, NV, T)
-#define OUTER_NAMES(NV, T)                                                                                                                          \
-  {                                                                                                                                                 \
-    outer_1_##NV##_##T, outer_2_##NV##_##T, outer_3_##NV##_##T, outer_4_##NV##_##T, outer_5_##NV##_##T, outer_6_##NV##_##T, outer_7_##NV##_##T,     \
-        outer_8_##NV##_##T, outer_9_##NV##_##T                                                                                                      \
+#define OUTER_9(NV, T)                                                                                                                               \
+  OUTER(1, NV, T) OUTER(2, NV, T) OUTER(3, NV, T) OUTER(4, NV, T) OUTER(5, NV, T) OUTER(6, NV, T) OUTER(7, NV, T) OUTER(8, NV, T) OUTER(9, NV, T)
+#define OUTER_NAMES(NV, T)                                                                                                                           \
+  {                                                                                                                                                  \
+    outer_1_##NV##_##T, outer_2_##NV##_##T, outer_3_##NV##_##T, outer_4_##NV##_##T, outer_5_##NV##_##T, outer_6_##NV##_##T, outer_7_##NV##_##T,      \
+        outer_8_##NV##_##T, outer_9_##NV##_##T                                                                                                       \
   }
 OUTER_9(1, 0)
 OUTER_9(2, 0)

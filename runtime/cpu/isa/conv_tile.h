@@ -25,7 +25,7 @@
 typedef struct nn_tile_rows {
   const int64_t *off; /* nt offsets of taps */
   int64_t nt, C, cs;
-  int64_t sy;         /* floats between pixels of y */
+  int64_t sy; /* floats between pixels of y */
 } nn_tile_rows;
 
 /* n pixels, nv vectors (1 or 2) of which the last has `last` lanes that may be written */

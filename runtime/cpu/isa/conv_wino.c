@@ -67,7 +67,8 @@ static tile_at tile_find(const nn_conv_wino *j, int64_t t) {
 }
 
 /* Transforms nb blocks of channels of a patch whose pixel (i, l) is at at[i * 6 + l] (edge), or at x + i * row + l * pix (inside) */
-NN_AINLINE void in_patch(const int edge, const float *const *at, const float *x, int64_t row, int64_t pix, int64_t nb, float *V, int64_t vs, int64_t bs) {
+NN_AINLINE void in_patch(const int edge, const float *const *at, const float *x, int64_t row, int64_t pix, int64_t nb, float *V, int64_t vs,
+                         int64_t bs) {
   for (int64_t c = 0; c < nb * VW; c += VW, V += bs) {
     vf d[36], s[36];
     NN_UNROLL for (int l = 0; l < 6; l++) {
