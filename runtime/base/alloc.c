@@ -289,20 +289,13 @@ void nni_buffer_put(nni_memory *m, void *p, size_t n) {
   b = block_of(p);
 #ifdef NNI_DEBUG
   damaged = block_damaged(b, p, n);
-<<<<<<< HEAD
 #else
   (void)n; /* the record knows */
-=======
->>>>>>> rowprog
 #endif
   POISON(p, b->cap + NNI_PAD);
   pthread_mutex_lock(&m->lock);
   m->buffers--;
-<<<<<<< HEAD
   m->info.live -= b->asked;
-=======
-  m->info.live -= n;
->>>>>>> rowprog
   m->info.cached += b->cap;
   m->damaged += damaged;
   b->next = m->free[b->size_class];

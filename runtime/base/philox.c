@@ -19,11 +19,7 @@
 #define WEYL0 0x9E3779B9u /* golden ratio */
 #define WEYL1 0xBB67AE85u /* sqrt(3) - 1 */
 #define ROUNDS 10
-<<<<<<< HEAD
 #define LANES 32         /* blocks computed side by side */
-=======
-#define LANES 16         /* blocks computed side by side */
->>>>>>> rowprog
 #define TILE (4 * LANES) /* draws they give */
 
 nni_philox nni_philox4x32(uint64_t key, uint64_t counter, uint64_t stream) {
@@ -41,12 +37,8 @@ nni_philox nni_philox4x32(uint64_t key, uint64_t counter, uint64_t stream) {
   return (nni_philox){{c0, c1, c2, c3}};
 }
 
-<<<<<<< HEAD
 /* The LANES blocks from `block` on, words in the order of their draws. The loops over lanes are vectorised; with 16 lanes gcc unrolls
 ** them first and then cannot, which costs a factor of 2. */
-=======
-/* The LANES blocks from `block` on, words in the order of their draws. Loops over lanes so that the compiler vectorises them. */
->>>>>>> rowprog
 static void tile_fill(uint64_t key, uint64_t stream, uint64_t block, uint32_t out[TILE]) {
   uint32_t c0[LANES], c1[LANES], c2[LANES], c3[LANES];
   uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
