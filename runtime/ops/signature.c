@@ -32,7 +32,7 @@ static void parse_default(nni_param_spec *p, const char *w) {
   if (p->type == NNI_A_Y && nn_dtype_from_name(w, &d)) p->def = NN_I(d);
   else if (p->type == NNI_A_B) p->def = NN_I(strcmp(w, "true") == 0);
   else if (p->type == NNI_A_PAD) p->def = NN_TEXT("valid"); /* the only one in the tables; checked by tests/c */
-  else if (p->type == NNI_A_F) p->def = NN_F(strcmp(w, "inf") == 0 ? INFINITY : strcmp(w, "-inf") == 0 ? -INFINITY : strtod(w, NULL));
+  else if (p->type == NNI_A_F) p->def = NN_F(strtod(w, NULL));
   else if (p->type == NNI_A_I2) {
     p->ints[0] = p->ints[1] = strtoll(w, NULL, 10);
     p->def = NN_INTS(2, p->ints);
