@@ -25,7 +25,7 @@ local function is_incomplete(message) return message:sub(-5) == "<eof>" end
 ---@param env table
 ---@return function|string|nil, boolean|string|nil
 function repl.compile(text, env)
-  if text:sub(1, 1) == "=" then text = "return " .. text:sub(2) end -- as Lua 5.1 had it
+  if text:sub(1, 1) == "=" then text = text:sub(2) end -- as Lua 5.1 had it
   if compile("return " .. text, env) then
     -- an argument and not `return f()`, which would be a tail call and leave f out of tracebacks
     local expression = compile("return (...)(" .. text:gsub(";%s*$", "") .. "\n)", env) or compile("return " .. text, env)
