@@ -74,8 +74,8 @@ static void set_linear(program *p, const nni_program *src) {
   p->shape[0] = p->cols;
 }
 
-/* Elements of a tile. Measured: a step costs some 9 ns per tile, so bigger is better while everything is in cache (0.40 ns per element of a chain of
-** six in tiles of 2048, 0.57 in tiles of 256); when arrays come from memory only small tiles let loads of the next one overlap with arithmetic. */
+/* Elements of a tile. Measured: a step costs some 9 ns per tile, so bigger is better while everything is in cache (0.40 ns per element of a
+** chain of five in tiles of 2048, 0.57 in tiles of 256); when arrays come from memory only small tiles let loads of the next one overlap with arithmetic. */
 static int64_t tile_size(const program *p, bool strided) {
   double n = (double)p->rows * (double)p->cols, bytes = 0;
   int64_t tile;
@@ -320,8 +320,9 @@ static void set_phases(program *p, uint8_t *late) {
     step *s = &p->steps[i];
     late[i] = s->kind == S_REDUCE;
     for (int k = 0; k < 3; k++) late[i] |= s->a[k] >= 0 && late[s->a[k]];
-    s->phases = s->kind == S_REDUCE ? SEGMENTS | ROWS : late[i] || (s->kind == S_STORE && s->shape == ROW) ? ROWS : s->shape == FULL ? SEGMENTS : SEGMENTS | ROWS;
-    if (!p->split) s->phases = SEGMENTS;
+    if (!p->split || s->shape == FULL) s->phases = SEGMENTS;
+    else if (s->kind == S_STORE || (late[i] && s->kind != S_REDUCE)) s->phases = ROWS;
+    else s->phases = SEGMENTS | ROWS;
   }
   if (p->split) p->shared = ((size_t)p->nreduce * (size_t)p->ntiles * 8 + 127) / 128 * 128;
 }
