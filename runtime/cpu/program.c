@@ -75,7 +75,8 @@ static void set_linear(program *p, const nni_program *src) {
 }
 
 /* Elements of a tile. Measured: a step costs some 9 ns per tile, so bigger is better while everything is in cache (0.40 ns per element of a
-** chain of five in tiles of 2048, 0.57 in tiles of 256); when arrays come from memory only small tiles let loads of the next one overlap with arithmetic. */
+** chain of five in tiles of 2048, 0.57 in tiles of 256); when arrays come from memory, only small tiles let loads of the next one overlap
+** with arithmetic. */
 static int64_t tile_size(const program *p, bool strided) {
   double n = (double)p->rows * (double)p->cols, bytes = 0;
   int64_t tile;
@@ -87,7 +88,8 @@ static int64_t tile_size(const program *p, bool strided) {
   return tile;
 }
 
-/* A long row whose reductions nothing else in the row waits for can be cut: partial results of LEAF elements, joined in the order of the whole row. */
+/* A long row whose reductions nothing else in the row waits for can be cut: partial results of LEAF elements each, joined in the order of
+** the whole row. late: 0 for each instruction; becomes 1 for those that wait. */
 static bool is_splittable(const nni_program *src, uint8_t *late) {
   if (src->cols < 8 * NN_ROWS_LEAF) return false;
   for (int i = 0; i < src->ninstr; i++) {
