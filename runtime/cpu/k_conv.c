@@ -120,7 +120,7 @@ static void set_bands(nn_conv_sub *s, const nn_conv_direct *d, int64_t pixels) {
   s->rows = (s->R - 1) * s->sh + extent + 1;
 }
 
-/* One sub: the outputs of residues rh, rw (0, 0 unless dx); its taps are written from d->*[tap0] on when there is scratch */
+/* One sub: the outputs of residues rh, rw (0, 0 unless dx); its taps are written from d->src[tap0], d->off[tap0] on when there is scratch */
 static nn_conv_sub make_sub(const nn_conv_direct *d, const geometry *g, bool dx, int64_t rh, int64_t rw, int64_t tap0, int64_t lanes,
                             int64_t pixels) {
   nn_conv_sub s = {.oh0 = rh, .ow0 = rw, .osh = 1, .osw = 1, .sh = g->h.stride, .sw = g->w.stride, .OH = g->h.out, .OW = g->w.out, .tap0 = tap0};
@@ -135,12 +135,10 @@ static nn_conv_sub make_sub(const nn_conv_direct *d, const geometry *g, bool dx,
   s.nt = nh * nw;
   if (s.nt == 0) s.dh0 = s.dh1 = s.dw0 = s.dw1 = 0;
   set_bands(&s, d, pixels);
-  if (!d->dh) return s;
+  if (!d->off) return s;
   for (int64_t i = 0, t = tap0, dh, dw; i < g->h.taps; i++)
     for (int64_t l = 0; l < g->w.taps; l++)
       if (tap_offset(&g->h, dx, rh, i, &dh) && tap_offset(&g->w, dx, rw, l, &dw)) {
-        d->dh[t] = dh;
-        d->dw[t] = dw;
         d->src[t] = i * g->w.taps + l;
         d->off[t++] = (((dh - s.dh0) * s.nph + (dw - s.dw0) % s.sw) * s.PW + (dw - s.dw0) / s.sw) * lanes;
       }
@@ -164,8 +162,6 @@ static nn_conv_sub plan_direct_base(nn_conv_direct *d, carver *a, const geometry
   const int64_t nrh = dx ? g->h.stride : 1, nrw = dx ? g->w.stride : 1, taps = g->h.taps * g->w.taps, lanes = d->planar ? 1 : ops->vw;
   d->nsub = nrh * nrw;
   d->sub = carve(a, d->nsub, sizeof *d->sub);
-  d->dh = carve(a, taps, sizeof(int64_t));
-  d->dw = carve(a, taps, sizeof(int64_t));
   d->src = carve(a, taps, sizeof(int64_t));
   d->off = carve(a, taps * (d->planar ? d->C : 1), sizeof(int64_t)); /* the weight gradient lists channels too */
   nn_conv_sub s = {0};

@@ -1,7 +1,8 @@
 /* tests/c/test_conv.c - convolution and max pooling kernels against naive loops in double, at every instruction-set level.
 **
-** Each case: forward, input gradient, weight gradient, with 1, 2 and 3 threads (same bits), exact and not. Operands are followed by NaN and scratch is filled
-** with NaN, so that a kernel which lets foreign memory reach a result is caught; a guard after outputs and scratch catches writes past the end.
+** Each case: forward, input gradient, weight gradient, with 1, 2 and 3 threads (same bits), exact and not. Operands are followed by NaN and
+** scratch is filled with NaN, so that a kernel which lets foreign memory reach a result is caught; a guard after outputs and scratch catches
+** writes past the end.
 */
 #include <math.h>
 #include <stdio.h>

@@ -27,7 +27,7 @@
 typedef struct nn_conv_sub {
   int64_t OH, OW, oh0, ow0, osh, osw;
   int64_t sh, sw;
-  int64_t tap0, nt;           /* its taps are dh, dw, src, off[tap0 .. tap0 + nt) */
+  int64_t tap0, nt;           /* its taps are src, off[tap0 .. tap0 + nt) */
   int64_t dh0, dh1, dw0, dw1; /* least and greatest offsets; 0 when nt == 0 */
   int64_t R, nband;           /* output rows in a band; bands in an image */
   int64_t rows, nph, PW;      /* packed band: rows, column residues, columns of each */
@@ -42,9 +42,9 @@ typedef struct nn_conv_direct {
   bool planar;
   int64_t nsub, ntap, nkc, nblock; /* nkc: parts into which the output channels of a block are cut */
   nn_conv_sub *sub;
-  int64_t *dh, *dw, *src, *off; /* ntap each; off: place of the tap's first pixel in the packed band */
-  float *wp;                    /* packed weights: [group][vector pairs of K][t][c][2 * VW] (a last odd vector: VW) */
-  float *band;                  /* band_floats for each thread */
+  int64_t *src, *off; /* ntap each; src: row of w; off: place of the tap's first pixel in the packed band */
+  float *wp;          /* packed weights: [group][vector pairs of K][t][c][2 * VW] (a last odd vector: VW) */
+  float *band;        /* band_floats for each thread */
   int64_t band_floats;
 } nn_conv_direct;
 
