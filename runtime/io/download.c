@@ -1,4 +1,5 @@
 /* io/download.c - see download.h. Owns the temporary file: it is gone, or has become the destination, when nni_download_run returns. */
+#define _GNU_SOURCE /* dladdr */
 #include "download.h"
 #include <dlfcn.h>
 #include <errno.h>
@@ -68,7 +69,7 @@ static nn_status fetch(const nni_download *d, nni_curl_fn get, int fd, nni_error
 }
 
 nn_status nni_download_run(const nni_download *d, nni_error *err) {
-  nni_curl_fn get;
+  nni_curl_fn get = NULL;
   nn_status rc = load_module(&get, err);
   if (rc != NN_OK) return rc;
   const char *slash = strrchr(d->dest, '/');
