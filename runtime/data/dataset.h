@@ -67,7 +67,9 @@ nni_dataset *nni_data_repeated(nni_dataset *up, int64_t times, nni_error *err); 
 nni_dataset *nni_data_take(nni_dataset *up, int64_t n, nni_error *err);
 nni_dataset *nni_data_skip(nni_dataset *up, int64_t n, nni_error *err);
 nni_dataset *nni_data_map(nni_dataset *up, nni_map_fn fn, void *ud, nni_error *err); /* fn runs on the consumer's thread */
-nni_dataset *nni_data_prefetch(nni_dataset *up, int64_t n, nni_error *err);
+/* worth: elements that are only gathered, and take up to this many bytes, come without the worker: handing them over would cost more. */
+#define NNI_PREFETCH_WORTH (256 * 1024) /* measured: a hand-over costs as much as gathering 250 KB */
+nni_dataset *nni_data_prefetch(nni_dataset *up, int64_t n, int64_t worth, nni_error *err);
 
 nni_dataset *nni_dataset_retain(nni_dataset *d);
 void nni_dataset_release(nni_dataset *d); /* NULL is allowed */
@@ -127,6 +129,7 @@ struct nni_dataset {
   nni_dataset *up;
   const nni_dataset *source; /* of a row stage: where its rows are; NULL: an element stage */
   bool consumer_only;        /* calls back: must run on the consumer's thread */
+  bool gathered;             /* elements are made of rows and nothing else is done */
   int words;                 /* of state: head, those of up, its own */
   nni_element spec;
   union {
@@ -135,7 +138,8 @@ struct nni_dataset {
     struct { int64_t buffer, opens; uint64_t seed; bool reshuffle; } shuffle;
     struct { int64_t n; bool drop_last; } batch;
     struct { nni_map_fn fn; void *ud; } map;
-    int64_t n; /* repeated, take, skip, prefetch */
+    struct { int64_t n; bool direct; } prefetch;
+    int64_t n; /* repeated, take, skip */
   } u;
 };
 

@@ -2,7 +2,8 @@
 **
 ** The worker owns the stages before it from its start until it is joined; it fills a ring of `n` elements, each with the state of those stages
 ** right after it, so that the consumer's position is known however far ahead the worker is. The end and a failure travel through the ring's tail.
-** Where a stage before it must run on the consumer's thread, or no thread can be had, elements are just passed on.
+** Elements are just passed on where a stage before it must run on the consumer's thread, where no thread can be had, and where making
+** them is cheaper than handing them over.
 */
 #include <pthread.h>
 #include <signal.h>
@@ -79,9 +80,9 @@ static void halt(prefetch_stage *t) {
 static nn_status prefetch_open(nni_stage *s, nni_error *err) {
   prefetch_stage *t = (prefetch_stage *)s;
   nni_memory *m = s->d->m;
-  t->n = s->d->u.n;
+  t->n = s->d->u.prefetch.n;
   t->words = s->up->d->words - NNI_STATE_HEAD;
-  t->direct = s->d->consumer_only;
+  t->direct = s->d->u.prefetch.direct;
   if (t->direct) return NN_OK;
   t->ring = nni_calloc(m, (size_t)t->n * sizeof *t->ring);
   t->states = nni_malloc(m, (size_t)(t->n * t->words) * sizeof *t->states);
@@ -145,12 +146,28 @@ static const nni_verb prefetch_verb = {.name = "prefetch", .silent = true, .stag
   .cardinality = prefetch_cardinality, .open = prefetch_open, .next = prefetch_next, .rewind = prefetch_rewind,
   .save_up = prefetch_save_up, .close = prefetch_close};
 
-nni_dataset *nni_data_prefetch(nni_dataset *up, int64_t n, nni_error *err) {
+static bool cheap(const nni_dataset *up, int64_t worth) {
+  if (up->source == NULL && !up->gathered) return false;
+  int64_t bytes = 0;
+  for (int i = 0; i < up->spec.n; i++) {
+    const nni_component *c = &up->spec.c[i];
+    int64_t count;
+    if (!nni_size_mul(c->shape, c->ndim, nn_dtype_size(c->dtype), &count)) return false;
+    bytes += count * (int64_t)nn_dtype_size(c->dtype);
+    if (bytes > worth) return false;
+  }
+  return true;
+}
+
+nni_dataset *nni_data_prefetch(nni_dataset *up, int64_t n, int64_t worth, nni_error *err) {
   if (n < 1 || n > MOST) {
     nni_fail(err, NN_EINVAL, "prefetch: %lld elements; 1 to %d", (long long)n, MOST);
     return NULL;
   }
   nni_dataset *d = nni_dataset_new(up->m, &prefetch_verb, up, err);
-  if (d != NULL) d->u.n = n;
+  if (d == NULL) return NULL;
+  d->u.prefetch.n = n;
+  d->u.prefetch.direct = d->consumer_only || cheap(up, worth);
+  d->gathered = up->gathered || up->source != NULL;
   return d;
 }

@@ -360,6 +360,7 @@ nni_dataset *nni_data_batch(nni_dataset *up, int64_t n, bool drop_last, nni_erro
     c->shape[0] = n;
     c->ndim++;
   }
+  d->gathered = up->source != NULL;
   d->u.batch.n = n;
   d->u.batch.drop_last = drop_last;
   return d;

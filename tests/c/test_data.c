@@ -264,7 +264,7 @@ static nni_dataset *batch(nni_dataset *d, int64_t n, bool drop) { return then(nn
 static nni_dataset *repeated(nni_dataset *d, int64_t n) { return then(nni_data_repeated(d, n, &err), d); }
 static nni_dataset *take(nni_dataset *d, int64_t n) { return then(nni_data_take(d, n, &err), d); }
 static nni_dataset *skip(nni_dataset *d, int64_t n) { return then(nni_data_skip(d, n, &err), d); }
-static nni_dataset *prefetch(nni_dataset *d, int64_t n) { return then(nni_data_prefetch(d, n, &err), d); }
+static nni_dataset *prefetch(nni_dataset *d, int64_t n) { return then(nni_data_prefetch(d, n, -1, &err), d); }
 
 /* Times three, in the buffers of `in`; a negative number is an error. */
 static nn_status triple(void *caller, void *ud, nni_element *in, nni_element *out, nni_error *e) {
@@ -549,6 +549,18 @@ static void test_workers(void) {
   CHECK(thread_count() == threads);
   nni_dataset_release(d);
 
+  for (int k = 0; k < 4; k++) { /* a worker exactly where it is worth one: 2 of 3 rows are 16 of 24 bytes */
+    int64_t rows = k < 2 ? 3 : 2, worth = k % 2 == 0 ? 16 : 24;
+    d = batch(range(10), rows, false);
+    d = then(nni_data_prefetch(d, 2, worth, &err), d);
+    nni_iter *it = nni_iter_open(d, &err);
+    nni_element e;
+    CHECK(nni_iter_next(it, NULL, &e, &err) == NN_OK && e.n == 1 && thread_count() == threads + (rows * 8 > worth));
+    nni_element_free(mem, &e);
+    nni_iter_close(it);
+    nni_dataset_release(d);
+  }
+
   d = map(nni_data_range(mem, 2, -1, 10, &err)); /* 2 1 0 -1: the fourth fails, after that there is nothing */
   d = prefetch(d, 2);
   nni_iter *it = nni_iter_open(d, &err);
@@ -587,7 +599,7 @@ static void test_out_of_memory(void) {
     nni_dataset *d = nni_data_range(mem, 0, 1, 2000, &err), *e;
     for (int k = 0; k < 4 && d != NULL; k++) {
       e = k == 0 ? nni_data_shuffle(d, 600, 1, true, &err) : k == 1 ? nni_data_batch(d, 300, false, &err)
-        : k == 2 ? nni_data_shuffle(d, 3, 2, true, &err) : nni_data_prefetch(d, 2, &err);
+        : k == 2 ? nni_data_shuffle(d, 3, 2, true, &err) : nni_data_prefetch(d, 2, -1, &err);
       d = then(e, d);
     }
     nni_iter *it = d != NULL ? nni_iter_open(d, &err) : NULL;
