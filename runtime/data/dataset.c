@@ -33,7 +33,7 @@ nn_status nni_element_data(const nni_component *c, const void **data, nni_error 
 
 nn_status nni_rows_gather(const nni_dataset *d, const int64_t *rows, int64_t n, bool lead, nni_element *out, nni_error *err) {
   const nni_dataset *src = d->source;
-  void *dst[NNI_DATA_MAXCOMP];
+  void *dst[NN_DATA_MAX];
   out->n = 0;
   for (int i = 0; i < src->spec.n; i++) {
     const nni_component *from = &src->spec.c[i];

@@ -16,12 +16,7 @@
 #ifndef NNI_DATASET_H
 #define NNI_DATASET_H
 #include "../base/base.h"
-
-#define NNI_DATA_MAXCOMP 8
-
-/* cardinality: a number of elements, or one of these */
-#define NNI_INFINITE (-1)
-#define NNI_UNKNOWN (-2)
+#include "../nn_data.h"
 
 /* ---- elements -------------------------------------------------------------------------------------------------------- */
 
@@ -36,7 +31,7 @@ typedef struct nni_component {
 
 typedef struct nni_element {
   int n; /* components; 0 from nni_iter_next: the end; -1 in a spec: not known before it runs */
-  nni_component c[NNI_DATA_MAXCOMP];
+  nni_component c[NN_DATA_MAX];
 } nni_element;
 
 void nni_element_free(nni_memory *m, nni_element *e); /* give back what it still holds; then n is 0 */
@@ -66,7 +61,8 @@ nni_dataset *nni_data_batch(nni_dataset *up, int64_t n, bool drop_last, nni_erro
 nni_dataset *nni_data_repeated(nni_dataset *up, int64_t times, nni_error *err); /* times < 0: for ever */
 nni_dataset *nni_data_take(nni_dataset *up, int64_t n, nni_error *err);
 nni_dataset *nni_data_skip(nni_dataset *up, int64_t n, nni_error *err);
-nni_dataset *nni_data_map(nni_dataset *up, nni_map_fn fn, void *ud, nni_error *err); /* fn runs on the consumer's thread */
+/* fn runs on the consumer's thread. ud_bytes > 0: ud is of nni_malloc(m, ud_bytes), and the data set's from now on, also when this fails. */
+nni_dataset *nni_data_map(nni_dataset *up, nni_map_fn fn, void *ud, size_t ud_bytes, nni_error *err);
 /* worth: elements that are only gathered, and take up to this many bytes, come without the worker: handing them over would cost more. */
 #define NNI_PREFETCH_WORTH (256 * 1024) /* measured: a hand-over costs as much as gathering 250 KB */
 nni_dataset *nni_data_prefetch(nni_dataset *up, int64_t n, int64_t worth, nni_error *err);
@@ -137,7 +133,7 @@ struct nni_dataset {
     struct { int64_t first, step, count; } range;
     struct { int64_t buffer, opens; uint64_t seed; bool reshuffle; } shuffle;
     struct { int64_t n; bool drop_last; } batch;
-    struct { nni_map_fn fn; void *ud; } map;
+    struct { nni_map_fn fn; void *ud; size_t ud_bytes; } map;
     struct { int64_t n; bool direct; } prefetch;
     int64_t n; /* repeated, take, skip */
   } u;

@@ -74,8 +74,8 @@ static const nni_verb columns_verb = {.name = "columns", SOURCE_VERB, .params = 
                                       .free = columns_free, .gather = columns_gather};
 
 nni_dataset *nni_data_columns(nni_memory *m, int64_t rows, int ncols, const nni_column *cols, nni_error *err) {
-  if (ncols < 1 || ncols > NNI_DATA_MAXCOMP || rows < 0) {
-    nni_fail(err, NN_EINVAL, "data set: %d arrays of %lld rows; it takes 1 to %d arrays", ncols, (long long)rows, NNI_DATA_MAXCOMP);
+  if (ncols < 1 || ncols > NN_DATA_MAX || rows < 0) {
+    nni_fail(err, NN_EINVAL, "data set: %d arrays of %lld rows; it takes 1 to %d arrays", ncols, (long long)rows, NN_DATA_MAX);
     return NULL;
   }
   nni_dataset *d = nni_dataset_new(m, &columns_verb, NULL, err);

@@ -41,7 +41,7 @@ static nn_status counter_rewind(nni_stage *s, nni_error *err) {
 
 static int64_t take_cardinality(const nni_dataset *d) {
   int64_t n = nni_dataset_cardinality(d->up);
-  return n == NNI_UNKNOWN ? NNI_UNKNOWN : n == NNI_INFINITE || n > d->u.n ? d->u.n : n;
+  return n == NN_UNKNOWN ? NN_UNKNOWN : n == NN_INFINITE || n > d->u.n ? d->u.n : n;
 }
 
 static nn_status take_rows(nni_stage *s, int64_t *out, int64_t max, int64_t *got, nni_error *err) {
@@ -117,8 +117,8 @@ typedef struct repeated_stage {
 static int64_t repeated_cardinality(const nni_dataset *d) {
   int64_t n = nni_dataset_cardinality(d->up), all;
   if (n == 0 || d->u.n == 0) return 0;
-  if (n == NNI_UNKNOWN) return NNI_UNKNOWN;
-  if (n == NNI_INFINITE || d->u.n < 0) return NNI_INFINITE;
+  if (n == NN_UNKNOWN) return NN_UNKNOWN;
+  if (n == NN_INFINITE || d->u.n < 0) return NN_INFINITE;
   return __builtin_mul_overflow(n, d->u.n, &all) ? INT64_MAX : all;
 }
 
@@ -206,11 +206,18 @@ static nn_status map_next(nni_stage *s, void *caller, nni_element *out, nni_erro
   return rc;
 }
 
-static const nni_verb map_verb = {.name = "map", .stage_bytes = sizeof(nni_stage), .cardinality = same_cardinality, .next = map_next};
+static void map_free(nni_dataset *d) { nni_free(d->m, d->u.map.ud_bytes > 0 ? d->u.map.ud : NULL, d->u.map.ud_bytes); }
 
-nni_dataset *nni_data_map(nni_dataset *up, nni_map_fn fn, void *ud, nni_error *err) {
+static const nni_verb map_verb = {.name = "map", .stage_bytes = sizeof(nni_stage), .cardinality = same_cardinality, .next = map_next,
+                                  .free = map_free};
+
+nni_dataset *nni_data_map(nni_dataset *up, nni_map_fn fn, void *ud, size_t ud_bytes, nni_error *err) {
   nni_dataset *d = nni_dataset_new(up->m, &map_verb, up, err);
-  if (d == NULL) return NULL;
+  if (d == NULL) {
+    nni_free(up->m, ud_bytes > 0 ? ud : NULL, ud_bytes);
+    return NULL;
+  }
+  d->u.map.ud_bytes = ud_bytes;
   d->spec.n = -1;
   d->consumer_only = true;
   d->u.map.fn = fn;

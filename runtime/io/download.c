@@ -57,7 +57,7 @@ static void sync_folder(const char *path, size_t n) {
   close(fd);
 }
 
-static nn_status fetch(const nni_download *d, nni_curl_fn get, int fd, nni_error *err) {
+static nn_status fetch(const nn_download *d, nni_curl_fn get, int fd, nni_error *err) {
   nni_curl_job job = {.url = d->url, .fd = fd, .limit = d->limit, .progress = d->progress, .ud = d->ud};
   const char *ca = getenv("SSL_CERT_FILE");
   if (ca != NULL && ca[0] != 0) job.ca_file = ca;
@@ -68,7 +68,7 @@ static nn_status fetch(const nni_download *d, nni_curl_fn get, int fd, nni_error
   return NN_OK;
 }
 
-nn_status nni_download_run(const nni_download *d, nni_error *err) {
+nn_status nni_download_run(const nn_download *d, nni_error *err) {
   nni_curl_fn get = NULL;
   nn_status rc = load_module(&get, err);
   if (rc != NN_OK) return rc;

@@ -6,18 +6,10 @@
 #ifndef NNI_DOWNLOAD_H
 #define NNI_DOWNLOAD_H
 #include "../base/base.h"
-
-typedef struct nni_download {
-  const char *url;  /* https only; so are redirects */
-  const char *dest; /* the folder is created (0700) when it is not there */
-  int64_t limit;    /* most bytes it may have; 0: no limit */
-  const char *md5;  /* 32 lower-case hex digits that the bytes must have; NULL: not checked */
-  bool (*progress)(void *ud, int64_t done, int64_t total); /* total -1: unknown; false stops (NN_EINTERRUPT); may be NULL */
-  void *ud;
-} nni_download;
+#include "../nn_data.h"
 
 /* NN_EIO: no network, refused, stalled, full disk; NN_EFORMAT: the bytes are not those that md5 names. dest is untouched on failure. */
-nn_status nni_download_run(const nni_download *d, nni_error *err);
+nn_status nni_download_run(const nn_download *d, nni_error *err);
 
 /* What the module is handed; it exports NNI_CURL_SYMBOL with the type nni_curl_fn. */
 #define NNI_CURL_SYMBOL "nn_curl_get"

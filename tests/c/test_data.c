@@ -212,7 +212,7 @@ static void test_download(void) {
   snprintf(dest, sizeof dest, "%s/new/folder/x.gz", folder);
   for (int i = 0; i < NNI_COUNT(rows); i++) {
     double t = now();
-    nni_download d = {.url = rows[i].url, .dest = dest, .limit = 1000};
+    nn_download d = {.url = rows[i].url, .dest = dest, .limit = 1000};
     nn_status rc = nni_download_run(&d, &err);
     if (!CHECK(rc == NN_EIO && strstr(err.text, rows[i].part) != NULL && strncmp(err.text, rows[i].url, strlen(rows[i].url)) == 0))
       printf("  %d: %s\n", rc, err.text);
@@ -278,7 +278,7 @@ static nn_status triple(void *caller, void *ud, nni_element *in, nni_element *ou
   in->n = 0;
   return NN_OK;
 }
-static nni_dataset *map(nni_dataset *d) { return then(nni_data_map(d, triple, NULL, &err), d); }
+static nni_dataset *map(nni_dataset *d) { return then(nni_data_map(d, triple, NULL, 0, &err), d); }
 
 /* All numbers that come, at most max; -1 in *ok on failure. Each element ends with the marker -9. */
 static int drain(nni_iter *it, int64_t *out, int max, bool *ok) {
@@ -352,7 +352,7 @@ static void test_verbs(void) {
   nni_dataset_release(big);
 
   nni_dataset *d = batch(repeated(range(3), -1), 4, false);
-  CHECK(nni_dataset_cardinality(d) == NNI_INFINITE);
+  CHECK(nni_dataset_cardinality(d) == NN_INFINITE);
   char text[100];
   CHECK(nni_dataset_describe(d, text, sizeof text) == 34 && strcmp(text, "range(0 1 3) repeated(-1) batch(4)") == 0);
   CHECK(nni_dataset_describe(d, text, 9) > 9 && strcmp(text, "range(0 ") == 0);
