@@ -3,7 +3,9 @@
 ** An archive is built in memory, then written in one go; reading gives the whole archive or an error, never half of it.
 ** Our profile of HDF5 was measured to detect every accidental change: format V110 (all metadata carry checksums), every data set chunked with
 ** fletcher32 (scalars and empty ones lie in their object header, which has a checksum too), fixed-length strings, one hard link per
-** object, and a SHA-256 over the content in the attribute /nnlua sha256. Files that HDF5 writes elsewhere are not read here.
+** object, and a SHA-256 over the content in the attribute /nnlua sha256. Behind the HDF5 file (whose readers stop at its own end) lies a seal
+** of 16 bytes: "nnluaend" and the CRC-32 of everything before it, twice (the second time inverted). Only a file whose seal holds is given to HDF5, which
+** leaks or worse on damaged files; files that others wrote are not read here.
 **
 ** The digest runs over the bytes "nnlua archive 1\0", then over all objects, depth first, names of one group in bytewise order, the
 ** attributes of an object (by name) before its elements or members. Numbers are little-endian, texts end in a zero byte:
@@ -57,6 +59,7 @@ void nni_archive_close(nni_archive *a); /* frees everything; may be called twice
 
 /* Add an item. Names and texts are copied; elements are borrowed and must live until the archive was written. */
 nn_status nni_archive_add(nni_archive *a, const char *path, nn_dtype dtype, int ndim, const int64_t *shape, const void *data, nni_error *err);
+nn_status nni_archive_set(nni_archive *a, nni_attr at, nni_error *err); /* an attribute of any kind */
 nn_status nni_archive_set_text(nni_archive *a, const char *path, const char *name, const char *text, nni_error *err);
 nn_status nni_archive_set_texts(nni_archive *a, const char *path, const char *name, int n, const char *const *texts, nni_error *err);
 nn_status nni_archive_set_int(nni_archive *a, const char *path, const char *name, int64_t value, nni_error *err);
@@ -67,6 +70,9 @@ const nni_attr *nni_archive_find_attr(const nni_archive *a, const char *path, co
 
 /* Order the items and check that they form one tree (no duplicates, nothing below a data set). */
 nn_status nni_archive_sort(nni_archive *a, nni_error *err);
+/* The items of a sorted archive in its one order: either d or at is set. Start with {a, 0, 0}; false at the end. */
+typedef struct nni_archive_walk { const nni_archive *a; int d, t; } nni_archive_walk;
+bool nni_archive_next(nni_archive_walk *w, const nni_dataset **d, const nni_attr **at);
 #define NNI_DIGEST_TEXT 65
 nn_status nni_archive_digest(nni_archive *a, char hex[NNI_DIGEST_TEXT], nni_error *err);
 

@@ -16,8 +16,13 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include "io/archive.h"
+
+/* HDF5 leaks when it refuses a damaged file, which it only gets to see here (see seal_again). */
+__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void) { return "leak:libhdf5\n"; }
 
 static int failures;
 #define CHECK(cond, ...)                                       \
@@ -313,19 +318,28 @@ static void test_truncation(void) {
   free(b.p);
 }
 
+/* Put a seal on bytes that were changed, as nobody does by accident: what lies behind it is tested so. */
+static void seal_again(blob b) {
+  const uint32_t crc = (uint32_t)crc32(crc32(0, NULL, 0), (const Bytef *)b.p, (uInt)(b.n - 16)), inverse = ~crc;
+  memcpy(b.p + b.n - 16, "nnluaend", 8);
+  memcpy(b.p + b.n - 8, &crc, 4);
+  memcpy(b.p + b.n - 4, &inverse, 4);
+}
+
 /* One byte changed, anywhere: the same content or an error. */
-static void flip_bytes(const char *name, int version, int cases, int *same, int *refused) {
-  const blob b = slurp(in_dir(name));
+static void flip_bytes(bool sealed, int cases, int *same, int *refused) {
+  const blob b = slurp(in_dir("a.h5"));
   nni_error err;
   int i;
   *same = *refused = 0;
   for (i = 0; i < cases; i++) {
-    const size_t at = roll((uint32_t)b.n);
+    const size_t at = roll((uint32_t)b.n - (sealed ? 16 : 0));
     const char was = b.p[at];
     int r;
-    b.p[at] = i % 2 ? (char)(was ^ (1 << roll(8))) : (char)(was + 1 + (int)roll(255));
+    b.p[at] = (char)(i % 2 ? was ^ (1 << roll(8)) : was + 1 + (int)roll(255));
+    if (sealed) seal_again(b);
     spill(in_dir("flip.h5"), b.p, b.n);
-    r = load(in_dir("flip.h5"), version, &err);
+    r = load(in_dir("flip.h5"), 2, &err);
     CHECK(r >= 0, "flip at %zu of %zu: silent change or a bad message '%s'", at, b.n, err.text);
     if (r == 1) ++*same;
     else ++*refused;
@@ -336,9 +350,25 @@ static void flip_bytes(const char *name, int version, int cases, int *same, int 
 
 static void test_flips(void) {
   int same, refused, cases = 2000;
-  flip_bytes("a.h5", 2, cases, &same, &refused);
-  printf("single bytes changed: %d cases, %d refused, %d without effect\n", cases, refused, same);
+  blob b = slurp(in_dir("a.h5"));
+  nni_error err;
+  char *longer = calloc(1, b.n + 100);
+  flip_bytes(false, cases, &same, &refused);
+  printf("single bytes changed: %d cases, %d refused\n", cases, refused);
+  CHECK(refused == cases, "%d of %d", refused, cases);
+  flip_bytes(true, cases, &same, &refused);
+  printf("single bytes changed and sealed again: %d cases, %d refused, %d without effect\n", cases, refused, same);
   CHECK(same + refused == cases && refused > cases / 2, "%d of %d", refused, cases);
+  memcpy(longer, b.p, b.n);
+  spill(in_dir("long.h5"), longer, b.n + 100);
+  CHECK(load(in_dir("long.h5"), 2, &err) == 0, "a file with a tail was read");
+  spill(in_dir("long.h5"), b.p, b.n - 16);
+  CHECK(load(in_dir("long.h5"), 2, &err) == 0, "a file without a seal was read");
+  seal_again(b);
+  spill(in_dir("long.h5"), b.p, b.n);
+  CHECK(load(in_dir("long.h5"), 2, &err) == 1, "this test knows another seal: %s", err.text);
+  free(longer);
+  free(b.p);
 }
 
 /* ---- saving fails ------------------------------------------------------------------------------------------------------------------- */
