@@ -205,11 +205,13 @@ static int sync_fd(int fd) {
 /* Set what the old file had. Losing the owner is no reason to lose the save. */
 static nn_status copy_mode(const job *j, nni_error *err) {
   struct stat s;
+  int r = 0;
   if (!j->exists) return NN_OK;
   if (fstat(j->fd, &s) != 0) return fail_errno(j, err, "looking at the temporary file", errno);
-  if ((s.st_uid != j->old.st_uid || s.st_gid != j->old.st_gid) && fchown(j->fd, j->old.st_uid, j->old.st_gid) != 0 && errno == EINTR)
-    return fail_errno(j, err, "setting the owner", errno);
-  if (fchmod(j->fd, j->old.st_mode & 0777) != 0) return fail_errno(j, err, "setting the mode", errno);
+  if (s.st_uid != j->old.st_uid || s.st_gid != j->old.st_gid) r = fchown(j->fd, j->old.st_uid, j->old.st_gid);
+  do r = fchmod(j->fd, j->old.st_mode & 0777);
+  while (r != 0 && errno == EINTR);
+  if (r != 0) return fail_errno(j, err, "setting the mode", errno);
   return NN_OK;
 }
 
@@ -219,14 +221,27 @@ static int sync_folder(const job *j) {
   return -1;
 }
 
+static bool is_in_place(const job *j) {
+  struct stat a, b;
+  return fstat(j->fd, &a) == 0 && fstatat(j->dirfd, j->name, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/* A rename that was interrupted (network and user-space file systems do that) may have happened or not: look before doing it again. */
+static bool rename_tmp(const job *j, unsigned flags, bool want) {
+  for (;;) {
+    if ((flags ? renameat2(j->dirfd, j->tmp, j->dirfd, j->name, flags) : renameat(j->dirfd, j->tmp, j->dirfd, j->name)) == 0) return true;
+    if (errno != EINTR) return false;
+    if (is_in_place(j) == want) return true;
+  }
+}
+
 /* Exchange keeps the old file under the temporary's name until the folder is on disk, so that even a failing fsync there can be undone. */
 static nn_status swap_in(job *j, nni_error *err) {
-  bool exchanged = false;
+  const bool exchanged = j->exists && rename_tmp(j, RENAME_EXCHANGE, true);
   int code;
-  if (j->exists) exchanged = renameat2(j->dirfd, j->tmp, j->dirfd, j->name, RENAME_EXCHANGE) == 0;
   if (!exchanged) {
     if (j->exists && errno != EINVAL && errno != ENOSYS && errno != ENOENT && errno != ENOTSUP) return fail_errno(j, err, "renaming", errno);
-    if (renameat(j->dirfd, j->tmp, j->dirfd, j->name) != 0) return fail_errno(j, err, "renaming", errno);
+    if (!rename_tmp(j, 0, true)) return fail_errno(j, err, "renaming", errno);
   }
   if (sync_folder(j) == 0) {
     if (exchanged) unlinkat(j->dirfd, j->tmp, 0);
@@ -234,7 +249,7 @@ static nn_status swap_in(job *j, nni_error *err) {
     return NN_OK;
   }
   code = errno;
-  if (exchanged && renameat2(j->dirfd, j->tmp, j->dirfd, j->name, RENAME_EXCHANGE) == 0) return fail_errno(j, err, "syncing the folder", code);
+  if (exchanged && rename_tmp(j, RENAME_EXCHANGE, false)) return fail_errno(j, err, "syncing the folder", code);
   if (!j->exists) unlinkat(j->dirfd, j->name, 0);
   j->tmp[0] = 0;
   return fail_errno(j, err, "syncing the folder", code);

@@ -556,6 +556,64 @@ static void test_targets(void) {
   CHECK(count_temporaries(dir) == 0, "a temporary stays");
 }
 
+/* ---- the N-th system call fails --------------------------------------------------------------------------------------------------- */
+/* The linker sends these calls of ours through here (--wrap in CMakeLists.txt). */
+static int calls_left = -1, call_error; /* call_error 0: a short write */
+
+static bool call_fails(void) {
+  if (calls_left < 0 || --calls_left >= 0) return false;
+  errno = call_error;
+  return true;
+}
+
+#define WRAP(type, name, params, args)      \
+  type __real_##name params;                \
+  type __wrap_##name params;                \
+  type __wrap_##name params { return call_fails() && call_error ? (type)-1 : __real_##name args; }
+WRAP(int, fsync, (int fd), (fd))
+WRAP(int, flock, (int fd, int op), (fd, op))
+WRAP(int, fchmod, (int fd, mode_t mode), (fd, mode))
+WRAP(int, renameat, (int d, const char *a, int e, const char *b), (d, a, e, b))
+WRAP(int, renameat2, (int d, const char *a, int e, const char *b, unsigned how), (d, a, e, b, how))
+WRAP(ssize_t, pread, (int fd, void *p, size_t n, off_t at), (fd, p, n, at))
+int __real_posix_fallocate(int fd, off_t at, off_t n);
+int __wrap_posix_fallocate(int fd, off_t at, off_t n);
+int __wrap_posix_fallocate(int fd, off_t at, off_t n) { return call_fails() && call_error ? call_error : __real_posix_fallocate(fd, at, n); }
+ssize_t __real_pwrite(int fd, const void *p, size_t n, off_t at);
+ssize_t __wrap_pwrite(int fd, const void *p, size_t n, off_t at);
+ssize_t __wrap_pwrite(int fd, const void *p, size_t n, off_t at) {
+  if (!call_fails()) return __real_pwrite(fd, p, n, at);
+  return call_error ? -1 : __real_pwrite(fd, p, n / 2 + 1, at);
+}
+
+static void test_system_calls(void) {
+  static const int errors[] = {0, EINTR, EIO, ENOSPC, EDQUOT};
+  nni_error err = {NN_OK, ""};
+  const int fds = count_fds();
+  int k, n, total = 0, refused = 0;
+  CHECK(save(in_dir("calls.h5"), 1, &err) == NN_OK, "%s", err.text);
+  for (k = 0; k < NNI_COUNT(errors); k++) {
+    for (n = 0; n < 100; n++) {
+      nn_status s;
+      int left;
+      call_error = errors[k];
+      calls_left = n;
+      s = save(in_dir("calls.h5"), 2 + k, &err);
+      left = calls_left;
+      calls_left = -1;
+      if (s != NN_OK) refused++;
+      if (s != NN_OK) CHECK(strstr(err.text, "calls.h5") && errors[k] > EINTR, "call %d, error %d: %s", n, errors[k], err.text);
+      CHECK(load(in_dir("calls.h5"), s == NN_OK ? 2 + k : 1, &err) == 1, "call %d, error %d: %s", n, errors[k], err.text);
+      CHECK(count_temporaries(dir) == 0 && nni_archive_open_objects() == 0 && count_fds() == fds, "call %d, error %d leaves something", n, errors[k]);
+      if (s == NN_OK) CHECK(save(in_dir("calls.h5"), 1, &err) == NN_OK, "%s", err.text);
+      if (left >= 0) break; /* fewer calls than n */
+      total++;
+    }
+  }
+  CHECK(total >= 8 * NNI_COUNT(errors) && refused >= 15, "%d calls failed, %d saves refused", total, refused);
+  printf("failed system calls: %d cases, %d saves refused\n", total, refused);
+}
+
 /* ---- the N-th allocation fails -------------------------------------------------------------------------------------------------------- */
 typedef struct hook { long left; bool lasting; long live, calls; } hook;
 
@@ -660,6 +718,7 @@ int main(int argc, char **argv) {
     test_kill();
     test_sweep();
     test_targets();
+    test_system_calls();
     test_allocations();
     CHECK(nni_archive_open_objects() == 0, "HDF5 objects stay open");
   }
