@@ -25,9 +25,9 @@ void nni_archive_init(nni_archive *a, nni_memory *m) {
 
 void nni_archive_close(nni_archive *a) {
   int i;
-  for (i = 0; i < a->ndatasets; i++)
-    if (a->datasets[i].owned) nni_buffer_put(a->m, a->datasets[i].owned, a->datasets[i].bytes);
-  nni_free(a->m, a->datasets, (size_t)a->datasets_cap * sizeof *a->datasets);
+  for (i = 0; i < a->narrays; i++)
+    if (a->arrays[i].owned) nni_buffer_put(a->m, a->arrays[i].owned, a->arrays[i].bytes);
+  nni_free(a->m, a->arrays, (size_t)a->arrays_cap * sizeof *a->arrays);
   nni_free(a->m, a->attrs, (size_t)a->attrs_cap * sizeof *a->attrs);
   nni_arena_close(&a->arena);
   nni_archive_init(a, a->m);
@@ -75,28 +75,28 @@ static void *grow_list(nni_memory *m, void *list, int n, int *cap, size_t size) 
 }
 
 nn_status nni_archive_add(nni_archive *a, const char *path, nn_dtype dtype, int ndim, const int64_t *shape, const void *data, nni_error *err) {
-  nni_dataset *list, d;
+  nni_array *list, d;
   int64_t count;
   memset(&d, 0, sizeof d);
   if (!path_is_good(path)) return nni_fail(err, NN_EINVAL, "archive: bad path '%.100s'", path);
   if (ndim < 0 || ndim > NN_MAXDIM) return nni_fail(err, NN_EINVAL, "archive: %.200s has %d dims, at most %d are possible", path, ndim, NN_MAXDIM);
   if (!nni_size_mul(shape, ndim, nn_dtype_size(dtype), &count)) return nni_fail(err, NN_EINVAL, "archive: %.200s has an impossible shape", path);
-  if (a->ndatasets + a->nattrs >= NNI_ARCHIVE_MAXITEMS) return nni_fail(err, NN_EINVAL, "archive: more than %d items", NNI_ARCHIVE_MAXITEMS);
-  if (!(list = grow_list(a->m, a->datasets, a->ndatasets, &a->datasets_cap, sizeof *list))) return fail_memory(err);
-  a->datasets = list;
+  if (a->narrays + a->nattrs >= NNI_ARCHIVE_MAXITEMS) return nni_fail(err, NN_EINVAL, "archive: more than %d items", NNI_ARCHIVE_MAXITEMS);
+  if (!(list = grow_list(a->m, a->arrays, a->narrays, &a->arrays_cap, sizeof *list))) return fail_memory(err);
+  a->arrays = list;
   if (!(d.path = keep_text(a, path))) return fail_memory(err);
   d.dtype = dtype;
   d.ndim = ndim;
   if (ndim) memcpy(d.shape, shape, (size_t)ndim * sizeof *shape);
   d.bytes = (size_t)count * nn_dtype_size(dtype);
   d.data = data;
-  a->datasets[a->ndatasets++] = d;
+  a->arrays[a->narrays++] = d;
   a->sorted = false;
   return NN_OK;
 }
 
-nn_status nni_archive_set(nni_archive *a, nni_attr at, nni_error *err) {
-  nni_attr *list;
+nn_status nni_archive_set(nni_archive *a, nn_attr at, nni_error *err) {
+  nn_attr *list;
   const char **texts = NULL;
   int i;
   if (strcmp(at.path, "/") != 0 && !path_is_good(at.path)) return nni_fail(err, NN_EINVAL, "archive: bad path '%.100s'", at.path);
@@ -104,7 +104,7 @@ nn_status nni_archive_set(nni_archive *a, nni_attr at, nni_error *err) {
     return nni_fail(err, NN_EINVAL, "archive: bad attribute name '%.100s' at %.200s", at.name, at.path);
   if (strcmp(at.path, "/nnlua") == 0 && (strcmp(at.name, NNI_H5_DIGEST) == 0 || strcmp(at.name, NNI_H5_VERSION) == 0))
     return nni_fail(err, NN_EINVAL, "archive: the attribute %s at /nnlua is made by the archive itself", at.name);
-  if (a->ndatasets + a->nattrs >= NNI_ARCHIVE_MAXITEMS) return nni_fail(err, NN_EINVAL, "archive: more than %d items", NNI_ARCHIVE_MAXITEMS);
+  if (a->narrays + a->nattrs >= NNI_ARCHIVE_MAXITEMS) return nni_fail(err, NN_EINVAL, "archive: more than %d items", NNI_ARCHIVE_MAXITEMS);
   if (!(list = grow_list(a->m, a->attrs, a->nattrs, &a->attrs_cap, sizeof *list))) return fail_memory(err);
   a->attrs = list;
   if (!(at.path = keep_text(a, at.path)) || !(at.name = keep_text(a, at.name))) return fail_memory(err);
@@ -118,29 +118,29 @@ nn_status nni_archive_set(nni_archive *a, nni_attr at, nni_error *err) {
 }
 
 nn_status nni_archive_set_text(nni_archive *a, const char *path, const char *name, const char *text, nni_error *err) {
-  return nni_archive_set(a, (nni_attr){.path = path, .name = name, .kind = NNI_ATTR_TEXT, .n = 1, .texts = &text}, err);
+  return nni_archive_set(a, (nn_attr){.path = path, .name = name, .kind = NN_ATTR_TEXT, .n = 1, .texts = &text}, err);
 }
 
 nn_status nni_archive_set_texts(nni_archive *a, const char *path, const char *name, int n, const char *const *texts, nni_error *err) {
-  return nni_archive_set(a, (nni_attr){.path = path, .name = name, .kind = NNI_ATTR_TEXTS, .n = n, .texts = texts}, err);
+  return nni_archive_set(a, (nn_attr){.path = path, .name = name, .kind = NN_ATTR_TEXTS, .n = n, .texts = texts}, err);
 }
 
 nn_status nni_archive_set_int(nni_archive *a, const char *path, const char *name, int64_t value, nni_error *err) {
-  return nni_archive_set(a, (nni_attr){.path = path, .name = name, .kind = NNI_ATTR_INT, .i = value}, err);
+  return nni_archive_set(a, (nn_attr){.path = path, .name = name, .kind = NN_ATTR_INT, .i = value}, err);
 }
 
 nn_status nni_archive_set_float(nni_archive *a, const char *path, const char *name, double value, nni_error *err) {
-  return nni_archive_set(a, (nni_attr){.path = path, .name = name, .kind = NNI_ATTR_FLOAT, .f = value}, err);
+  return nni_archive_set(a, (nn_attr){.path = path, .name = name, .kind = NN_ATTR_FLOAT, .f = value}, err);
 }
 
-const nni_dataset *nni_archive_find(const nni_archive *a, const char *path) {
+const nni_array *nni_archive_find(const nni_archive *a, const char *path) {
   int i;
-  for (i = 0; i < a->ndatasets; i++)
-    if (strcmp(a->datasets[i].path, path) == 0) return &a->datasets[i];
+  for (i = 0; i < a->narrays; i++)
+    if (strcmp(a->arrays[i].path, path) == 0) return &a->arrays[i];
   return NULL;
 }
 
-const nni_attr *nni_archive_find_attr(const nni_archive *a, const char *path, const char *name) {
+const nn_attr *nni_archive_find_attr(const nni_archive *a, const char *path, const char *name) {
   int i;
   for (i = 0; i < a->nattrs; i++)
     if (strcmp(a->attrs[i].path, path) == 0 && strcmp(a->attrs[i].name, name) == 0) return &a->attrs[i];
@@ -159,18 +159,18 @@ static int compare_paths(const char *a, const char *b) {
   return (unsigned char)*a < (unsigned char)*b ? -1 : 1;
 }
 
-static int compare_datasets(const void *a, const void *b) {
-  return compare_paths(((const nni_dataset *)a)->path, ((const nni_dataset *)b)->path);
+static int compare_arrays(const void *a, const void *b) {
+  return compare_paths(((const nni_array *)a)->path, ((const nni_array *)b)->path);
 }
 
 static int compare_attrs(const void *a, const void *b) {
-  const nni_attr *x = a, *y = b;
+  const nn_attr *x = a, *y = b;
   const int c = compare_paths(x->path, y->path);
   return c ? c : strcmp(x->name, y->name);
 }
 
-bool nni_archive_next(nni_archive_walk *w, const nni_dataset **d, const nni_attr **at) {
-  *d = w->d < w->a->ndatasets ? &w->a->datasets[w->d] : NULL;
+bool nni_archive_next(nni_archive_walk *w, const nni_array **d, const nn_attr **at) {
+  *d = w->d < w->a->narrays ? &w->a->arrays[w->d] : NULL;
   *at = w->t < w->a->nattrs ? &w->a->attrs[w->t] : NULL;
   if (!*d && !*at) return false;
   if (*d && *at) {
@@ -207,12 +207,12 @@ static void sort_list(void *items, size_t n, size_t size, int (*compare)(const v
 }
 
 nn_status nni_archive_sort(nni_archive *a, nni_error *err) {
-  union { nni_dataset d; nni_attr t; } tmp;
-  const nni_dataset *d, *last = NULL;
-  const nni_attr *at, *last_attr = NULL;
+  union { nni_array d; nn_attr t; } tmp;
+  const nni_array *d, *last = NULL;
+  const nn_attr *at, *last_attr = NULL;
   nni_archive_walk w = {a, 0, 0};
   if (a->sorted) return NN_OK;
-  sort_list(a->datasets, (size_t)a->ndatasets, sizeof *a->datasets, compare_datasets, (char *)&tmp);
+  sort_list(a->arrays, (size_t)a->narrays, sizeof *a->arrays, compare_arrays, (char *)&tmp);
   sort_list(a->attrs, (size_t)a->nattrs, sizeof *a->attrs, compare_attrs, (char *)&tmp);
   while (nni_archive_next(&w, &d, &at)) {
     const char *path = d ? d->path : at->path;
@@ -236,15 +236,15 @@ static void hash_bytes(SHA2_CTX *c, const void *p, size_t n) {
 static void hash_text(SHA2_CTX *c, const char *s) { hash_bytes(c, s, strlen(s) + 1); }
 static void hash_i64(SHA2_CTX *c, int64_t v) { hash_bytes(c, &v, sizeof v); }
 
-static void hash_attr(SHA2_CTX *c, const nni_attr *at) {
+static void hash_attr(SHA2_CTX *c, const nn_attr *at) {
   const char kind = (char)at->kind;
   int i;
   hash_bytes(c, "A", 1);
   hash_text(c, at->path);
   hash_text(c, at->name);
   hash_bytes(c, &kind, 1);
-  if (at->kind == NNI_ATTR_INT) hash_i64(c, at->i);
-  else if (at->kind == NNI_ATTR_FLOAT) hash_bytes(c, &at->f, sizeof at->f);
+  if (at->kind == NN_ATTR_INT) hash_i64(c, at->i);
+  else if (at->kind == NN_ATTR_FLOAT) hash_bytes(c, &at->f, sizeof at->f);
   else {
     hash_i64(c, at->n);
     for (i = 0; i < at->n; i++) hash_text(c, at->texts[i]);
@@ -255,8 +255,8 @@ nn_status nni_archive_digest(nni_archive *a, char hex[NNI_DIGEST_TEXT], nni_erro
   static const char digits[] = "0123456789abcdef";
   SHA2_CTX c;
   uint8_t sum[SHA256_DIGEST_LENGTH];
-  const nni_dataset *d;
-  const nni_attr *at;
+  const nni_array *d;
+  const nn_attr *at;
   nni_archive_walk w = {a, 0, 0};
   int i;
   const nn_status s = nni_archive_sort(a, err);

@@ -9,7 +9,7 @@
 **
 ** The digest runs over the bytes "nnlua archive 1\0", then over all objects, depth first, names of one group in bytewise order, the
 ** attributes of an object (by name) before its elements or members. Numbers are little-endian, texts end in a zero byte:
-**   attribute:  'A' path name kind(1 byte, nni_attr_kind) and i64 | f64 | count(i64) texts...
+**   attribute:  'A' path name kind(1 byte, nn_attr_kind) and i64 | f64 | count(i64) texts...
 **   data set:   'D' path dtype ndim(i64) shape(i64 each) elements
 ** The attributes /nnlua sha256 and /nnlua archive_version are the archive's own: left out of the digest and not shown to readers.
 **
@@ -18,24 +18,14 @@
 #ifndef NNI_ARCHIVE_H
 #define NNI_ARCHIVE_H
 #include "../base/base.h"
+#include "../nn_archive.h"
 
 #define NNI_ARCHIVE_MAXPATH 4000  /* bytes of a path inside the archive */
 #define NNI_ARCHIVE_MAXNAME 255   /* bytes of one name */
 #define NNI_ARCHIVE_MAXDEPTH 32   /* names in a path */
 #define NNI_ARCHIVE_MAXITEMS 100000
 
-typedef enum nni_attr_kind { NNI_ATTR_TEXT, NNI_ATTR_TEXTS, NNI_ATTR_INT, NNI_ATTR_FLOAT } nni_attr_kind;
-
-typedef struct nni_attr {
-  const char *path, *name; /* "/" is the root; a path that names no data set is a group */
-  nni_attr_kind kind;
-  int64_t i;
-  double f;
-  int n; /* number of texts: 1 for NNI_ATTR_TEXT */
-  const char *const *texts;
-} nni_attr;
-
-typedef struct nni_dataset {
+typedef struct nni_array {
   const char *path; /* "/model_weights/dense/dense/kernel:0" */
   nn_dtype dtype;
   int ndim;
@@ -43,14 +33,14 @@ typedef struct nni_dataset {
   size_t bytes;     /* of the elements */
   const void *data; /* row-major, contiguous */
   void *owned;      /* the same when the archive frees it, else NULL */
-} nni_dataset;
+} nni_array;
 
 typedef struct nni_archive {
   nni_memory *m;
   nni_arena arena; /* names and texts */
-  nni_dataset *datasets;
-  nni_attr *attrs;
-  int ndatasets, nattrs, datasets_cap, attrs_cap;
+  nni_array *arrays;
+  nn_attr *attrs;
+  int narrays, nattrs, arrays_cap, attrs_cap;
   bool sorted;
 } nni_archive;
 
@@ -59,20 +49,20 @@ void nni_archive_close(nni_archive *a); /* frees everything; may be called twice
 
 /* Add an item. Names and texts are copied; elements are borrowed and must live until the archive was written. */
 nn_status nni_archive_add(nni_archive *a, const char *path, nn_dtype dtype, int ndim, const int64_t *shape, const void *data, nni_error *err);
-nn_status nni_archive_set(nni_archive *a, nni_attr at, nni_error *err); /* an attribute of any kind */
+nn_status nni_archive_set(nni_archive *a, nn_attr at, nni_error *err); /* an attribute of any kind */
 nn_status nni_archive_set_text(nni_archive *a, const char *path, const char *name, const char *text, nni_error *err);
 nn_status nni_archive_set_texts(nni_archive *a, const char *path, const char *name, int n, const char *const *texts, nni_error *err);
 nn_status nni_archive_set_int(nni_archive *a, const char *path, const char *name, int64_t value, nni_error *err);
 nn_status nni_archive_set_float(nni_archive *a, const char *path, const char *name, double value, nni_error *err);
 
-const nni_dataset *nni_archive_find(const nni_archive *a, const char *path);                    /* NULL when there is none */
-const nni_attr *nni_archive_find_attr(const nni_archive *a, const char *path, const char *name);
+const nni_array *nni_archive_find(const nni_archive *a, const char *path);                    /* NULL when there is none */
+const nn_attr *nni_archive_find_attr(const nni_archive *a, const char *path, const char *name);
 
 /* Order the items and check that they form one tree (no duplicates, nothing below a data set). */
 nn_status nni_archive_sort(nni_archive *a, nni_error *err);
 /* The items of a sorted archive in its one order: either d or at is set. Start with {a, 0, 0}; false at the end. */
 typedef struct nni_archive_walk { const nni_archive *a; int d, t; } nni_archive_walk;
-bool nni_archive_next(nni_archive_walk *w, const nni_dataset **d, const nni_attr **at);
+bool nni_archive_next(nni_archive_walk *w, const nni_array **d, const nn_attr **at);
 #define NNI_DIGEST_TEXT 65
 nn_status nni_archive_digest(nni_archive *a, char hex[NNI_DIGEST_TEXT], nni_error *err);
 

@@ -1,7 +1,7 @@
 /* io/archive_file.c - archives to and from files: the module nn_hdf5, the seal, reading and writing.
 **
-** The module is looked for next to libnn (or the program that libnn is linked into), then in the folder nnlua beside it, and stays loaded:
-** HDF5 cannot be unloaded safely. Bytes reach HDF5 only behind a seal that holds.
+** The module is looked for beside libnn (or beside the program that libnn is linked into, and in ../lib from there) and stays loaded: HDF5
+** cannot be unloaded safely. Bytes reach HDF5 only behind a seal that holds.
 */
 #define _GNU_SOURCE /* dladdr */
 #include <dlfcn.h>
@@ -30,7 +30,7 @@ static const nni_h5_module_table *open_module(const char *dir, int len, const ch
   char path[PATH_MAX];
   void *lib;
   const nni_h5_module_table *t;
-  if (snprintf(path, sizeof path, "%.*s%snn_hdf5.so", len, dir, sub) >= (int)sizeof path) return NULL;
+  if (snprintf(path, sizeof path, "%.*s%slibnn_hdf5.so", len, dir, sub) >= (int)sizeof path) return NULL;
   if (access(path, R_OK) != 0) return NULL;
   if (!(lib = dlopen(path, RTLD_NOW | RTLD_LOCAL))) {
     snprintf(why, size, "%s", dlerror());
@@ -45,8 +45,8 @@ static const nni_h5_module_table *open_module(const char *dir, int len, const ch
 
 /* With the lock held. */
 static nn_status load_module(nni_error *err) {
-  static const char *const subs[] = {"", "nnlua/", "../lib/nnlua/"};
-  char why[400] = "nn_hdf5.so is not beside libnn", self[PATH_MAX];
+  static const char *const subs[] = {"", "../lib/"}; /* beside libnn; of a program in bin that holds libnn */
+  char why[400] = "libnn_hdf5.so is not beside libnn", self[PATH_MAX];
   Dl_info info;
   int i, k;
   if (module) return NN_OK;
@@ -106,11 +106,11 @@ typedef struct reader {
 
 static void *reader_scratch(void *ud, size_t n) { return nni_arena_get(&((reader *)ud)->a->arena, n); }
 
-static void *reader_dataset(void *ud, const nni_dataset *d) {
+static void *reader_dataset(void *ud, const nni_array *d) {
   reader *r = ud;
-  nni_dataset *mine;
+  nni_array *mine;
   if (nni_archive_add(r->a, d->path, d->dtype, d->ndim, d->shape, NULL, r->err) != NN_OK) return NULL;
-  mine = &r->a->datasets[r->a->ndatasets - 1];
+  mine = &r->a->arrays[r->a->narrays - 1];
   if ((uint64_t)mine->bytes > (uint64_t)r->room) {
     nni_fail(r->err, NN_EFORMAT, "%.200s claims more elements than the file holds", d->path);
     return NULL;
@@ -122,13 +122,13 @@ static void *reader_dataset(void *ud, const nni_dataset *d) {
   return mine->owned;
 }
 
-static bool reader_attr(void *ud, const nni_attr *at) {
+static bool reader_attr(void *ud, const nn_attr *at) {
   reader *r = ud;
-  if (strcmp(at->path, "/nnlua") == 0 && strcmp(at->name, NNI_H5_VERSION) == 0 && at->kind == NNI_ATTR_INT) {
+  if (strcmp(at->path, "/nnlua") == 0 && strcmp(at->name, NNI_H5_VERSION) == 0 && at->kind == NN_ATTR_INT) {
     r->version = at->i;
     return true;
   }
-  if (strcmp(at->path, "/nnlua") == 0 && strcmp(at->name, NNI_H5_DIGEST) == 0 && at->kind == NNI_ATTR_TEXT) {
+  if (strcmp(at->path, "/nnlua") == 0 && strcmp(at->name, NNI_H5_DIGEST) == 0 && at->kind == NN_ATTR_TEXT) {
     snprintf(r->digest, sizeof r->digest, "%s", at->texts[0]);
     return true;
   }
@@ -271,7 +271,7 @@ static nn_status seal_image(writer *w, size_t *size, nni_error *err) {
 static size_t guess_size(const nni_archive *a) {
   size_t n = (size_t)1 << 18;
   int i, k;
-  for (i = 0; i < a->ndatasets; i++) n += a->datasets[i].bytes + a->datasets[i].bytes / 1024 + 8192 + 64 * strlen(a->datasets[i].path);
+  for (i = 0; i < a->narrays; i++) n += a->arrays[i].bytes + a->arrays[i].bytes / 1024 + 8192 + 64 * strlen(a->arrays[i].path);
   for (i = 0; i < a->nattrs; i++) {
     size_t longest = 1;
     for (k = 0; k < a->attrs[i].n; k++)
@@ -283,10 +283,10 @@ static size_t guess_size(const nni_archive *a) {
 
 static bool same_archive(const nni_archive *a, const nni_archive *b) {
   nni_archive_walk x = {a, 0, 0}, y = {b, 0, 0};
-  const nni_dataset *d, *e;
-  const nni_attr *s, *t;
+  const nni_array *d, *e;
+  const nn_attr *s, *t;
   int i;
-  if (a->ndatasets != b->ndatasets || a->nattrs != b->nattrs) return false;
+  if (a->narrays != b->narrays || a->nattrs != b->nattrs) return false;
   while (nni_archive_next(&x, &d, &s) && nni_archive_next(&y, &e, &t)) {
     if (!d != !e) return false;
     if (d && (strcmp(d->path, e->path) != 0 || d->dtype != e->dtype || d->ndim != e->ndim || d->bytes != e->bytes ||
@@ -325,7 +325,7 @@ static nn_status verify_file(void *ud, const char *temporary, nni_error *err) {
 nn_status nni_archive_write(nni_archive *a, const char *path, nni_error *err) {
   char digest[NNI_DIGEST_TEXT];
   const char *texts[1];
-  nni_attr own[2]; /* appended for the module, behind the sorted list */
+  nn_attr own[2]; /* appended for the module, behind the sorted list */
   writer w = {.a = a};
   const nni_h5_host host = {.ud = &w, .image = writer_image, .scratch = writer_scratch};
   verifier v = {&w, path, digest};
@@ -334,8 +334,8 @@ nn_status nni_archive_write(nni_archive *a, const char *path, nni_error *err) {
   nn_status s = nni_archive_digest(a, digest, err);
   if (s != NN_OK) return s;
   texts[0] = digest;
-  own[0] = (nni_attr){.path = "/nnlua", .name = NNI_H5_VERSION, .kind = NNI_ATTR_INT, .i = ARCHIVE_VERSION};
-  own[1] = (nni_attr){.path = "/nnlua", .name = NNI_H5_DIGEST, .kind = NNI_ATTR_TEXT, .n = 1, .texts = texts};
+  own[0] = (nn_attr){.path = "/nnlua", .name = NNI_H5_VERSION, .kind = NN_ATTR_INT, .i = ARCHIVE_VERSION};
+  own[1] = (nn_attr){.path = "/nnlua", .name = NNI_H5_DIGEST, .kind = NN_ATTR_TEXT, .n = 1, .texts = texts};
   full = *a;
   full.attrs = nni_malloc(a->m, (size_t)(a->nattrs + 2) * sizeof *full.attrs);
   if (!full.attrs) return fail_memory(err);

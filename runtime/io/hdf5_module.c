@@ -172,7 +172,7 @@ static size_t element_size(nn_dtype d) {
 }
 
 /* Halve the first dims until a chunk is small enough. */
-static bool set_layout(hid_t dcpl, const nni_dataset *d) {
+static bool set_layout(hid_t dcpl, const nni_array *d) {
   hsize_t chunk[NN_MAXDIM];
   size_t bytes = d->bytes;
   int i;
@@ -200,7 +200,7 @@ static nn_status write_flag(const writer *w, hid_t object, const char *path) {
   return s;
 }
 
-static nn_status write_dataset(const writer *w, const nni_dataset *d) {
+static nn_status write_dataset(const writer *w, const nni_array *d) {
   hsize_t dims[NN_MAXDIM];
   const hid_t type = file_type(d->dtype), dcpl = creation_plist(H5P_DATASET_CREATE);
   hid_t space = -1, set = -1;
@@ -222,7 +222,7 @@ static nn_status write_dataset(const writer *w, const nni_dataset *d) {
 }
 
 /* The texts as one block of fields of the same length, padded with zeros. */
-static char *pad_texts(const writer *w, const nni_attr *at, size_t *field) {
+static char *pad_texts(const writer *w, const nn_attr *at, size_t *field) {
   size_t longest = 1;
   char *block;
   int i;
@@ -236,21 +236,21 @@ static char *pad_texts(const writer *w, const nni_attr *at, size_t *field) {
   return block;
 }
 
-static nn_status write_attr(const writer *w, const nni_attr *at) {
+static nn_status write_attr(const writer *w, const nn_attr *at) {
   const hsize_t n = (hsize_t)at->n;
-  const void *data = at->kind == NNI_ATTR_INT ? (const void *)&at->i : (const void *)&at->f;
+  const void *data = at->kind == NN_ATTR_INT ? (const void *)&at->i : (const void *)&at->f;
   size_t field = 0;
   hid_t object = -1, type = -1, attr = -1;
-  const hid_t space = at->kind == NNI_ATTR_TEXTS ? H5Screate_simple(1, &n, NULL) : H5Screate(H5S_SCALAR);
+  const hid_t space = at->kind == NN_ATTR_TEXTS ? H5Screate_simple(1, &n, NULL) : H5Screate(H5S_SCALAR);
   nn_status s = NN_OK;
-  const bool text = at->kind == NNI_ATTR_TEXT || at->kind == NNI_ATTR_TEXTS;
+  const bool text = at->kind == NN_ATTR_TEXT || at->kind == NN_ATTR_TEXTS;
   if (text && !(data = pad_texts(w, at, &field))) s = fail(w->err, NN_ENOMEM, "out of memory");
   if (s == NN_OK && at->path[1]) {
     const htri_t there = H5Lexists(w->file, at->path, H5P_DEFAULT); /* fails when a group on the way is missing */
     if (there <= 0) s = make_groups(w, at->path, true);
   }
   if (s == NN_OK) {
-    type = H5Tcopy(text ? H5T_C_S1 : at->kind == NNI_ATTR_INT ? H5T_STD_I64LE : H5T_IEEE_F64LE);
+    type = H5Tcopy(text ? H5T_C_S1 : at->kind == NN_ATTR_INT ? H5T_STD_I64LE : H5T_IEEE_F64LE);
     if (type < 0 || space < 0 ||
         (text && (H5Tset_size(type, field) < 0 || H5Tset_strpad(type, H5T_STR_NULLPAD) < 0 || H5Tset_cset(type, H5T_CSET_UTF8) < 0)) ||
         (object = H5Oopen(w->file, at->path, H5P_DEFAULT)) < 0 ||
@@ -268,7 +268,7 @@ static nn_status write_attr(const writer *w, const nni_attr *at) {
 static nn_status write_items(const writer *w, const nni_archive *a) {
   nn_status s = NN_OK;
   int i;
-  for (i = 0; i < a->ndatasets && s == NN_OK; i++) s = write_dataset(w, &a->datasets[i]);
+  for (i = 0; i < a->narrays && s == NN_OK; i++) s = write_dataset(w, &a->arrays[i]);
   for (i = 0; i < a->nattrs && s == NN_OK; i++) s = write_attr(w, &a->attrs[i]);
   return s;
 }
@@ -353,7 +353,7 @@ static herr_t read_fail_host(reader *r) {
 
 static bool equal_types(hid_t a, hid_t b) { return H5Tequal(a, b) > 0; }
 
-static herr_t read_texts(reader *r, hid_t attr, hid_t type, nni_attr *at, hssize_t n) {
+static herr_t read_texts(reader *r, hid_t attr, hid_t type, nn_attr *at, hssize_t n) {
   const size_t field = H5Tget_size(type);
   const char **texts;
   char *block;
@@ -385,20 +385,20 @@ static herr_t read_texts(reader *r, hid_t attr, hid_t type, nni_attr *at, hssize
   return 0;
 }
 
-static herr_t read_attr_value(reader *r, hid_t attr, hid_t type, hid_t space, nni_attr *at) {
+static herr_t read_attr_value(reader *r, hid_t attr, hid_t type, hid_t space, nn_attr *at) {
   const H5S_class_t form = H5Sget_simple_extent_type(space);
   const bool list = form == H5S_SIMPLE && H5Sget_simple_extent_ndims(space) == 1;
   if (form != H5S_SCALAR && !list) return read_fail(r, "the attribute '%s' is neither one value nor a list", at->name);
   if (H5Tget_class(type) == H5T_STRING) {
-    at->kind = list ? NNI_ATTR_TEXTS : NNI_ATTR_TEXT;
+    at->kind = list ? NN_ATTR_TEXTS : NN_ATTR_TEXT;
     return read_texts(r, attr, type, at, list ? H5Sget_simple_extent_npoints(space) : 1);
   }
   if (!list && equal_types(type, H5T_STD_I64LE)) {
-    at->kind = NNI_ATTR_INT;
+    at->kind = NN_ATTR_INT;
     return H5Aread(attr, type, &at->i) < 0 ? read_fail_h5(r, "reading an attribute") : 0;
   }
   if (!list && equal_types(type, H5T_IEEE_F64LE)) {
-    at->kind = NNI_ATTR_FLOAT;
+    at->kind = NN_ATTR_FLOAT;
     return H5Aread(attr, type, &at->f) < 0 ? read_fail_h5(r, "reading an attribute") : 0;
   }
   return read_fail(r, "the attribute '%s' has a type that is not supported", at->name);
@@ -406,7 +406,7 @@ static herr_t read_attr_value(reader *r, hid_t attr, hid_t type, hid_t space, nn
 
 static herr_t visit_attr(hid_t object, const char *name, const H5A_info_t *info, void *ud) {
   reader *r = ud;
-  nni_attr at;
+  nn_attr at;
   hid_t attr, type = -1, space = -1;
   herr_t rc;
   memset(&at, 0, sizeof at);
@@ -453,7 +453,7 @@ static bool layout_is_ours(hid_t dcpl) {
   return layout == H5D_CHUNKED && nfilters == 1 && H5Pget_filter2(dcpl, 0, &flags, &nvalues, NULL, 0, NULL, NULL) == H5Z_FILTER_FLETCHER32;
 }
 
-static herr_t read_shape(reader *r, hid_t space, nni_dataset *d) {
+static herr_t read_shape(reader *r, hid_t space, nni_array *d) {
   hsize_t dims[NN_MAXDIM];
   const H5S_class_t form = H5Sget_simple_extent_type(space);
   int i;
@@ -472,7 +472,7 @@ static herr_t read_shape(reader *r, hid_t space, nni_dataset *d) {
 }
 
 static herr_t read_elements(reader *r, hid_t set, hid_t type, hid_t space, hid_t dcpl) {
-  nni_dataset d;
+  nni_array d;
   void *to;
   int flag;
   memset(&d, 0, sizeof d);

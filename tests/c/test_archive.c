@@ -151,16 +151,16 @@ static nn_status save(const char *path, int version, nni_error *err) {
 static bool holds(nni_archive *a, int version) {
   nni_archive want;
   char x[NNI_DIGEST_TEXT] = "", y[NNI_DIGEST_TEXT] = "-";
-  const nni_dataset *d;
+  const nni_array *d;
   int i;
   bool same;
   nni_archive_init(&want, mem);
   same = fill(&want, version, NULL) == NN_OK && nni_archive_digest(&want, x, NULL) == NN_OK && nni_archive_digest(a, y, NULL) == NN_OK && !strcmp(x, y);
-  same = same && want.ndatasets == a->ndatasets && want.nattrs == a->nattrs;
-  for (i = 0; same && i < want.ndatasets; i++) {
-    d = nni_archive_find(a, want.datasets[i].path);
-    same = d && d->dtype == want.datasets[i].dtype && d->ndim == want.datasets[i].ndim && d->bytes == want.datasets[i].bytes &&
-           memcmp(d->shape, want.datasets[i].shape, (size_t)d->ndim * 8) == 0 && (!d->bytes || memcmp(d->data, want.datasets[i].data, d->bytes) == 0);
+  same = same && want.narrays == a->narrays && want.nattrs == a->nattrs;
+  for (i = 0; same && i < want.narrays; i++) {
+    d = nni_archive_find(a, want.arrays[i].path);
+    same = d && d->dtype == want.arrays[i].dtype && d->ndim == want.arrays[i].ndim && d->bytes == want.arrays[i].bytes &&
+           memcmp(d->shape, want.arrays[i].shape, (size_t)d->ndim * 8) == 0 && (!d->bytes || memcmp(d->data, want.arrays[i].data, d->bytes) == 0);
   }
   nni_archive_close(&want);
   return same;
@@ -173,7 +173,7 @@ static int load(const char *path, int version, nni_error *err) {
   memset(err, 0, sizeof *err);
   nni_archive_init(&a, mem);
   if (nni_archive_read(&a, path, err) == NN_OK) r = holds(&a, version) ? 1 : -1;
-  else r = err->status != NN_OK && strstr(err->text, strrchr(path, '/') + 1) && !strchr(err->text, '\n') && a.ndatasets == 0 && a.nattrs == 0 ? 0 : -1;
+  else r = err->status != NN_OK && strstr(err->text, strrchr(path, '/') + 1) && !strchr(err->text, '\n') && a.narrays == 0 && a.nattrs == 0 ? 0 : -1;
   nni_archive_close(&a);
   return r;
 }
@@ -182,7 +182,7 @@ static int load(const char *path, int version, nni_error *err) {
 static void test_round_trip(void) {
   nni_error err = {NN_OK, ""};
   nni_archive a;
-  const nni_attr *at;
+  const nn_attr *at;
   blob first;
   CHECK(save(in_dir("a.h5"), 1, &err) == NN_OK, "%s", err.text);
   CHECK(load(in_dir("a.h5"), 1, &err) == 1, "%s", err.text);
@@ -193,15 +193,15 @@ static void test_round_trip(void) {
   nni_archive_init(&a, mem);
   CHECK(nni_archive_read(&a, in_dir("a.h5"), &err) == NN_OK, "%s", err.text);
   at = nni_archive_find_attr(&a, "/model_weights", "layer_names");
-  CHECK(at && at->kind == NNI_ATTR_TEXTS && at->n == 3 && !strcmp(at->texts[2], "\xc3\xa9t\xc3\xa9"), "list of texts");
+  CHECK(at && at->kind == NN_ATTR_TEXTS && at->n == 3 && !strcmp(at->texts[2], "\xc3\xa9t\xc3\xa9"), "list of texts");
   at = nni_archive_find_attr(&a, "/model_weights/dropout", "weight_names");
-  CHECK(at && at->kind == NNI_ATTR_TEXTS && at->n == 0, "empty list of texts");
+  CHECK(at && at->kind == NN_ATTR_TEXTS && at->n == 0, "empty list of texts");
   at = nni_archive_find_attr(&a, "/a", "note");
-  CHECK(at && at->kind == NNI_ATTR_TEXT && at->texts[0][0] == 0, "empty text");
+  CHECK(at && at->kind == NN_ATTR_TEXT && at->texts[0][0] == 0, "empty text");
   at = nni_archive_find_attr(&a, "/nnlua/state", "rate");
-  CHECK(at && at->kind == NNI_ATTR_FLOAT && at->f == 0.1, "float");
+  CHECK(at && at->kind == NN_ATTR_FLOAT && at->f == 0.1, "float");
   at = nni_archive_find_attr(&a, "/nnlua", "epoch");
-  CHECK(at && at->kind == NNI_ATTR_INT && at->i == 2, "int");
+  CHECK(at && at->kind == NN_ATTR_INT && at->i == 2, "int");
   CHECK(!nni_archive_find_attr(&a, "/nnlua", "sha256") && !nni_archive_find_attr(&a, "/nnlua/flags", "nnlua_dtype"), "inner attributes show");
   nni_archive_close(&a);
   nni_archive_init(&a, mem); /* the empty archive */
