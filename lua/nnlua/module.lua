@@ -13,7 +13,7 @@
 --     function Net:forward(x) return self.fc2(self.fc1(x)) * self.scale end
 --     local net = Net(32)
 --     print(net(nn.zeros(4, 784)):size())           --> 4  10
---     for _, p in ipairs(net:named_parameters()) do print(p.name) end   --> scale, fc1.kernel, fc1.bias, fc2.kernel, fc2.bias
+--     print(table.concat(net:parameters().names, " "))   --> scale fc1.kernel fc1.bias fc2.kernel fc2.bias
 --
 -- Invariant: a parameter's handle never changes; training and loading bind it to new values (x:assign).
 

@@ -266,7 +266,7 @@ end
 local function resume(self, c, ds, file)
   if self:first_unbuilt() or not c.optimizer.parameters then
     if self:first_unbuilt() then
-      local iterate <const>, s, control, closing <close> = ds:iter()
+      local iterate, s, control, _ <close> = ds:iter()
       self:build((iterate(s, control)))
     end
     c.optimizer:bind(self:parameters())
