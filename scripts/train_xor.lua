@@ -6,7 +6,7 @@ local x = nn.tensor { { 0, 0 }, { 0, 1 }, { 1, 0 }, { 1, 1 } }
 local y = nn.tensor({ 1, 2, 2, 1 }, { dtype = "i64" }) -- class ids begin at 1: 1 is "equal", 2 is "different"
 
 local Net = nn.class("Net", nn.Module)
-function Net:init(hidden) -- luacheck: ignore 432
+function Net:init(hidden)
   self.hidden, self.out = nn.Linear(2, hidden), nn.Linear(hidden, 2)
 end
 function Net:forward(input) return self.out(self.hidden(input):tanh()) end

@@ -33,9 +33,12 @@ local function run(code, name)
       for i = 1, words.n do words[i] = tostring(words[i]) end
       printed[#printed + 1] = table.concat(words, "  ")
     end,
-    io = setmetatable({ stdout = { write = function() end } }, { __index = io }),
   }, { __index = _G })
-  assert(load(code, "=" .. name, "t", env))()
+  local stdout = io.stdout
+  io.stdout = { write = function() end, flush = function() end } -- luacheck: ignore
+  local ok, err = pcall(assert(load(code, "=" .. name, "t", env)))
+  io.stdout = stdout -- luacheck: ignore
+  assert(ok, err)
   if #expected > 0 then assert.same(expected, printed) end
 end
 

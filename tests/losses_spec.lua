@@ -30,7 +30,7 @@ end
 -- Gradient of f (a loss of a table in doubles) by central differences.
 local function differences(f, x)
   local out, h = {}, 1e-5
-  for i, row in ipairs(x) do
+  for _, row in ipairs(x) do
     for j, v in ipairs(row) do
       row[j] = v + h
       local up = f(x)

@@ -25,14 +25,23 @@ describe("Module", function()
     return out
   end
 
-  it("names parameters by path, in order of assignment, and buffers apart", function()
+  it("names parameters by path, in the order they were made, and buffers apart", function()
     local net = Net(4)
-    assert.same({ "scale", "fc1.kernel", "fc1.bias", "blocks.1.kernel", "blocks.1.bias", "blocks.2.kernel", "blocks.2.bias", "fc2.kernel", "fc2.bias" },
-      names(net:named_parameters()))
+    assert.same({ "scale", "fc1.kernel", "fc1.bias", "blocks.1.kernel", "blocks.1.bias", "blocks.2.kernel", "blocks.2.bias", "fc2.kernel",
+      "fc2.bias" }, names(net:named_parameters()))
     assert.same({ "mean" }, names(net:named_buffers()))
     assert.equal("mean", net:weights()[10].name)
     assert.equal(9, #net:parameters())
     assert.same(names(net:named_parameters()), net:parameters().names)
+  end)
+
+  it("keeps the order of what is assigned at once, and of what is replaced", function()
+    local Pair = nn.class("Pair", nn.Module)
+    function Pair:init() self.a, self.b = nn.Linear(2, 2), nn.Linear(2, 2) end
+    local pair = Pair()
+    assert.same({ "a.kernel", "a.bias", "b.kernel", "b.bias" }, names(pair:named_parameters()))
+    pair.a = nn.Linear(2, 3)
+    assert.same({ "a.kernel", "a.bias", "b.kernel", "b.bias" }, names(pair:named_parameters()))
   end)
 
   it("counts elements", function()

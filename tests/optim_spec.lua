@@ -73,8 +73,9 @@ describe("an optimizer", function()
     copy:set_state(opt:state())
     for _, pair in ipairs { { w, opt }, { v, copy } } do
       for _ = 1, 3 do
+        local loss = (pair[1] * pair[1]):sum()
         pair[2]:zero_grad()
-        (pair[1] * pair[1]):sum():backward()
+        loss:backward()
         pair[2]:step()
       end
     end

@@ -20,7 +20,8 @@ function support.close(expected, actual, tolerance, what)
   assert(#e == #a, ("%s: %d values expected, got %d"):format(what or "close", #e, #a))
   tolerance = tolerance or 1e-5
   for i = 1, #e do
-    if not (math.abs(e[i] - a[i]) <= tolerance * math.max(1, math.abs(e[i]))) then
+    local within = math.abs(e[i] - a[i]) <= tolerance * math.max(1, math.abs(e[i])) -- false for NaN
+    if not within then
       error(("%s: value %d: expected %.9g, got %.9g (tolerance %g)"):format(what or "close", i, e[i], a[i], tolerance), 2)
     end
   end

@@ -65,7 +65,8 @@ describe("Sequential", function()
   it("holds modules of the user and other models", function()
     local Twice = nn.class("Twice", nn.Module)
     function Twice:forward(x) return x * 2 end -- luacheck: no unused args
-    local model = nn.Sequential { nn.Input { 2 }, nn.Sequential { nn.Dense { 3, init = "ones" }, nn.ReLU {} }, Twice(), nn.Dense { 1, init = "ones" } }
+    local inner = nn.Sequential { nn.Dense { 3, init = "ones" }, nn.ReLU {} }
+    local model = nn.Sequential { nn.Input { 2 }, inner, Twice(), nn.Dense { 1, init = "ones" } }
     close({ { 12 } }, model(nn.ones(1, 2)))
     assert.same({ "sequential.dense.kernel", "sequential.dense.bias", "dense.kernel", "dense.bias" }, model:parameters().names)
   end)
@@ -86,19 +87,15 @@ describe("Sequential", function()
 
   it("summarizes", function()
     assert.equal([[
-Layer            Output shape  Parameters
------------------------------------------
-input (Input)    (N, 2)                 0
-dense (Dense)    (N, 16)               48
-dropout (Dropout)  (N, 16)              0
-dense_1 (Dense)  (N, 3)                51
------------------------------------------
-99 parameters: 99 trained, 0 not]], (small():summary_text():gsub(" +", " "):gsub("%-+\n", ("-"):rep(41) .. "\n"):gsub(" ", "%0")) and
-      (small():summary_text():gsub("^(Layer) +(Output shape) +(Parameters)", "%1            %2  %3")
-        :gsub("\n%-+", "\n" .. ("-"):rep(41)):gsub("input %(Input%) +%(N, 2%) +0", "input (Input)    (N, 2)                 0")
-        :gsub("dense %(Dense%) +%(N, 16%) +48", "dense (Dense)    (N, 16)               48")
-        :gsub("dropout %(Dropout%) +%(N, 16%) +0", "dropout (Dropout)  (N, 16)              0")
-        :gsub("dense_1 %(Dense%) +%(N, 3%) +51", "dense_1 (Dense)  (N, 3)                51")))
+Layer              Output shape  Parameters
+-------------------------------------------
+input (Input)      (N, 2)                 0
+dense (Dense)      (N, 16)               48
+dropout (Dropout)  (N, 16)                0
+dense_1 (Dense)    (N, 3)                51
+-------------------------------------------
+99 parameters: 99 trained, 0 not]], small():summary_text())
+    assert.truthy(nn.Sequential { nn.Dense { 2 } }:summary_text():find("not built yet", 1, true))
   end)
 
   it("round trips through its configuration", function()
@@ -255,7 +252,8 @@ describe("fit", function()
     assert.truthy(message(model.compile, model, { loss = "mse", metrics = { "acuracy" } }):find("unknown metric", 1, true))
     assert.truthy(message(model.compile, model, { optimizer = "adam" }):find('option "loss" is missing', 1, true))
     assert.truthy(message(model.fit, model, { nn.data.from_tensors(x):batch(8) }):find("gives no targets", 1, true))
-    assert.truthy(message(model.fit, model, { nn.ones(32, 5), y, verbose = 0 }):find("takes batches (N, 2), got a tensor of shape (32, 5)", 1, true))
+    local m = message(model.fit, model, { nn.ones(32, 5), y, verbose = 0 })
+    assert.truthy(m:find("takes batches (N, 2), got a tensor of shape (32, 5)", 1, true), m)
   end)
 end)
 

@@ -160,6 +160,8 @@ function Layer.activation_text(layer)
   return name == "linear" and "" or ", " .. name
 end
 
+function Layer:detail() return "" end -- luacheck: no unused args
+
 --- Define a layer class: name, options, aliases and Keras's name. For this library's own files.
 ---@param name string
 ---@param spec table

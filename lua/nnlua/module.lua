@@ -1,8 +1,8 @@
 --- Modules: what holds parameters. `nn.Module` is the base of layers, of models and of your own networks.
 --
 -- Owns: how parameters, buffers and child modules are found and named, train/eval mode, freezing, state, the call, printing.
--- A module registers what is assigned to it, in the order of assignment: tensors made by `nn.parameter` (trained) or `nn.buffer` (saved, not
--- trained), modules, and plain lists of modules. So names and order are the same in every run.
+-- A module registers what is assigned to it, in the order in which it was made: tensors from `nn.parameter` (trained) or `nn.buffer` (saved,
+-- not trained), modules, and plain lists of modules. So names and order are the same in every run.
 --
 --     local nn = require "nnlua"
 --     local Net = nn.class("Net", nn.Module)
@@ -29,16 +29,23 @@ local options = require "nnlua.options"
 local Module = class "Module"
 Module.built, Module.trainable = true, true
 
-function Module.new_object() return { attribute_names = {}, training = true } end
+local serial = 0 -- of the module or parameter made last
+
+function Module.new_object()
+  serial = serial + 1
+  return { attribute_names = {}, attribute_serials = {}, serial = serial, training = true }
+end
 
 -- ---- parameters and buffers ------------------------------------------------------------------------------------------
 
 local kinds = setmetatable({}, { __mode = "k" }) -- tensor handle -> "parameter" or "buffer"
+local serials = setmetatable({}, { __mode = "k" }) -- tensor handle -> its serial
 
 local function marked(value, kind)
   local t = type(value) == "userdata" and value:detach() or core.tensor(value)
   t:keep() -- layers may be built inside a step's scope
-  kinds[t] = kind
+  serial = serial + 1
+  kinds[t], serials[t] = kind, serial
   return t
 end
 
@@ -59,14 +66,27 @@ function Module.buffer(value) return marked(value, "buffer") end
 local function is_module(value) return type(value) == "table" and rawget(value, "attribute_names") ~= nil end
 Module.is_module = is_module
 
+-- When `value` was made: of a list of modules, its first one.
+local function serial_of(value)
+  if type(value) == "table" then
+    if is_module(value) then return value.serial end
+    return is_module(value[1]) and value[1].serial or serial
+  end
+  return serials[value] or serial
+end
+
+-- A new attribute. Of `self.a, self.b = A(), B()` Lua may assign b first: so attributes are ordered by when their first values were made.
 function Module:__newindex(key, value)
-  local names = self.attribute_names
-  names[#names + 1] = key
+  local names, made, at = self.attribute_names, self.attribute_serials, serial_of(value)
+  local i = #names + 1
+  while i > 1 and made[i - 1] > at do i = i - 1 end
+  table.insert(names, i, key)
+  table.insert(made, i, at)
   if is_module(value) and rawget(value, "name") == nil and type(key) == "string" then rawset(value, "name", key) end
   rawset(self, key, value)
 end
 
--- Attributes in order of assignment, each once: for key, value in attributes(m)
+-- Attributes in order, each once: for key, value in attributes(m)
 local function attributes(module)
   local names, seen, i = module.attribute_names, {}, 0
   return function()
@@ -89,7 +109,7 @@ local function own_tensors(module, kind)
   return list
 end
 
---- The modules that are attributes of this one, as a list of { name, module }, in order of assignment.
+--- The modules that are attributes of this one, as a list of { name, module }, in order.
 ---@return table[]
 function Module:children()
   local list = {}
@@ -332,21 +352,21 @@ end
 
 -- ---- printing --------------------------------------------------------------------------------------------------------
 
---- What stands in parentheses when a module without children is printed.
----@return string
-function Module:detail() -- luacheck: no unused args
-  return ""
-end
+--- What stands in parentheses when a module without children is printed; nil lists its parameters instead.
+---@return string?
+function Module:detail() end -- luacheck: no unused args
 
 function Module:__tostring()
   local lines = { getmetatable(self).__name .. "(" }
+  local detail = self:detail()
+  if detail and #self:children() == 0 then return ("%s(%s)"):format(getmetatable(self).__name, detail) end
   for _, own in ipairs(own_tensors(self, "parameter")) do
     lines[#lines + 1] = ("  %s: parameter %s"):format(own[1], Module.shape_text(own[2]:shape()))
   end
   for _, child in ipairs(self:children()) do
     lines[#lines + 1] = ("  %s: %s"):format(child[1], (tostring(child[2]):gsub("\n", "\n  ")))
   end
-  if #lines == 1 then return ("%s(%s)"):format(getmetatable(self).__name, self:detail()) end
+  if #lines == 1 then return getmetatable(self).__name .. "()" end
   lines[#lines + 1] = ")"
   return table.concat(lines, "\n")
 end

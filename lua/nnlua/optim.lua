@@ -7,8 +7,9 @@
 --     local w = nn.parameter{ 3 }
 --     local opt = nn.optim.SGD{ {w}, lr = 0.1 }
 --     for _ = 1, 20 do
+--       local loss = (w * w):sum()
 --       opt:zero_grad()
---       (w * w):sum():backward()
+--       loss:backward()
 --       opt:step()
 --     end
 --     print(("%.4f"):format(w:item()))              --> 0.0346
