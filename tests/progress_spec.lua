@@ -3,7 +3,7 @@ local sys = require("nnlua.core").sys
 local Progress = require "nnlua.progress"
 
 describe("Progress", function()
-  local clock, isatty, stdout, stderr = sys.clock, sys.isatty, io.stdout, io.stderr
+  local clock, isatty, width, stdout, stderr = sys.clock, sys.isatty, sys.terminal_width, io.stdout, io.stderr
   local now, out, err
 
   local function stream(into)
@@ -12,11 +12,11 @@ describe("Progress", function()
 
   before_each(function()
     now, out, err = 100, {}, {}
-    sys.clock, sys.isatty = function() return now end, function() return true end
+    sys.clock, sys.isatty, sys.terminal_width = function() return now end, function() return true end, function() return 100 end
     io.stdout, io.stderr = stream(out), stream(err) -- luacheck: ignore
   end)
   after_each(function()
-    sys.clock, sys.isatty = clock, isatty
+    sys.clock, sys.isatty, sys.terminal_width = clock, isatty, width
     io.stdout, io.stderr = stdout, stderr -- luacheck: ignore
   end)
 

@@ -76,7 +76,7 @@ function Progress:update(figures)
   local now = sys.clock()
   if now < self.next_draw then return end
   self.next_draw = now + INTERVAL
-  io.stderr:write("\r", self:text(now, figures()):sub(1, sys.columns and sys.columns() - 1 or 118), "\27[K")
+  io.stderr:write("\r", self:text(now, figures()):sub(1, sys.terminal_width(2) - 1), "\27[K")
   io.stderr:flush()
 end
 

@@ -27,6 +27,9 @@ local Progress = require "nnlua.progress"
 
 local training = {}
 
+local TENSOR = core.zeros {}
+TENSOR:keep()
+
 -- ---- history ---------------------------------------------------------------------------------------------------------
 
 ---@class nnlua.History
@@ -190,8 +193,12 @@ end
 
 -- ---- data ------------------------------------------------------------------------------------------------------------
 
-local function is_dataset(data)
-  return type(data) == "table" and data.iter ~= nil
+local function is_tensor(value)
+  return type(value) == "userdata" and getmetatable(value) == getmetatable(TENSOR)
+end
+
+local function is_dataset(value)
+  return (type(value) == "table" or type(value) == "userdata" and not is_tensor(value)) and value.iter ~= nil
 end
 
 -- A data set of batches from what the user gave: a data set; x and y; { x, y }.
@@ -201,7 +208,7 @@ local function dataset_of(what, data, y, batch_size, shuffle)
     return data
   end
   if type(data) == "table" then data, y = data[1], data[2] end
-  if type(data) ~= "userdata" then
+  if not is_tensor(data) then
     options.raise(("%s: needs a data set of batches, or tensors x and y, got %s"):format(what, options.shown(data)))
   end
   if y ~= nil and data:size(1) ~= y:size(1) then
@@ -238,12 +245,12 @@ end
 -- ---- fit -------------------------------------------------------------------------------------------------------------
 
 local fit_spec = {
-  data = { "table|tensor", position = 1, required = true },
+  data = { "any", position = 1, required = true },
   y = { "tensor", position = 2 },
   epochs = { "integer", default = 1, min = 0 },
   batch_size = { "integer", default = 32, min = 1 },
   shuffle = { "boolean", default = true },
-  validation = { "table" },
+  validation = { "table|userdata" },
   initial_epoch = { "integer", min = 0 },
   callbacks = { "table", default = {} },
   verbose = { "integer", default = 1, min = 0, max = 2 },
@@ -326,12 +333,11 @@ end
 
 -- Runs an epoch; when it is interrupted, saves what was asked to be saved and passes the error on.
 local function guarded_epoch(self, c, ds, bar, o, at, history)
-  local ok, message = xpcall(train_epoch, function(m)
-    return type(m) == "string" and not m:find "^[^\n]-:%d+: " and debug.traceback(m, 2) or m
-  end, self, c, ds, bar, o, at)
+  local ok, message = pcall(train_epoch, self, c, ds, bar, o, at)
   if ok then return end
+  local interrupted = core.sys.clear_interrupt() or is_interrupt(message) -- what follows must not be stopped too
   bar:clear()
-  if o.save and is_interrupt(message) and at.batch > 0 then
+  if o.save and interrupted and at.batch > 0 then
     rawset(self, "progress", standing(c, at.epoch, at.batch, at.data, at.rng, history, meter_states(c, at)))
     save(self, o.save)
   end
