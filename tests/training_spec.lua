@@ -257,6 +257,81 @@ describe("fit", function()
   end)
 end)
 
+-- Saving and resuming, with files replaced by a table: what fit keeps is the matter here, not the format.
+describe("fit, saved and resumed", function()
+  local real, files = package.loaded["nnlua.checkpoint"], nil
+
+  local function snapshot(list)
+    local copy = {}
+    for i, slot in ipairs(list) do copy[i] = { name = slot.name, slot = slot.slot, tensor = slot.tensor:detach() } end
+    return copy
+  end
+
+  before_each(function()
+    files = {}
+    package.loaded["nnlua.checkpoint"] = {
+      save = function(model, file)
+        local opt = model.compiled.optimizer:state()
+        files[file] = { weights = model:state(), optimizer = { iterations = opt.iterations, slots = snapshot(opt.slots) }, progress = model.progress }
+        return true
+      end,
+      restore = function(model, file)
+        if not files[file] then return nil, file .. " is not there" end
+        model:load_state(files[file].weights)
+        model.compiled.optimizer:set_state(files[file].optimizer)
+        rawset(model, "progress", files[file].progress)
+        return true
+      end,
+    }
+  end)
+  after_each(function() package.loaded["nnlua.checkpoint"] = real end)
+
+  -- As a new process would: everything from the seed on.
+  local function start()
+    local x, y = points(100)
+    nn.seed(21)
+    return compiled(small { dropout = 0.5 }), nn.data.from_tensors(x, y):shuffle(100):batch(32)
+  end
+
+  it("gives the same weights and history as one run", function()
+    local straight, ds = start()
+    local want = straight:fit { ds, epochs = 3, verbose = 0 }
+    local first, ds1 = start()
+    first:fit { ds1, epochs = 1, verbose = 0, save = "a" }
+    local second, ds2 = start()
+    nn.seed(1000) -- the file brings the position of the random stream
+    local history = second:fit { ds2, epochs = 3, verbose = 0, resume = "a" }
+    assert.same(numbers(straight), numbers(second))
+    assert.same(want.loss, history.loss)
+    assert.same(want.accuracy, history.accuracy)
+    assert.same({ 1, 2, 3 }, history.epoch)
+    assert.equal(straight.compiled.optimizer.iterations, second.compiled.optimizer.iterations)
+  end)
+
+  it("saves in the middle of an epoch when it is interrupted, and goes on exactly", function()
+    local straight, ds = start()
+    local want = straight:fit { ds, epochs = 3, verbose = 0 }
+    local first, ds1 = start()
+    local ok, err = pcall(first.fit, first, { ds1, epochs = 3, verbose = 0, save = "a", callbacks = { {
+      on_batch_end = function(_, model, batch)
+        if batch == 3 and #model.history.epoch == 1 then error("interrupted", 0) end
+      end } } })
+    assert.is_false(ok)
+    assert.equal("interrupted", err)
+    assert.equal(3, files.a.progress.batch)
+    assert.equal(1, files.a.progress.epoch)
+    local second, ds2 = start()
+    local history = second:fit { ds2, epochs = 3, verbose = 0, resume = "a" }
+    assert.same(numbers(straight), numbers(second))
+    assert.same(want.loss, history.loss)
+  end)
+
+  it("says when it cannot", function()
+    local model, ds = start()
+    assert.equal("fit: cannot resume: b is not there", message(model.fit, model, { ds, verbose = 0, resume = "b" }))
+  end)
+end)
+
 describe("predict and single batches", function()
   it("predict joins batches, in inference mode", function()
     nn.seed(1)
