@@ -1,13 +1,12 @@
 /* graph/device.h - what a backend is handed, and the interface it answers: kernels of structural operators, row programs.
 **
-** A backend reads plans; it includes this file, the .def tables of ops and base, never the headers of ops, graph/graph.h, Lua or another backend.
+** A backend reads plans; it includes this file, ops/ids.h and the .def tables, base/ and tensor/,
+** never ops/ops.h, graph/graph.h, Lua or another backend.
 */
 #ifndef NNI_DEVICE_H
 #define NNI_DEVICE_H
+#include "../ops/ids.h"
 #include "../tensor/tensor.h"
-
-/* Run-time parameter: everything that may differ from step to step without a new plan (learning rate, dropout's draw position, ...). */
-typedef union nni_param { double f; uint64_t u; } nni_param;
 
 /* ---- structural kernels ------------------------------------------------------------------------------------------------ */
 typedef struct nni_operand {
@@ -72,20 +71,6 @@ typedef struct nni_program {
   nni_rinstr *instr;
 } nni_program;
 
-/* numbers of the rows of pointwise.def and reduce.def; order of the files, never stored anywhere */
-typedef enum nni_pwid {
-#define NN_PW(name, ...) NNI_PW_##name,
-#include "../ops/pointwise.def"
-#undef NN_PW
-  NNI_NPW
-} nni_pwid;
-typedef enum nni_redid {
-#define NN_RED(name, ...) NNI_RED_##name,
-#include "../ops/reduce.def"
-#undef NN_RED
-  NNI_NRED
-} nni_redid;
-
 /* ---- what a backend answers ------------------------------------------------------------------------------------------------ */
 struct nni_plan; /* graph/plan.h */
 typedef struct nni_device {
@@ -101,13 +86,5 @@ typedef struct nni_device {
   nni_scratch_fn (*kernel_scratch)(int kernel_id);
 } nni_device;
 extern const nni_device nn_cpu_device;
-
-/* numbers of the structural kernels */
-typedef enum nni_kernel_id {
-#define NN_KERNEL(name, doc) NNI_K_##name,
-#include "../ops/kernels.def"
-#undef NN_KERNEL
-  NNI_NKERNEL
-} nni_kernel_id;
 
 #endif

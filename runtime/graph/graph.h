@@ -88,5 +88,6 @@ nn_status nni_run(nn_context *ctx);       /* run the window */
 void nni_window_init(nn_context *ctx);
 void nni_window_drop(nn_context *ctx, bool failed); /* forget the nodes; failed: their results are lost, assignments undone */
 void nni_window_close(nn_context *ctx);
+void nni_plans_free(nn_context *ctx);      /* the whole cache */
 
 #endif

@@ -7,10 +7,10 @@
 #ifndef NNI_OPS_H
 #define NNI_OPS_H
 #include "../tensor/tensor.h"
+#include "ids.h"
 
 /* ---- what rules record (graph/record.c) ---------------------------------------------------------------------------------- */
 typedef enum nni_nodekind { NNI_N_PW, NNI_N_CAST, NNI_N_FILL, NNI_N_INDEX, NNI_N_RANDOM, NNI_N_REDUCE, NNI_N_KERNEL } nni_nodekind;
-typedef union nni_scalar { double f; uint64_t u; } nni_scalar; /* a run-time parameter; same as nni_param of graph/device.h */
 typedef struct nni_out { nn_dtype dtype; int32_t ndim; int64_t shape[NN_MAXDIM]; } nni_out;
 /* NNI_N_PW: op = row of pointwise.def, in[i] NULL takes the next of pa. NNI_N_CAST: in[0] to out's dtype. NNI_N_FILL: pa[0]. NNI_N_INDEX: linear index (i64).
 ** NNI_N_RANDOM: pa = seed, stream. NNI_N_REDUCE: op = row of reduce.def over the last dim of in[0]; out without that dim. NNI_N_KERNEL: op = row of kernels.def. */
@@ -18,7 +18,7 @@ typedef struct nni_rec {
   nni_nodekind kind;
   int op, nin, npa, nia, nout;
   nn_tensor *const *in;
-  const nni_scalar *pa;
+  const nni_param *pa;
   const int64_t *ia;
   const nni_out *out;
 } nni_rec;
@@ -80,7 +80,7 @@ typedef struct nni_gradcall {
 typedef nn_status (*nni_rule_fn)(nni_call *c);
 typedef nn_status (*nni_grad_fn)(nni_gradcall *g);
 
-enum { NNI_SA = 1, NNI_SB = 2, NNI_SC = 4, NNI_SX = 7, NNI_SY = 64 }; /* what a gradient uses */
+enum { NNI_SA = 1, NNI_SB = 2, NNI_SC = 4, NNI_SY = 64, NNI_SY2 = 128 }; /* what a gradient uses */
 struct nn_op {
   const char *name, *sig, *doc;
   nni_opid id;
@@ -112,12 +112,13 @@ nn_tensor *nni_cast(nni_scope *s, nn_tensor *t, nn_dtype d);
 nn_tensor *nni_reshape(nni_scope *s, nn_tensor *t, int ndim, const int64_t *shape);
 nn_tensor *nni_unbroadcast(nni_scope *s, nn_tensor *t, int ndim, const int64_t *shape); /* sums what was broadcast */
 nni_out nni_like(nn_dtype d, int ndim, const int64_t *shape);
+nn_tensor *nni_one_hot_mask(nni_scope *s, nn_tensor *ids, int64_t classes); /* bool (ids..., classes): true at the id; ids are checked by the run */
 nn_status nni_pw_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_tensor **out);
 nn_status nni_pw_grad(nni_gradcall *g);
 nn_dtype nni_weak_promote(const nn_arg *arg, int from, int n, nn_dtype floor); /* tensors decide; a fractional number lifts integers to f32 */
 
 /* random stream (graph/context.c): reserves n draws, gives seed and stream number */
-void nni_draw(nn_context *ctx, nni_scalar pa[2]);
+void nni_draw(nn_context *ctx, nni_param pa[2]);
 
 #define NN_PW(...)
 #define NN_OP(name, GRAD, ...) nn_status nni_rule_##name(nni_call *c);

@@ -10,6 +10,9 @@
 #define NNI_TENSOR_H
 #include "../base/base.h"
 
+/* Run-time parameter of a node: everything that may differ from step to step without a new plan (learning rate, dropout's draw position, ...). */
+typedef union nni_param { double f; uint64_t u; } nni_param;
+
 typedef struct nni_layout {
   int32_t ndim;
   int64_t shape[NN_MAXDIM];

@@ -1,0 +1,32 @@
+/* cpu/isa/rows_f.c - tile kernels of class F (f32). Exports its two tables to rows_io.c. */
+#include "rows.h"
+#include "vm.h"
+#define LETTER f
+#define T float
+#define V vf
+#define VMEM vf_mem
+#define MASK vfm
+#define LANES VW
+#define LOADV(p) (*(const vf_mem *)(p))
+#define SPLATV(x) vm_f(x)
+#define LOADM(p) vm_nei(*(const vi_mem *)(p), vm_i(0))
+#define STOREM(p, m) *(vi_mem *)(p) = vm_onei(m)
+#define REAL(...) __VA_ARGS__
+#define LOGIC(...)
+#define K(x) vm_f((x) >= 1e300 ? __builtin_inff() : (x) <= -1e300 ? -__builtin_inff() : (float)(x))
+#define MIN(a, b) vm_min(a, b)
+#define MAX(a, b) vm_max(a, b)
+#define ABS(a) vm_abs(a)
+#define NEG(a) vm_neg(a)
+#if VW == 16
+#define LANE_NUMBERS 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+#elif VW == 8
+#define LANE_NUMBERS 0, 1, 2, 3, 4, 5, 6, 7
+#else
+#define LANE_NUMBERS 0, 1, 2, 3
+#endif
+#define ROTATE(v, s) __builtin_shuffle(v, (*(const vi *)rotation + (s)) & (VW - 1))
+static const int32_t rotation[VW] __attribute__((aligned(VM_BYTES))) = {LANE_NUMBERS};
+#define PW_TABLE NN_ISA_FN(nn_cpu_rows_pw_f)
+#define REDUCE_TABLE NN_ISA_FN(nn_cpu_rows_reduce_f)
+#include "rows_tile.h"

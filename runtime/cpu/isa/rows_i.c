@@ -1,0 +1,33 @@
+/* cpu/isa/rows_i.c - tile kernels of class I (i32; u8 and bool live in it too). Exports its two tables to rows_io.c. */
+#include "rows.h"
+#include "vm.h"
+#define LETTER i
+#define T int32_t
+#define V vi
+#define VMEM vi_mem
+#define MASK vfm
+#define LANES VW
+#define LOADV(p) (*(const vi_mem *)(p))
+#define SPLATV(x) vm_i(x)
+#define LOADM(p) vm_nei(LOADV(p), vm_i(0))
+#define STOREM(p, m) *(vi_mem *)(p) = vm_onei(m)
+#define REAL(...)
+#define LOGIC(...) __VA_ARGS__
+#define vm_noti vm_notf
+#define vm_anyi vm_anyf
+#define K(x) vm_i((x) >= 2147483647.0 ? INT32_MAX : (x) <= -2147483648.0 ? INT32_MIN : (int32_t)(x))
+#define MIN(a, b) vm_seli(vm_lti(a, b), a, b)
+#define MAX(a, b) vm_seli(vm_gti(a, b), a, b)
+#define ABS(a) vm_seli(vm_lti(a, vm_i(0)), -(a), a)
+#define NEG(a) (-(a))
+#if VW == 16
+#define LANE_NUMBERS 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+#elif VW == 8
+#define LANE_NUMBERS 0, 1, 2, 3, 4, 5, 6, 7
+#else
+#define LANE_NUMBERS 0, 1, 2, 3
+#endif
+#define ROTATE(v, s) __builtin_shuffle(v, (LOADV(lane_numbers) + (s)) & (VW - 1))
+#define PW_TABLE NN_ISA_FN(nn_cpu_rows_pw_i)
+#define REDUCE_TABLE NN_ISA_FN(nn_cpu_rows_reduce_i)
+#include "rows_tile.h"

@@ -1,0 +1,164 @@
+/* cpu/program_run.c - runs compiled row programs: tiles over threads, steps over a tile. See program_steps.h. */
+#include "program.h"
+#include "program_steps.h"
+
+typedef struct run {
+  const program *p;
+  void *const *in, *const *out;
+  const nni_param *params;
+  char *scratch;
+  uint32_t direct; /* outputs that are computed in place */
+} run;
+
+typedef struct tile {
+  int64_t row, nrows, col, n, first; /* n elements from column col of row `row` on; first: linear index */
+} tile;
+
+static size_t class_size(int cls) { return cls == NNI_L ? 8 : 4; }
+
+/* where a row starts in input `io`, in elements */
+static int64_t row_offset(const program *p, int io, int64_t row) {
+  const int64_t *stride = p->in_stride[io];
+  int64_t at = 0;
+  for (int d = p->ndim - 2; d > 0; d--) {
+    at += row % p->shape[d] * stride[d];
+    row /= p->shape[d];
+  }
+  return p->ndim > 1 ? at + row * stride[0] : 0;
+}
+
+static const char *input_at(const run *r, const step *s, const tile *t) {
+  const program *p = r->p;
+  const char *base = r->in[s->io];
+  int64_t at;
+  if (s->shape == CONST) return base;
+  if (s->dense) at = s->shape == ROW ? t->row : t->first;
+  else at = row_offset(p, s->io, t->row) + (s->shape == FULL ? t->col * p->in_stride[s->io][p->ndim - 1] : 0);
+  return base + at * p->in_size[s->io];
+}
+
+static void load_full(const run *r, const step *s, const tile *t, void **v) {
+  const program *p = r->p;
+  int64_t stride = p->in_stride[s->io][p->ndim - 1], cols = t->n / t->nrows;
+  char *o = v[s->self];
+  if (s->dense || t->nrows == 1) {
+    s->fn.load(o, input_at(r, s, t), s->dense ? 1 : stride, t->n);
+    return;
+  }
+  for (int64_t i = 0; i < t->nrows; i++, o += (size_t)cols * class_size(s->cls))
+    s->fn.load(o, (const char *)r->in[s->io] + row_offset(p, s->io, t->row + i) * p->in_size[s->io], stride, cols);
+}
+
+static void splat(const run *r, int cls, void *o, const void *value) { r->p->k->expand[cls](o, value, 0, 1, r->p->k->vw); }
+
+static void load_rows(const run *r, const step *s, const tile *t, void **v) {
+  const program *p = r->p;
+  char *o = v[s->self];
+  if (s->shape == CONST || p->tile_rows == 1) {
+    int64_t one;
+    s->fn.load(&one, input_at(r, s, t), 1, 1);
+    splat(r, s->cls, o, &one);
+  } else if (s->dense) {
+    s->fn.load(o, input_at(r, s, t), 1, t->nrows);
+  } else if (p->ndim == 2) {
+    s->fn.load(o, input_at(r, s, t), p->in_stride[s->io][0], t->nrows);
+  } else {
+    for (int64_t i = 0; i < t->nrows; i++, o += class_size(s->cls))
+      s->fn.load(o, (const char *)r->in[s->io] + row_offset(p, s->io, t->row + i) * p->in_size[s->io], 1, 1);
+  }
+}
+
+static void load_param(const run *r, const step *s, void **v) {
+  double x = r->params[s->io].f;
+  union { float f; int32_t i; int64_t l; } u;
+  if (s->cls == NNI_F) u.f = (float)x;
+  else if (s->cls == NNI_L) u.l = x != x ? 0 : x >= 0x1p63 ? INT64_MAX : x < -0x1p63 ? INT64_MIN : (int64_t)x;
+  else u.i = x != x ? 0 : x >= 2147483647.0 ? INT32_MAX : x <= -2147483648.0 ? INT32_MIN : (int32_t)x;
+  if (s->dtype == NN_BOOL) u.i = x != 0;
+  if (s->dtype == NN_U8) u.i &= 255;
+  splat(r, s->cls, v[s->self], &u);
+}
+
+/* A pointwise step whose result is in an output's memory: whole vectors there, the rest by way of a buffer, as what follows
+** belongs to another tile. */
+static void pw_direct(const run *r, const step *s, void **v, int64_t n) {
+  int64_t vw = r->p->k->vw, whole = n / vw * vw, vectors = whole / s->lanes;
+  size_t size = class_size(s->cls);
+  _Alignas(64) char rest[NN_ROWS_SPLAT];
+  const char *a[3];
+  if (whole) s->fn.pw(v[s->self], v[s->a[0]], v[s->a[1]], v[s->a[2]], s->step, whole);
+  if (whole == n) return;
+  for (int k = 0; k < 3; k++) a[k] = (const char *)v[s->a[k]] + vectors * s->step[k];
+  s->fn.pw(rest, a[0], a[1], a[2], s->step, n - whole);
+  memcpy((char *)v[s->self] + (size_t)whole * size, rest, (size_t)(n - whole) * size);
+}
+
+static void run_step(const run *r, const step *s, const tile *t, void **v) {
+  const program *p = r->p;
+  int64_t n = s->shape == FULL ? t->n : s->shape == ROW && p->tile_rows > 1 ? t->nrows : p->k->vw;
+  switch ((step_kind)s->kind) {
+  case S_PW:
+    if (s->direct && (n & (p->k->vw - 1))) pw_direct(r, s, v, n);
+    else s->fn.pw(v[s->self], v[s->a[0]], v[s->a[1]], v[s->a[2]], s->step, n);
+    break;
+  case S_ALIAS: v[s->self] = (void *)(uintptr_t)input_at(r, s, t); break;
+  case S_LOAD: load_full(r, s, t, v); break;
+  case S_LOAD_ROW: load_rows(r, s, t, v); break;
+  case S_PARAM: load_param(r, s, v); break;
+  case S_RANDOM: p->k->random(v[s->self], r->params[s->io].u, r->params[s->io + 1].u, (uint64_t)t->first, t->n); break;
+  case S_INDEX: p->k->index(v[s->self], t->first, t->n); break;
+  case S_REDUCE: s->fn.reduce(v[s->self], v[s->a[0]], t->nrows, t->n / t->nrows); break;
+  case S_EXPAND:
+    if (s->shape == ROW) s->fn.expand(v[s->self], v[s->a[0]], 0, 1, t->nrows);
+    else if (s->step[0]) s->fn.expand(v[s->self], v[s->a[0]], 1, t->nrows, t->n / t->nrows);
+    else s->fn.expand(v[s->self], v[s->a[0]], 0, 1, t->n);
+    break;
+  case S_STORE: {
+    bool full = p->out_shape[s->io] == FULL;
+    int64_t at = full ? t->first : t->row;
+    if (s->direct && (r->direct >> s->io & 1)) break;
+    s->fn.store((char *)r->out[s->io] + at * p->out_size[s->io], v[s->a[0]], full ? t->n : t->nrows);
+    break;
+  }
+  }
+}
+
+static void run_tiles(void *arg, int64_t begin, int64_t end, int tid) {
+  const run *r = arg;
+  const program *p = r->p;
+  char *mem = r->scratch + (size_t)tid * p->scratch;
+  void **v = (void **)(void *)mem;
+  tile t = {.nrows = p->tile_rows, .n = p->nseg > 1 ? p->seg : p->tile_rows * p->cols};
+  v++; /* v[-1]: what absent operands point at */
+  v[-1] = mem;
+  for (int i = 0; i < p->nsteps; i++)
+    if (p->steps[i].reg >= 0) v[p->steps[i].self] = mem + p->steps[i].reg;
+  for (int i = 0; i < p->nprologue; i++) run_step(r, &p->steps[i], &t, v);
+  for (int64_t i = begin; i < end; i++) {
+    if (p->nseg > 1) {
+      t.row = i / p->nseg;
+      t.col = i % p->nseg * p->seg;
+      t.n = p->cols - t.col < p->seg ? p->cols - t.col : p->seg;
+    } else {
+      t.row = i * p->tile_rows;
+      t.nrows = p->rows - t.row < p->tile_rows ? p->rows - t.row : p->tile_rows;
+      t.n = t.nrows * p->cols;
+    }
+    t.first = t.row * p->cols + t.col;
+    for (int o = 0; o < p->nout; o++)
+      if (r->direct >> o & 1) v[p->out_direct[o]] = (char *)r->out[o] + t.first * p->out_size[o];
+    for (int k = p->nprologue; k < p->nsteps; k++) run_step(r, &p->steps[k], &t, v);
+  }
+}
+
+void nn_cpu_program_run(const void *prog, nni_threads *t, void *const *in, void *const *out, const nni_param *params, void *scratch) {
+  const program *p = prog;
+  run r = {.p = p, .in = in, .out = out, .params = params, .scratch = scratch};
+  for (int o = 0; o < p->nout; o++) {
+    bool clash = p->out_direct[o] < 0;
+    for (int i = 0; i < p->nin && !clash; i++) clash = (p->out_conflict[o] >> i & 1) && in[i] == out[o];
+    if (!clash) r.direct |= 1u << o;
+  }
+  if (t && p->parallel) nni_parallel(t, p->ntiles, run_tiles, &r);
+  else run_tiles(&r, 0, p->ntiles, 0);
+}

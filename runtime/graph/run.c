@@ -1,0 +1,274 @@
+/* graph/run.c - running the window: find or make its plan, get all memory first, hand unit after unit to the device, keep what is visible.
+**
+** All memory of a run is taken before its first unit starts, so running out of it changes nothing. A run that fails half-way loses its results; variables that were
+** assigned fall back to what they were (record.c).
+*/
+#include "plan.h"
+
+#define MAXPLANS 512
+
+static uint64_t hash_words(const uint64_t *w, int n) {
+  uint64_t h = 0x9e3779b97f4a7c15u, g = 0xc2b2ae3d27d4eb4fu;
+  for (int i = 0; i < n; i++) {
+    h = (h ^ w[i]) * 0xff51afd7ed558ccdu;
+    h ^= h >> 32;
+    g += h;
+  }
+  return h ^ g;
+}
+
+/* ---- cache ---- */
+static nni_plan **bucket(nn_context *ctx, uint64_t hash) { return &ctx->plans[hash % NNI_COUNT(ctx->plans)]; }
+
+static nni_plan *find_plan(nn_context *ctx, uint64_t hash) {
+  const nni_window *w = &ctx->win;
+  for (nni_plan *p = *bucket(ctx, hash); p; p = p->next)
+    if (p->hash == hash && p->nkey == w->nkey && memcmp(p->key, w->key, sizeof *w->key * (size_t)w->nkey) == 0) return p;
+  return NULL;
+}
+
+static void unlink_plan(nn_context *ctx, nni_plan *p) {
+  for (nni_plan **q = bucket(ctx, p->hash); *q; q = &(*q)->next)
+    if (*q == p) {
+      *q = p->next;
+      ctx->nplans--;
+      nni_plan_free(ctx, p);
+      return;
+    }
+}
+
+static void evict_oldest(nn_context *ctx) {
+  nni_plan *old = NULL;
+  for (int i = 0; i < NNI_COUNT(ctx->plans); i++)
+    for (nni_plan *p = ctx->plans[i]; p; p = p->next)
+      if (!old || p->used < old->used) old = p;
+  if (old) unlink_plan(ctx, old);
+}
+
+void nni_plans_free(nn_context *ctx) {
+  for (int i = 0; i < NNI_COUNT(ctx->plans); i++)
+    while (ctx->plans[i]) unlink_plan(ctx, ctx->plans[i]);
+}
+
+/* ---- what is visible ---- */
+static int value_count(const nni_window *w) {
+  int n = 0;
+  for (int i = 0; i < w->n; i++) n += w->node[i]->nout;
+  return n;
+}
+
+static void see(const nni_window *w, uint64_t *set, int words) {
+  int v = 0;
+  memset(set, 0, sizeof *set * (size_t)words);
+  for (int i = 0; i < w->n; i++)
+    for (int k = 0; k < w->node[i]->nout; k++, v++)
+      if (w->node[i]->out[k]->ext > 0) set[v >> 6] |= (uint64_t)1 << (v & 63);
+}
+
+static bool subset(const uint64_t *a, const uint64_t *b, int words) {
+  for (int i = 0; i < words; i++)
+    if (a[i] & ~b[i]) return false;
+  return true;
+}
+
+static nni_plan *get_plan(nn_context *ctx) {
+  nni_window *w = &ctx->win;
+  int nv = value_count(w), words = (nv + 63) / 64;
+  uint64_t *vis = nni_arena_get(&w->arena, sizeof *vis * (size_t)words);
+  if (!vis) {
+    nni_fail(&ctx->core.err, NN_ENOMEM, "out of memory while planning a run");
+    return NULL;
+  }
+  uint64_t hash = hash_words(w->key, w->nkey);
+  see(w, vis, words);
+  nni_plan *p = find_plan(ctx, hash);
+  if (p && !subset(vis, p->visible, words)) p = NULL;
+  if (!p && ctx->hooks.collect) { /* dead handles that were not collected look visible: ask for a young collection, look again */
+    ctx->hooks.collect(ctx->hooks.ud, 0);
+    see(w, vis, words);
+    p = find_plan(ctx, hash);
+    if (p && !subset(vis, p->visible, words)) p = NULL;
+  }
+  if (p) ctx->info.plan_hits++;
+  else {
+    nni_plan *old = find_plan(ctx, hash);
+    for (int i = 0; old && i < words; i++) vis[i] |= old->visible[i];
+    ctx->info.plan_misses++;
+    p = nni_plan_new(ctx, hash, vis, nv);
+    if (!p) return NULL;
+    if (old) unlink_plan(ctx, old);
+    if (ctx->nplans >= MAXPLANS) evict_oldest(ctx);
+    p->next = *bucket(ctx, hash);
+    *bucket(ctx, hash) = p;
+    ctx->nplans++;
+  }
+  p->used = ++ctx->plan_clock;
+  return p;
+}
+
+/* ---- one run ---- */
+typedef struct run {
+  nn_context *ctx;
+  nni_plan *p;
+  void **out;        /* per output: its memory */
+  nni_value **donor; /* per output: whose buffer it took, or NULL */
+  nni_param *param;
+  char *arena, *scratch;
+  int unit;          /* the one that runs, or failed */
+} run;
+
+static nni_kernel_call kernel_call(nn_context *ctx, const nni_unit *u, const nni_operand *op, const nni_param *pa, void *scratch) {
+  return (nni_kernel_call){.threads = ctx->core.threads, .in = op, .out = op + u->nin, .nin = u->nin, .nout = u->nout, .ia = u->ia, .pa = pa,
+                           .scratch = scratch, .err = &ctx->core.err};
+}
+
+static void size_scratch(nn_context *ctx, nni_plan *p) {
+  int t = nni_threads_count(ctx->core.threads);
+  if (p->threads == t) return;
+  p->scratch = 0;
+  for (int i = 0; i < p->nunit; i++) {
+    nni_unit *u = &p->unit[i];
+    nni_kernel_call k = kernel_call(ctx, u, u->op, NULL, NULL);
+    size_t n = u->program ? ctx->dev->program_scratch(u->prog, t) : ctx->dev->kernel_scratch(u->kernel)(&k);
+    if (n > p->scratch) p->scratch = n;
+  }
+  p->threads = t;
+}
+
+static bool take_memory(run *r) {
+  nn_context *ctx = r->ctx;
+  nni_plan *p = r->p;
+  nni_window *w = &ctx->win;
+  r->arena = nni_buffer_get(ctx->core.mem, p->arena);
+  r->scratch = r->arena ? nni_buffer_get(ctx->core.mem, p->scratch) : NULL;
+  if (!r->scratch) return false;
+  for (int o = 0; o < p->nout; o++) {
+    const nni_planout *po = &p->output[o];
+    for (int d = 0; d < po->ndonor && !r->donor[o]; d++) {
+      nni_value *v = w->input[po->donor[d]];
+      bool taken = v->ext > 0 || !v->data;
+      for (int q = 0; q < o && !taken; q++) taken = r->donor[q] == v;
+      if (!taken) r->donor[o] = v;
+    }
+    r->out[o] = r->donor[o] ? r->donor[o]->data : nni_buffer_get(ctx->core.mem, po->bytes);
+    if (!r->out[o]) return false;
+  }
+  return true;
+}
+
+static void give_back(run *r, bool outputs) {
+  nni_memory *m = r->ctx->core.mem;
+  if (r->arena) nni_buffer_put(m, r->arena, r->p->arena);
+  if (r->scratch) nni_buffer_put(m, r->scratch, r->p->scratch);
+  r->arena = r->scratch = NULL;
+  for (int o = 0; outputs && o < r->p->nout; o++) {
+    if (r->out[o] && !r->donor[o]) nni_buffer_put(m, r->out[o], r->p->output[o].bytes);
+    r->out[o] = NULL;
+    r->donor[o] = NULL;
+  }
+}
+
+static void *at(const run *r, const nni_slot *s) {
+  char *base = s->kind == NNI_S_INPUT ? r->ctx->win.input[s->index]->data : s->kind == NNI_S_OUTPUT ? r->out[s->index] : r->arena;
+  return base + s->offset;
+}
+
+static nn_status run_unit(run *r, nni_unit *u) {
+  nn_context *ctx = r->ctx;
+  nni_param pa[u->nparam + 1];
+  for (int i = 0; i < u->nparam; i++) pa[i] = r->param[u->param[i]];
+  if (u->program) {
+    void *in[NNI_PROG_MAXIO], *out[NNI_PROG_MAXIO];
+    for (int i = 0; i < u->nin; i++) in[i] = at(r, &u->in[i]);
+    for (int i = 0; i < u->nout; i++) out[i] = at(r, &u->out[i]);
+    ctx->dev->program_run(u->prog, ctx->core.threads, in, out, pa, r->scratch);
+    return NN_OK;
+  }
+  for (int i = 0; i < u->nin; i++) u->op[i].data = at(r, &u->in[i]);
+  for (int i = 0; i < u->nout; i++) u->op[u->nin + i].data = at(r, &u->out[i]);
+  nni_kernel_call k = kernel_call(ctx, u, u->op, pa, r->scratch);
+  return ctx->dev->kernel(u->kernel)(&k);
+}
+
+static nn_status run_units(run *r) {
+  nn_context *ctx = r->ctx;
+  for (int i = 0; i < r->p->nunit; i++) {
+    if (ctx->hooks.interrupted && ctx->hooks.interrupted(ctx->hooks.ud)) return nni_fail(&ctx->core.err, NN_EINTERRUPT, "interrupted");
+    r->unit = i;
+    nn_status st = run_unit(r, &r->p->unit[i]);
+    if (st != NN_OK) return st;
+    ctx->info.units++;
+  }
+  return NN_OK;
+}
+
+/* outputs become the values' data; after a failure an argument that was overwritten already is lost */
+static void keep_outputs(run *r, bool ok) {
+  nni_window *w = &r->ctx->win;
+  for (int o = 0; o < r->p->nout; o++) {
+    nni_value *v = w->node[r->p->output[o].node]->out[r->p->output[o].out];
+    if (ok) {
+      v->data = r->out[o];
+      if (r->donor[o]) r->donor[o]->data = NULL;
+      r->out[o] = NULL;
+    } else if (r->donor[o] && r->p->output[o].unit <= r->unit) {
+      nni_buffer_put(r->ctx->core.mem, r->donor[o]->data, r->p->output[o].bytes);
+      r->donor[o]->data = NULL;
+      r->donor[o]->lost = true;
+    }
+  }
+}
+
+static nn_status run_plan(nn_context *ctx, nni_plan *p) {
+  nni_window *w = &ctx->win;
+  run r = {.ctx = ctx, .p = p};
+  r.out = nni_arena_get(&w->arena, sizeof(void *) * (size_t)(p->nout + 1));
+  r.donor = nni_arena_get(&w->arena, sizeof(void *) * (size_t)(p->nout + 1));
+  r.param = nni_arena_get(&w->arena, sizeof(nni_param) * (size_t)(w->nparam + 1));
+  if (!r.out || !r.donor || !r.param) return nni_fail(&ctx->core.err, NN_ENOMEM, "out of memory while starting a run");
+  memset(r.out, 0, sizeof(void *) * (size_t)p->nout);
+  memset(r.donor, 0, sizeof(void *) * (size_t)p->nout);
+  for (int i = 0; i < w->n; i++)
+    if (w->node[i]->npa) memcpy(r.param + w->node[i]->param, w->node[i]->pa, sizeof(nni_param) * w->node[i]->npa);
+  size_scratch(ctx, p);
+  if (!take_memory(&r)) {
+    give_back(&r, true);
+    if (ctx->hooks.collect) ctx->hooks.collect(ctx->hooks.ud, 1);
+    nni_memory_trim(ctx->core.mem);
+    if (!take_memory(&r)) {
+      give_back(&r, true);
+      nn_memory_info mi = nni_memory_stats(ctx->core.mem);
+      return nni_fail(&ctx->core.err, NN_ENOMEM, "out of memory: a run needs %zu bytes for intermediate results beside %zu in live tensors", p->arena + p->scratch, mi.live);
+    }
+  }
+  nn_status st = run_units(&r);
+  keep_outputs(&r, st == NN_OK);
+  give_back(&r, st != NN_OK);
+  return st;
+}
+
+nn_status nni_run(nn_context *ctx) {
+  nni_window *w = &ctx->win;
+  if (w->n == 0) return NN_OK;
+  if (ctx->running) return nni_fail(&ctx->core.err, NN_EINVAL, "a run was asked for inside a run");
+  ctx->running = true;
+  nni_plan *p = get_plan(ctx);
+  nn_status st = p ? run_plan(ctx, p) : ctx->core.err.status;
+  ctx->info.runs++;
+  ctx->running = false;
+  nni_window_drop(ctx, st != NN_OK);
+  return st;
+}
+
+nn_status nni_need(nn_tensor *t) {
+  nn_context *ctx = t->ctx;
+  if (!t->v->data && !t->v->lost) {
+    nn_status st = nni_run(ctx);
+    if (st != NN_OK && !t->v->data) return st;
+  }
+  if (t->v->data) return NN_OK;
+  if (t->v->lost) return nni_fail(&ctx->core.err, NN_ELOST, "this tensor's value is lost: the run that would have computed it failed");
+  return nni_fail(&ctx->core.err, NN_EINTERNAL, "a tensor has no value after a run (a bug in nnlua)");
+}
+
+nn_status nn_eval(nn_context *ctx) { return nni_run(ctx); }

@@ -1,0 +1,171 @@
+/* ops/pointwise.c - one rule and one gradient for all rows of pointwise.def.
+**
+** The rule promotes dtypes, broadcasts shapes and records one node. The gradients are the table's expressions, expanded here to recorded operators; reducing
+** them to the argument's shape is graph/grad.c's business.
+*/
+#include "ops.h"
+
+/* ---- rule ---- */
+static nn_status shapes_fail(nn_context *ctx, const nn_op *op, const nn_arg *arg, int n) {
+  char a[3][150];
+  int k = 0;
+  for (int i = 0; i < n && k < 3; i++)
+    if (arg[i].kind == NN_ARG_TENSOR) nni_shape_text(arg[i].u.t->l.ndim, arg[i].u.t->l.shape, a[k++], sizeof a[0]);
+  if (k == 3) return nni_fail(nni_error_of(ctx), NN_ESHAPE, "%s: shapes do not broadcast: (%s), (%s), (%s)", op->name, a[0], a[1], a[2]);
+  return nni_fail(nni_error_of(ctx), NN_ESHAPE, "%s: shapes do not broadcast: (%s) and (%s)", op->name, a[0], a[1]);
+}
+
+static nn_status infer_shape(nn_context *ctx, const nn_op *op, const nn_arg *arg, int n, nni_out *o) {
+  const nni_layout *first = NULL;
+  nni_layout acc;
+  for (int i = 0; i < n; i++) {
+    if (arg[i].kind != NN_ARG_TENSOR) continue;
+    const nni_layout *l = &arg[i].u.t->l;
+    if (!first) {
+      first = l;
+      continue;
+    }
+    if (nni_layout_same_shape(first, l)) continue;
+    int nd;
+    int64_t shape[NN_MAXDIM];
+    if (!nni_layout_broadcast(first, l, &nd, shape)) return shapes_fail(ctx, op, arg, n);
+    nni_layout_contiguous(&acc, nd, shape);
+    first = &acc;
+  }
+  if (!first) return nni_fail(nni_error_of(ctx), NN_EINVAL, "%s: at least one argument must be a tensor", op->name);
+  o->ndim = first->ndim;
+  memcpy(o->shape, first->shape, sizeof(int64_t) * (size_t)first->ndim);
+  int64_t numel;
+  if (first == &acc && !nni_size_mul(o->shape, o->ndim, nn_dtype_size(o->dtype), &numel))
+    return nni_fail(nni_error_of(ctx), NN_ESHAPE, "%s: the broadcast result is too large", op->name);
+  return NN_OK;
+}
+
+static nn_dtype compute_dtype(const nn_op *op, const nn_arg *arg, int n) {
+  switch (op->type) {
+    case 'F': return NN_F32;
+    case 'B': return NN_BOOL;
+    case 'W': return nni_weak_promote(arg, 1, n, NN_BOOL);
+    case 'C': return nni_weak_promote(arg, 0, n, NN_BOOL);
+    default: {
+      nn_dtype d = nni_weak_promote(arg, 0, n, NN_BOOL);
+      return d == NN_BOOL ? NN_I64 : d; /* arithmetic on truth values counts */
+    }
+  }
+}
+
+nn_status nni_pw_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_tensor **out) {
+  int n = 0, npa = 0;
+  while (n < NN_MAXARG && arg[n].kind != NN_ARG_NONE) n++;
+  if (n > 4) n = 4;
+  nn_dtype cd = compute_dtype(op, arg, n);
+  nni_out o = {.dtype = op->type == 'C' ? NN_BOOL : cd};
+  nn_status st = infer_shape(ctx, op, arg, n, &o);
+  if (st != NN_OK) return st;
+  nn_tensor *in[4];
+  nni_param pa[4];
+  nni_scope s = {.ctx = ctx, .op = op, .ntmp = 0};
+  for (int i = 0; i < n; i++) {
+    if (arg[i].kind == NN_ARG_TENSOR) {
+      nn_dtype want = op->type == 'W' && i == 0 ? NN_BOOL : cd;
+      in[i] = arg[i].u.t->dtype == want ? arg[i].u.t : nni_cast(&s, arg[i].u.t, want);
+      if (!in[i]) {
+        nni_scope_close(&s);
+        return nni_error_of(ctx)->status;
+      }
+    } else {
+      in[i] = NULL;
+      pa[npa++].f = arg[i].kind == NN_ARG_INT ? (double)arg[i].u.i : arg[i].u.f;
+    }
+  }
+  st = nni_record(ctx, &(nni_rec){.kind = NNI_N_PW, .op = op->pw, .nin = n, .in = in, .npa = npa, .pa = pa, .nout = 1, .out = &o}, out);
+  if (s.ntmp) nni_scope_close(&s);
+  return st;
+}
+
+/* ---- gradients: the language of pointwise.def as recorded operators ---- */
+static nn_arg bin(nni_scope *s, nni_opid id, nn_arg a, nn_arg b) {
+  nn_arg v[2] = {a, b};
+  return NN_T(nni_do_(s, id, v, 2));
+}
+static nn_arg un(nni_scope *s, nni_opid id, nn_arg a) { return NN_T(nni_do_(s, id, &a, 1)); }
+static nn_arg sel(nni_scope *s, nn_arg m, nn_arg a, nn_arg b) {
+  nn_arg v[3] = {m, a, b};
+  return NN_T(nni_do_(s, NNI_OP_where, v, 3));
+}
+
+#define K(c) NN_F(c)
+#define ADD(p, q) bin(s, NNI_OP_add, p, q)
+#define SUB(p, q) bin(s, NNI_OP_sub, p, q)
+#define MUL(p, q) bin(s, NNI_OP_mul, p, q)
+#define DIV(p, q) bin(s, NNI_OP_div, p, q)
+#define POW(p, q) bin(s, NNI_OP_pow, p, q)
+#define MIN(p, q) bin(s, NNI_OP_minimum, p, q)
+#define MAX(p, q) bin(s, NNI_OP_maximum, p, q)
+#define LT(p, q) bin(s, NNI_OP_lt, p, q)
+#define LE(p, q) bin(s, NNI_OP_le, p, q)
+#define GT(p, q) bin(s, NNI_OP_gt, p, q)
+#define GE(p, q) bin(s, NNI_OP_ge, p, q)
+#define EQ(p, q) bin(s, NNI_OP_eq, p, q)
+#define NE(p, q) bin(s, NNI_OP_ne, p, q)
+#define AND(p, q) bin(s, NNI_OP_logical_and, p, q)
+#define OR(p, q) bin(s, NNI_OP_logical_or, p, q)
+#define NOT(p) un(s, NNI_OP_logical_not, p)
+#define NEG(p) un(s, NNI_OP_neg, p)
+#define ABS(p) un(s, NNI_OP_abs, p)
+#define SQRT(p) un(s, NNI_OP_sqrt, p)
+#define EXP(p) un(s, NNI_OP_exp, p)
+#define LOG(p) un(s, NNI_OP_log, p)
+#define SIN(p) un(s, NNI_OP_sin, p)
+#define COS(p) un(s, NNI_OP_cos, p)
+#define TANH(p) un(s, NNI_OP_tanh, p)
+#define ERF(p) un(s, NNI_OP_erf, p)
+#define SEL(m, p, q) sel(s, m, p, q)
+#define NOGRAD NN_NONE
+
+/* one function per row: the gradient of argument i */
+#define GRAD1(i, e) if ((i) == want) return e;
+#define EACH1(e0) GRAD1(0, e0)
+#define EACH2(e0, e1) GRAD1(0, e0) GRAD1(1, e1)
+#define EACH3(e0, e1, e2) GRAD1(0, e0) GRAD1(1, e1) GRAD1(2, e2)
+#define PICK(e0, e1, e2, NAME, ...) NAME
+#define EACH(...) PICK(__VA_ARGS__, EACH3, EACH2, EACH1)(__VA_ARGS__)
+
+#define NN_PW(name, type, sig, n, doc, formula, saves, ...)                                                                  \
+  static nn_arg grad_##name(nni_scope *s, int want, nn_arg a, nn_arg b, nn_arg c, nn_arg y, nn_arg d) {                     \
+    (void)s, (void)a, (void)b, (void)c, (void)y, (void)d;                                                                    \
+    EACH(__VA_ARGS__)                                                                                                        \
+    return NN_NONE;                                                                                                          \
+  }
+#include "pointwise.def"
+#undef NN_PW
+
+typedef nn_arg (*row_grad)(nni_scope *s, int want, nn_arg a, nn_arg b, nn_arg c, nn_arg y, nn_arg d);
+static const row_grad row_grads[] = {
+#define NN_PW(name, ...) grad_##name,
+#include "pointwise.def"
+#undef NN_PW
+};
+
+nn_status nni_pw_grad(nni_gradcall *g) {
+  const nn_op *op = g->s.op;
+  nn_arg v[4] = {NN_NONE, NN_NONE, NN_NONE, NN_NONE};
+  int edge[4] = {-1, -1, -1, -1};
+  int k = 0;
+  for (int i = 0; i < 4 && g->arg[i].kind != NN_ARG_NONE; i++) {
+    v[i] = g->arg[i];
+    if (v[i].kind != NN_ARG_TENSOR) continue;
+    v[i].u.t = g->x[k];
+    edge[i] = k++;
+  }
+  int which = 0; /* gradients stand in the order of the table's tensor arguments, which may be numbers in this call */
+  for (int i = 0; i < 3 && v[i].kind != NN_ARG_NONE; i++, which++) {
+    if (edge[i] < 0 || !g->need[edge[i]]) continue;
+    nn_arg r = row_grads[op->pw](&g->s, which, v[0], v[1], v[2], NN_T(g->y[0]), NN_T(g->d[0]));
+    if (r.kind == NN_ARG_NONE) continue;
+    if (r.kind == NN_ARG_FLOAT) r.u.t = nni_do(&g->s, mul, NN_T(g->d[0]), r);
+    if (!r.u.t) return nni_error_of(g->s.ctx)->status;
+    g->dxl[edge[i]] = r.u.t;
+  }
+  return NN_OK;
+}
