@@ -174,6 +174,8 @@ end
 -- ---- SGD -------------------------------------------------------------------------------------------------------------
 
 --- Stochastic gradient descent: `v = momentum * v + g; p = p - lr * v` (nesterov: `p = p - lr * (g + momentum * v)`).
+---@class nnlua.SGD: nnlua.Optimizer
+---@overload fun(options: { [1]?: nnlua.Tensor[], lr?: number, momentum?: number, nesterov?: boolean, weight_decay?: number }): nnlua.SGD
 local SGD = class("SGD", Optimizer)
 optim.SGD = SGD
 SGD.options = with_common {
@@ -197,6 +199,9 @@ end
 -- ---- Adam ------------------------------------------------------------------------------------------------------------
 
 --- Adam: steps scaled by running means of the gradient (m) and of its square (v), both corrected for their start at zero.
+--- weight_decay shrinks the parameters themselves (AdamW), it is not added to the gradient.
+---@class nnlua.Adam: nnlua.Optimizer
+---@overload fun(options: { [1]?: nnlua.Tensor[], lr?: number, beta_1?: number, beta_2?: number, epsilon?: number }): nnlua.Adam
 local Adam = class("Adam", Optimizer)
 optim.Adam = Adam
 Adam.aliases = { learning_rate = "lr", beta1 = "beta_1", beta2 = "beta_2", eps = "epsilon" }

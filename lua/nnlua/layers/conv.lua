@@ -38,6 +38,8 @@ end
 -- ---- Conv2D ----------------------------------------------------------------------------------------------------------
 
 --- `nn.Conv2D{32, 3, activation = "relu", padding = "same", strides = 2}`. kernel (KH, KW, C / groups, filters).
+---@class nnlua.Conv2D: nnlua.Layer
+---@overload fun(options: { [1]: integer, [2]: integer|integer[], strides?: integer|integer[], padding?: string, activation?: string|function, name?: string }): nnlua.Conv2D
 local Conv2D = Layer.define("Conv2D", {
   filters = { "integer", position = 1, required = true, min = 1 },
   kernel_size = { "integer|table", position = 2, required = true },
@@ -87,6 +89,8 @@ end
 -- ---- MaxPooling2D ----------------------------------------------------------------------------------------------------
 
 --- The largest of each window: `nn.MaxPooling2D{2}`. Strides are the window's size by default.
+---@class nnlua.MaxPooling2D: nnlua.Layer
+---@overload fun(options: { [1]?: integer|integer[], strides?: integer|integer[], padding?: string, name?: string }): nnlua.MaxPooling2D
 local MaxPooling2D = Layer.define("MaxPooling2D", {
   pool_size = { "integer|table", position = 1, default = 2 },
   strides = { "integer|table", position = 2 },

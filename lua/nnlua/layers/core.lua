@@ -12,6 +12,8 @@ local shape_text = Module.shape_text
 
 --- The shape of one sample, so that a model knows its sizes before it sees data: `nn.Input{28, 28, 1}`.
 --- Checks what comes in; bytes and booleans (u8 images) become floats.
+---@class nnlua.Input: nnlua.Layer
+---@overload fun(options: { [integer]: integer, dtype?: string, name?: string }): nnlua.Input
 local Input = Layer.define("Input", { shape = { "integer", position = 1, rest = true, required = true, min = 1 }, dtype = { "string" } },
   nil, "InputLayer")
 M.Input = Input
@@ -50,6 +52,8 @@ function Input:detail() return shape_text(self.shape) end
 -- ---- Dense -----------------------------------------------------------------------------------------------------------
 
 --- `activation(x @ kernel + bias)` over the last dim: `nn.Dense{128, activation = "relu", init = "he_normal"}`. kernel (in, units).
+---@class nnlua.Dense: nnlua.Layer
+---@overload fun(options: { [1]: integer, activation?: string|function, use_bias?: boolean, init?: any, name?: string }): nnlua.Dense
 local Dense = Layer.define("Dense", {
   units = { "integer", position = 1, required = true, min = 1 },
   activation = { "string|function", default = "linear" },
@@ -99,6 +103,8 @@ end
 -- ---- shapes ----------------------------------------------------------------------------------------------------------
 
 --- Each sample as one row.
+---@class nnlua.Flatten: nnlua.Layer
+---@overload fun(options: { name?: string }): nnlua.Flatten
 local Flatten = Layer.define("Flatten", {})
 M.Flatten = Flatten
 
@@ -111,6 +117,8 @@ end
 function Flatten:forward(x) return x:dim() == 2 and x or x:reshape { x:size(1), -1 } end -- luacheck: no unused args
 
 --- Each sample in another shape; one size may be -1: `nn.Reshape{28, 28, 1}`.
+---@class nnlua.Reshape: nnlua.Layer
+---@overload fun(options: { [integer]: integer, name?: string }): nnlua.Reshape
 local Reshape = Layer.define("Reshape", { target_shape = { "integer", position = 1, rest = true, required = true, min = -1 } })
 M.Reshape = Reshape
 
@@ -143,6 +151,8 @@ function Reshape:detail() return shape_text(self.target_shape) end
 -- ---- values ----------------------------------------------------------------------------------------------------------
 
 --- `x * scale + offset`, of u8 images too: `nn.Rescaling{1/255}`.
+---@class nnlua.Rescaling: nnlua.Layer
+---@overload fun(options: { [1]: number, [2]?: number, name?: string }): nnlua.Rescaling
 local Rescaling = Layer.define("Rescaling", {
   scale = { "number", position = 1, required = true }, offset = { "number", position = 2, default = 0 } })
 M.Rescaling = Rescaling
@@ -158,6 +168,8 @@ function Rescaling:detail()
 end
 
 --- In training each element is dropped with probability `rate`, the others grow to keep the expectation: `nn.Dropout{0.5}`.
+---@class nnlua.Dropout: nnlua.Layer
+---@overload fun(options: { [1]: number, name?: string }): nnlua.Dropout
 local Dropout = Layer.define("Dropout", { rate = { "number", position = 1, required = true, min = 0, below = 1 } })
 M.Dropout = Dropout
 

@@ -7,6 +7,8 @@ local M = {}
 
 --- Each channel with mean 0 and variance 1 over the batch, then `* gamma + beta`. In inference, and when frozen, it uses running averages:
 --- `moving = moving * momentum + batch * (1 - momentum)`. Keras's BatchNormalization: place it before the activation.
+---@class nnlua.BatchNorm: nnlua.Layer
+---@overload fun(options: { momentum?: number, epsilon?: number, center?: boolean, scale?: boolean, name?: string }): nnlua.BatchNorm
 local BatchNorm = Layer.define("BatchNorm", {
   momentum = { "number", default = 0.99, min = 0, max = 1 },
   epsilon = { "number", default = 1e-3, above = 0 },
