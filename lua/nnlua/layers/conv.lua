@@ -39,7 +39,7 @@ end
 
 --- `nn.Conv2D{32, 3, activation = "relu", padding = "same", strides = 2}`. kernel (KH, KW, C / groups, filters).
 ---@class nnlua.Conv2D: nnlua.Layer
----@overload fun(options: { [1]: integer, [2]: integer|integer[], strides?: integer|integer[], padding?: string, activation?: string|function, name?: string }): nnlua.Conv2D
+---@overload fun(options: { [1]: integer, [2]: integer|integer[], strides?: any, padding?: string, activation?: any, name?: string }): nnlua.Conv2D
 local Conv2D = Layer.define("Conv2D", {
   filters = { "integer", position = 1, required = true, min = 1 },
   kernel_size = { "integer|table", position = 2, required = true },
