@@ -1,0 +1,106 @@
+#!/bin/sh
+# Installs what is missing, builds, and runs every test: C tests under ctest, busted specs with our nnlua, luacheck.
+# The last line is `N passed, N failed` (`, N skipped`); the exit code is 0 when nothing failed.
+#
+#   sh scripts/test.sh                      all tests
+#   sh scripts/test.sh options repl         the specs tests/options_spec.lua and tests/repl_spec.lua only
+#   NNLUA_SANITIZE=1 sh scripts/test.sh     under AddressSanitizer and UndefinedBehaviorSanitizer: C tests and the specs listed below
+set -u
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+cd "$root" || exit 1
+
+# Specs that the sanitizers run: those that reach C code. The rest is Lua alone, or measures time.
+sanitized="cli core tensor ops ops_battery autograd graph data datasets checkpoint layers losses optim training"
+
+passed=0 failed=0 skipped=0
+count() { passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3)); }
+finish() {
+  text="$passed passed, $failed failed"
+  [ "$skipped" -gt 0 ] && text="$text, $skipped skipped"
+  echo "$text"
+  [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+  exit
+}
+give_up() {
+  echo "$1" >&2
+  count 0 1 0
+  finish
+}
+
+if [ "${NNLUA_SANITIZE:-0}" = 1 ]; then
+  build=$root/build-asan option=-DNNLUA_SANITIZE=ON
+  export ASAN_OPTIONS="${ASAN_OPTIONS:-abort_on_error=0:detect_stack_use_after_return=0}"
+  export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
+else
+  build=$root/build option=
+fi
+sh scripts/setup.sh test || give_up "the set-up failed"
+# shellcheck disable=SC2086 # no option at all when empty
+sh scripts/build.sh "$build" all $option || give_up "the build failed"
+out=$build/test-output
+mkdir -p "$out"
+
+# number ATTRIBUTE FILE: the value of an attribute of the root element of ctest's report
+number() { sed -n "s/.*[[:space:]]$1=\"\([0-9][0-9]*\)\".*/\1/p" "$2" | head -n 1; }
+
+run_ctest() {
+  report=$out/ctest.xml
+  rm -f "$report"
+  ctest --test-dir "$build" --output-on-failure --timeout 600 --output-junit "$report" >"$out/ctest.log" 2>&1
+  code=$?
+  total=$(number tests "$report") bad=$(number failures "$report") off=$(number disabled "$report") skip=$(number skipped "$report")
+  if [ -z "$total" ] || { [ "$code" -ne 0 ] && [ "${bad:-0}" -eq 0 ]; }; then
+    cat "$out/ctest.log"
+    echo "ctest did not finish (code $code)"
+    count 0 1 0
+    return
+  fi
+  none=$((${off:-0} + ${skip:-0}))
+  [ "$bad" -ne 0 ] || [ "$none" -ne 0 ] && cat "$out/ctest.log"
+  echo "ctest: $((total - bad - none)) passed, $bad failed, $none skipped"
+  count $((total - bad - none)) "$bad" "$none"
+}
+
+# One process per spec, so that a crash or a hang costs one spec and has a name.
+run_spec() {
+  name=$(basename "$1" .lua) log=$out/$(basename "$1" .lua).log
+  timeout -k 10 900 busted --lua="$build/nnlua" -o plainTerminal "$1" >"$log" 2>&1
+  code=$?
+  # "12 successes / 0 failures / 1 error / 0 pending : 0.01 seconds", "1 success / ..."
+  summary=$(sed -n 's,^\([0-9][0-9]*\) success[es]* / \([0-9][0-9]*\) failures* / \([0-9][0-9]*\) errors* / \([0-9][0-9]*\) pending.*,\1 \2 \3 \4,p' \
+    "$log" | tail -n 1)
+  if [ -z "$summary" ]; then
+    cat "$log"
+    echo "$name: did not finish (code $code)"
+    count 0 1 0
+    return
+  fi
+  # shellcheck disable=SC2086
+  set -- $summary
+  bad=$(($2 + $3))
+  [ "$code" -ne 0 ] && [ "$bad" -eq 0 ] && bad=1 # it died after its last test
+  [ "$bad" -ne 0 ] || [ "$4" -ne 0 ] && cat "$log"
+  echo "$name: $1 passed, $bad failed, $4 skipped"
+  count "$1" "$bad" "$4"
+}
+
+if [ $# -gt 0 ]; then
+  for name in "$@"; do run_spec "tests/${name%_spec}_spec.lua"; done
+  finish
+fi
+
+run_ctest
+if [ -n "$option" ]; then
+  for name in $sanitized; do
+    [ -e "tests/${name}_spec.lua" ] && run_spec "tests/${name}_spec.lua"
+  done
+  finish
+fi
+for spec in tests/*_spec.lua; do run_spec "$spec"; done
+if luacheck -q --no-color . >"$out/luacheck.log" 2>&1; then
+  count 1 0 0
+else
+  cat "$out/luacheck.log"
+  count 0 1 0
+fi
+finish
