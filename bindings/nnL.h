@@ -12,11 +12,14 @@
 
 typedef struct nnL_box {
   nn_tensor *t; /* NULL while half built, and after its scope ended */
-  uint32_t scope; /* scope that made it, 0 when it outlives every scope */
+  struct nnL_box *prev, *next; /* among the boxes of its scope; NULL, NULL when it outlives every scope */
 } nnL_box;
 
 nn_context *nnL_context(lua_State *L);                 /* the process's context, opened on first use */
-nnL_box *nnL_newbox(lua_State *L);                     /* pushes an empty tensor userdata */
+nnL_box *nnL_newbox(lua_State *L);                     /* pushes an empty tensor userdata; fill ->t with a reference */
+void nnL_push(lua_State *L, nn_tensor *t);             /* pushes t, taking over the reference; raises the context's message when t is NULL */
+void nnL_fill(lua_State *L, nnL_box *b, nn_tensor *t); /* the same for a box that is on the stack already */
+void nnL_pace(lua_State *L);                           /* lets native memory drive Lua's collector; cheap when nothing is due */
 nn_tensor *nnL_checktensor(lua_State *L, int arg);     /* borrowed; raises when arg is no tensor */
 nnL_box *nnL_checkbox(lua_State *L, int arg);
 nn_tensor *nnL_testtensor(lua_State *L, int arg);      /* borrowed; NULL when arg is no tensor */
@@ -25,6 +28,10 @@ int nnL_raise(lua_State *L, const char *fmt, ...);     /* a binding's own error,
 void nnL_shape(lua_State *L, int arg, int *ndim, int64_t *shape); /* reads {2, 3} at arg, or numbers from arg to the top */
 nn_dtype nnL_optdtype(lua_State *L, int arg, nn_dtype def);
 
+#define NNL_TENSOR "nnlua.tensor" /* name of the metatable in the registry */
+typedef struct nnL_state nnL_state; /* lua_core.c */
+void nnL_scope_forget(nnL_box *b);  /* the box outlives its scope */
+
 /* Each file of bindings/ adds its functions to the core table on top of the stack. */
 void nnL_open_tensor(lua_State *L);  /* lua_tensor.c */
 void nnL_open_ops(lua_State *L);     /* lua_ops.c */
@@ -32,6 +39,7 @@ void nnL_open_graph(lua_State *L);   /* lua_graph.c: gradients, eval, optimizers
 void nnL_open_data(lua_State *L);    /* lua_data.c: data sets, IDX, digits, download */
 void nnL_open_h5(lua_State *L);      /* lua_h5.c: HDF5 archives */
 void nnL_open_sys(lua_State *L);     /* lua_sys.c: clock, terminal, json, text-mode loader */
+void nnL_open_index(lua_State *L);   /* lua_index.c: x[...] */
 int luaopen_nnlua_core(lua_State *L);
 
 #endif

@@ -101,6 +101,7 @@ struct nni_threads {
   nni_block_fn fn; /* the loop */
   void *arg;
   int64_t count;
+  int cpu;         /* on which the caller published the loop, -1 unknown */
   bool stop;
 #ifdef NNI_DEBUG
   atomic_bool busy; /* a loop is running */
@@ -179,6 +180,20 @@ static void wait_pending(nni_threads *t) {
   atomic_store_explicit(&t->pending.word, 0, memory_order_relaxed);
 }
 
+/* The kernel may wake a worker on the very CPU where the caller spins, and leave the pair there for good, since each sleeps while the
+** other runs: every loop then costs the spinning time. A worker that finds itself there moves, by leaving that CPU out for a moment. */
+static void move_off(int cpu) {
+#if defined(__linux__)
+  cpu_set_t all, others;
+  if (cpu < 0 || sched_getcpu() != cpu || sched_getaffinity(0, sizeof all, &all) != 0) return;
+  others = all;
+  CPU_CLR(cpu, &others);
+  if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof all, &all);
+#else
+  (void)cpu;
+#endif
+}
+
 static void *worker_main(void *p) {
   worker *w = p;
   nni_threads *t = w->pool;
@@ -188,6 +203,7 @@ static void *worker_main(void *p) {
   for (;;) {
     seen = wait_start(t, seen);
     if (t->stop) return NULL;
+    if (t->spin) move_off(t->cpu);
     run_part(t, w->tid);
     if (atomic_fetch_sub(&t->pending.word, 1) == (ASLEEP | 1)) gate_wake(&t->pending);
   }
@@ -293,6 +309,11 @@ void nni_parallel(nni_threads *t, int64_t count, nni_block_fn fn, void *arg) {
   if (t->running == 0) fn(arg, 0, count, 0); /* the system gave no thread at all */
   else {
     atomic_store_explicit(&t->pending.word, (uint32_t)t->running, memory_order_relaxed);
+#if defined(__linux__)
+    t->cpu = sched_getcpu();
+#else
+    t->cpu = -1;
+#endif
     publish(t);
     run_part(t, 0);
     wait_pending(t);

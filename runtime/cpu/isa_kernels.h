@@ -10,6 +10,10 @@
 NN_ISA_DECL(void, nn_cpu_copy_row, (nn_dtype dd, void *dst, int64_t ds, nn_dtype sd, const void *src, int64_t ss, int64_t n));
 NN_ISA_DECL(void, nn_cpu_add_row, (nn_dtype d, void *dst, int64_t ds, const void *src, int64_t ss, int64_t n));
 
+/* out[id][c] += in[i][c] for id = ids[i] (i64 or i32), i in order, where v0 <= id < v1, c0 <= c < c1; rows of width elements */
+NN_ISA_DECL(void, nn_cpu_add_some_rows,
+            (nn_dtype idtype, const void *ids, int64_t n, const float *in, float *out, int64_t width, int64_t v0, int64_t v1, int64_t c0,
+             int64_t c1));
 /* elements of 1, 4 or 8 bytes: dst[r * ds + c] = src[c * ss + r], r < rows, c < cols */
 NN_ISA_DECL(void, nn_cpu_transpose, (int64_t size, void *dst, int64_t ds, const void *src, int64_t ss, int64_t rows, int64_t cols));
 

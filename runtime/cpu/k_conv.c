@@ -6,17 +6,11 @@
 **
 ** An algorithm's plan is written once, as a function that carves its arrays out of the scratch: with no scratch it only adds up sizes.
 */
-#include "../graph/device.h"
+#include "cpu.h"
 #include "isa/conv.h"
 
-nn_status nn_cpu_conv2d(const nni_kernel_call *k);
-size_t nn_cpu_conv2d_scratch(const nni_kernel_call *k);
-nn_status nn_cpu_conv2d_dx(const nni_kernel_call *k);
-size_t nn_cpu_conv2d_dx_scratch(const nni_kernel_call *k);
-nn_status nn_cpu_conv2d_dw(const nni_kernel_call *k);
-size_t nn_cpu_conv2d_dw_scratch(const nni_kernel_call *k);
-
 enum {
+  SERIAL_FLOPS = 1 << 20, /* up to here one thread does it all: a few microseconds */
   WINO_CHANNELS = 12,     /* fewest input and output channels at which Winograd pays */
   WINO_TILES = 32,        /* fewest tiles that repay transforming small weights (more for large ones: see is_winograd) */
   WINO_TILES_DW = 12,     /* the same for their gradient */
@@ -54,6 +48,7 @@ typedef struct geometry {
   axis h, w;
   int64_t N, C, K, groups; /* C, K of all groups */
   bool exact;
+  nni_threads *threads;
   int64_t nthread;
 } geometry;
 
@@ -66,7 +61,15 @@ static geometry geometry_of(const nni_kernel_call *k, const int64_t *x, const in
                     .K = y[3],
                     .groups = ia[8],
                     .exact = exact,
+                    .threads = k->threads,
                     .nthread = nni_threads_count(k->threads)};
+}
+
+/* Blocks of a job. A small convolution stays on this thread: waking the others may take longer. */
+static void run_blocks(const geometry *g, int64_t count, nni_block_fn fn, void *job) {
+  const double flops = 2. * (double)(g->N * g->h.out * g->w.out) * (double)(g->h.taps * g->w.taps) * (double)(g->C / g->groups) * (double)g->K;
+  if (flops > SERIAL_FLOPS) nni_parallel(g->threads, count, fn, job);
+  else if (count > 0) fn(job, 0, count, 0);
 }
 
 static bool is_depthwise(const geometry *g) { return g->groups > 1 && g->groups == g->C && g->C == g->K; }
@@ -120,7 +123,7 @@ static void set_bands(nn_conv_sub *s, const nn_conv_direct *d, int64_t pixels) {
   s->rows = (s->R - 1) * s->sh + extent + 1;
 }
 
-/* One sub: the outputs of residues rh, rw (0, 0 unless dx); its taps are written from d->*[tap0] on when there is scratch */
+/* One sub: the outputs of residues rh, rw (0, 0 unless dx); its taps are written from d->src[tap0], d->off[tap0] on when there is scratch */
 static nn_conv_sub make_sub(const nn_conv_direct *d, const geometry *g, bool dx, int64_t rh, int64_t rw, int64_t tap0, int64_t lanes,
                             int64_t pixels) {
   nn_conv_sub s = {.oh0 = rh, .ow0 = rw, .osh = 1, .osw = 1, .sh = g->h.stride, .sw = g->w.stride, .OH = g->h.out, .OW = g->w.out, .tap0 = tap0};
@@ -133,14 +136,11 @@ static nn_conv_sub make_sub(const nn_conv_direct *d, const geometry *g, bool dx,
   }
   const int64_t nh = tap_range(&g->h, dx, rh, &s.dh0, &s.dh1), nw = tap_range(&g->w, dx, rw, &s.dw0, &s.dw1);
   s.nt = nh * nw;
-  if (s.nt == 0) s.dh0 = s.dh1 = s.dw0 = s.dw1 = 0;
   set_bands(&s, d, pixels);
-  if (!d->dh) return s;
+  if (!d->off) return s;
   for (int64_t i = 0, t = tap0, dh, dw; i < g->h.taps; i++)
     for (int64_t l = 0; l < g->w.taps; l++)
       if (tap_offset(&g->h, dx, rh, i, &dh) && tap_offset(&g->w, dx, rw, l, &dw)) {
-        d->dh[t] = dh;
-        d->dw[t] = dw;
         d->src[t] = i * g->w.taps + l;
         d->off[t++] = (((dh - s.dh0) * s.nph + (dw - s.dw0) % s.sw) * s.PW + (dw - s.dw0) / s.sw) * lanes;
       }
@@ -161,22 +161,27 @@ static nn_conv_sub plan_direct_base(nn_conv_direct *d, carver *a, const geometry
   d->Cv = round_up(d->C, ops->vw);
   d->Kv = round_up(d->K, ops->vw);
   d->planar = d->C <= NN_CONV_PLANAR;
-  const int64_t nrh = dx ? g->h.stride : 1, nrw = dx ? g->w.stride : 1, taps = g->h.taps * g->w.taps, lanes = d->planar ? 1 : ops->vw;
-  d->nsub = nrh * nrw;
-  d->sub = carve(a, d->nsub, sizeof *d->sub);
-  d->dh = carve(a, taps, sizeof(int64_t));
-  d->dw = carve(a, taps, sizeof(int64_t));
+  /* dx: only residues that some tap reaches make a sub; there are at most as many as taps */
+  const int64_t nrh = dx ? min64(g->h.stride, g->h.in) : 1, nrw = dx ? min64(g->w.stride, g->w.in) : 1;
+  const int64_t taps = g->h.taps * g->w.taps, lanes = d->planar ? 1 : ops->vw;
+  d->sub = carve(a, min64(nrh, g->h.taps) * min64(nrw, g->w.taps), sizeof *d->sub);
   d->src = carve(a, taps, sizeof(int64_t));
   d->off = carve(a, taps * (d->planar ? d->C : 1), sizeof(int64_t)); /* the weight gradient lists channels too */
   nn_conv_sub s = {0};
-  for (int64_t rh = 0; rh < nrh; rh++)
+  int64_t lo, hi;
+  for (int64_t rh = 0; rh < nrh; rh++) {
+    if (tap_range(&g->h, dx, rh, &lo, &hi) == 0) continue;
     for (int64_t rw = 0; rw < nrw; rw++) {
+      if (tap_range(&g->w, dx, rw, &lo, &hi) == 0) continue;
       s = make_sub(d, g, dx, rh, rw, d->ntap, lanes, pixels);
       const int64_t per = pixels && !d->planar ? ops->vw : d->planar ? d->C : d->Cv;
       d->band_floats = max64(d->band_floats, round_up(s.rows * s.nph * s.PW * per, 16));
       d->ntap += s.nt;
-      if (d->sub) d->sub[rh * nrw + rw] = s;
+      if (d->sub) d->sub[d->nsub] = s;
+      d->nsub++;
     }
+  }
+  d->holes = d->nsub < nrh * nrw;
   d->band = carve_floats(a, d->band_floats * g->nthread);
   return s;
 }
@@ -196,12 +201,13 @@ static nn_conv_direct plan_direct(carver *a, const geometry *g, bool dx) {
   return d;
 }
 
-static void run_direct(const nni_kernel_call *k, nn_conv_direct *d) {
+static void run_direct(const geometry *g, nn_conv_direct *d) {
   const nn_conv_ops *ops = ops_get();
   const int64_t npair = div_up(d->Kv / ops->vw, 2);
+  if (d->holes) nn_cpu_zero_bytes(g->threads, d->y, (size_t)(d->N * d->OHY * d->OWY * d->groups * d->K) * sizeof(float));
   if (d->nblock == 0 || d->K == 0) return;
-  nni_parallel(k->threads, d->groups * npair * d->ntap, ops->direct_pack, d);
-  nni_parallel(k->threads, d->nblock, ops->direct_run, d);
+  run_blocks(g, d->groups * npair * d->ntap, ops->direct_pack, d);
+  run_blocks(g, d->nblock, ops->direct_run, d);
 }
 
 /* ---- direct weight gradient ---------------------------------------------------------------------------------------------------------- */
@@ -254,11 +260,11 @@ static nn_conv_wino plan_wino(carver *a, const geometry *g, bool dx) {
   return j;
 }
 
-static void run_wino(const nni_kernel_call *k, nn_conv_wino *j) {
+static void run_wino(const geometry *g, nn_conv_wino *j) {
   const nn_conv_ops *ops = ops_get();
   memset(j->zero, 0, (size_t)j->Cv * sizeof(float));
-  nni_parallel(k->threads, j->C, ops->wino_weights, j);
-  nni_parallel(k->threads, j->ngroup, ops->wino_run, j);
+  run_blocks(g, j->C, ops->wino_weights, j);
+  run_blocks(g, j->ngroup, ops->wino_run, j);
 }
 
 static nn_conv_wino plan_wino_dw(carver *a, const geometry *g) {
@@ -343,19 +349,19 @@ nn_status nn_cpu_conv2d(const nni_kernel_call *k) {
     j.x = x;
     j.w = w;
     j.y = y;
-    nni_parallel(k->threads, g.N * g.h.out, ops_get()->depth_fwd, &j);
+    run_blocks(&g, g.N * g.h.out, ops_get()->depth_fwd, &j);
   } else if (is_winograd(&g, g.h.out, g.w.out, false)) {
     nn_conv_wino j = plan_wino(&a, &g, false);
     j.x = x;
     j.w = w;
     j.y = y;
-    run_wino(k, &j);
+    run_wino(&g, &j);
   } else {
     nn_conv_direct d = plan_direct(&a, &g, false);
     d.x = x;
     d.w = w;
     d.y = y;
-    run_direct(k, &d);
+    run_direct(&g, &d);
   }
   return NN_OK;
 }
@@ -391,31 +397,31 @@ nn_status nn_cpu_conv2d_dx(const nni_kernel_call *k) {
     j.dy = dy;
     j.w = k->in[1].data;
     j.y = dx;
-    nni_parallel(k->threads, g.N * g.h.in, ops->depth_dx, &j);
+    run_blocks(&g, g.N * g.h.in, ops->depth_dx, &j);
     return NN_OK;
   }
   nn_conv_flip f = plan_flip(&a, &g);
   f.w = k->in[1].data;
-  nni_parallel(k->threads, f.nt * f.groups * div_up(f.C, ops->vw), ops->flip, &f);
+  run_blocks(&g, f.nt * f.groups * div_up(f.C, ops->vw), ops->flip, &f);
   if (is_depthwise(&g)) {
     nn_conv_depth j = plan_depth(&g);
     depth_reverse(&j);
     j.x = dy;
     j.w = f.out;
     j.y = dx;
-    nni_parallel(k->threads, g.N * g.h.in, ops->depth_fwd, &j);
+    run_blocks(&g, g.N * g.h.in, ops->depth_fwd, &j);
   } else if (is_winograd(&g, g.h.in, g.w.in, false)) {
     nn_conv_wino j = plan_wino(&a, &g, true);
     j.x = dy;
     j.w = f.out;
     j.y = dx;
-    run_wino(k, &j);
+    run_wino(&g, &j);
   } else {
     nn_conv_direct d = plan_direct(&a, &g, true);
     d.x = dy;
     d.w = f.out;
     d.y = dx;
-    run_direct(k, &d);
+    run_direct(&g, &d);
   }
   return NN_OK;
 }
@@ -442,23 +448,23 @@ nn_status nn_cpu_conv2d_dw(const nni_kernel_call *k) {
     j.x = x;
     j.dy = dy;
     j.y = k->out[0].data;
-    nni_parallel(k->threads, j.nitem, ops->depth_dw, &j);
-    nni_parallel(k->threads, j.KH * j.KW, ops->depth_dw_sum, &j);
+    run_blocks(&g, j.nitem, ops->depth_dw, &j);
+    run_blocks(&g, j.KH * j.KW, ops->depth_dw_sum, &j);
   } else if (is_winograd(&g, g.h.out, g.w.out, true)) {
     nn_conv_wino j = plan_wino_dw(&a, &g);
     j.x = x;
     j.dy = dy;
     j.out = k->out[0].data;
     memset(j.zero, 0, (size_t)j.Cv * sizeof(float));
-    nni_parallel(k->threads, j.nitem, ops->wino_dw_run, &j);
-    nni_parallel(k->threads, j.C, ops->wino_dw_out, &j);
+    run_blocks(&g, j.nitem, ops->wino_dw_run, &j);
+    run_blocks(&g, j.C, ops->wino_dw_out, &j);
   } else {
     nn_conv_dw j = plan_dw(&a, &g);
     j.g.x = x;
     j.dy = dy;
     j.out = k->out[0].data;
-    nni_parallel(k->threads, j.nitem, ops->dw_run, &j);
-    nni_parallel(k->threads, j.g.ntap * j.g.C, ops->dw_sum, &j);
+    run_blocks(&g, j.nitem, ops->dw_run, &j);
+    run_blocks(&g, j.g.ntap * j.g.C, ops->dw_sum, &j);
   }
   return NN_OK;
 }

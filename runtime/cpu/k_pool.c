@@ -1,13 +1,8 @@
 /* cpu/k_pool.c - the structural kernels max_pool2d, max_pool2d_dx and max_pool2d_take. The work is in isa/conv_pool.c. No scratch. */
-#include "../graph/device.h"
+#include "cpu.h"
 #include "isa/conv.h"
 
-nn_status nn_cpu_max_pool2d(const nni_kernel_call *k);
-size_t nn_cpu_max_pool2d_scratch(const nni_kernel_call *k);
-nn_status nn_cpu_max_pool2d_dx(const nni_kernel_call *k);
-size_t nn_cpu_max_pool2d_dx_scratch(const nni_kernel_call *k);
-nn_status nn_cpu_max_pool2d_take(const nni_kernel_call *k);
-size_t nn_cpu_max_pool2d_take_scratch(const nni_kernel_call *k);
+enum { SERIAL_TAPS = 1 << 15 };
 
 /* x, y: shapes of the pooled image and of the result */
 static nn_pool_job job_of(const int64_t *ia, const int64_t *x, const int64_t *y) {
@@ -25,6 +20,12 @@ static nn_pool_job job_of(const int64_t *ia, const int64_t *x, const int64_t *y)
                        .pl = ia[5]};
 }
 
+/* A small image stays on this thread: waking the others may take longer. */
+static void run_blocks(const nni_kernel_call *k, int64_t count, nni_block_fn fn, nn_pool_job *j) {
+  if (j->N * j->OH * j->OW * j->C * j->KH * j->KW > SERIAL_TAPS) nni_parallel(k->threads, count, fn, j);
+  else if (count > 0) fn(j, 0, count, 0);
+}
+
 size_t nn_cpu_max_pool2d_scratch(const nni_kernel_call *k) {
   (void)k;
   return 0;
@@ -35,7 +36,7 @@ nn_status nn_cpu_max_pool2d(const nni_kernel_call *k) {
   j.x = k->in[0].data;
   j.y = k->out[0].data;
   j.taps = k->out[1].data;
-  nni_parallel(k->threads, j.N * j.OH, NN_ISA_PICK(nn_conv_ops_get)()->pool_fwd, &j);
+  run_blocks(k, j.N * j.OH, NN_ISA_PICK(nn_conv_ops_get)()->pool_fwd, &j);
   return NN_OK;
 }
 
@@ -49,7 +50,7 @@ nn_status nn_cpu_max_pool2d_dx(const nni_kernel_call *k) {
   j.x = k->in[0].data;
   j.taps_in = k->in[1].data;
   j.y = k->out[0].data;
-  nni_parallel(k->threads, j.N * j.H, NN_ISA_PICK(nn_conv_ops_get)()->pool_dx, &j);
+  run_blocks(k, j.N * j.H, NN_ISA_PICK(nn_conv_ops_get)()->pool_dx, &j);
   return NN_OK;
 }
 
@@ -63,6 +64,6 @@ nn_status nn_cpu_max_pool2d_take(const nni_kernel_call *k) {
   j.x = k->in[0].data;
   j.taps_in = k->in[1].data;
   j.y = k->out[0].data;
-  nni_parallel(k->threads, j.N * j.OH, NN_ISA_PICK(nn_conv_ops_get)()->pool_take, &j);
+  run_blocks(k, j.N * j.OH, NN_ISA_PICK(nn_conv_ops_get)()->pool_take, &j);
   return NN_OK;
 }

@@ -94,19 +94,12 @@ static void add_columns(void *arg, int64_t begin, int64_t end, int tid) {
   const add *a = arg;
   const int64_t c0 = begin * COLUMNS, c1 = end * COLUMNS < a->width ? end * COLUMNS : a->width;
   (void)tid;
-  for (int64_t i = 0; i < a->n; i++)
-    NN_ISA_PICK(nn_cpu_add_row)(NN_F32, a->out + id_at(a->ids, i) * a->width + c0, 1, a->in + i * a->width + c0, 1, c1 - c0);
+  NN_ISA_PICK(nn_cpu_add_some_rows)(a->ids->dtype, a->ids->data, a->n, a->in, a->out, a->width, 0, a->v, c0, c1);
 }
 static void add_range(void *arg, int64_t begin, int64_t end, int tid) {
   const add *a = arg;
   (void)tid;
-  for (int64_t i = 0; i < a->n; i++) {
-    const int64_t id = id_at(a->ids, i);
-    if (id < begin || id >= end) continue;
-    float *y = a->out + id * a->width;
-    const float *x = a->in + i * a->width;
-    for (int64_t c = 0; c < a->width; c++) y[c] += x[c];
-  }
+  NN_ISA_PICK(nn_cpu_add_some_rows)(a->ids->dtype, a->ids->data, a->n, a->in, a->out, a->width, begin, end, 0, a->width);
 }
 
 nn_status nn_cpu_add_rows(const nni_kernel_call *k) {
@@ -117,8 +110,10 @@ nn_status nn_cpu_add_rows(const nni_kernel_call *k) {
   for (int d = 1; d < k->out[0].ndim; d++) a.width *= k->out[0].shape[d];
   nn_cpu_zero_bytes(k->threads, a.out, (size_t)(a.v * a.width) * sizeof(float));
   if (a.n == 0 || a.width == 0) return NN_OK;
-  if (a.n * a.width < SERIAL) add_range(&a, 0, a.v, 0);
-  else if (a.width >= 4 * COLUMNS) nni_parallel(k->threads, (a.width + COLUMNS - 1) / COLUMNS, add_columns, &a);
+  const int64_t blocks = (a.width + COLUMNS - 1) / COLUMNS;
+  if (a.n * a.width < SERIAL || a.width < COLUMNS) /* for very narrow rows looking at the ids is most of the work */
+    add_columns(&a, 0, blocks, 0);
+  else if (blocks >= 32) nni_parallel(k->threads, blocks, add_columns, &a);
   else nni_parallel(k->threads, a.v, add_range, &a);
   return NN_OK;
 }

@@ -6,7 +6,8 @@ typedef struct run {
   const program *p;
   void *const *in, *const *out;
   const nni_param *params;
-  char *scratch;
+  char *shared, *scratch; /* partial reductions; the threads' */
+  int phase;       /* SEGMENTS or ROWS */
   uint32_t direct; /* outputs that are computed in place */
 } run;
 
@@ -93,6 +94,18 @@ static void pw_direct(const run *r, const step *s, void **v, int64_t n) {
   memcpy((char *)v[s->self] + (size_t)whole * size, rest, (size_t)(n - whole) * size);
 }
 
+static void run_reduce(const run *r, const step *s, const tile *t, void **v) {
+  const program *p = r->p;
+  size_t size = class_size(s->cls);
+  char *parts = r->shared + (size_t)s->io * (size_t)p->ntiles * 8 + (size_t)(t->row * p->nseg) * size;
+  if (r->phase == ROWS) {
+    p->k->join[s->src_cls][s->op](v[s->self], parts, 1, p->cols);
+    return;
+  }
+  s->fn.reduce(v[s->self], v[s->a[0]], t->nrows, t->n / t->nrows);
+  if (p->split) memcpy(parts + (size_t)(t->col / p->seg) * size, v[s->self], size);
+}
+
 static void run_step(const run *r, const step *s, const tile *t, void **v) {
   const program *p = r->p;
   int64_t n = s->shape == FULL ? t->n : s->shape == ROW && p->tile_rows > 1 ? t->nrows : p->k->vw;
@@ -107,7 +120,7 @@ static void run_step(const run *r, const step *s, const tile *t, void **v) {
   case S_PARAM: load_param(r, s, v); break;
   case S_RANDOM: p->k->random(v[s->self], r->params[s->io].u, r->params[s->io + 1].u, (uint64_t)t->first, t->n); break;
   case S_INDEX: p->k->index(v[s->self], t->first, t->n); break;
-  case S_REDUCE: s->fn.reduce(v[s->self], v[s->a[0]], t->nrows, t->n / t->nrows); break;
+  case S_REDUCE: run_reduce(r, s, t, v); break;
   case S_EXPAND:
     if (s->shape == ROW) s->fn.expand(v[s->self], v[s->a[0]], 0, 1, t->nrows);
     else if (s->step[0]) s->fn.expand(v[s->self], v[s->a[0]], 1, t->nrows, t->n / t->nrows);
@@ -123,37 +136,61 @@ static void run_step(const run *r, const step *s, const tile *t, void **v) {
   }
 }
 
-static void run_tiles(void *arg, int64_t begin, int64_t end, int tid) {
-  const run *r = arg;
+/* the tile's place in the space */
+static void set_tile(const program *p, tile *t, int64_t i) {
+  if (p->nseg > 1) {
+    t->row = p->down ? i % p->rows : i / p->nseg;
+    t->col = (p->down ? i / p->rows : i % p->nseg) * p->seg;
+    t->n = p->cols - t->col < p->seg ? p->cols - t->col : p->seg;
+  } else {
+    t->row = i * p->tile_rows;
+    t->nrows = p->rows - t->row < p->tile_rows ? p->rows - t->row : p->tile_rows;
+    t->n = t->nrows * p->cols;
+  }
+  t->first = t->row * p->cols + t->col;
+}
+
+/* the thread's table of values, pointing at their registers, constant ones filled */
+static void **set_values(const run *r, int tid, tile *t) {
   const program *p = r->p;
   char *mem = r->scratch + (size_t)tid * p->scratch;
-  void **v = (void **)(void *)mem;
-  tile t = {.nrows = p->tile_rows, .n = p->nseg > 1 ? p->seg : p->tile_rows * p->cols};
-  v++; /* v[-1]: what absent operands point at */
+  void **v = (void **)(void *)mem + 1; /* v[-1]: what absent operands point at */
+  *t = (tile){.nrows = p->tile_rows, .n = p->nseg > 1 ? p->seg : p->tile_rows * p->cols};
   v[-1] = mem;
   for (int i = 0; i < p->nsteps; i++)
     if (p->steps[i].reg >= 0) v[p->steps[i].self] = mem + p->steps[i].reg;
-  for (int i = 0; i < p->nprologue; i++) run_step(r, &p->steps[i], &t, v);
+  for (int i = 0; i < p->nprologue; i++) run_step(r, &p->steps[i], t, v);
+  return v;
+}
+
+static void run_tiles(void *arg, int64_t begin, int64_t end, int tid) {
+  const run *r = arg;
+  const program *p = r->p;
+  tile t;
+  void **v = set_values(r, tid, &t);
   for (int64_t i = begin; i < end; i++) {
-    if (p->nseg > 1) {
-      t.row = i / p->nseg;
-      t.col = i % p->nseg * p->seg;
-      t.n = p->cols - t.col < p->seg ? p->cols - t.col : p->seg;
-    } else {
-      t.row = i * p->tile_rows;
-      t.nrows = p->rows - t.row < p->tile_rows ? p->rows - t.row : p->tile_rows;
-      t.n = t.nrows * p->cols;
-    }
-    t.first = t.row * p->cols + t.col;
+    set_tile(p, &t, i);
     for (int o = 0; o < p->nout; o++)
       if (r->direct >> o & 1) v[p->out_direct[o]] = (char *)r->out[o] + t.first * p->out_size[o];
-    for (int k = p->nprologue; k < p->nsteps; k++) run_step(r, &p->steps[k], &t, v);
+    for (int k = p->nprologue; k < p->nsteps; k++)
+      if (p->steps[k].phases & SEGMENTS) run_step(r, &p->steps[k], &t, v);
   }
+}
+
+/* after the segments of a split program: join its reductions and do what waited for them */
+static void run_rows(run *r) {
+  const program *p = r->p;
+  tile t;
+  void **v = set_values(r, 0, &t);
+  r->phase = ROWS;
+  for (t.row = 0; t.row < p->rows; t.row++)
+    for (int k = p->nprologue; k < p->nsteps; k++)
+      if (p->steps[k].phases & ROWS) run_step(r, &p->steps[k], &t, v);
 }
 
 void nn_cpu_program_run(const void *prog, nni_threads *t, void *const *in, void *const *out, const nni_param *params, void *scratch) {
   const program *p = prog;
-  run r = {.p = p, .in = in, .out = out, .params = params, .scratch = scratch};
+  run r = {.p = p, .in = in, .out = out, .params = params, .shared = scratch, .scratch = (char *)scratch + p->shared, .phase = SEGMENTS};
   for (int o = 0; o < p->nout; o++) {
     bool clash = p->out_direct[o] < 0;
     for (int i = 0; i < p->nin && !clash; i++) clash = (p->out_conflict[o] >> i & 1) && in[i] == out[o];
@@ -161,4 +198,5 @@ void nn_cpu_program_run(const void *prog, nni_threads *t, void *const *in, void 
   }
   if (t && p->parallel) nni_parallel(t, p->ntiles, run_tiles, &r);
   else run_tiles(&r, 0, p->ntiles, 0);
+  if (p->split) run_rows(&r);
 }

@@ -4,6 +4,7 @@
 **   CONST  the same in all tiles: a splat, filled once per run and thread
 **   ROW    one element per row of the tile; a splat when tiles have one row
 **   FULL   an element per point, rows dense one after the other
+** Rows are cut into segments when nothing needs them whole; a very long row with reductions at its end is cut too (split).
 ** Steps come in three groups: prologue (once per run and thread), body, and stores that the body could not do itself.
 */
 #ifndef NN_CPU_PROGRAM_STEPS_H
@@ -22,6 +23,8 @@ typedef enum step_kind {
   S_STORE
 } step_kind;
 
+enum { SEGMENTS = 1, ROWS = 2 };
+
 typedef struct step {
   uint8_t kind, cls, shape; /* of the result */
   uint8_t src_cls;          /* class of operand 0 */
@@ -31,7 +34,8 @@ typedef struct step {
   bool dense;               /* S_LOAD, S_ALIAS: element e of the space is element e of the input */
   int16_t a[3];             /* operands: step numbers; -1 */
   int16_t self;             /* own number, the number of the value */
-  int16_t io;               /* input, output or parameter */
+  int16_t io;               /* input, output, parameter; number of a reduction */
+  uint8_t phases, op;       /* SEGMENTS, ROWS; nni_redid of a reduction */
   int32_t step[3];          /* bytes operand k advances per vector; 0: a splat */
   union {
     nn_rows_fn pw;
@@ -57,6 +61,10 @@ typedef struct program {
   int16_t out_direct[NNI_PROG_MAXIO];   /* the value computed in place; -1 */
   uint32_t out_conflict[NNI_PROG_MAXIO]; /* inputs still read after that: then it must not share their memory */
   bool parallel;
+  bool down;                /* tiles in the order of segments, then rows */
+  bool split;               /* segments leave partial reductions in the shared part of the scratch; a second pass over the rows joins them */
+  int nreduce;
+  size_t shared;            /* bytes, before those of the threads */
   size_t scratch;           /* bytes per thread: pointers of the values, then registers */
   int nsteps, nprologue, nbody; /* order: prologue, body, stores */
   step steps[];

@@ -6,7 +6,7 @@ static nni_error *err_of(nn_context *ctx) { return nni_error_of(ctx); }
 
 /* ---- from outside ---- */
 static const char *const expected[] = {"a tensor", "a tensor or a number", "a tensor of positions", "a list of tensors", "a number", "an integer",
-                                       "a boolean", "a list of integers", "an integer or a pair", "a dtype", "a dim", "a dim or a list of dims",
+                                       "a boolean", "a list of integers", "an integer or a pair", "a dtype", "a dim", "a dim or a list of dims", "a list of positions",
                                        "\"valid\", \"same\" or sizes"};
 
 static bool fits(nni_argtype t, const nn_arg *a) {
@@ -20,6 +20,7 @@ static bool fits(nni_argtype t, const nn_arg *a) {
     case NNI_A_B:
     case NNI_A_D:
     case NNI_A_Y: return a->kind == NN_ARG_INT;
+    case NNI_A_PL:
     case NNI_A_IL: return a->kind == NN_ARG_INTS;
     case NNI_A_I2: return a->kind == NN_ARG_INT || (a->kind == NN_ARG_INTS && a->n == 2);
     case NNI_A_DL: return a->kind == NN_ARG_INT || a->kind == NN_ARG_INTS;

@@ -8,6 +8,7 @@
 #define NNI_OPS_H
 #include "../tensor/tensor.h"
 #include "ids.h"
+#include "signature.h"
 
 /* ---- what rules record (graph/record.c) ---------------------------------------------------------------------------------- */
 typedef enum nni_nodekind { NNI_N_PW, NNI_N_CAST, NNI_N_FILL, NNI_N_INDEX, NNI_N_RANDOM, NNI_N_REDUCE, NNI_N_KERNEL } nni_nodekind;
@@ -35,20 +36,6 @@ typedef enum nni_opid {
   NNI_NOP
 } nni_opid;
 
-typedef enum nni_argtype { NNI_A_T, NNI_A_TF, NNI_A_TI, NNI_A_TL, NNI_A_F, NNI_A_I, NNI_A_B, NNI_A_IL, NNI_A_I2, NNI_A_Y, NNI_A_D, NNI_A_DL, NNI_A_PAD } nni_argtype;
-typedef struct nni_param_spec {
-  nni_argtype type;
-  bool optional;     /* may be absent and has no default */
-  char name[16];
-  nn_arg def;        /* NN_ARG_NONE when there is none */
-  int64_t ints[2];   /* storage of an I2 default */
-} nni_param_spec;
-typedef struct nni_sig {
-  int n, nrequired, nresult;
-  nni_param_spec p[NN_MAXARG];
-  bool index_result[NN_MAXOUT]; /* TI: positions, 1-based in Lua */
-} nni_sig;
-const nni_sig *nni_op_sig(const nn_op *op);
 const nn_op *nni_op_row(nni_opid id);
 
 /* ---- rules ------------------------------------------------------------------------------------------------------------------ */

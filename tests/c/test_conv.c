@@ -1,21 +1,15 @@
 /* tests/c/test_conv.c - convolution and max pooling kernels against naive loops in double, at every instruction-set level.
 **
-** Each case: forward, input gradient, weight gradient, with 1, 2 and 3 threads (same bits), exact and not. Operands are followed by NaN and scratch is filled
-** with NaN, so that a kernel which lets foreign memory reach a result is caught; a guard after outputs and scratch catches writes past the end.
+** Each case: forward, input gradient, weight gradient, with 1, 2 and 3 threads (same bits), exact and not. Operands are followed by NaN and
+** scratch is filled with NaN, so that a kernel which lets foreign memory reach a result is caught; a guard after outputs and scratch catches
+** writes past the end.
 */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "cpu/isa.h"
-#include "graph/device.h"
-
-#define NN_KERNEL(name, doc)                                                                                                                         \
-  nn_status nn_cpu_##name(const nni_kernel_call *k);                                                                                                 \
-  size_t nn_cpu_##name##_scratch(const nni_kernel_call *k);
-#include "ops/kernels.def"
-#undef NN_KERNEL
+#include "cpu/cpu.h"
 
 enum { GUARD = 64, FILL = 0xff, MARK = 0xa5 };
 
@@ -191,6 +185,7 @@ static const conv_case convs[] = {
     {2, 16, 15, 32, 64, 1, 1, 2, 2, 0, 0, 0, 0, 1, 1, 1},  {1, 17, 13, 16, 33, 3, 3, 3, 3, 1, 1, 0, 0, 1, 1, 1},
     {2, 10, 11, 17, 10, 2, 2, 2, 3, 0, 0, 0, 0, 1, 1, 1},  {1, 11, 10, 6, 7, 2, 4, 3, 2, 1, 3, 0, 1, 1, 1, 1},
     {1, 9, 9, 5, 5, 1, 1, 3, 3, 2, 2, 2, 2, 1, 1, 1},     /* outputs that are padding only, inputs never read */
+    {1, 9, 5, 16, 4, 2, 3, 1000, 7, 1, 1, 1, 1, 1, 1, 1}, /* strides longer than the image */
     {1, 14, 12, 16, 16, 3, 3, 1, 1, 2, 2, 2, 2, 2, 2, 1}, /* dilation */
     {2, 15, 13, 10, 17, 3, 2, 2, 1, 1, 2, 3, 0, 3, 2, 1},  {1, 20, 9, 3, 33, 5, 3, 3, 2, 0, 4, 4, 0, 1, 2, 1},
     {2, 6, 5, 64, 10, 6, 5, 1, 1, 0, 0, 0, 0, 1, 1, 1}, /* kernel as large as the image */
@@ -200,6 +195,8 @@ static const conv_case convs[] = {
     {2, 9, 9, 32, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 32},                                                      /* depthwise */
     {2, 12, 9, 19, 19, 5, 3, 2, 3, 2, 0, 1, 1, 1, 2, 19},  {1, 11, 23, 35, 35, 3, 5, 1, 1, 4, 6, 3, 5, 2, 1, 35},
     {2, 7, 21, 16, 16, 2, 3, 1, 2, 0, 1, 0, 1, 1, 1, 16},  {1, 3, 3, 6, 6, 3, 3, 1, 1, 2, 2, 2, 2, 2, 2, 6},
+    {4, 20, 24, 64, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 64}, /* large enough for several threads */
+    {8, 30, 31, 70, 70, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1, 70}, {4, 16, 16, 48, 96, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 3},
     {0, 5, 5, 16, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},    /* no images */
     {16, 16, 16, 16, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1}, /* several chunks of the weight gradient */
     {9, 19, 21, 40, 24, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1},
@@ -282,7 +279,7 @@ static const pool_case pools[] = {
     {1, 2, 2, 1, 2, 2, 2, 2, 0, 0, 0, 0, false},    {2, 24, 24, 64, 2, 2, 2, 2, 0, 0, 0, 0, false}, {3, 7, 9, 17, 2, 2, 2, 2, 0, 0, 0, 0, false},
     {2, 9, 9, 33, 3, 3, 2, 2, 1, 1, 1, 1, false},   {1, 8, 7, 5, 3, 3, 1, 1, 1, 1, 1, 1, true},     {2, 10, 11, 16, 5, 3, 3, 2, 2, 1, 1, 0, true},
     {1, 15, 17, 3, 15, 17, 1, 1, 0, 0, 0, 0, true}, {2, 9, 5, 20, 2, 1, 3, 4, 0, 0, 0, 0, false},   {1, 6, 6, 48, 4, 4, 2, 3, 2, 2, 2, 2, true},
-    {0, 4, 4, 8, 2, 2, 2, 2, 0, 0, 0, 0, false},
+    {4, 25, 23, 40, 3, 3, 2, 2, 1, 1, 1, 1, true},  {0, 4, 4, 8, 2, 2, 2, 2, 0, 0, 0, 0, false},
 };
 
 static int run_all(void) {

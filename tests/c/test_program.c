@@ -233,10 +233,14 @@ static void interpret(const prog *g, void *const *in, void *const *out, const nn
     for (int64_t e = 0; e < rows * width; e++) {
       num arg[3] = {{0, 0}, {0, 0}, {0, 0}}, r = {0, 0};
       int64_t row = e / width, col = e % width;
-      for (int k = 0; k < i->nargs && i->kind != NNI_R_REDUCE; k++) arg[k] = v[i->a[k]][g->code[i->a[k]].level == NNI_ROW ? row : row * cols + col];
+      for (int k = 0; k < i->nargs && i->kind != NNI_R_REDUCE; k++)
+        arg[k] = v[i->a[k]][g->code[i->a[k]].level == NNI_ROW ? row : row * cols + col];
       switch (i->kind) {
       case NNI_R_LOAD: r = get(in[i->slot], g->p.in[i->slot].dtype, offset_of(g, &g->p.in[i->slot], row, col)); break;
-      case NNI_R_PARAM: r.f = par[i->slot].f; r = to_dtype((num){(double)(float)r.f, (int64_t)r.f}, i->cls == NNI_F ? NNI_F : NNI_L, (nn_dtype)i->dtype); break;
+      case NNI_R_PARAM:
+        r = (num){(double)(float)par[i->slot].f, (int64_t)par[i->slot].f};
+        r = to_dtype(r, i->cls == NNI_F ? NNI_F : NNI_L, (nn_dtype)i->dtype);
+        break;
       case NNI_R_INDEX: r.i = e; break;
       case NNI_R_RANDOM: {
         nni_philox w = nni_philox4x32(par[i->slot].u, (uint64_t)e / 4, par[i->slot + 1].u);
@@ -270,7 +274,8 @@ static int64_t below(int64_t n) { return (int64_t)(uniform() * (double)n); }
 
 enum { SMALL, WHOLE, SPECIAL }; /* kinds of data */
 static void fill(void *p, nn_dtype d, int64_t n, int kind) {
-  static const float odd[] = {0.f, -0.f, 1.f, -1.f, NAN, INFINITY, -INFINITY, 3e9f, -3e9f, 1e19f, -1e19f, 255.f, 256.5f, -1.5f, 0.5f, 2147483647.f, 1e-40f};
+  static const float odd[] = {0.f, -0.f, 1.f, -1.f, NAN, INFINITY, -INFINITY, 3e9f,
+                              -3e9f, 1e19f, -1e19f, 255.f, 256.5f, -1.5f, 0.5f, 2147483647.f, 1e-40f};
   for (int64_t i = 0; i < n; i++) {
     num x = {uniform() * 4 - 2, below(1000) - 500};
     if (kind == WHOLE) x.f = (double)(below(17) - 8) / 2;
@@ -459,11 +464,47 @@ static void reduce_cases(void) {
   start(g, "sum of a million", SHAPE(2, 1000003));
   store(g, NN_F32, reduce(g, NNI_RED_rsum, NN_F32, dense(g, NN_F32)));
   check(g, SMALL, 2e-6, NULL);
+  start(g, "long rows, cut", SHAPE(3, 16384 + 777));
+  int a = dense(g, NN_F32), b = load(g, NN_F32, NNI_ROW, NULL), c = dense(g, NN_I32), d = F2(sub, a, b), k = param(g, NN_F32, 0);
+  int m = reduce(g, NNI_RED_rmax, NN_F32, d), n = reduce(g, NNI_RED_rsum, NN_I32, c);
+  store(g, NN_F32, F2(mul, F2(add, m, cast(g, NN_F32, n)), F2(sub, b, k)));
+  store(g, NN_F32, F1(abs, d));
+  store(g, NN_I32, reduce(g, NNI_RED_rmin, NN_I32, c));
+  store(g, NN_F32, b);
+  store(g, NN_F32, reduce(g, NNI_RED_rsum, NN_F32, F1(square, d)));
+  check(g, SMALL, 2e-6, NULL);
+  start(g, "long rows, whole", SHAPE(3, 16384 + 777));
+  a = dense(g, NN_F32);
+  store(g, NN_F32, F2(sub, a, reduce(g, NNI_RED_rmax, NN_F32, a)));
+  store(g, NN_I64, reduce(g, NNI_RED_rargmax, NN_I64, a));
+  check(g, SMALL, 0, NULL);
   start(g, "sums of u8 and bool without a cast", SHAPE(12, 3000));
   int u = dense(g, NN_U8), v = dense(g, NN_BOOL);
   store(g, NN_I64, reduce(g, NNI_RED_rsum, NN_I64, u));
   store(g, NN_I64, reduce(g, NNI_RED_rsum, NN_I64, v));
   check(g, SMALL, 0, NULL);
+}
+/* A sum has the same bits whether its row was cut into segments, and whatever else the program does. */
+static void sum_bits_case(int64_t cols) {
+  float got[2][2], *x = nni_buffer_get(mem, (size_t)cols * 8), *y = nni_buffer_get(mem, (size_t)cols * 8);
+  fill(x, NN_F32, 2 * cols, SMALL);
+  for (int whole = 0; whole < 2; whole++) {
+    prog pr, *g = &pr;
+    start(g, "sum", SHAPE(2, cols));
+    int a = dense(g, NN_F32), s = reduce(g, NNI_RED_rsum, NN_F32, whole ? F1(neg, F1(neg, a)) : a);
+    store(g, NN_F32, s);
+    if (whole) store(g, NN_F32, F2(mul, a, s));
+    void *c = nn_cpu_program_new(mem, &g->p), *out[] = {got[whole], y}, *in[] = {x};
+    size_t n = nn_cpu_program_scratch(c, 3);
+    void *scratch = nni_buffer_get(mem, n);
+    nn_cpu_program_run(c, pools[2], in, out, NULL, scratch);
+    nni_buffer_put(mem, scratch, n);
+    nn_cpu_program_free(mem, c);
+  }
+  checks++;
+  if (memcmp(got[0], got[1], sizeof got[0]) != 0) FAIL("sum of %lld: %.9g cut, %.9g whole", (long long)cols, (double)got[0][0], (double)got[1][0]);
+  nni_buffer_put(mem, x, (size_t)cols * 8);
+  nni_buffer_put(mem, y, (size_t)cols * 8);
 }
 /* Every row of pointwise.def in every class it has, against scalars and splats too. */
 static void row_cases(void) {
@@ -495,7 +536,8 @@ static void row_cases(void) {
 }
 /* Random programs of exact operators: every output must be equal to the bit. */
 static void fuzz_case(uint64_t number) {
-  static const int fop[] = {NNI_PW_add, NNI_PW_sub, NNI_PW_mul, NNI_PW_minimum, NNI_PW_maximum, NNI_PW_neg, NNI_PW_abs, NNI_PW_relu, NNI_PW_floor, NNI_PW_clamp, NNI_PW_sqrt};
+  static const int fop[] = {NNI_PW_add, NNI_PW_sub, NNI_PW_mul, NNI_PW_minimum, NNI_PW_maximum, NNI_PW_neg,
+                            NNI_PW_abs, NNI_PW_relu, NNI_PW_floor, NNI_PW_clamp, NNI_PW_sqrt};
   static const int nargs[] = {2, 2, 2, 2, 2, 1, 1, 1, 1, 3, 1}, dims[] = {1, 2, 3, 7, 10, 31, 33, 256, 300};
   static const nn_dtype types[] = {NN_F32, NN_I32, NN_I64, NN_U8, NN_BOOL};
   prog pr, *g = &pr;
@@ -574,6 +616,9 @@ int main(void) {
   draw_cases();
   reduce_cases();
   row_cases();
+  sum_bits_case(16384);
+  sum_bits_case(50001);
+  sum_bits_case(1000003);
   for (uint64_t i = 0; i < 1500; i++) {
     seed = i * 977 + 5;
     below(2);

@@ -99,7 +99,8 @@ static double ref_max(double x, double y) { return x != x ? x : y != y ? y : x >
 static double ref_min(double x, double y) { return x != x ? x : y != y ? y : x < y ? x : y; }
 
 static void two_arguments(void) {
-  static const float odd[] = {0.f, 1.f, 2.f, 3.f, 0.5f, 1.5f, 1e-40f, 1e-30f, 1e30f, 16777216.f, 16777215.f, 8388609.f, 3.4e38f, INFINITY, NAN, 0.99999994f, 1.0000001f, 100.f, 127.f, 149.f};
+  static const float odd[] = {0.f, 1.f, 2.f, 3.f, 0.5f, 1.5f, 1e-40f, 1e-30f, 1e30f, 16777216.f, 16777215.f, 8388609.f, 3.4e38f, INFINITY, NAN,
+                             0.99999994f, 1.0000001f, 100.f, 127.f, 149.f};
   batch *b = begin("pow", NNI_PW_pow, ref_pow, 1.2e-7, 0);
   for (int i = 0; i < 2 * NNI_COUNT(odd); i++)
     for (int j = 0; j < 2 * NNI_COUNT(odd); j++) sample(b, i % 2 ? odd[i / 2] : -odd[i / 2], j % 2 ? odd[j / 2] : -odd[j / 2]);

@@ -19,7 +19,7 @@
 /* ---- direct convolution --------------------------------------------------------------------------------------------------
 ** A `sub` is a set of output pixels (oh0 + i * osh, ow0 + j * osw), i < OH, j < OW, that share their taps:
 **   y[i][j][k] = sum over taps t, c of x[i * sh + dh[t]][j * sw + dw[t]][c] * w[src[t]][c][k], x = 0 outside of the image.
-** Forward is one sub; the input gradient of stride (s, s') is s * s' subs with sh = sw = 1 on the transposed weights.
+** Forward is one sub; the input gradient of stride (s, s') is up to s * s' subs with sh = sw = 1 on the transposed weights.
 ** A block of work is a band of R rows of one sub, image and group. Its input is first packed into the thread's band buffer, with zeros for
 ** the padding and columns split by their residue modulo sw, so that neighbouring output pixels are neighbours:
 **   blocked: [C / VW][row][residue][column][VW]        planar: [C][row][residue][column]
@@ -27,8 +27,8 @@
 typedef struct nn_conv_sub {
   int64_t OH, OW, oh0, ow0, osh, osw;
   int64_t sh, sw;
-  int64_t tap0, nt;           /* its taps are dh, dw, src, off[tap0 .. tap0 + nt) */
-  int64_t dh0, dh1, dw0, dw1; /* least and greatest offsets; 0 when nt == 0 */
+  int64_t tap0, nt;           /* its taps are src, off[tap0 .. tap0 + nt) */
+  int64_t dh0, dh1, dw0, dw1; /* least and greatest offsets */
   int64_t R, nband;           /* output rows in a band; bands in an image */
   int64_t rows, nph, PW;      /* packed band: rows, column residues, columns of each */
   int64_t block0;             /* number of its first block */
@@ -40,11 +40,12 @@ typedef struct nn_conv_direct {
   int64_t N, H, W, C, OHY, OWY, K, groups; /* OHY, OWY: rows and columns of y (a sub covers a part of them) */
   int64_t Cv, Kv;                          /* C, K rounded up to vectors */
   bool planar;
+  bool holes;                      /* some pixels of y belong to no sub: y is zeroed first */
   int64_t nsub, ntap, nkc, nblock; /* nkc: parts into which the output channels of a block are cut */
   nn_conv_sub *sub;
-  int64_t *dh, *dw, *src, *off; /* ntap each; off: place of the tap's first pixel in the packed band */
-  float *wp;                    /* packed weights: [group][vector pairs of K][t][c][2 * VW] (a last odd vector: VW) */
-  float *band;                  /* band_floats for each thread */
+  int64_t *src, *off; /* ntap each; src: row of w; off: place of the tap's first pixel in the packed band */
+  float *wp;          /* packed weights: [group][vector pairs of K][t][c][2 * VW] (a last odd vector: VW) */
+  float *band;        /* band_floats for each thread */
   int64_t band_floats;
 } nn_conv_direct;
 

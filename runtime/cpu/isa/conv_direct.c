@@ -4,6 +4,7 @@
 ** checks and see pixels at a constant distance; packing costs a few per cent of the products it feeds.
 */
 #include "conv_tile.h"
+#include "transpose.h"
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -58,7 +59,6 @@ static void pack_band(const nn_conv_direct *d, const nn_conv_sub *s, int64_t n, 
                       float *dst) {
   const int64_t xpix = d->groups * d->C, lanes = d->planar ? 1 : VW, rowlen = s->nph * s->PW * lanes, extent = s->dh1 - s->dh0;
   const float *x = d->x + n * d->H * d->W * xpix + g * d->C;
-  if (s->nt == 0) return;
   for (int64_t r = 0; r < (ni - 1) * s->sh + extent + 1; r++) {
     if (r % s->sh > extent) continue; /* between the taps' reach: never read */
     const int64_t h = i0 * s->sh + s->dh0 + r;
@@ -160,11 +160,8 @@ static void dw_sum(void *arg, int64_t begin, int64_t end, int tid) {
 
 /* o [nk][nc] (rows ldo apart) = w [nc][nk] (rows ldw apart), nc and nk at most VW */
 static void flip_square(const float *w, int64_t ldw, float *o, int64_t ldo, int64_t nc, int64_t nk) {
-  vf r[VW];
   if (nc == VW && nk == VW) {
-    NN_UNROLL for (int c = 0; c < VW; c++) r[c] = vf_load(w + c * ldw);
-    vf_transpose(r);
-    NN_UNROLL for (int k = 0; k < VW; k++) vf_store(o + k * ldo, r[k]);
+    transpose_square(w, ldw, o, ldo);
     return;
   }
   for (int64_t k = 0; k < nk; k++)

@@ -16,6 +16,20 @@ static inline void store_taps(uint8_t *p, vi taps, int64_t n) {
 }
 static inline vi load_taps(const uint8_t *p) { return __builtin_convertvector((vb) * (const vb_u *)p, vi); }
 
+/* *best, *tap = v, t where v is greater or the first NaN */
+NN_AINLINE void take_greater(vf *best, vi *tap, vf v, vi t) {
+#if VW == 16 && defined(__AVX512F__)
+  const __m512 a = (__m512)v, b = (__m512)*best;
+  const __mmask16 k = _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(b, b, _CMP_ORD_Q), a, b, _CMP_NLE_UQ);
+  *best = (vf)_mm512_mask_mov_ps(b, k, a);
+  *tap = (vi)_mm512_mask_mov_epi32((__m512i)*tap, k, (__m512i)t);
+#else
+  const vi take = (v > *best) | ((v != v) & (*best == *best));
+  *best = vf_select(take, v, *best);
+  *tap = vi_select(take, t, *tap);
+#endif
+}
+
 /* block: an output row */
 void NN_ISA_FN(nn_pool_fwd)(void *arg, int64_t begin, int64_t end, int tid) {
   const nn_pool_job *j = arg;
@@ -31,12 +45,8 @@ void NN_ISA_FN(nn_pool_fwd)(void *arg, int64_t begin, int64_t end, int tid) {
         vi tap = vi_set1((int32_t)(kh0 * j->KW + kw0)); /* the first in the image, should all be -inf */
         if (kh0 >= kh1 || kw0 >= kw1) tap = (vi){0};
         for (int64_t kh = kh0; kh < kh1; kh++)
-          for (int64_t kw = kw0; kw < kw1; kw++) {
-            const vf v = vf_load(x + (kh * j->W + kw) * C + c);
-            const vi take = (v > best) | ((v != v) & (best == best));
-            best = vf_select(take, v, best);
-            tap = vi_select(take, vi_set1((int32_t)(kh * j->KW + kw)), tap);
-          }
+          for (int64_t kw = kw0; kw < kw1; kw++)
+            take_greater(&best, &tap, vf_load(x + (kh * j->W + kw) * C + c), vi_set1((int32_t)(kh * j->KW + kw)));
         const int64_t at = (b * j->OW + ow) * C + c, lanes = min64(VW, C - c);
         vf_store_n(j->y + at, best, lanes);
         store_taps(j->taps + at, tap, lanes);

@@ -77,6 +77,17 @@ void NN_ISA_FN(nn_cpu_add_row)(nn_dtype d, void *dst, int64_t ds, const void *sr
   else if (d == NN_I64) ADD(int64_t, uint64_t)
 }
 
+void NN_ISA_FN(nn_cpu_add_some_rows)(nn_dtype idtype, const void *ids, int64_t n, const float *in, float *out, int64_t width, int64_t v0, int64_t v1,
+                                     int64_t c0, int64_t c1) {
+  for (int64_t i = 0; i < n; i++) {
+    const int64_t id = idtype == NN_I64 ? ((const int64_t *)ids)[i] : ((const int32_t *)ids)[i];
+    const float *restrict x = in + i * width;
+    float *restrict y = out + id * width;
+    if (id < v0 || id >= v1) continue;
+    for (int64_t c = c0; c < c1; c++) y[c] += x[c];
+  }
+}
+
 /* ---- transposition: squares whose lines on both sides fit the L1 cache, whatever the strides ---- */
 #define TRANSPOSE(name, T, SIDE)                                                                                                                     \
   static void name(T *restrict y, int64_t ds, const T *restrict x, int64_t ss, int64_t rows, int64_t cols) {                                         \

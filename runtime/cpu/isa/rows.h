@@ -16,6 +16,9 @@
 typedef void (*nn_rows_fn)(void *o, const void *a, const void *b, const void *c, const int32_t *step, int64_t n);
 /* a: rows x cols, dense -> o[r]; writes VW equal elements at o + r (in ascending order of r) */
 typedef void (*nn_rows_reduce_fn)(void *o, const void *a, int64_t rows, int64_t cols);
+/* The order of the combinations is a function of cols and VW alone: partial results of at most NN_ROWS_LEAF elements in a balanced tree. join
+** does the tree over partial results a[0], a[1], ... of a row of cols elements. */
+#define NN_ROWS_LEAF 2048
 /* n elements `stride` elements apart, of the type the row of the table says, to a register; exactly n are read */
 typedef void (*nn_rows_load_fn)(void *o, const void *src, int64_t stride, int64_t n);
 /* exactly n elements of a register to memory */
@@ -27,6 +30,7 @@ typedef struct nn_rows {
   int vw;
   const nn_rows_fn *pw[3];              /* by class of the operands, then nni_pwid; NULL where the row has no such class */
   const nn_rows_reduce_fn *reduce[3];   /* by class of the operand, then nni_redid */
+  const nn_rows_reduce_fn *join[3];
   nn_rows_fn cast[3][NN_NDTYPE];        /* class -> dtype */
   nn_rows_fn copy[3];                   /* o = a */
   nn_rows_load_fn load[NN_NDTYPE];

@@ -1,4 +1,4 @@
-/* cpu/isa/rows_f.c - tile kernels of class F (f32). Exports its two tables to rows_io.c. */
+/* cpu/isa/rows_f.c - tile kernels of class F (f32). Exports its tables to rows_io.c. */
 #include "rows.h"
 #include "vm.h"
 #define LETTER f
@@ -28,5 +28,6 @@
 #define ROTATE(v, s) __builtin_shuffle(v, (*(const vi *)rotation + (s)) & (VW - 1))
 static const int32_t rotation[VW] __attribute__((aligned(VM_BYTES))) = {LANE_NUMBERS};
 #define PW_TABLE NN_ISA_FN(nn_cpu_rows_pw_f)
+#define JOIN_TABLE NN_ISA_FN(nn_cpu_rows_join_f)
 #define REDUCE_TABLE NN_ISA_FN(nn_cpu_rows_reduce_f)
 #include "rows_tile.h"

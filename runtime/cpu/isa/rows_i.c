@@ -1,4 +1,4 @@
-/* cpu/isa/rows_i.c - tile kernels of class I (i32; u8 and bool live in it too). Exports its two tables to rows_io.c. */
+/* cpu/isa/rows_i.c - tile kernels of class I (i32; u8 and bool live in it too). Exports its tables to rows_io.c. */
 #include "rows.h"
 #include "vm.h"
 #define LETTER i
@@ -29,5 +29,6 @@
 #endif
 #define ROTATE(v, s) __builtin_shuffle(v, (LOADV(lane_numbers) + (s)) & (VW - 1))
 #define PW_TABLE NN_ISA_FN(nn_cpu_rows_pw_i)
+#define JOIN_TABLE NN_ISA_FN(nn_cpu_rows_join_i)
 #define REDUCE_TABLE NN_ISA_FN(nn_cpu_rows_reduce_i)
 #include "rows_tile.h"

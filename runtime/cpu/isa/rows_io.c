@@ -171,6 +171,8 @@ static void random_fill(float *o, uint64_t seed, uint64_t stream, uint64_t first
 /* ---- the table ------------------------------------------------------------------------------------------------------------------------- */
 #define PW(c) NN_ISA_CAT(nn_cpu_rows_pw_##c, NN_ISA)
 #define RED(c) NN_ISA_CAT(nn_cpu_rows_reduce_##c, NN_ISA)
+#define JOIN(c) NN_ISA_CAT(nn_cpu_rows_join_##c, NN_ISA)
+extern const nn_rows_reduce_fn JOIN(f)[NNI_NRED], JOIN(i)[NNI_NRED], JOIN(l)[NNI_NRED];
 extern const nn_rows_fn PW(f)[NNI_NPW], PW(i)[NNI_NPW], PW(l)[NNI_NPW];
 extern const nn_rows_reduce_fn RED(f)[NNI_NRED], RED(i)[NNI_NRED], RED(l)[NNI_NRED];
 
@@ -179,6 +181,7 @@ const nn_rows *NN_ISA_FN(nn_cpu_rows)(void) {
     .vw = VW,
     .pw = {PW(f), PW(i), PW(l)},
     .reduce = {RED(f), RED(i), RED(l)},
+    .join = {JOIN(f), JOIN(i), JOIN(l)},
     .cast = {
       [NNI_F] = {[NN_BOOL] = cast_f_bool, [NN_U8] = cast_f_u8, [NN_I32] = cast_f_i32, [NN_I64] = cast_f_i64, [NN_F32] = copy4},
       [NNI_I] = {[NN_BOOL] = cast_i_bool, [NN_U8] = cast_i_u8, [NN_I32] = copy4, [NN_I64] = cast_i_i64, [NN_F32] = cast_i_f32},

@@ -1,4 +1,4 @@
-/* cpu/isa/rows_l.c - tile kernels of class L (i64). Masks travel as class I, half a vector at a time. Exports its two tables to rows_io.c. */
+/* cpu/isa/rows_l.c - tile kernels of class L (i64). Masks travel as class I, half a vector at a time. Exports its tables to rows_io.c. */
 #include "rows.h"
 #include "vm.h"
 #define LETTER l
@@ -27,5 +27,6 @@
 #endif
 #define ROTATE(v, s) __builtin_shuffle(v, (LOADV(lane_numbers) + (s)) & (LANES - 1))
 #define PW_TABLE NN_ISA_FN(nn_cpu_rows_pw_l)
+#define JOIN_TABLE NN_ISA_FN(nn_cpu_rows_join_l)
 #define REDUCE_TABLE NN_ISA_FN(nn_cpu_rows_reduce_l)
 #include "rows_tile.h"

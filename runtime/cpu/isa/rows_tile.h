@@ -89,8 +89,8 @@ const nn_rows_fn PW_TABLE[NNI_NPW] = {
 };
 
 /* ---- reductions of rows ------------------------------------------------------------------------------------------------------ */
-/* The order of the combinations is a function of cols and VW alone: 4 vectors of partial results over at most LEAF elements, these in a balanced tree. */
-#define LEAF 2048
+/* 4 vectors of partial results over at most LEAF elements, these in a balanced tree. */
+#define LEAF NN_ROWS_LEAF
 static const T lane_numbers[LANES] = {LANE_NUMBERS};
 #define TAIL(x, k, filler) SEL(LT(LOADV(lane_numbers), SPLATV((T)(k))), x, filler) /* the first k lanes of x */
 
@@ -115,6 +115,16 @@ static const T lane_numbers[LANES] = {LANE_NUMBERS};
     if (n <= LEAF) return leaf_##name(p, n);                                                                         \
     int64_t half = (n / 2 + LEAF - 1) / LEAF * LEAF;                                                                 \
     return pair_##name(fold_##name(p, half), fold_##name(p + half, n - half));                                       \
+  }                                                                                                                  \
+  static V tree_##name(const T *part, int64_t n) {                                                                   \
+    if (n <= LEAF) return SPLATV(*part);                                                                             \
+    int64_t half = (n / 2 + LEAF - 1) / LEAF * LEAF;                                                                 \
+    return pair_##name(tree_##name(part, half), tree_##name(part + half / LEAF, n - half));                          \
+  }                                                                                                                  \
+  static void join_##name(void *o, const void *a, int64_t rows, int64_t cols) {                                      \
+    V v = tree_##name(a, cols);                                                                                      \
+    (void)rows;                                                                                                      \
+    for (int j = 0; j < VW; j += LANES) *(VMEM *)((T *)o + j) = v;                                                   \
   }
 #define REDUCE_N(name, identity, combine)                                                                            \
   FOLD(name, identity, combine)                                                                                      \
@@ -148,7 +158,12 @@ static int64_t position(const T *p, int64_t n, V best) {
 #include "../../ops/reduce.def"
 #undef NN_RED
 
-extern const nn_rows_reduce_fn REDUCE_TABLE[NNI_NRED];
+extern const nn_rows_reduce_fn REDUCE_TABLE[NNI_NRED], JOIN_TABLE[NNI_NRED];
+const nn_rows_reduce_fn JOIN_TABLE[NNI_NRED] = {
+#define NN_RED(name, ...) [NNI_RED_##name] = join_##name,
+#include "../../ops/reduce.def"
+#undef NN_RED
+};
 const nn_rows_reduce_fn REDUCE_TABLE[NNI_NRED] = {
 #define NN_RED(name, ...) [NNI_RED_##name] = reduce_##name,
 #include "../../ops/reduce.def"

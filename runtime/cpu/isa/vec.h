@@ -58,37 +58,4 @@ NN_AINLINE void vf_store_n(float *p, vf v, int64_t n) {
   for (int64_t i = 0; i < VW && i < n; i++) p[i] = t[i];
 #endif
 }
-
-/* r[i][j] <-> r[j][i] of a VW x VW square: log2(VW) rounds that exchange blocks of s x s */
-#if VW == 4
-#define NN_LANES(F, s)                                                                                                                               \
-  { F(0, s), F(1, s), F(2, s), F(3, s) }
-#elif VW == 8
-#define NN_LANES(F, s)                                                                                                                               \
-  { F(0, s), F(1, s), F(2, s), F(3, s), F(4, s), F(5, s), F(6, s), F(7, s) }
-#else
-#define NN_LANES(F, s)                                                                                                                               \
-  {                                                                                                                                                  \
-    F(0, s), F(1, s), F(2, s), F(3, s), F(4, s), F(5, s), F(6, s), F(7, s), F(8, s), F(9, s), F(10, s), F(11, s), F(12, s), F(13, s), F(14, s),      \
-        F(15, s)                                                                                                                                     \
-  }
-#endif
-#define NN_LANE_LO(j, s) ((j) & (s) ? VW + (j) - (s) : (j))
-#define NN_LANE_HI(j, s) ((j) & (s) ? VW + (j) : (j) + (s))
-#define NN_TRANSPOSE_ROUND(r, s)                                                                                                                     \
-  NN_UNROLL for (int i_ = 0; i_ < VW; i_++) if (!(i_ & (s))) {                                                                                       \
-    const vf a_ = (r)[i_], b_ = (r)[i_ + (s)];                                                                                                       \
-    (r)[i_] = __builtin_shuffle(a_, b_, (vi)NN_LANES(NN_LANE_LO, s));                                                                                \
-    (r)[i_ + (s)] = __builtin_shuffle(a_, b_, (vi)NN_LANES(NN_LANE_HI, s));                                                                          \
-  }
-NN_AINLINE void vf_transpose(vf *r) {
-  NN_TRANSPOSE_ROUND(r, 1)
-  NN_TRANSPOSE_ROUND(r, 2)
-#if VW >= 8
-  NN_TRANSPOSE_ROUND(r, 4)
-#endif
-#if VW >= 16
-  NN_TRANSPOSE_ROUND(r, 8)
-#endif
-}
 #endif

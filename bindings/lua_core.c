@@ -1,0 +1,251 @@
+/* bindings/lua_core.c - the module nnlua.core: the context, errors, boxes and their scopes, and the pace of Lua's collector.
+**
+** One context per Lua state, kept in the registry and closed with it. Opening the module again (busted clears package.loaded) finds everything in place.
+*/
+#include <stdio.h>
+#include <string.h>
+#include "nnL.h"
+
+#define YOUNG_BYTES ((uint64_t)64 << 20) /* native bytes between two young collections */
+#define FULL_FLOOR ((size_t)64 << 20)    /* live bytes below which no full collection is asked for */
+#define MAXSCOPE 64
+
+struct nnL_state {
+  nn_context *ctx;
+  lua_State *main;
+  uint64_t young_at;   /* allocated bytes at which the next young collection is due */
+  size_t full_at;      /* live bytes at which the next full one is due */
+  int nscope;
+  nnL_box scope[MAXSCOPE]; /* list heads */
+};
+
+static const char state_key = 0;
+
+static nnL_state *state_of(lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &state_key);
+  nnL_state *s = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  return s;
+}
+
+nn_context *nnL_context(lua_State *L) { return state_of(L)->ctx; }
+
+/* ---- errors ---- */
+/* "file:line: " of the first Lua function that is not the library's own */
+static void push_where(lua_State *L) {
+  lua_Debug ar;
+  for (int level = 0; lua_getstack(L, level, &ar); level++) {
+    lua_getinfo(L, "Sl", &ar);
+    if (ar.currentline <= 0 || strstr(ar.source, "/nnlua/") || strstr(ar.source, "nnlua.lua")) continue;
+    lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
+    return;
+  }
+  lua_pushliteral(L, "");
+}
+
+static int raise_text(lua_State *L, const char *text) {
+  push_where(L);
+  lua_pushstring(L, text);
+  lua_concat(L, 2);
+  return lua_error(L);
+}
+
+int nnL_raise(lua_State *L, const char *fmt, ...) {
+  char text[1000];
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(text, sizeof text, fmt, ap);
+  va_end(ap);
+  return raise_text(L, text);
+}
+
+void nnL_check(lua_State *L, nn_status s) {
+  if (s == NN_OK) return;
+  nn_context *ctx = nnL_context(L);
+  raise_text(L, nn_error(ctx)[0] ? nn_error(ctx) : nn_status_text(s));
+}
+
+/* ---- boxes ---- */
+void nnL_scope_forget(nnL_box *b) {
+  if (!b->next) return;
+  b->prev->next = b->next;
+  b->next->prev = b->prev;
+  b->prev = b->next = NULL;
+}
+
+nnL_box *nnL_newbox(lua_State *L) {
+  nnL_box *b = lua_newuserdatauv(L, sizeof *b, 0);
+  *b = (nnL_box){0};
+  luaL_setmetatable(L, NNL_TENSOR);
+  nnL_state *s = state_of(L);
+  if (s->nscope) {
+    nnL_box *head = &s->scope[s->nscope - 1];
+    b->prev = head;
+    b->next = head->next;
+    head->next->prev = b;
+    head->next = b;
+  }
+  return b;
+}
+
+void nnL_fill(lua_State *L, nnL_box *b, nn_tensor *t) {
+  if (!t) nnL_check(L, NN_EINTERNAL);
+  b->t = t;
+}
+
+void nnL_push(lua_State *L, nn_tensor *t) {
+  if (!t) nnL_check(L, NN_EINTERNAL);
+  /* making the userdata may fail: park the reference in a box that is made first */
+  nnL_box *b = nnL_newbox(L);
+  b->t = t;
+}
+
+static nn_tensor *opened(lua_State *L, nnL_box *b) {
+  if (!b->t) nnL_raise(L, "this tensor is gone: its scope has ended or it was freed (keep it with :keep())");
+  return b->t;
+}
+
+nnL_box *nnL_checkbox(lua_State *L, int arg) {
+  nnL_box *b = luaL_testudata(L, arg, NNL_TENSOR);
+  if (!b) nnL_raise(L, "argument %d must be a tensor, got %s", arg, luaL_typename(L, arg));
+  opened(L, b);
+  return b;
+}
+
+nn_tensor *nnL_checktensor(lua_State *L, int arg) { return nnL_checkbox(L, arg)->t; }
+
+nn_tensor *nnL_testtensor(lua_State *L, int arg) {
+  nnL_box *b = luaL_testudata(L, arg, NNL_TENSOR);
+  return b ? opened(L, b) : NULL;
+}
+
+void nnL_shape(lua_State *L, int arg, int *ndim, int64_t *shape) {
+  int n = 0;
+  bool table = lua_istable(L, arg);
+  lua_Integer count = table ? luaL_len(L, arg) : lua_gettop(L) - arg + 1;
+  if (count > NN_MAXDIM) nnL_raise(L, "a shape of %d dims; at most %d are possible", (int)count, NN_MAXDIM);
+  for (; n < count; n++) {
+    if (table) lua_geti(L, arg, n + 1);
+    else lua_pushvalue(L, arg + n);
+    int ok;
+    lua_Integer v = lua_tointegerx(L, -1, &ok);
+    if (!ok) nnL_raise(L, "a shape is a list of integers, entry %d is %s", n + 1, luaL_tolstring(L, -1, NULL));
+    shape[n] = v;
+    lua_pop(L, 1);
+  }
+  *ndim = n;
+}
+
+nn_dtype nnL_optdtype(lua_State *L, int arg, nn_dtype def) {
+  nn_dtype d;
+  if (lua_isnoneornil(L, arg)) return def;
+  const char *s = lua_tostring(L, arg);
+  if (!s || !nn_dtype_from_name(s, &d)) nnL_raise(L, "unknown dtype %s; there are bool, u8, i32, i64, f32", s ? s : luaL_typename(L, arg));
+  return d;
+}
+
+/* ---- the collector ---- */
+void nnL_pace(lua_State *L) {
+  nnL_state *s = state_of(L);
+  nn_memory_info m = nn_memory(s->ctx);
+  if (m.allocated < s->young_at) return;
+  lua_gc(L, LUA_GCSTEP, 0);
+  m = nn_memory(s->ctx);
+  if (m.live > s->full_at) {
+    lua_gc(L, LUA_GCCOLLECT);
+    m = nn_memory(s->ctx);
+    s->full_at = m.live > FULL_FLOOR / 2 ? 2 * m.live : FULL_FLOOR;
+  }
+  s->young_at = m.allocated + YOUNG_BYTES;
+}
+
+static void collect_hook(void *ud, int level) {
+  nnL_state *s = ud;
+  if (level == 0) lua_gc(s->main, LUA_GCSTEP, 0);
+  else lua_gc(s->main, LUA_GCCOLLECT);
+}
+
+/* ---- scopes ---- */
+static int scope_close(lua_State *L) {
+  nnL_state *s = state_of(L);
+  int *depth = luaL_checkudata(L, 1, "nnlua.scope");
+  if (*depth == 0) return 0;
+  while (s->nscope >= *depth) { /* inner scopes that were not closed go with it */
+    nnL_box *head = &s->scope[s->nscope - 1];
+    while (head->next != head) {
+      nnL_box *b = head->next;
+      nn_tensor *t = b->t;
+      nnL_scope_forget(b);
+      b->t = NULL;
+      nn_release(t);
+    }
+    s->nscope--;
+  }
+  *depth = 0;
+  return 0;
+}
+
+static int scope_new(lua_State *L) {
+  nnL_state *s = state_of(L);
+  int *depth = lua_newuserdatauv(L, sizeof *depth, 0);
+  *depth = 0;
+  luaL_setmetatable(L, "nnlua.scope");
+  if (s->nscope == MAXSCOPE) return nnL_raise(L, "scope: more than %d scopes inside each other", MAXSCOPE);
+  nnL_box *head = &s->scope[s->nscope++];
+  head->prev = head->next = head;
+  *depth = s->nscope;
+  return 1;
+}
+
+static int scope_keep(lua_State *L) {
+  for (int i = 2; i <= lua_gettop(L); i++) nnL_scope_forget(nnL_checkbox(L, i));
+  lua_remove(L, 1);
+  return lua_gettop(L);
+}
+
+/* ---- opening ---- */
+static int state_gc(lua_State *L) {
+  nnL_state *s = lua_touserdata(L, 1);
+  nn_close(s->ctx);
+  s->ctx = NULL;
+  return 0;
+}
+
+static void state_new(lua_State *L) {
+  nnL_state *s = lua_newuserdatauv(L, sizeof *s, 0);
+  memset(s, 0, sizeof *s);
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, state_gc);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -2);
+  if (nn_open(NULL, &s->ctx) != NN_OK) luaL_error(L, "nnlua: out of memory");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+  s->main = lua_tothread(L, -1);
+  lua_pop(L, 1);
+  s->young_at = YOUNG_BYTES;
+  s->full_at = FULL_FLOOR;
+  nn_set_hooks(s->ctx, (nn_hooks){.collect = collect_hook, .ud = s});
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &state_key);
+}
+
+int luaopen_nnlua_core(lua_State *L) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &state_key) == LUA_TNIL) state_new(L);
+  lua_pop(L, 1);
+  if (luaL_newmetatable(L, "nnlua.scope")) {
+    static const luaL_Reg scope[] = {{"__gc", scope_close}, {"__close", scope_close}, {"close", scope_close}, {"keep", scope_keep}, {NULL, NULL}};
+    luaL_setfuncs(L, scope, 0);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -2, "__index");
+  }
+  lua_pop(L, 1);
+  lua_newtable(L);
+  lua_pushcfunction(L, scope_new);
+  lua_setfield(L, -2, "scope");
+  lua_pushliteral(L, NN_VERSION);
+  lua_setfield(L, -2, "version");
+  nnL_open_tensor(L);
+  nnL_open_index(L);
+  nnL_open_ops(L);
+  nnL_open_graph(L);
+  return 1;
+}

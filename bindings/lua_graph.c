@@ -1,0 +1,322 @@
+/* bindings/lua_graph.c - gradients, runs, randomness, settings, and the optimizers' steps. */
+#include <string.h>
+#include "nnL.h"
+
+static bool flag(lua_State *L, int t, const char *k) {
+  if (!lua_istable(L, t)) return false;
+  lua_getfield(L, t, k);
+  bool b = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return b;
+}
+
+/* ---- gradients ---- */
+/* x:backward([cotangent] [, {retain_graph=, create_graph=}]) */
+static int backward(lua_State *L) {
+  nn_tensor *t = nnL_checktensor(L, 1);
+  int o = lua_istable(L, 2) ? 2 : 3;
+  nn_tensor *d = o == 3 && !lua_isnoneornil(L, 2) ? nnL_checktensor(L, 2) : NULL;
+  nnL_check(L, nn_backward(t, d, flag(L, o, "retain_graph"), flag(L, o, "create_graph")));
+  nnL_pace(L);
+  return 0;
+}
+
+static int read_list(lua_State *L, int arg, nn_tensor **v, int max, const char *what) {
+  nn_tensor *one = nnL_testtensor(L, arg);
+  if (one) return v[0] = one, 1;
+  if (!lua_istable(L, arg)) nnL_raise(L, "grad: %s must be a tensor or a list of tensors", what);
+  int n = (int)lua_rawlen(L, arg);
+  if (n > max) nnL_raise(L, "grad: at most %d %s", max, what);
+  for (int i = 0; i < n; i++) {
+    lua_rawgeti(L, arg, i + 1);
+    v[i] = nnL_checktensor(L, -1);
+    lua_pop(L, 1);
+  }
+  return n;
+}
+
+/* grad(outputs, inputs [, {cotangents=, retain_graph=, create_graph=}]) -> a gradient per input (nil where an input is not reached) */
+static int grad(lua_State *L) {
+  nn_tensor *out[64], *in[250], *dout[64], *res[250];
+  int nout = read_list(L, 1, out, 64, "outputs"), nin = read_list(L, 2, in, 250, "inputs"), nd = 0;
+  bool retain = flag(L, 3, "retain_graph"), create = flag(L, 3, "create_graph");
+  if (lua_istable(L, 3) && lua_getfield(L, 3, "cotangents") != LUA_TNIL) nd = read_list(L, lua_gettop(L), dout, 64, "cotangents");
+  if (nd && nd != nout) nnL_raise(L, "grad: %d cotangents for %d outputs", nd, nout);
+  lua_settop(L, 3);
+  luaL_checkstack(L, nin + 4, NULL);
+  nnL_box *box[250];
+  for (int i = 0; i < nin; i++) box[i] = nnL_newbox(L);
+  nnL_check(L, nn_grad(out, nd ? dout : NULL, nout, in, nin, retain, create, res));
+  for (int i = 0; i < nin; i++) {
+    box[i]->t = res[i];
+    if (res[i]) continue;
+    lua_pushnil(L);
+    lua_replace(L, 4 + i);
+  }
+  return nin;
+}
+
+static int get_grad(lua_State *L) {
+  nn_tensor *g = nn_grad_of(nnL_checktensor(L, 1));
+  if (!g) return lua_pushnil(L), 1;
+  nnL_box *b = nnL_newbox(L);
+  b->t = nn_retain(g);
+  return 1;
+}
+
+static int set_grad(lua_State *L) {
+  nn_tensor *t = nnL_checktensor(L, 1), *g = lua_isnoneornil(L, 2) ? NULL : nnL_checktensor(L, 2);
+  nn_set_grad(t, g);
+  lua_settop(L, 1);
+  return 1;
+}
+
+/* x:requires_grad() asks; x:requires_grad(true) makes the handle a leaf that wants a gradient */
+static int requires_grad(lua_State *L) {
+  nnL_box *b = nnL_checkbox(L, 1);
+  if (lua_isnone(L, 2)) return lua_pushboolean(L, nn_requires_grad(b->t)), 1;
+  nn_tensor *t = lua_toboolean(L, 2) ? nn_variable(b->t) : nn_detach(b->t);
+  if (!t) nnL_check(L, NN_EDTYPE);
+  nn_release(b->t);
+  b->t = t;
+  lua_settop(L, 1);
+  return 1;
+}
+
+/* x:assign(new): the handle now stands for new's value */
+static int assign(lua_State *L) {
+  nnL_box *b = nnL_checkbox(L, 1);
+  nn_tensor *next = nnL_checktensor(L, 2), *t = nn_assign(b->t, next);
+  if (!t) nnL_check(L, NN_ESHAPE);
+  nn_release(b->t);
+  b->t = t;
+  lua_settop(L, 1);
+  return 1;
+}
+
+/* ---- gradients off ---- */
+static int guard_close(lua_State *L) {
+  int *was = luaL_checkudata(L, 1, "nnlua.guard");
+  if (*was >= 0) nn_set_grad_enabled(nnL_context(L), *was != 0);
+  *was = -1;
+  return 0;
+}
+
+/* local _ <close> = no_grad(); or no_grad(fn, ...) -> what fn returns */
+static int no_grad(lua_State *L) {
+  nn_context *ctx = nnL_context(L);
+  if (lua_isnoneornil(L, 1)) {
+    int *was = lua_newuserdatauv(L, sizeof *was, 0);
+    *was = -1;
+    luaL_setmetatable(L, "nnlua.guard");
+    *was = nn_set_grad_enabled(ctx, false);
+    return 1;
+  }
+  bool was = nn_set_grad_enabled(ctx, false);
+  int st = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+  nn_set_grad_enabled(ctx, was);
+  return st == LUA_OK ? lua_gettop(L) : lua_error(L);
+}
+
+static int grad_enabled(lua_State *L) {
+  nn_context *ctx = nnL_context(L);
+  lua_pushboolean(L, nn_grad_enabled(ctx));
+  if (!lua_isnone(L, 1)) nn_set_grad_enabled(ctx, lua_toboolean(L, 1));
+  return 1;
+}
+
+/* ---- runs and settings ---- */
+static int eval(lua_State *L) {
+  nnL_check(L, nn_eval(nnL_context(L)));
+  nnL_pace(L);
+  return 0;
+}
+
+static int eval_tensor(lua_State *L) {
+  if (!nn_data(nnL_checktensor(L, 1))) nnL_check(L, NN_EINTERNAL);
+  nnL_pace(L);
+  lua_settop(L, 1);
+  return 1;
+}
+
+static int eager(lua_State *L) {
+  nn_context *ctx = nnL_context(L);
+  lua_pushboolean(L, nn_eager(ctx));
+  if (!lua_isnone(L, 1)) {
+    nnL_check(L, nn_eval(ctx));
+    nn_set_eager(ctx, lua_toboolean(L, 1));
+  }
+  return 1;
+}
+
+static int threads(lua_State *L) {
+  nn_context *ctx = nnL_context(L);
+  if (!lua_isnoneornil(L, 1)) nnL_check(L, nn_set_threads(ctx, (int)luaL_checkinteger(L, 1)));
+  lua_pushinteger(L, nn_threads(ctx));
+  return 1;
+}
+
+static int seed(lua_State *L) {
+  lua_Integer n = luaL_checkinteger(L, 1);
+  nn_seed(nnL_context(L), (uint64_t)n);
+  return 0;
+}
+
+/* rng_state() -> {seed=, position=}; set_rng_state(that) continues the stream there */
+static int rng_state(lua_State *L) {
+  nn_rng_state s = nn_rng_get(nnL_context(L));
+  lua_createtable(L, 0, 2);
+  lua_pushinteger(L, (lua_Integer)s.seed);
+  lua_setfield(L, -2, "seed");
+  lua_pushinteger(L, (lua_Integer)s.position);
+  lua_setfield(L, -2, "position");
+  return 1;
+}
+
+static int set_rng_state(lua_State *L) {
+  nn_rng_state s;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_getfield(L, 1, "seed");
+  lua_getfield(L, 1, "position");
+  if (!lua_isinteger(L, -1) || !lua_isinteger(L, -2)) return nnL_raise(L, "set_rng_state: a table of integers seed and position is needed");
+  s.seed = (uint64_t)lua_tointeger(L, -2);
+  s.position = (uint64_t)lua_tointeger(L, -1);
+  nn_rng_set(nnL_context(L), s);
+  return 0;
+}
+
+/* next_stream() -> a number that no other draw uses, for draws made outside of tensors (shuffling) */
+static int next_stream(lua_State *L) {
+  nn_context *ctx = nnL_context(L);
+  nn_rng_state s = nn_rng_get(ctx);
+  lua_pushinteger(L, (lua_Integer)s.seed);
+  lua_pushinteger(L, (lua_Integer)s.position);
+  s.position++;
+  nn_rng_set(ctx, s);
+  return 2;
+}
+
+static void field(lua_State *L, const char *k, uint64_t v) {
+  lua_pushinteger(L, (lua_Integer)v);
+  lua_setfield(L, -2, k);
+}
+
+/* memory() -> bytes: {live=, cached=, peak=, allocated=} */
+static int memory(lua_State *L) {
+  nn_memory_info m = nn_memory(nnL_context(L));
+  lua_createtable(L, 0, 4);
+  field(L, "live", m.live);
+  field(L, "cached", m.cached);
+  field(L, "peak", m.peak);
+  field(L, "allocated", m.allocated);
+  return 1;
+}
+
+static int run_stats(lua_State *L) {
+  nn_run_info r = nn_run_stats(nnL_context(L));
+  lua_createtable(L, 0, 5);
+  field(L, "runs", r.runs);
+  field(L, "plan_hits", r.plan_hits);
+  field(L, "plan_misses", r.plan_misses);
+  field(L, "nodes", r.nodes);
+  field(L, "units", r.units);
+  return 1;
+}
+
+static int memory_trim(lua_State *L) {
+  nn_memory_trim(nnL_context(L));
+  return 0;
+}
+
+/* ---- optimizers ---- */
+#define MAXPARAM 4096
+static double number(lua_State *L, int t, const char *k, double def) {
+  lua_getfield(L, t, k);
+  if (!lua_isnil(L, -1) && lua_type(L, -1) != LUA_TNUMBER) nnL_raise(L, "optimizer step: '%s' must be a number", k);
+  double v = lua_isnil(L, -1) ? def : lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  return v;
+}
+
+/* boxes of the list at arg; NULL when it is nil */
+static nnL_box **boxes(lua_State *L, int arg, int n, const char *what) {
+  if (lua_isnoneornil(L, arg)) return NULL;
+  luaL_checktype(L, arg, LUA_TTABLE);
+  if ((int)lua_rawlen(L, arg) != n) nnL_raise(L, "optimizer step: %d %s for %d parameters", (int)lua_rawlen(L, arg), what, n);
+  nnL_box **b = lua_newuserdatauv(L, sizeof *b * (size_t)(n + 1), 0);
+  for (int i = 0; i < n; i++) {
+    lua_rawgeti(L, arg, i + 1);
+    b[i] = nnL_checkbox(L, lua_gettop(L));
+    lua_pop(L, 1);
+  }
+  return b;
+}
+
+static nn_tensor **tensors(lua_State *L, nnL_box **b, int n) {
+  if (!b) return NULL;
+  nn_tensor **t = lua_newuserdatauv(L, sizeof *t * (size_t)(n + 1), 0);
+  for (int i = 0; i < n; i++) t[i] = b[i]->t;
+  return t;
+}
+
+static void rebind(nnL_box **b, nn_tensor **t, int n) {
+  for (int i = 0; b && i < n; i++) b[i]->t = t[i]; /* the step moved the reference */
+}
+
+static int count(lua_State *L, int arg) {
+  luaL_checktype(L, arg, LUA_TTABLE);
+  int n = (int)lua_rawlen(L, arg);
+  if (n > MAXPARAM) nnL_raise(L, "optimizer step: more than %d parameters", MAXPARAM);
+  return n;
+}
+
+/* sgd_step(params, velocities | nil, {lr, momentum, nesterov, weight_decay, dampening}) */
+static int sgd_step(lua_State *L) {
+  int n = count(L, 1);
+  nn_sgd o = {.lr = number(L, 3, "lr", 0.01), .momentum = number(L, 3, "momentum", 0), .dampening = number(L, 3, "dampening", 0),
+              .weight_decay = number(L, 3, "weight_decay", 0), .nesterov = flag(L, 3, "nesterov")};
+  nnL_box **p = boxes(L, 1, n, "parameters"), **v = boxes(L, 2, n, "velocities");
+  nn_tensor **tp = tensors(L, p, n), **tv = tensors(L, v, n);
+  nn_status st = nn_sgd_step(nnL_context(L), &o, n, tp, tv);
+  rebind(p, tp, n);
+  rebind(v, tv, n);
+  nnL_check(L, st);
+  nnL_pace(L);
+  return 0;
+}
+
+/* adam_step(params, ms, vs, {lr, beta1, beta2, eps, weight_decay, step}) */
+static int adam_step(lua_State *L) {
+  int n = count(L, 1);
+  nn_adam o = {.lr = number(L, 4, "lr", 0.001), .beta1 = number(L, 4, "beta1", 0.9), .beta2 = number(L, 4, "beta2", 0.999), .eps = number(L, 4, "eps", 1e-7),
+               .weight_decay = number(L, 4, "weight_decay", 0), .step = (int64_t)number(L, 4, "step", 1)};
+  nnL_box **p = boxes(L, 1, n, "parameters"), **m = boxes(L, 2, n, "first moments"), **v = boxes(L, 3, n, "second moments");
+  if (!m || !v) return nnL_raise(L, "adam_step: first and second moments are needed");
+  nn_tensor **tp = tensors(L, p, n), **tm = tensors(L, m, n), **tv = tensors(L, v, n);
+  nn_status st = nn_adam_step(nnL_context(L), &o, n, tp, tm, tv);
+  rebind(p, tp, n);
+  rebind(m, tm, n);
+  rebind(v, tv, n);
+  nnL_check(L, st);
+  nnL_pace(L);
+  return 0;
+}
+
+void nnL_open_graph(lua_State *L) {
+  static const luaL_Reg functions[] = {{"grad", grad}, {"no_grad", no_grad}, {"grad_enabled", grad_enabled}, {"eval", eval}, {"eager", eager}, {"threads", threads},
+                                       {"seed", seed}, {"rng_state", rng_state}, {"set_rng_state", set_rng_state}, {"next_stream", next_stream},
+                                       {"memory", memory}, {"memory_trim", memory_trim}, {"run_stats", run_stats}, {"sgd_step", sgd_step},
+                                       {"adam_step", adam_step}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"backward", backward}, {"grad", get_grad}, {"set_grad", set_grad}, {"requires_grad", requires_grad},
+                                     {"assign", assign}, {"eval", eval_tensor}, {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
+  luaL_getmetatable(L, NNL_TENSOR);
+  lua_getfield(L, -1, "methods");
+  luaL_setfuncs(L, methods, 0);
+  lua_pop(L, 2);
+  if (luaL_newmetatable(L, "nnlua.guard")) {
+    lua_pushcfunction(L, guard_close);
+    lua_setfield(L, -2, "__close");
+  }
+  lua_pop(L, 1);
+}

@@ -1,0 +1,176 @@
+--- Layers: modules with options, whose parameters are made when the input size is known. `nn.Layer` is their base.
+--
+-- Owns: options and their aliases, building, shapes of results, configuration for files. A layer is its options, `build` (parameters),
+-- `output_shape` (no kernel runs to find it) and `forward`:
+--
+--     local nn = require "nnlua"
+--     local Scale = nn.class("Scale", nn.Layer)
+--     Scale.options = { start = { "number", position = 1, default = 1 } }
+--     function Scale:build(shape) self.gain = self:weight({ shape[#shape] }, nn.initializers.constant{ self.start }) end
+--     function Scale:forward(x) return x * self.gain end
+--     local model = nn.Sequential{ nn.Input{3}, Scale{2}, nn.Dense{1} }
+--     print(model(nn.ones(5, 3)):size())            --> 5  1
+--
+-- Shapes here are those of one sample, without the batch: {28, 28, 1}; -1 is a size that is not known.
+
+local class = require "nnlua.class"
+local options = require "nnlua.options"
+local Module = require "nnlua.module"
+local initializers = require "nnlua.initializers"
+local activations = require "nnlua.activations"
+
+---@class nnlua.Layer: nnlua.Module
+---@field options table<string, nnlua.OptionRule>
+---@field aliases? table<string, string> other spellings of options
+---@field keras? string class name in Keras's files, when it is not our own
+local Layer = class("Layer", Module)
+Layer.options, Layer.aliases = {}, {}
+
+function Layer.new_object()
+  local object = Module.new_object()
+  object.built = false
+  return object
+end
+
+local common = { name = { "string" }, trainable = { "boolean", default = true } }
+local specs = setmetatable({}, { __mode = "k" }) -- class -> its options with the common ones
+
+local function spec_of(c)
+  local spec = specs[c]
+  if not spec then
+    spec = {}
+    for key, rule in pairs(common) do spec[key] = rule end
+    for key, rule in pairs(c.options) do spec[key] = rule end
+    specs[c] = spec
+  end
+  return spec
+end
+
+-- `given` with the aliases of the class replaced by the options' own names.
+local function unaliased(c, given)
+  if type(given) ~= "table" then return given end
+  local plain
+  for alias, key in pairs(c.aliases) do
+    if given[alias] ~= nil then
+      if given[key] ~= nil then options.raise(("%s: %q is another name of %q; give one of them"):format(c.__name, alias, key)) end
+      if not plain then
+        plain = {}
+        for k, v in pairs(given) do plain[k] = v end
+      end
+      plain[key], plain[alias] = plain[alias], nil
+    end
+  end
+  return plain or given
+end
+
+--- Checks the options and stores them as fields.
+---@param given any
+function Layer:init(given)
+  local c = getmetatable(self)
+  for key, value in pairs(options.check(c.__name, unaliased(c, given), spec_of(c))) do
+    if key:find "_initializer$" then value = initializers.get(value) end
+    rawset(self, key, value)
+  end
+  if rawget(self, "activation") then rawset(self, "act", (activations.get(self.activation))) end
+  self:checked()
+end
+
+--- Hook: checks beyond the options' types, once they are stored.
+function Layer:checked() end -- luacheck: no unused args
+
+--- A new parameter of `shape`, for build().
+---@param shape integer[]
+---@param initializer string|table|function
+---@return nnlua.Tensor
+function Layer:weight(shape, initializer)
+  local p = Module.parameter(initializers.get(initializer)(shape))
+  if not self.trainable then p:requires_grad(false) end
+  return p
+end
+
+--- Make the parameters for samples of `shape`. Layers without parameters leave it.
+---@param shape integer[]
+function Layer:build(shape) end -- luacheck: no unused args
+
+--- Shape of the result for samples of `shape`; raises when the layer cannot take them.
+---@param shape integer[]
+---@return integer[]
+function Layer:output_shape(shape) return shape end -- luacheck: no unused args
+
+--- Build once for samples of `shape` and return the shape of the result.
+---@param shape integer[]
+---@return integer[]
+function Layer:build_once(shape)
+  local out = self:output_shape(shape)
+  if not self.built then
+    self:build(shape)
+    rawset(self, "input_size", shape)
+    rawset(self, "output_size", out)
+    rawset(self, "built", true)
+  end
+  return out
+end
+
+function Layer:build_from(x)
+  local shape = x:shape()
+  self:build_once(table.move(shape, 2, #shape, 1, {}))
+end
+
+--- Raise about the input, naming the layer.
+function Layer:refuse(what, shape)
+  options.raise(("%s: %s, got samples of shape %s"):format(rawget(self, "name") or getmetatable(self).__name, what, Module.shape_text(shape)))
+end
+
+--- The options, with Keras's names, as plain data: for files.
+---@return table
+function Layer:config()
+  local config = {}
+  for key in pairs(spec_of(getmetatable(self))) do
+    local value = self[key]
+    if type(value) == "function" then
+      local _, name = activations.get(value)
+      if key ~= "activation" or name == "function" then
+        options.raise(("%s: %s is a function without a name, which a file cannot hold; name it: nn.activations.<name> = ...")
+          :format(rawget(self, "name") or getmetatable(self).__name, key))
+      end
+      value = name
+    elseif type(value) == "table" and value.config then
+      value = value:config()
+    end
+    config[key] = value
+  end
+  return config
+end
+
+--- A layer from what config() gave, or from Keras's configuration of the same layer: keys that are not ours are ignored.
+---@param c table the class: Dense.from_config(Dense, config)
+---@param config table
+---@return nnlua.Layer
+function Layer.from_config(c, config)
+  local given, spec = {}, spec_of(c)
+  for key, value in pairs(unaliased(c, config)) do
+    if spec[key] and type(value) ~= "userdata" then given[key] = value end
+  end
+  return c(given)
+end
+
+--- ", relu" for a layer with an activation, "" for one without.
+function Layer.activation_text(layer)
+  local _, name = activations.get(layer.activation)
+  return name == "linear" and "" or ", " .. name
+end
+
+function Layer:detail() return "" end -- luacheck: no unused args
+
+--- Define a layer class: name, options, aliases and Keras's name. For this library's own files.
+---@param name string
+---@param spec table
+---@param aliases? table
+---@param keras? string
+function Layer.define(name, spec, aliases, keras)
+  local c = class(name, Layer)
+  c.options, c.aliases, c.keras = spec, aliases or {}, keras or name
+  return c
+end
+
+return Layer

@@ -1,0 +1,183 @@
+--- Input, Dense, Flatten, Reshape, Dropout, Rescaling, Activation.
+
+local core = require "nnlua.core"
+local options = require "nnlua.options"
+local Layer = require "nnlua.layer"
+local Module = require "nnlua.module"
+
+local M = {}
+local shape_text = Module.shape_text
+
+-- ---- Input -----------------------------------------------------------------------------------------------------------
+
+--- The shape of one sample, so that a model knows its sizes before it sees data: `nn.Input{28, 28, 1}`.
+--- Checks what comes in; bytes and booleans (u8 images) become floats.
+---@class nnlua.Input: nnlua.Layer
+---@overload fun(options: { [integer]: integer, dtype?: string, name?: string }): nnlua.Input
+local Input = Layer.define("Input", { shape = { "integer", position = 1, rest = true, required = true, min = 1 }, dtype = { "string" } },
+  nil, "InputLayer")
+M.Input = Input
+
+function Input:output_shape(shape)
+  local ok = #shape == #self.shape
+  for i = 1, #shape do ok = ok and (shape[i] == self.shape[i] or shape[i] < 0) end
+  if not ok then self:refuse("the model takes samples of shape " .. shape_text(self.shape), shape) end
+  return self.shape
+end
+
+function Input:forward(x)
+  local want, n = self.shape, x:dim()
+  local ok = n == #want + 1
+  for i = 1, ok and #want or 0 do ok = ok and x:size(i + 1) == want[i] end
+  if not ok then
+    options.raise(("the model takes batches (N, %s), got a tensor of shape (%s)"):format(table.concat(want, ", "), table.concat(x:shape(), ", ")))
+  end
+  local dtype = x:dtype()
+  if self.dtype then return dtype == self.dtype and x or x:to(self.dtype) end
+  return (dtype == "u8" or dtype == "bool") and x:float() or x
+end
+
+function Input:config()
+  return { name = self.name, dtype = self.dtype, shape = self.shape }
+end
+
+function Input.from_config(c, config)
+  local shape = config.shape or config.batch_input_shape or config.batch_shape
+  if shape ~= config.shape then shape = table.move(shape, 2, #shape, 1, {}) end -- Keras's begins with the batch
+  return c { shape = shape, name = config.name, dtype = config.dtype ~= "float32" and config.dtype or nil }
+end
+
+function Input:detail() return shape_text(self.shape) end
+
+-- ---- Dense -----------------------------------------------------------------------------------------------------------
+
+--- `activation(x @ kernel + bias)` over the last dim: `nn.Dense{128, activation = "relu", init = "he_normal"}`. kernel (in, units).
+---@class nnlua.Dense: nnlua.Layer
+---@overload fun(options: { [1]: integer, activation?: string|function, use_bias?: boolean, init?: any, name?: string }): nnlua.Dense
+local Dense = Layer.define("Dense", {
+  units = { "integer", position = 1, required = true, min = 1 },
+  activation = { "string|function", default = "linear" },
+  use_bias = { "boolean", default = true },
+  kernel_initializer = { "string|table|function", default = "glorot_uniform" },
+  bias_initializer = { "string|table|function", default = "zeros" },
+}, { init = "kernel_initializer", bias = "use_bias" })
+M.Dense = Dense
+
+function Dense:output_shape(shape)
+  if #shape < 1 then self:refuse("needs samples of at least one dim", shape) end
+  local out = table.move(shape, 1, #shape, 1, {})
+  out[#out] = self.units
+  return out
+end
+
+function Dense:build(shape)
+  self.kernel = self:weight({ shape[#shape], self.units }, self.kernel_initializer)
+  if self.use_bias then self.bias = self:weight({ self.units }, self.bias_initializer) end
+end
+
+function Dense:forward(x)
+  local y = core.linear(x, self.kernel, self.bias)
+  return self.act and self.act(y) or y
+end
+
+function Dense:detail()
+  local from = self.built and self.input_size[#self.input_size] or "?"
+  return ("%s -> %d%s"):format(from, self.units, Layer.activation_text(self))
+end
+
+--- PyTorch's spelling: `nn.Linear(784, 128)` is a Dense that is built at once.
+---@param inputs integer
+---@param units integer
+function M.Linear(inputs, units, given)
+  if type(inputs) == "table" then inputs, units, given = inputs[1], inputs[2], inputs end
+  local o = { units }
+  for key, value in pairs(given or {}) do
+    if type(key) == "string" then o[key] = value end
+  end
+  local layer = Dense(o)
+  if math.type(inputs) ~= "integer" or inputs < 1 then options.raise("Linear: needs two sizes, nn.Linear(inputs, units)") end
+  layer:build_once { inputs }
+  return layer
+end
+
+-- ---- shapes ----------------------------------------------------------------------------------------------------------
+
+--- Each sample as one row.
+---@class nnlua.Flatten: nnlua.Layer
+---@overload fun(options: { name?: string }): nnlua.Flatten
+local Flatten = Layer.define("Flatten", {})
+M.Flatten = Flatten
+
+function Flatten:output_shape(shape) -- luacheck: no unused args
+  local n = 1
+  for _, size in ipairs(shape) do n = (size < 0 or n < 0) and -1 or n * size end
+  return { n }
+end
+
+function Flatten:forward(x) return x:dim() == 2 and x or x:reshape { x:size(1), -1 } end -- luacheck: no unused args
+
+--- Each sample in another shape; one size may be -1: `nn.Reshape{28, 28, 1}`.
+---@class nnlua.Reshape: nnlua.Layer
+---@overload fun(options: { [integer]: integer, name?: string }): nnlua.Reshape
+local Reshape = Layer.define("Reshape", { target_shape = { "integer", position = 1, rest = true, required = true, min = -1 } })
+M.Reshape = Reshape
+
+function Reshape:output_shape(shape)
+  local known, product, hole = 1, 1, nil
+  for _, n in ipairs(shape) do known = (n < 0 or known < 0) and -1 or known * n end
+  local out = {}
+  for i, n in ipairs(self.target_shape) do
+    out[i] = n
+    if n == -1 then
+      if hole then options.raise "Reshape: only one size may be -1" end
+      hole = i
+    else
+      product = product * n
+    end
+  end
+  if known >= 0 then
+    if hole then out[hole] = product > 0 and known // product or 0 end
+    if hole and out[hole] * product ~= known or not hole and product ~= known then
+      self:refuse(("cannot reshape to %s"):format(shape_text(self.target_shape)), shape)
+    end
+  end
+  return out
+end
+
+function Reshape:forward(x) return x:reshape(table.move(self.target_shape, 1, #self.target_shape, 2, { x:size(1) })) end
+
+function Reshape:detail() return shape_text(self.target_shape) end
+
+-- ---- values ----------------------------------------------------------------------------------------------------------
+
+--- `x * scale + offset`, of u8 images too: `nn.Rescaling{1/255}`.
+---@class nnlua.Rescaling: nnlua.Layer
+---@overload fun(options: { [1]: number, [2]?: number, name?: string }): nnlua.Rescaling
+local Rescaling = Layer.define("Rescaling", {
+  scale = { "number", position = 1, required = true }, offset = { "number", position = 2, default = 0 } })
+M.Rescaling = Rescaling
+
+function Rescaling:forward(x)
+  if x:dtype() ~= "f32" then x = x:float() end
+  if self.offset == 0 then return x * self.scale end
+  return x * self.scale + self.offset
+end
+
+function Rescaling:detail()
+  return self.offset == 0 and ("%.6g"):format(self.scale) or ("%.6g, offset %.6g"):format(self.scale, self.offset)
+end
+
+--- In training each element is dropped with probability `rate`, the others grow to keep the expectation: `nn.Dropout{0.5}`.
+---@class nnlua.Dropout: nnlua.Layer
+---@overload fun(options: { [1]: number, name?: string }): nnlua.Dropout
+local Dropout = Layer.define("Dropout", { rate = { "number", position = 1, required = true, min = 0, below = 1 } })
+M.Dropout = Dropout
+
+function Dropout:forward(x)
+  if not self.training or self.rate == 0 then return x end
+  return core.dropout(x, self.rate)
+end
+
+function Dropout:detail() return ("%g"):format(self.rate) end
+
+return M

@@ -1,0 +1,61 @@
+--- Normalization: BatchNorm.
+
+local core = require "nnlua.core"
+local Layer = require "nnlua.layer"
+
+local M = {}
+
+--- Each channel with mean 0 and variance 1 over the batch, then `* gamma + beta`. In inference, and when frozen, it uses running averages:
+--- `moving = moving * momentum + batch * (1 - momentum)`. Keras's BatchNormalization: place it before the activation.
+---@class nnlua.BatchNorm: nnlua.Layer
+---@overload fun(options: { momentum?: number, epsilon?: number, center?: boolean, scale?: boolean, name?: string }): nnlua.BatchNorm
+local BatchNorm = Layer.define("BatchNorm", {
+  momentum = { "number", default = 0.99, min = 0, max = 1 },
+  epsilon = { "number", default = 1e-3, above = 0 },
+  center = { "boolean", default = true },
+  scale = { "boolean", default = true },
+  beta_initializer = { "string|table|function", default = "zeros" },
+  gamma_initializer = { "string|table|function", default = "ones" },
+  moving_mean_initializer = { "string|table|function", default = "zeros" },
+  moving_variance_initializer = { "string|table|function", default = "ones" },
+}, { eps = "epsilon" }, "BatchNormalization")
+M.BatchNorm, M.BatchNormalization = BatchNorm, BatchNorm
+
+function BatchNorm:output_shape(shape)
+  if #shape < 1 then self:refuse("needs samples of at least one dim", shape) end
+  return shape
+end
+
+function BatchNorm:build(shape)
+  local c = { shape[#shape] }
+  if self.scale then self.gamma = self:weight(c, self.gamma_initializer) end
+  if self.center then self.beta = self:weight(c, self.beta_initializer) end
+  self.moving_mean = Layer.buffer(self.moving_mean_initializer(c))
+  self.moving_variance = Layer.buffer(self.moving_variance_initializer(c))
+  local dims = {}
+  for i = 1, #shape do dims[i] = i end -- all but the channels
+  rawset(self, "dims", dims)
+end
+
+local function follow(moving, batch, momentum) moving:assign(moving * momentum + batch:detach() * (1 - momentum)) end
+
+function BatchNorm:forward(x)
+  local mean, variance = self.moving_mean, self.moving_variance
+  if self.training and self.trainable then
+    mean = x:mean(self.dims)
+    local centred = x - mean
+    variance = centred:square():mean(self.dims)
+    follow(self.moving_mean, mean, self.momentum)
+    follow(self.moving_variance, variance, self.momentum)
+    x = centred
+  else
+    x = x - mean
+  end
+  local y = x * core.rsqrt(variance + self.epsilon)
+  if self.gamma then y = y * self.gamma end
+  return self.beta and y + self.beta or y
+end
+
+function BatchNorm:detail() return self.built and ("%d"):format(self.input_size[#self.input_size]) or "" end
+
+return M

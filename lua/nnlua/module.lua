@@ -1,0 +1,388 @@
+--- Modules: what holds parameters. `nn.Module` is the base of layers, of models and of your own networks.
+--
+-- Owns: how parameters, buffers and child modules are found and named, train/eval mode, freezing, state, the call, printing.
+-- A module registers what is assigned to it, in the order in which it was made: tensors from `nn.parameter` (trained) or `nn.buffer` (saved,
+-- not trained), modules, and plain lists of modules. So names and order are the same in every run.
+--
+--     local nn = require "nnlua"
+--     local Net = nn.class("Net", nn.Module)
+--     function Net:init(hidden)
+--       self.fc1, self.fc2 = nn.Dense{hidden, activation = "relu"}, nn.Dense{10}
+--       self.scale = nn.parameter(nn.ones(1))
+--     end
+--     function Net:forward(x) return self.fc2(self.fc1(x)) * self.scale end
+--     local net = Net(32)
+--     print(net(nn.zeros(4, 784)):size())           --> 4  10
+--     print(table.concat(net:parameters().names, " "))   --> scale fc1.kernel fc1.bias fc2.kernel fc2.bias
+--
+-- Invariant: a parameter's handle never changes; training and loading bind it to new values (x:assign).
+
+local core = require "nnlua.core"
+local class = require "nnlua.class"
+local options = require "nnlua.options"
+
+---@class nnlua.Module
+---@field name? string       its name in the module that holds it
+---@field training boolean   dropout drops, batch norm uses the batch
+---@field trainable? boolean false after freeze()
+---@field built boolean
+local Module = class "Module"
+Module.built, Module.trainable = true, true
+
+local serial = 0 -- of the module or parameter made last
+
+function Module.new_object()
+  serial = serial + 1
+  return { attribute_names = {}, attribute_serials = {}, serial = serial, training = true }
+end
+
+-- ---- parameters and buffers ------------------------------------------------------------------------------------------
+
+local kinds = setmetatable({}, { __mode = "k" }) -- tensor handle -> "parameter" or "buffer"
+local serials = setmetatable({}, { __mode = "k" }) -- tensor handle -> its serial
+
+local function marked(value, kind)
+  local t = type(value) == "userdata" and value:detach() or core.tensor(value)
+  t:keep() -- layers may be built inside a step's scope
+  serial = serial + 1
+  kinds[t], serials[t] = kind, serial
+  return t
+end
+
+--- A trained tensor from a tensor, table or number. Assigned to a module it is one of its parameters.
+---@param value nnlua.Tensor|table|number
+---@return nnlua.Tensor
+function Module.parameter(value)
+  local t = marked(value, "parameter")
+  t:requires_grad(true)
+  return t
+end
+
+--- A tensor that belongs to a module's state but is not trained (running averages).
+---@param value nnlua.Tensor|table|number
+---@return nnlua.Tensor
+function Module.buffer(value) return marked(value, "buffer") end
+
+local function is_module(value) return type(value) == "table" and rawget(value, "attribute_names") ~= nil end
+Module.is_module = is_module
+
+-- When `value` was made: of a list of modules, its first one.
+local function serial_of(value)
+  if type(value) == "table" then
+    if is_module(value) then return value.serial end
+    return is_module(value[1]) and value[1].serial or serial
+  end
+  return serials[value] or serial
+end
+
+-- A new attribute. Of `self.a, self.b = A(), B()` Lua may assign b first: so attributes are ordered by when their first values were made.
+function Module:__newindex(key, value)
+  local names, made, at = self.attribute_names, self.attribute_serials, serial_of(value)
+  local i = #names + 1
+  while i > 1 and made[i - 1] > at do i = i - 1 end
+  table.insert(names, i, key)
+  table.insert(made, i, at)
+  if is_module(value) and rawget(value, "name") == nil and type(key) == "string" then rawset(value, "name", key) end
+  rawset(self, key, value)
+end
+
+-- Attributes in order, each once: for key, value in attributes(m)
+local function attributes(module)
+  local names, seen, i = module.attribute_names, {}, 0
+  return function()
+    while i < #names do
+      i = i + 1
+      local key = names[i]
+      local value = not seen[key] and rawget(module, key)
+      seen[key] = true
+      if value then return key, value end
+    end
+  end
+end
+
+-- Own tensors of `kind`, as a list of { key, tensor }.
+local function own_tensors(module, kind)
+  local list = {}
+  for key, value in attributes(module) do
+    if kinds[value] == kind then list[#list + 1] = { key, value } end
+  end
+  return list
+end
+
+--- The modules that are attributes of this one, as a list of { name, module }, in order.
+---@return table[]
+function Module:children()
+  local list = {}
+  for key, value in attributes(self) do
+    if is_module(value) then
+      list[#list + 1] = { tostring(key), value }
+    elseif type(value) == "table" and getmetatable(value) == nil then
+      for i, entry in ipairs(value) do
+        if is_module(entry) then list[#list + 1] = { ("%s.%d"):format(key, i), entry } end
+      end
+    end
+  end
+  return list
+end
+
+local function walk(module, path, list, seen)
+  if seen[module] then return list end
+  seen[module] = true
+  list[#list + 1] = { path, module }
+  for _, child in ipairs(module:children()) do
+    walk(child[2], path == "" and child[1] or path .. "." .. child[1], list, seen)
+  end
+  return list
+end
+
+--- This module and all below it, each once, parents first, as a list of { path, module }; the path of this one is "".
+---@return table[]
+function Module:modules() return walk(self, "", {}, {}) end
+
+local function named_tensors(self, kind)
+  local list, seen = {}, {}
+  for _, entry in ipairs(self:modules()) do
+    for _, own in ipairs(own_tensors(entry[2], kind)) do
+      if not seen[own[2]] then
+        seen[own[2]] = true
+        list[#list + 1] = { name = entry[1] == "" and own[1] or entry[1] .. "." .. own[1], tensor = own[2], trainable = kind == "parameter" }
+      end
+    end
+  end
+  return list
+end
+
+--- All parameters with their names: a list of { name =, tensor =, trainable = true }.
+---@return table[]
+function Module:named_parameters() return named_tensors(self, "parameter") end
+
+--- All buffers with their names.
+---@return table[]
+function Module:named_buffers() return named_tensors(self, "buffer") end
+
+--- Parameters, then buffers: all that a file must hold, in a stable order; a list of { name =, tensor =, trainable = }.
+---@return table[]
+function Module:weights()
+  local list, buffers = self:named_parameters(), self:named_buffers()
+  return table.move(buffers, 1, #buffers, #list + 1, list)
+end
+
+--- All parameters, for an optimizer: a list of tensors, with their names in field `names`.
+---@return nnlua.Tensor[]
+function Module:parameters()
+  local unbuilt = self:first_unbuilt()
+  if unbuilt then
+    options.raise(("parameters: %s is not built yet, its input size is unknown; call the module once or use :build{sizes of one sample}")
+      :format(unbuilt))
+  end
+  local list, names = {}, {}
+  for i, p in ipairs(self:named_parameters()) do list[i], names[i] = p.tensor, p.name end
+  list.names = names
+  return list
+end
+
+--- Number of trained elements, and of others (buffers and frozen parameters).
+---@return integer trainable, integer other
+function Module:count_params()
+  local trainable, other = 0, 0
+  for _, w in ipairs(self:weights()) do
+    if w.trainable and w.tensor:requires_grad() then
+      trainable = trainable + w.tensor:numel()
+    else
+      other = other + w.tensor:numel()
+    end
+  end
+  return trainable, other
+end
+
+-- ---- modes -----------------------------------------------------------------------------------------------------------
+
+--- Training mode on (or off): dropout drops, batch norm uses the batch's statistics. Modules start in it. Returns self.
+---@param on? boolean
+function Module:train(on)
+  for _, entry in ipairs(self:modules()) do entry[2].training = on ~= false end
+  return self
+end
+
+--- Inference mode. Returns self.
+function Module:eval() return self:train(false) end
+
+local function set_trainable(self, on)
+  for _, entry in ipairs(self:modules()) do
+    rawset(entry[2], "trainable", on)
+    for _, own in ipairs(own_tensors(entry[2], "parameter")) do own[2]:requires_grad(on) end
+  end
+  return self
+end
+
+--- Stop training these parameters; batch norm below keeps its averages. Returns self.
+function Module:freeze() return set_trainable(self, false) end
+
+--- Undo freeze(). Returns self.
+function Module:unfreeze() return set_trainable(self, true) end
+
+--- Forget the gradients of all parameters. Returns self.
+function Module:zero_grad()
+  for _, p in ipairs(self:named_parameters()) do p.tensor:set_grad(nil) end
+  return self
+end
+
+-- ---- state -----------------------------------------------------------------------------------------------------------
+
+--- A snapshot of all weights: name -> tensor. Tensors are values, so it costs no copy and later training does not change it.
+---@return table<string, nnlua.Tensor>
+function Module:state()
+  local state = {}
+  for _, w in ipairs(self:weights()) do
+    state[w.name] = w.tensor:detach()
+    state[w.name]:keep()
+  end
+  return state
+end
+
+local function same_shape(a, b)
+  if #a ~= #b then return false end
+  for i = 1, #a do
+    if a[i] ~= b[i] then return false end
+  end
+  return true
+end
+
+--- A shape as messages show it: "28x28x1", "?" for an unknown size, "scalar" for none.
+---@param shape integer[]
+---@return string
+function Module.shape_text(shape)
+  local words = {}
+  for i, n in ipairs(shape) do words[i] = n < 0 and "?" or ("%d"):format(n) end
+  return #words == 0 and "scalar" or table.concat(words, "x")
+end
+
+--- Bind all weights to the values of `state` (what state() gave). Nothing changes unless every name and shape fits. Returns self.
+---@param state table<string, nnlua.Tensor>
+function Module:load_state(state)
+  local known = {}
+  for _, w in ipairs(self:weights()) do
+    local value = state[w.name]
+    known[w.name] = true
+    if not value then options.raise(("load_state: no value for %q"):format(w.name)) end
+    if not same_shape(value:shape(), w.tensor:shape()) then
+      options.raise(("load_state: %s is %s here but %s in the state"):format(w.name, Module.shape_text(w.tensor:shape()),
+        Module.shape_text(value:shape())))
+    end
+  end
+  for name in pairs(state) do
+    if not known[name] then options.raise(("load_state: the module has no %q"):format(tostring(name))) end
+  end
+  for _, w in ipairs(self:weights()) do w.tensor:assign(state[w.name]) end
+  return self
+end
+
+-- ---- building --------------------------------------------------------------------------------------------------------
+
+--- The path of the first layer below that waits for its input size, or nil when there is none.
+---@return string?
+function Module:first_unbuilt()
+  for _, entry in ipairs(self:modules()) do
+    if not entry[2].built then
+      local name = getmetatable(entry[2]).__name
+      return entry[1] == "" and name or ("%s (%s)"):format(entry[1], name)
+    end
+  end
+end
+
+--- Make all parameters, from the sizes of one sample (without the batch) or from an example batch. Nothing is computed. Returns self.
+---@param input integer[]|nnlua.Tensor
+function Module:build(input)
+  if not self:first_unbuilt() then return self end
+  local x = input
+  if type(input) == "table" then x = core.zeros(table.move(input, 1, #input, 2, { 1 })) end
+  local was_training = self.training
+  self:eval() -- no draws, no running averages
+  local _ <close> = core.no_grad()
+  local ok, message = pcall(self, x) -- recorded, and dropped before it runs
+  self:train(was_training)
+  if not ok then error(message, 0) end
+  return self
+end
+
+-- ---- the call --------------------------------------------------------------------------------------------------------
+
+-- Modules whose forward is under way, outermost first: so an error can say where it was raised.
+local stack, depth = {}, 0
+
+local function name_of(module) return rawget(module, "name") or getmetatable(module).__name end
+
+-- Runs at the point of the error: "script.lua:12: linear: ..." -> "script.lua:12: net/fc1: linear: ..."
+local function located(message)
+  local names = {}
+  for i = 1, depth do names[i] = name_of(stack[i]) end
+  depth = 0
+  if type(message) ~= "string" or #names == 0 or message:find "interrupted" then return message end
+  local path = table.concat(names, "/")
+  local position, rest = message:match "^([^\n]-:%d+: )(.*)$"
+  return (position or "") .. path .. ": " .. (rest or message)
+end
+
+local function leave(...)
+  depth = depth - 1
+  return ...
+end
+
+local function enter(self, ...)
+  depth = depth + 1
+  stack[depth] = self
+  if not self.built and self.build_from then self:build_from(...) end
+  return leave(self:forward(...))
+end
+
+local function result(ok, ...)
+  if ok then return ... end
+  error(..., 0)
+end
+
+--- `module(x)` computes `module:forward(x)`; errors name the layer.
+function Module:__call(...)
+  if depth > 0 then return enter(self, ...) end
+  return result(xpcall(enter, located, self, ...))
+end
+
+function Module:forward()
+  options.raise(("%s has no forward(); define `function %s:forward(x) ... end`"):format(getmetatable(self).__name, getmetatable(self).__name))
+end
+
+-- ---- printing --------------------------------------------------------------------------------------------------------
+
+--- What stands in parentheses when a module without children is printed; nil lists its parameters instead.
+---@return string?
+function Module:detail() end -- luacheck: no unused args
+
+function Module:__tostring()
+  local lines = { getmetatable(self).__name .. "(" }
+  local detail = self:detail()
+  if detail and #self:children() == 0 then return ("%s(%s)"):format(getmetatable(self).__name, detail) end
+  for _, own in ipairs(own_tensors(self, "parameter")) do
+    lines[#lines + 1] = ("  %s: parameter %s"):format(own[1], Module.shape_text(own[2]:shape()))
+  end
+  for _, child in ipairs(self:children()) do
+    lines[#lines + 1] = ("  %s: %s"):format(child[1], (tostring(child[2]):gsub("\n", "\n  ")))
+  end
+  if #lines == 1 then return getmetatable(self).__name .. "()" end
+  lines[#lines + 1] = ")"
+  return table.concat(lines, "\n")
+end
+
+-- ---- what other files add --------------------------------------------------------------------------------------------
+
+-- nnlua.training replaces these when the first of them is called.
+for _, name in ipairs { "compile", "fit", "evaluate", "predict", "train_on_batch", "test_on_batch" } do
+  Module[name] = function(self, ...)
+    require "nnlua.training"
+    return Module[name](self, ...)
+  end
+end
+
+--- Write the model to a file (nnlua.checkpoint): true, or nil and a message.
+---@param file string
+function Module:save(file, ...) return require("nnlua.checkpoint").save(self, file, ...) end
+
+return Module

@@ -1,0 +1,469 @@
+--- Training: compile, fit, evaluate, predict, train_on_batch, test_on_batch; methods of every module.
+--
+-- Owns: the loop over epochs and batches and what is recorded of it. It is made of the same public pieces as a loop by hand: the call of the
+-- module, a loss, an optimizer, metrics.
+--
+--     local nn = require "nnlua"
+--     nn.seed(1)
+--     local x = nn.tensor{ {0, 0}, {0, 1}, {1, 0}, {1, 1} }
+--     local y = nn.tensor({ 1, 2, 2, 1 }, { dtype = "i64" })
+--     local model = nn.Sequential{ nn.Input{2}, nn.Dense{16, activation = "tanh"}, nn.Dense{2} }
+--     model:compile{ optimizer = nn.optim.Adam{ lr = 0.05 }, loss = "sparse_categorical_crossentropy", from_logits = true, metrics = { "accuracy" } }
+--     local history = model:fit{ x, y, epochs = 60, batch_size = 4, verbose = 0 }
+--     local loss, m = model:evaluate(x, y)
+--     print(m.accuracy, #history.loss, loss < 0.1)  --> 1.0  60  true
+--
+-- A step runs inside a scope whose handles expire before the window runs, so exactly what the step must keep is computed, the plan of
+-- the first step serves all, and memory stays flat. Sums of losses and hits stay on the device and are read when they are shown.
+
+local core = require "nnlua.core"
+local class = require "nnlua.class"
+local options = require "nnlua.options"
+local Module = require "nnlua.module"
+local losses = require "nnlua.losses"
+local metrics = require "nnlua.metrics"
+local optim = require "nnlua.optim"
+local Progress = require "nnlua.progress"
+
+local training = {}
+
+local TENSOR = core.zeros {}
+TENSOR:keep()
+
+-- ---- history ---------------------------------------------------------------------------------------------------------
+
+---@class nnlua.History
+--- Values per epoch: `history.loss[3]`, `history.val_accuracy[#history.val_accuracy]`; `history.epoch` numbers them.
+local History = class "History"
+training.History = History
+
+local reserved = { best = true, names = true, add = true, init = true, isa = true }
+
+function History:init(values)
+  self.epoch = {}
+  for name, list in pairs(values or {}) do
+    if not reserved[name] then self[name] = table.move(list, 1, #list, 1, {}) end
+  end
+end
+
+--- Names of what was measured, in alphabetical order.
+function History:names()
+  local names = {}
+  for name in pairs(self) do
+    if name ~= "epoch" then names[#names + 1] = name end
+  end
+  table.sort(names)
+  return names
+end
+
+function History:add(epoch, logs)
+  self.epoch[#self.epoch + 1] = epoch
+  for name, value in pairs(logs) do
+    if not self[name] then self[name] = {} end
+    self[name][#self.epoch] = value
+  end
+end
+
+--- The epoch with the best value, and the value. Losses and errors are best when small, everything else when large.
+---@param name string
+---@return integer epoch, number value
+function History:best(name)
+  local list = not reserved[name] and rawget(self, name)
+  if not list then options.raise(("history: there is no %s (measured: %s)"):format(options.shown(name), table.concat(self:names(), ", "))) end
+  local small = name:find "loss" or name:find "error" or name:find "entropy" or name:find "mse"
+  local at
+  for i = 1, #self.epoch do
+    local v = list[i]
+    if v and v == v and (not at or small and v < list[at] or not small and v > list[at]) then at = i end
+  end
+  return at and self.epoch[at], at and list[at]
+end
+
+function History:__tostring()
+  local lines = {}
+  for i, epoch in ipairs(self.epoch) do
+    local words = { ("epoch %d"):format(epoch) }
+    for _, name in ipairs(self:names()) do words[#words + 1] = ("%s %.4f"):format(name, self[name][i] or 0 / 0) end
+    lines[i] = table.concat(words, "  ")
+  end
+  return table.concat(lines, "\n")
+end
+
+-- ---- compile ---------------------------------------------------------------------------------------------------------
+
+local compile_spec = {
+  optimizer = { "string|table", position = 1, default = "adam" },
+  loss = { "string|function", position = 2, required = true },
+  from_logits = { "boolean" },
+  metrics = { "table|string|function", default = {} },
+}
+
+--- Say how to train: `model:compile{ optimizer = nn.optim.Adam{lr = 1e-3}, loss = "sparse_categorical_crossentropy", from_logits = true,
+--- metrics = {"accuracy"} }`. Returns self.
+---@param given table
+---@return nnlua.Module
+function Module:compile(given)
+  local o = options.check("compile", given, compile_spec)
+  local loss, loss_name = losses.get(o.loss, o.from_logits)
+  local list = type(o.metrics) == "table" and not o.metrics.update and o.metrics or { o.metrics }
+  local meters, names = { metrics.Mean { name = "loss" } }, { loss = true }
+  for i, spec in ipairs(list) do
+    local metric = metrics.get(spec, i)
+    if names[metric.name] then options.raise(("compile: two metrics are called %q"):format(metric.name)) end
+    names[metric.name] = true
+    meters[#meters + 1] = metric
+  end
+  rawset(self, "compiled", {
+    optimizer = optim.get(o.optimizer), loss = loss, loss_name = loss_name, from_logits = o.from_logits, meters = meters })
+  return self
+end
+
+local function compiled(self, what)
+  local c = rawget(self, "compiled")
+  if not c then options.raise(("%s: compile the model first: model:compile{ optimizer = ..., loss = ... }"):format(what)) end
+  return c
+end
+
+-- ---- one batch -------------------------------------------------------------------------------------------------------
+
+-- Parameters must exist, outside any scope, before a step.
+local function prepare(self, c, x)
+  if self:first_unbuilt() then self:build(x) end
+  if not c.optimizer.parameters then c.optimizer:bind(self:parameters()) end
+end
+
+-- Records what is measured of a batch.
+local function measure(c, pred, y, loss, n)
+  local _ <close> = core.no_grad()
+  local meters = c.meters
+  meters[1]:add(loss, n)
+  if #meters > 1 then
+    local values = pred:detach()
+    for i = 2, #meters do meters[i]:update(values, y) end
+  end
+end
+
+local function loss_of(c, pred, y)
+  local loss = c.loss(pred, y)
+  if type(loss) ~= "userdata" then options.raise("the loss function must return a tensor, got " .. options.shown(loss)) end
+  return loss
+end
+
+local function train_step(self, c, x, y)
+  do
+    local _ <close> = core.scope() -- the handles made here expire before the step runs: only what lives on is computed
+    local pred = self(x)
+    local loss = loss_of(c, pred, y)
+    c.optimizer:zero_grad()
+    loss:backward()
+    measure(c, pred, y, loss, x:size(1))
+  end
+  c.optimizer:step()
+end
+
+local function test_step(self, c, x, y)
+  do
+    local _ <close> = core.scope()
+    local pred = self(x)
+    measure(c, pred, y, loss_of(c, pred, y), x:size(1))
+  end
+  core.eval()
+end
+
+local function reset(c)
+  for _, meter in ipairs(c.meters) do meter:reset() end
+end
+
+-- What was measured since reset: a list of { name, value }, and the same as a table by name.
+local function figures_of(c)
+  local list, logs = {}, {}
+  for i, meter in ipairs(c.meters) do
+    local value = meter:result()
+    list[i], logs[meter.name] = { meter.name, value }, value
+  end
+  return list, logs
+end
+
+-- Sets the mode for as long as the result is open: `local _ <close> = in_mode(model, false)`.
+local function in_mode(self, train)
+  local before = self.training
+  self:train(train)
+  return setmetatable({}, { __close = function() self:train(before) end })
+end
+
+-- ---- data ------------------------------------------------------------------------------------------------------------
+
+local function is_tensor(value)
+  return type(value) == "userdata" and getmetatable(value) == getmetatable(TENSOR)
+end
+
+local function is_dataset(value)
+  return (type(value) == "table" or type(value) == "userdata" and not is_tensor(value)) and value.iter ~= nil
+end
+
+-- A data set of batches from what the user gave: a data set; x and y; { x, y }.
+local function dataset_of(what, data, y, batch_size, shuffle)
+  if is_dataset(data) then
+    if y ~= nil then options.raise(what .. ": a data set brings its own targets; leave out the second value") end
+    return data
+  end
+  if type(data) == "table" then data, y = data[1], data[2] end
+  if not is_tensor(data) then
+    options.raise(("%s: needs a data set of batches, or tensors x and y, got %s"):format(what, options.shown(data)))
+  end
+  if y ~= nil and data:size(1) ~= y:size(1) then
+    options.raise(("%s: x has %d samples but y has %d"):format(what, data:size(1), y:size(1)))
+  end
+  local ds = require("nnlua.data").from_tensors(data, y)
+  if shuffle then ds = ds:shuffle(data:size(1)) end
+  return ds:batch(batch_size)
+end
+
+local function cardinality(ds)
+  local n = ds.cardinality and ds:cardinality()
+  return type(n) == "number" and n >= 0 and n < math.huge and n or nil
+end
+
+local function target_missing(what)
+  options.raise(what .. ": the data set gives no targets; its elements must be x and y")
+end
+
+-- ---- callbacks -------------------------------------------------------------------------------------------------------
+
+-- A callback is a table with any of on_train_begin, on_epoch_begin, on_batch_end, on_epoch_end, on_train_end (self, model, ...), or a
+-- function that is called at the end of each epoch.
+local function announce(callbacks, event, self, ...)
+  for _, callback in ipairs(callbacks) do
+    if type(callback) == "function" then
+      if event == "on_epoch_end" then callback(self, ...) end
+    elseif callback[event] then
+      callback[event](callback, self, ...)
+    end
+  end
+end
+
+-- ---- fit -------------------------------------------------------------------------------------------------------------
+
+local fit_spec = {
+  data = { "any", position = 1, required = true },
+  y = { "tensor", position = 2 },
+  epochs = { "integer", default = 1, min = 0 },
+  batch_size = { "integer", default = 32, min = 1 },
+  shuffle = { "boolean", default = true },
+  validation = { "table|userdata" },
+  initial_epoch = { "integer", min = 0 },
+  callbacks = { "table", default = {} },
+  verbose = { "integer", default = 1, min = 0, max = 2 },
+  save = { "string" },
+  resume = { "string" },
+}
+
+-- Where training stands, for files. `batch` counts the steps of an epoch that was interrupted; `data` is the state of the data set when that
+-- epoch began.
+local function standing(c, epoch, batch, data, rng, history, meters)
+  return { epoch = epoch, batch = batch, step = c.optimizer.iterations, data = data, rng = rng, history = history, meters = meters }
+end
+
+local function save(self, file)
+  local ok, message = self:save(file)
+  if not ok then options.raise(("fit: cannot save %s: %s"):format(file, tostring(message))) end
+end
+
+-- Load everything from `file`, and put the data set and the random stream where they stood. Returns what standing() gave.
+local function resume(self, c, ds, file)
+  if self:first_unbuilt() or not c.optimizer.parameters then
+    if self:first_unbuilt() then
+      local iterate, s, control, _ <close> = ds:iter()
+      self:build((iterate(s, control)))
+    end
+    c.optimizer:bind(self:parameters())
+  end
+  local ok, message = require("nnlua.checkpoint").restore(self, file)
+  if not ok then options.raise("fit: cannot resume: " .. tostring(message)) end
+  local at = rawget(self, "progress")
+  if not at then options.raise(("fit: cannot resume: %s holds a model, but not where its training stood"):format(file)) end
+  if at.data and ds.restore then ds:restore(at.data) end
+  if at.rng then core.set_rng_state(at.rng) end
+  return at
+end
+
+local function is_interrupt(message) return type(message) == "string" and message:find("interrupted", 1, true) ~= nil end
+
+-- One epoch of training from batch `at.batch` on. `at` is kept up to date: what is in it can be saved when an error ends the epoch.
+local function train_epoch(self, c, ds, bar, o, at)
+  local function figures() return (figures_of(c)) end
+  local _ <close> = in_mode(self, true)
+  local batch = 0
+  for x, y in ds:iter() do
+    batch = batch + 1
+    if batch > at.batch then -- the steps before are done; the data set was set back to where their epoch began
+      if y == nil then target_missing "fit" end
+      prepare(self, c, x)
+      train_step(self, c, x, y)
+      at.batch, at.rng = batch, core.rng_state()
+      for i, meter in ipairs(c.meters) do at.counts[i] = meter.count end
+      bar:update(figures)
+      if #o.callbacks > 0 then announce(o.callbacks, "on_batch_end", self, batch) end
+    elseif batch == at.batch then
+      core.set_rng_state(at.rng) -- after the draws of the batches that were passed over
+    end
+    if rawget(self, "stop_training") then break end
+  end
+  if batch == 0 then options.raise "fit: the data set is empty" end
+end
+
+-- What the meters hold after the last whole step.
+local function meter_states(c, at)
+  local states = {}
+  for i, meter in ipairs(c.meters) do
+    if meter.state then
+      states[i] = meter:state()
+      states[i].count = at.counts[i] or 0
+    end
+  end
+  return states
+end
+
+local function check_finite(logs, epoch)
+  if logs.loss ~= logs.loss or math.abs(logs.loss) == math.huge then
+    options.raise(("fit: the loss of epoch %d is %s; training stopped and the weights are as they were left: lower the learning rate, or look for "
+      .. "bad values in the data"):format(epoch, logs.loss ~= logs.loss and "nan" or tostring(logs.loss)))
+  end
+end
+
+-- Runs an epoch; when it is interrupted, saves what was asked to be saved and passes the error on.
+local function guarded_epoch(self, c, ds, bar, o, at, history)
+  local ok, message = pcall(train_epoch, self, c, ds, bar, o, at)
+  if ok then return end
+  local interrupted = core.sys.clear_interrupt() or is_interrupt(message) -- what follows must not be stopped too
+  bar:clear()
+  if o.save and interrupted and at.batch > 0 then
+    rawset(self, "progress", standing(c, at.epoch, at.batch, at.data, at.rng, history, meter_states(c, at)))
+    save(self, o.save)
+  end
+  error(message, 0)
+end
+
+--- Train for `epochs` epochs: `model:fit{ train:shuffle(10000):batch(128), epochs = 5, validation = test:batch(256) }` or
+--- `model:fit{ x, y, epochs = 5, batch_size = 32 }`.
+---
+--- Options: validation (a data set of batches, or {x, y}), callbacks, verbose (0 nothing, 1 bar on a terminal, 2 one line per epoch), initial_epoch,
+--- shuffle and batch_size (for tensors), save (a file, written after each epoch and on Ctrl-C), resume (a file to go on from; epochs counts
+--- from the very beginning). Returns the history.
+---@param given table
+---@return nnlua.History
+function Module:fit(given)
+  local o = options.check("fit", given, fit_spec)
+  local c = compiled(self, "fit")
+  local ds = dataset_of("fit", o.data, o.y, o.batch_size, o.shuffle)
+  local validation = o.validation and dataset_of("fit: validation", o.validation, nil, 256)
+  local from = o.resume and resume(self, c, ds, o.resume) or { epoch = o.initial_epoch or 0, batch = 0 }
+  local history = History(from.history)
+  rawset(self, "history", history)
+  rawset(self, "stop_training", false)
+  announce(o.callbacks, "on_train_begin", self)
+  for epoch = from.epoch + 1, o.epochs do
+    local at = { epoch = epoch - 1, batch = from.batch or 0, rng = from.rng, data = ds.state and ds:state(), counts = {} }
+    local bar = Progress { label = ("epoch %d/%d"):format(epoch, o.epochs), total = cardinality(ds), verbose = o.verbose }
+    bar:skip(at.batch)
+    reset(c)
+    for i, state in ipairs(at.batch > 0 and from.meters or {}) do c.meters[i]:set_state(state) end
+    announce(o.callbacks, "on_epoch_begin", self, epoch)
+    guarded_epoch(self, c, ds, bar, o, at, history)
+    from = {}
+    local list, logs = figures_of(c)
+    if validation then
+      for name, value in pairs(select(2, training.evaluate_batches(self, c, validation))) do logs["val_" .. name] = value end
+      for i = 1, #list do list[#list + 1] = { "val_" .. list[i][1], logs["val_" .. list[i][1]] } end
+    end
+    bar:finish(list)
+    check_finite(logs, epoch)
+    history:add(epoch, logs)
+    rawset(self, "progress", standing(c, epoch, 0, ds.state and ds:state(), core.rng_state(), history))
+    if o.save then save(self, o.save) end
+    announce(o.callbacks, "on_epoch_end", self, epoch, logs)
+    if self.stop_training then break end
+  end
+  announce(o.callbacks, "on_train_end", self)
+  return history
+end
+
+-- ---- evaluate and predict --------------------------------------------------------------------------------------------
+
+-- Loss and table of figures over all batches.
+function training.evaluate_batches(self, c, ds)
+  local _ <close> = in_mode(self, false)
+  local _ <close> = core.no_grad()
+  reset(c)
+  for x, y in ds:iter() do
+    if y == nil then target_missing "evaluate" end
+    if self:first_unbuilt() then self:build(x) end
+    test_step(self, c, x, y)
+  end
+  if c.meters[1].count == 0 then options.raise "evaluate: the data set is empty" end
+  local _, logs = figures_of(c)
+  return logs.loss, logs
+end
+
+--- Loss and metrics in inference mode: `local loss, m = model:evaluate(test:batch(256))`, or of tensors `model:evaluate(x, y)`.
+---@param data table|nnlua.Tensor
+---@param y? nnlua.Tensor
+---@return number loss, table<string, number> values by name, "loss" among them
+function Module:evaluate(data, y)
+  local c = compiled(self, "evaluate")
+  return training.evaluate_batches(self, c, dataset_of("evaluate", data, y, 256))
+end
+
+--- Predictions in inference mode for a data set of batches, or a tensor of samples.
+---@param data table|nnlua.Tensor
+---@param batch_size? integer for a tensor; 256
+---@return nnlua.Tensor
+function Module:predict(data, batch_size)
+  local ds = dataset_of("predict", data, nil, batch_size or 256)
+  local _ <close> = in_mode(self, false)
+  local _ <close> = core.no_grad()
+  local parts = {}
+  for x in ds:iter() do
+    if self:first_unbuilt() then self:build(x) end
+    do
+      local _ <close> = core.scope()
+      local pred = self(x)
+      pred:keep()
+      parts[#parts + 1] = pred
+    end
+    core.eval()
+  end
+  if #parts == 0 then options.raise "predict: the data set is empty" end
+  return #parts == 1 and parts[1] or core.cat(parts, 1)
+end
+
+--- One step on one batch. Returns its loss and a table of its figures.
+---@param x nnlua.Tensor
+---@param y nnlua.Tensor
+---@return number loss, table<string, number>
+function Module:train_on_batch(x, y)
+  local c = compiled(self, "train_on_batch")
+  prepare(self, c, x)
+  local _ <close> = in_mode(self, true)
+  reset(c)
+  train_step(self, c, x, y)
+  local _, logs = figures_of(c)
+  return logs.loss, logs
+end
+
+--- Loss and figures of one batch, in inference mode.
+---@param x nnlua.Tensor
+---@param y nnlua.Tensor
+---@return number loss, table<string, number>
+function Module:test_on_batch(x, y)
+  local c = compiled(self, "test_on_batch")
+  if self:first_unbuilt() then self:build(x) end
+  local _ <close> = in_mode(self, false)
+  local _ <close> = core.no_grad()
+  reset(c)
+  test_step(self, c, x, y)
+  local _, logs = figures_of(c)
+  return logs.loss, logs
+end
+
+return training

@@ -1,0 +1,158 @@
+/* data/dataset.h - lazy data sets: a source and a chain of verbs, pulled one element at a time.
+**
+** A data set (nni_dataset) only describes; verbs make a new one and change nothing. An iterator (nni_iter) is one pass: a chain of stages, one per data set,
+** each pulling from the one before it. An element is a few arrays (components): a row of each source array, or a batch of them.
+**
+** Two kinds of stages. A *row* stage (sources, shuffle, take, skip, repeated over rows) yields numbers of source rows, so a pipeline shuffles,
+** skips and repeats without touching data, and `batch` gathers a whole batch from the source arrays with one allocation per component. An *element*
+** stage (batch, map, prefetch, and whatever stands on them) yields elements. A verb is a row of functions (nni_verb); adding one edits no other file.
+**
+** Order is a function of (seed, opening, repetition): never of threads or of how far ahead a worker ran. An opening is the number of times
+** a pass over this shuffle was begun, so each epoch has its own order and a resumed run goes on with the next.
+**
+** Threads: data sets and iterators belong to the consumer's thread (one at a time). Only prefetch runs stages elsewhere: the stages before it run on
+** its worker while the iterator is being read. Element buffers come from the thread-safe nni_memory.
+*/
+#ifndef NNI_DATASET_H
+#define NNI_DATASET_H
+#include "../base/base.h"
+#include "../nn_data.h"
+
+/* ---- elements -------------------------------------------------------------------------------------------------------- */
+
+typedef struct nni_component {
+  nn_dtype dtype;
+  int32_t ndim;
+  int64_t shape[NN_MAXDIM]; /* in a spec -1: varies */
+  void *buffer;             /* row-major, of nni_buffer_get(m, bytes); or NULL and */
+  size_t bytes;
+  nn_tensor *tensor;        /* the value itself: what a map function gave; consumer's thread only */
+} nni_component;
+
+typedef struct nni_element {
+  int n; /* components; 0 from nni_iter_next: the end; -1 in a spec: not known before it runs */
+  nni_component c[NN_DATA_MAX];
+} nni_element;
+
+void nni_element_free(nni_memory *m, nni_element *e); /* give back what it still holds; then n is 0 */
+
+/* ---- data sets --------------------------------------------------------------------------------------------------------- */
+
+typedef struct nni_dataset nni_dataset;
+
+/* An array whose rows are elements. The data stay where they are; drop(owner) is called when the last data set on them goes. */
+typedef struct nni_column {
+  nn_dtype dtype;
+  int32_t ndim;             /* of one row */
+  int64_t shape[NN_MAXDIM]; /* of one row */
+  const void *data;         /* rows x row, row-major */
+  void *owner;
+  void (*drop)(void *owner);
+} nni_column;
+
+/* What a map function is: takes `in` (may keep or free its parts), fills `out`. `caller` is what nni_iter_next was given. */
+typedef nn_status (*nni_map_fn)(void *caller, void *ud, nni_element *in, nni_element *out, nni_error *err);
+
+/* Each makes a new data set, or returns NULL and fills err. A verb holds a reference to `up`. The owners of columns are taken over only on success. */
+nni_dataset *nni_data_columns(nni_memory *m, int64_t rows, int ncols, const nni_column *cols, nni_error *err);
+nni_dataset *nni_data_range(nni_memory *m, int64_t first, int64_t step, int64_t count, nni_error *err); /* scalars, i64 */
+nni_dataset *nni_data_shuffle(nni_dataset *up, int64_t buffer, uint64_t seed, bool reshuffle, nni_error *err);
+nni_dataset *nni_data_batch(nni_dataset *up, int64_t n, bool drop_last, nni_error *err);
+nni_dataset *nni_data_repeated(nni_dataset *up, int64_t times, nni_error *err); /* times < 0: for ever */
+nni_dataset *nni_data_take(nni_dataset *up, int64_t n, nni_error *err);
+nni_dataset *nni_data_skip(nni_dataset *up, int64_t n, nni_error *err);
+/* fn runs on the consumer's thread. ud_bytes > 0: ud is of nni_malloc(m, ud_bytes), and the data set's from now on, also when this fails. */
+nni_dataset *nni_data_map(nni_dataset *up, nni_map_fn fn, void *ud, size_t ud_bytes, nni_error *err);
+/* worth: elements that are only gathered, and take up to this many bytes, come without the worker: handing them over would cost more. */
+#define NNI_PREFETCH_WORTH (256 * 1024) /* measured: a hand-over costs as much as gathering 250 KB */
+nni_dataset *nni_data_prefetch(nni_dataset *up, int64_t n, int64_t worth, nni_error *err);
+
+nni_dataset *nni_dataset_retain(nni_dataset *d);
+void nni_dataset_release(nni_dataset *d); /* NULL is allowed */
+int64_t nni_dataset_cardinality(const nni_dataset *d);
+const nni_element *nni_dataset_spec(const nni_dataset *d); /* what its elements look like; no buffers */
+nni_memory *nni_dataset_memory(const nni_dataset *d);
+/* "columns(60000) shuffle(10000) batch(64)": also what a saved state must match. Returns the length, as snprintf does. */
+int nni_dataset_describe(const nni_dataset *d, char *buf, size_t n);
+
+/* ---- iterating --------------------------------------------------------------------------------------------------------- */
+
+typedef struct nni_iter nni_iter;
+nni_iter *nni_iter_open(nni_dataset *d, nni_error *err);
+nn_status nni_iter_next(nni_iter *it, void *caller, nni_element *out, nni_error *err); /* out->n == 0: the end, also ever after */
+void nni_iter_close(nni_iter *it); /* joins workers, frees everything; NULL is allowed */
+bool nni_iter_done(const nni_iter *it); /* the end was reached, or a failure */
+
+/* State: where a pass stands, as a few numbers. `it` NULL or done: between two passes. At most nni_state_words(d) words are written; returns how many. */
+int nni_state_words(const nni_dataset *d);
+int nni_state_save(const nni_dataset *d, const nni_iter *it, int64_t *words);
+/* Make d go on from a saved state of an equal pipeline. *out: an iterator in the middle of its pass, or NULL when the state lies between passes.
+** Costs a few nanoseconds a row for indexable sources (no data is read); other stages are run again and their elements dropped. */
+nn_status nni_state_restore(nni_dataset *d, void *caller, const int64_t *words, int n, nni_iter **out, nni_error *err);
+
+/* ---- for the files of this room: what a verb is -------------------------------------------------------------------------- */
+
+typedef struct nni_stage nni_stage;
+#define NNI_STATE_HEAD 2 /* words of a state in front of the stages': format; in a pass or between two */
+
+typedef struct nni_verb {
+  const char *name;
+  bool silent;        /* changes neither elements nor order: left out of nni_dataset_describe */
+  size_t stage_bytes; /* of its stage struct, which begins with an nni_stage */
+  int words;          /* of state it adds */
+  int (*params)(const nni_dataset *d, char *buf, size_t n); /* "10000"; as snprintf; NULL: none */
+  int64_t (*cardinality)(const nni_dataset *d);
+  nn_status (*open)(nni_stage *s, nni_error *err); /* prepare a pass (s->up is open); on failure close is still called; may be NULL */
+  /* Row stages: up to max (> 0) numbers of source rows; *got == 0: the end. */
+  nn_status (*rows)(nni_stage *s, int64_t *out, int64_t max, int64_t *got, nni_error *err);
+  /* Element stages: the next element; n == 0: the end. */
+  nn_status (*next)(nni_stage *s, void *caller, nni_element *out, nni_error *err);
+  nn_status (*rewind)(nni_stage *s, nni_error *err);             /* begin again as pass s->pass; rewinds s->up itself; NULL: only that */
+  void (*save)(const nni_stage *s, int64_t *words);
+  void (*save_up)(const nni_stage *s, int64_t *words);           /* state of the stages before it, when that isn't where they stand now */
+  nn_status (*restore)(nni_stage *s, void *caller, const int64_t *words, nni_error *err); /* the stages before it have been restored */
+  void (*save_node)(const nni_dataset *d, int64_t *words);       /* between passes; NULL: zeros */
+  void (*restore_node)(nni_dataset *d, const int64_t *words, bool in_pass);
+  void (*close)(nni_stage *s);                                    /* before s->up is closed; may be NULL */
+  void (*free)(nni_dataset *d);                                   /* what its parameters hold; may be NULL */
+  void (*gather)(const nni_dataset *d, const int64_t *rows, int64_t n, void *const *dst); /* sources: rows into one buffer per component */
+} nni_verb;
+
+struct nni_dataset {
+  int refs, depth;
+  const nni_verb *verb;
+  nni_memory *m;
+  nni_dataset *up;
+  const nni_dataset *source; /* of a row stage: where its rows are; NULL: an element stage */
+  bool consumer_only;        /* calls back: must run on the consumer's thread */
+  bool gathered;             /* elements are made of rows and nothing else is done */
+  int words;                 /* of state: head, those of up, its own */
+  nni_element spec;
+  union {
+    struct { int64_t rows; int ncols; nni_column *cols; } columns;
+    struct { int64_t first, step, count; } range;
+    struct { int64_t buffer, opens; uint64_t seed; bool reshuffle; } shuffle;
+    struct { int64_t n; bool drop_last; } batch;
+    struct { nni_map_fn fn; void *ud; size_t ud_bytes; } map;
+    struct { int64_t n; bool direct; } prefetch;
+    int64_t n; /* repeated, take, skip */
+  } u;
+};
+
+struct nni_stage {
+  nni_dataset *d;
+  nni_stage *up;
+  uint64_t pass; /* names the repetition: 0 at first, then from nni_pass_number */
+};
+
+/* dataset.c */
+nni_dataset *nni_dataset_new(nni_memory *m, const nni_verb *verb, nni_dataset *up, nni_error *err); /* spec and kind taken from up */
+nn_status nni_stage_pull(nni_stage *s, void *caller, nni_element *out, nni_error *err); /* the next element of any stage */
+nn_status nni_stage_rewind(nni_stage *s, uint64_t pass, nni_error *err);
+int nni_stage_save(const nni_stage *s, int64_t *words);
+uint64_t nni_pass_number(uint64_t pass, int64_t repetition); /* of a repetition within a pass; repetition 0 is the pass itself */
+/* n rows into fresh buffers, as one element; lead: rows become the first dim (else n is 1). */
+nn_status nni_rows_gather(const nni_dataset *d, const int64_t *rows, int64_t n, bool lead, nni_element *out, nni_error *err);
+nn_status nni_element_data(const nni_component *c, const void **data, nni_error *err); /* where its bytes are; runs a pending tensor */
+
+#endif
