@@ -14,7 +14,7 @@ describe("reading a statement", function()
     for text, expected in pairs {
       ["1 + 1"] = "expression", ["f()"] = "expression", ["= 5"] = "expression", ["f() -- note"] = "expression", ["1;"] = "expression",
       ["x = 5"] = "statement", ["local x = 5"] = "statement", ["return 5"] = "statement", ["goto e local x ::e::"] = "statement",
-      ["-- note"] = "statement", ["for i = 1, 3 do"] = "more", ["f("] = "more", ["x = [["] = "more", ["x ="] = "more",
+      ["for i = 1, 3 do"] = "more", ["f("] = "more", ["x = [["] = "more", ["x ="] = "more",
       ["1 +* 2"] = "error", ["end"] = "error", ["x = = 5"] = "error", ["1) + (2"] = "error",
     } do
       assert.equal(expected, kind(text), text)
