@@ -171,18 +171,18 @@ describe("a pass", function()
   it("is closed by break, errors and the collector, with its thread", function()
     local ds = large():prefetch(2)
     local before = threads()
-    for x in ds:iter() do -- the thread is there while the pass is
+    for x in ds:iter() do -- luacheck: ignore 512 (the thread is there while the pass is)
       assert.equal(100, #x)
       assert.equal(before + 1, threads())
       break
     end
     assert.equal(before, threads())
     for _ = 1, 200 do
-      for _ in ds:iter() do break end
+      for _ in ds:iter() do break end -- luacheck: ignore 512
     end
     assert.equal(before, threads())
     assert.equal("enough", message(function()
-      for _ in ds:iter() do error("enough", 0) end
+      for _ in ds:iter() do error("enough", 0) end -- luacheck: ignore 512
     end))
     assert.equal(before, threads())
     do
@@ -321,16 +321,16 @@ describe("state", function()
     local state = copied(ds:state())
     local again = pipeline(2):restore(state)
     assert.same(collect(ds), collect(again))
-    for _ in ds:iter() do break end -- a pass that was left counts as one
-    for _ in again:iter() do break end
+    for _ in ds:iter() do break end -- luacheck: ignore 512 (a pass that was left counts as one)
+    for _ in again:iter() do break end -- luacheck: ignore 512
     assert.same(collect(ds), collect(again))
   end)
 
   it("fits the same pipeline only", function()
     local state = pipeline(1):state()
     local other = nn.data.range(100):shuffle(30):batch(8)
-    assert.equal("restore: the state is of another data set: range(1 1 100) shuffle(30) batch(7) map; this one is range(1 1 100) shuffle(30) batch(8)",
-      message(other.restore, other, state))
+    assert.equal("restore: the state is of another data set: range(1 1 100) shuffle(30) batch(7) map; "
+      .. "this one is range(1 1 100) shuffle(30) batch(8)", message(other.restore, other, state))
     assert.equal("restore: needs what ds:state() gave, got 5", message(other.restore, other, 5))
     state.pipeline = other:state().pipeline
     state.words[#state.words] = nil
