@@ -247,5 +247,7 @@ int luaopen_nnlua_core(lua_State *L) {
   nnL_open_index(L);
   nnL_open_ops(L);
   nnL_open_graph(L);
+  nnL_open_data(L);
+  nnL_open_sys(L);
   return 1;
 }

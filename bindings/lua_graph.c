@@ -149,6 +149,14 @@ static int eager(lua_State *L) {
   return 1;
 }
 
+/* exact(true): convolutions without Winograd */
+static int exact(lua_State *L) {
+  nn_context *ctx = nnL_context(L);
+  lua_pushboolean(L, nn_exact(ctx));
+  if (!lua_isnone(L, 1)) nn_set_exact(ctx, lua_toboolean(L, 1));
+  return 1;
+}
+
 static int threads(lua_State *L) {
   nn_context *ctx = nnL_context(L);
   if (!lua_isnoneornil(L, 1)) nnL_check(L, nn_set_threads(ctx, (int)luaL_checkinteger(L, 1)));
@@ -303,7 +311,7 @@ static int adam_step(lua_State *L) {
 }
 
 void nnL_open_graph(lua_State *L) {
-  static const luaL_Reg functions[] = {{"grad", grad}, {"no_grad", no_grad}, {"grad_enabled", grad_enabled}, {"eval", eval}, {"eager", eager}, {"threads", threads},
+  static const luaL_Reg functions[] = {{"grad", grad}, {"no_grad", no_grad}, {"grad_enabled", grad_enabled}, {"eval", eval}, {"eager", eager}, {"exact", exact}, {"threads", threads},
                                        {"seed", seed}, {"rng_state", rng_state}, {"set_rng_state", set_rng_state}, {"next_stream", next_stream},
                                        {"memory", memory}, {"memory_trim", memory_trim}, {"run_stats", run_stats}, {"sgd_step", sgd_step},
                                        {"adam_step", adam_step}, {NULL, NULL}};

@@ -160,7 +160,7 @@ static int index_value(lua_State *L) {
 }
 
 /* __index: a string is a method */
-static int index(lua_State *L) {
+static int index_any(lua_State *L) {
   if (lua_type(L, 2) == LUA_TSTRING) {
     lua_pushvalue(L, 2);
     lua_rawget(L, lua_upvalueindex(1));
@@ -233,7 +233,7 @@ static int newindex(lua_State *L) {
 void nnL_open_index(lua_State *L) {
   luaL_getmetatable(L, NNL_TENSOR);
   lua_getfield(L, -1, "methods");
-  lua_pushcclosure(L, index, 1);
+  lua_pushcclosure(L, index_any, 1);
   lua_setfield(L, -2, "__index");
   lua_pushcfunction(L, newindex);
   lua_setfield(L, -2, "__newindex");

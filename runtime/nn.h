@@ -90,6 +90,8 @@ NN_API nn_status nn_set_threads(nn_context *ctx, int n);           /* results ne
 NN_API int nn_threads(const nn_context *ctx);
 NN_API void nn_set_eager(nn_context *ctx, bool on);                /* run each node as it is recorded */
 NN_API bool nn_eager(const nn_context *ctx);
+NN_API void nn_set_exact(nn_context *ctx, bool on);                /* convolutions without Winograd: slower, errors near 1e-6 instead of 1e-5 */
+NN_API bool nn_exact(const nn_context *ctx);
 NN_API void nn_seed(nn_context *ctx, uint64_t seed);               /* restart the random stream */
 typedef struct nn_rng_state { uint64_t seed, position; } nn_rng_state;
 NN_API nn_rng_state nn_rng_get(const nn_context *ctx);

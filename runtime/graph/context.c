@@ -48,6 +48,8 @@ nn_status nn_set_threads(nn_context *ctx, int n) {
 int nn_threads(const nn_context *ctx) { return nni_threads_count(ctx->core.threads); }
 void nn_set_eager(nn_context *ctx, bool on) { ctx->eager = on; }
 bool nn_eager(const nn_context *ctx) { return ctx->eager; }
+void nn_set_exact(nn_context *ctx, bool on) { ctx->exact = on; }
+bool nn_exact(const nn_context *ctx) { return ctx->exact; }
 void nn_seed(nn_context *ctx, uint64_t seed) { ctx->rng = (nn_rng_state){seed, 0}; }
 nn_rng_state nn_rng_get(const nn_context *ctx) { return ctx->rng; }
 void nn_rng_set(nn_context *ctx, nn_rng_state s) { ctx->rng = s; }

@@ -47,7 +47,7 @@ struct nn_context {
   struct nni_plan *plans[256]; /* hash chains */
   int nplans;
   uint64_t plan_clock;
-  bool grad_enabled, eager, running;
+  bool grad_enabled, eager, exact, running;
   int no_tape;      /* > 0 inside a rule whose operator has a gradient of its own */
   uint64_t tape_seq;
   uint32_t tape_mark;

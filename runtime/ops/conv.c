@@ -53,9 +53,13 @@ static nn_status images(nni_scope *s, const nn_tensor *x, const char *what) {
   return nni_opfail(s, NN_ESHAPE, "the %s must be (batch, height, width, channels), its shape is (%s)", what, a);
 }
 
-static void attributes(const window *w, int64_t groups, int64_t *ia) {
+/* the attributes of kernels.def; `more` follows (sizes), and last whether Winograd is off */
+static int attributes(const nni_scope *s, const window *w, int64_t groups, int nmore, const int64_t *more, int64_t *ia) {
   const int64_t v[9] = {w->stride[0], w->stride[1], w->pad[0], w->pad[1], w->pad[2], w->pad[3], w->dilation[0], w->dilation[1], groups};
   memcpy(ia, v, sizeof v);
+  for (int i = 0; i < nmore; i++) ia[9 + i] = more[i];
+  ia[9 + nmore] = nn_exact(s->ctx);
+  return 10 + nmore;
 }
 
 /* ---- conv2d ---- */
@@ -91,10 +95,10 @@ nn_status nni_rule_conv2d(nni_call *c) {
   if (st == NN_OK) st = conv_window(s, &c->arg[3], &x->l.shape[1], k->l.shape, &w, out);
   if (st != NN_OK) return st;
   nni_out o = nni_like(NN_F32, 4, (int64_t[]){x->l.shape[0], out[0], out[1], k->l.shape[3]});
-  int64_t ia[9];
-  attributes(&w, groups, ia);
+  int64_t ia[12];
+  int nia = attributes(s, &w, groups, 0, NULL, ia);
   nn_tensor *in[2] = {x, k};
-  nn_tensor *y = nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_conv2d, .nin = 2, .in = in, .nia = 9, .ia = ia, .nout = 1, .out = &o});
+  nn_tensor *y = nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_conv2d, .nin = 2, .in = in, .nia = nia, .ia = ia, .nout = 1, .out = &o});
   if (c->arg[2].kind == NN_ARG_TENSOR) {
     nn_tensor *b = c->arg[2].u.t;
     if (b->l.ndim != 1 || b->l.shape[0] != k->l.shape[3]) return nni_opfail(s, NN_ESHAPE, "the bias must have %lld elements", (long long)k->l.shape[3]);
@@ -150,12 +154,11 @@ nn_status nni_rule_conv2d_dx(nni_call *c) {
   st = same_out(s, size, &w, dy);
   if (st == NN_OK && (groups < 1 || k->l.shape[3] % groups)) st = nni_opfail(s, NN_EINVAL, "groups = %lld must divide %lld filters", (long long)groups, (long long)k->l.shape[3]);
   if (st != NN_OK) return st;
-  int64_t ia[11];
-  attributes(&w, groups, ia);
-  ia[9] = size[0], ia[10] = size[1];
+  int64_t ia[12];
+  int nia = attributes(s, &w, groups, 2, size, ia);
   nni_out o = nni_like(NN_F32, 4, (int64_t[]){dy->l.shape[0], size[0], size[1], k->l.shape[2] * groups});
   nn_tensor *in[2] = {dy, k};
-  return nni_give(c, nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_conv2d_dx, .nin = 2, .in = in, .nia = 11, .ia = ia, .nout = 1, .out = &o}));
+  return nni_give(c, nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_conv2d_dx, .nin = 2, .in = in, .nia = nia, .ia = ia, .nout = 1, .out = &o}));
 }
 
 nn_status nni_grad_conv2d_dx(nni_gradcall *g) { /* linear in dy and in the kernel */
@@ -180,12 +183,11 @@ nn_status nni_rule_conv2d_dw(nni_call *c) {
   if (st == NN_OK && (groups < 1 || x->l.shape[3] % groups || dy->l.shape[3] % groups || x->l.shape[0] != dy->l.shape[0]))
     st = nni_opfail(s, NN_ESHAPE, "groups = %lld, or batch sizes %lld and %lld, do not fit", (long long)groups, (long long)x->l.shape[0], (long long)dy->l.shape[0]);
   if (st != NN_OK) return st;
-  int64_t ia[11];
-  attributes(&w, groups, ia);
-  ia[9] = k[0], ia[10] = k[1];
+  int64_t ia[12];
+  int nia = attributes(s, &w, groups, 2, k, ia);
   nni_out o = nni_like(NN_F32, 4, (int64_t[]){k[0], k[1], x->l.shape[3] / groups, dy->l.shape[3]});
   nn_tensor *in[2] = {x, dy};
-  return nni_give(c, nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_conv2d_dw, .nin = 2, .in = in, .nia = 11, .ia = ia, .nout = 1, .out = &o}));
+  return nni_give(c, nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_conv2d_dw, .nin = 2, .in = in, .nia = nia, .ia = ia, .nout = 1, .out = &o}));
 }
 
 nn_status nni_grad_conv2d_dw(nni_gradcall *g) { /* linear in x and in dy; d has the kernel's shape */
