@@ -195,6 +195,16 @@ NN_API void nn_set_grad(nn_tensor *leaf, nn_tensor *grad);  /* NULL clears */
 ** falls back to prev's value, so a failed step loses nothing; when nobody else holds prev its buffer is re-used in place. */
 NN_API nn_tensor *nn_assign(nn_tensor *prev, nn_tensor *next);
 
+/* A gradient of the caller's own. out[i] are values computed outside the history (detached); they are replaced by tensors whose gradient with respect to
+** in[] is what `backward` gives: din[i] new references, or NULL for none. release is called when the history is dropped. */
+typedef struct nn_custom {
+  nn_status (*backward)(void *ud, nn_context *ctx, nn_tensor *const *dout, int nout, nn_tensor **din, int nin);
+  void (*release)(void *ud);
+  void *ud;
+} nn_custom;
+NN_API nn_status nn_record_custom(nn_context *ctx, const nn_custom *f, nn_tensor *const *in, int nin, nn_tensor **out, int nout);
+NN_API nn_status nn_fail(nn_context *ctx, nn_status s, const char *message); /* fills the error slot from a callback; returns s */
+
 /* ---- traces: what runs did, for printing, drawing and profiling ------------------------------------------------------ */
 typedef struct nn_trace_node {
   const char *op;

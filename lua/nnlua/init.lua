@@ -24,6 +24,8 @@ local fields = {
   ["nnlua.layers.conv"] = { "Conv2D", "MaxPooling2D" },
   ["nnlua.layers.norm"] = { "BatchNorm", "BatchNormalization" },
   ["nnlua.checkpoint"] = { "load" },
+  ["nnlua.graph"] = { "graph", "profile", "debug" },
+  ["nnlua.autograd"] = { "value_and_grad", "custom", "hook", "jvp", "hvp", "gradcheck" },
 }
 local owner = {}
 for file, names in pairs(fields) do

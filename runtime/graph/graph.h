@@ -80,11 +80,12 @@ typedef struct nni_tape {
   const nn_op *op;
   int nargs, nedge, nout;
   bool freed;
+  nn_custom custom; /* backward NULL: the operator's own gradient */
   nn_arg *arg;     /* the call's arguments; tensors are NULL here, see edge */
   nni_edge *edge;  /* one per tensor argument, lists flattened */
   struct { nni_value *v; nni_layout l; nn_tensor *d; } *res; /* results: value when saved; cotangent during backward */
 } nni_tape;
-nn_status nni_tape_add(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_tensor **out, int nout);
+nn_status nni_tape_add(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nargs, nn_tensor **out, int nout);
 void nni_tape_retain(nni_tape *t);
 
 /* ---- runs ---------------------------------------------------------------------------------------------------------------- */
