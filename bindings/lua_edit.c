@@ -246,7 +246,7 @@ static int edit_read(lua_State *L) {
   ed.L = L;
   ed.cancelled = false;
   watch_signals();
-  el_resize(ed.el);
+  el_set(ed.el, EL_PREP_TERM, 1); /* before the prompt is seen: what is typed at once must not go through the terminal's own editing */
   const char *line = el_gets(ed.el, &n);
   el_set(ed.el, EL_PREP_TERM, 0);
   if (ed.cancelled || !line) { /* forget the characters of a line given up */

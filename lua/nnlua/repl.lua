@@ -201,7 +201,7 @@ local function peek(v, k)
     if type(mt) ~= "table" then return nil end
     local index = rawget(mt, "__index")
     if type(index) ~= "table" then
-      local methods = rawget(mt, "__methods") -- where __index is a function, as a tensor's is
+      local methods = rawget(mt, "methods") -- where __index is a function, as a tensor's is
       return type(methods) == "table" and peek(methods, k) or nil
     end
     v = index
@@ -225,7 +225,7 @@ local function collect(v, prefix, only_functions, found)
     if type(mt) ~= "table" then return end
     if v == package.loaded.nnlua then pcall(add_names, function() return pairs(v) end, prefix, only_functions, found) end
     local index = rawget(mt, "__index")
-    if type(index) ~= "table" then index = rawget(mt, "__methods") end
+    if type(index) ~= "table" then index = rawget(mt, "methods") end
     if type(index) ~= "table" then return end
     v = index
   end
