@@ -249,5 +249,7 @@ int luaopen_nnlua_core(lua_State *L) {
   nnL_open_graph(L);
   nnL_open_data(L);
   nnL_open_sys(L);
+  nnL_open_json(L);
+  nnL_open_h5(L);
   return 1;
 }

@@ -42,7 +42,7 @@ local kinds = setmetatable({}, { __mode = "k" }) -- tensor handle -> "parameter"
 local serials = setmetatable({}, { __mode = "k" }) -- tensor handle -> its serial
 
 local function marked(value, kind)
-  local t = type(value) == "userdata" and value:detach() or core.tensor(value)
+  local t = type(value) == "userdata" and value:detach() or core.tensor(value, { dtype = "f32" })
   t:keep() -- layers may be built inside a step's scope
   serial = serial + 1
   kinds[t], serials[t] = kind, serial
