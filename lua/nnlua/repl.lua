@@ -130,6 +130,7 @@ end
 -- ---- running ---------------------------------------------------------------------------------------------------------
 
 local this_file = debug.getinfo(1, "S").short_src
+local library = this_file:match "^(.*[/\\])[^/\\]*$" or this_file -- as tracebacks begin the files of the library
 
 -- Error value -> text with the traceback down to the typed line; the session's own frames are left out.
 local function with_traceback(err)
@@ -146,6 +147,11 @@ local function with_traceback(err)
     if line:find(this_file, 1, true) or line:find("[C]: in function 'xpcall'", 1, true) then break end
     kept[#kept + 1] = line
   end
+  -- When the message itself names the line that called the library, the library's own frames say nothing.
+  local first = 1
+  while kept[first] and (kept[first]:find "^\t%[C%]" or kept[first]:find(library, 1, true) == 2) do first = first + 1 end
+  local position = kept[first] and kept[first]:match "^\t(.-:%d+:)"
+  if position and text:sub(1, #position) == position then table.move(kept, first, #kept + first, 1) end
   local frames = 0
   for _, line in ipairs(kept) do
     if not line:find "^\t%[C%]" then frames = frames + 1 end
