@@ -4,7 +4,7 @@
 */
 #include <stdio.h>
 #include <string.h>
-#include "nnL.h"
+#include "prog.h"
 
 #define YOUNG_BYTES ((uint64_t)64 << 20) /* native bytes between two young collections */
 #define FULL_FLOOR ((size_t)64 << 20)    /* live bytes below which no full collection is asked for */
@@ -229,7 +229,7 @@ static void state_new(lua_State *L) {
   lua_pop(L, 1);
   s->young_at = YOUNG_BYTES;
   s->full_at = FULL_FLOOR;
-  nn_set_hooks(s->ctx, (nn_hooks){.collect = collect_hook, .ud = s});
+  nn_set_hooks(s->ctx, (nn_hooks){.collect = collect_hook, .interrupted = nnL_interrupted, .ud = s});
   lua_rawsetp(L, LUA_REGISTRYINDEX, &state_key);
 }
 
