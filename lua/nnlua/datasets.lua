@@ -157,8 +157,8 @@ local mnist_spec = {
 }
 
 --- MNIST: 60,000 + 10,000 handwritten digits. Returns two data sets, train and test, with elements x (28, 28, 1) u8 and y, a class id; `train.labels`
---- decodes ids (digit 7 has id 8). The four files are read from `dir`, else from $NNLUA_DATA/mnist, else from the user's cache folder, into which they
---- are downloaded when they are nowhere. Without a network (or with download = false) it says so and returns generated digits.
+--- decodes ids (digit 7 has id 8). The four files are read from `dir`, else from $NNLUA_DATA/mnist, else from the user's cache folder, into which
+--- they are downloaded when they are nowhere. Without a network (or with download = false) it says so and returns generated digits.
 --- A folder that was named and does not hold the files, and files that are damaged, give nil and a message.
 ---@param given? table
 ---@return nnlua.Dataset? train, nnlua.Dataset|string test
