@@ -5,7 +5,7 @@
 --
 --     local nn = require "nnlua"
 --     local train, test = nn.datasets.digits{ train = 500, test = 100 }
---     print(train, #train.labels)            --> Dataset<u8 28x28x1, i64 scalar> 500 elements   10
+--     print(train, #train.labels)            --> Dataset<u8 28x28x1, i64 scalar> 500 elements  10
 
 local core = require "nnlua.core"
 local data = require "nnlua.data"
