@@ -91,9 +91,12 @@ local function cache_folder()
   return base and base .. "/nnlua/mnist"
 end
 
--- A function for pipeline.download that draws a bar on standard error, and one that ends its line; nothing when that is no terminal.
+local function nothing() end
+
+-- A function for pipeline.download that draws a bar on standard error, and one that ends its line. Where that is no terminal they do nothing, but the
+-- first is called all the same: that is when Ctrl-C is noticed.
 local function download_bar(name, bytes)
-  if not sys.isatty(2) then return nil, function() end end
+  if not sys.isatty(2) then return nothing, nothing end
   local width, next_draw = 30, 0
   local function draw(done)
     local now = sys.clock()
