@@ -237,6 +237,25 @@ describe("checkpoints", function()
     refused "No such file"
   end)
 
+  it("say when they were written with other kernels", function()
+    local program = dofile(here .. "program.lua")
+    local other = core.cpu_level() == "x86-64-v2" and "v3" or "v2"
+    if not program.path or not core.cpu_level():find "x86" then return pending "needs nnlua on x86-64" end
+    local file, model = temporary(), nn.Sequential { nn.Input { 4 }, nn.Dense { 3 } }
+    assert(model:save(file))
+    local script = temporary()
+    program.write(script, ([[
+      local nn = require "nnlua"
+      local model = nn.Sequential { nn.Input { 4 }, nn.Dense { 3 } }
+      warn "@on"
+      print(require("nnlua.checkpoint").restore(model, %q))]]):format(file))
+    local out, err = program.run { script }
+    assert.same({ "true", "" }, { out:match "^%a+", err })
+    out, err = program.run({ script }, { env = "NNLUA_ISA=" .. other })
+    assert.equal("true", out:match "^%a+")
+    assert.truthy(err:find("written with " .. core.cpu_level() .. " kernels", 1, true), err)
+  end)
+
   it("never run what a file names", function()
     local file = temporary()
     for _, name in ipairs { "os.execute", "__index", "get", "layer_class", "../x", "Layer", "define", "" } do

@@ -4,6 +4,7 @@
 -- /model_weights and /optimizer_weights), so Keras opens it; what only we need is in the attributes of /nnlua:
 --
 --   format_version, nnlua_version   1; the program that wrote it
+--   cpu_level                       the kernels it used: others round differently, so a resumed run is equal to rounding only
 --   architecture                    JSON { class_name, config, input_size }; or architecture_missing, the reason why there is none
 --   weights                         JSON list of { name, path }: every parameter and buffer, in the model's order
 --   optimizer                       JSON { class_name, config, iterations, slots = { { name, slot, path } } }
@@ -199,7 +200,7 @@ function checkpoint.save(model, file, given)
   local optimizer = o.optimizer or compiled and compiled.optimizer
   tree.attr("/nnlua", "format_version", FORMAT)
   tree.attr("/nnlua", "nnlua_version", core.version)
-  tree.attr("/nnlua", "cpu_level", core.cpu_level and core.cpu_level())
+  tree.attr("/nnlua", "cpu_level", core.cpu_level())
   tree.json("architecture", architecture)
   tree.attr("/nnlua", "architecture_missing", reason)
   if architecture and architecture.class_name == "Sequential" then
@@ -292,8 +293,8 @@ local function bind_optimizer(info, model, optimizer)
 end
 
 local function warn_of_cpu(info)
-  local here = core.cpu_level and core.cpu_level()
-  if here and info.cpu_level and here ~= info.cpu_level then
+  local here = core.cpu_level()
+  if info.cpu_level and here ~= info.cpu_level then
     warn(("nnlua: %s was written with %s kernels, this machine uses %s: training goes on equal to rounding, not to the bit"):format(info.file,
       info.cpu_level, here))
   end

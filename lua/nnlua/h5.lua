@@ -8,7 +8,7 @@
 --     local file = os.tmpname()
 --     assert(h5.save(file, { ["/points/x"] = nn.tensor{1, 2, 3} }, { ["/points"] = { unit = "mm" } }))
 --     local tensors, attributes = assert(h5.load(file))
---     print(tensors["/points/x"]:sum():item(), attributes["/points"].unit)   --> 6.0  mm
+--     print(tensors["/points/x"]:sum():item(), attributes["/points"].unit)   --> 6  mm
 --     os.remove(file)
 
 local core = require "nnlua.core"
