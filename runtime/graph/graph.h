@@ -16,6 +16,7 @@ typedef struct nni_node {
   uint16_t op;   /* nni_pwid, nni_redid or nni_kernel_id */
   uint16_t nia;
   nn_dtype cdtype;   /* dtype of the operands (pointwise, reduce) */
+  int32_t line;      /* of the caller, 0 when unknown */
   int32_t param;     /* number of its first run-time parameter in the window */
   nn_tensor **in;    /* NULL: the operand is the next run-time parameter */
   nni_value **out;
@@ -53,6 +54,9 @@ struct nn_context {
   uint32_t tape_mark;
   nn_rng_state rng;
   nn_hooks hooks;
+  int line;
+  bool check_finite;
+  struct nni_trace *trace; /* NULL: never asked for */
   nn_run_info info;
 };
 
