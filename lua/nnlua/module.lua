@@ -385,8 +385,4 @@ end
 ---@param file string
 function Module:save(file, ...) return require("nnlua.checkpoint").save(self, file, ...) end
 
---- Bind all weights to those of a file (nnlua.checkpoint): true, or nil and a message, and then nothing has changed.
----@param file string
-function Module:load_weights(file) return require("nnlua.checkpoint").load_weights(self, file) end
-
 return Module
