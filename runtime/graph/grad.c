@@ -46,7 +46,7 @@ nn_status nni_apply(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nar
     ctx->no_tape++; /* the casts a pointwise rule records belong to it */
     st = nni_pw_rule(ctx, op, full, out);
     ctx->no_tape--;
-    *nout = 1;
+    *nout = st == NN_OK;
   } else {
     if (op->grad_own) ctx->no_tape++;
     st = run_rule(ctx, op, arg, nargs, out, nout);
