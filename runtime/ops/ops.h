@@ -45,6 +45,7 @@ typedef struct nni_scope { /* temporaries of one rule or gradient */
   const nn_op *op; /* for messages */
   nn_tensor *tmp[NNI_MAXTMP];
   int ntmp;
+  bool failed; /* one of its calls gave NULL: a gradient that is NULL is no gradient only as long as nothing failed */
 } nni_scope;
 typedef struct nni_call {
   nni_scope s;
