@@ -189,8 +189,14 @@ static int h5_read(lua_State *L) {
   return 1;
 }
 
+/* cpu_level() -> name of the kernels in use; a checkpoint records it */
+static int cpu_level(lua_State *L) {
+  lua_pushstring(L, nn_cpu_level_name());
+  return 1;
+}
+
 void nnL_open_h5(lua_State *L) {
-  static const luaL_Reg functions[] = {{"h5_write", h5_write}, {"h5_read", h5_read}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"h5_write", h5_write}, {"h5_read", h5_read}, {"cpu_level", cpu_level}, {NULL, NULL}};
   if (luaL_newmetatable(L, ARCHIVE_MT)) {
     lua_pushcfunction(L, free_archive);
     lua_setfield(L, -2, "__gc");

@@ -208,6 +208,57 @@ describe("mnist", function()
   end)
 end)
 
+-- A server of our own, with a certificate of its own, which the program is told to trust.
+describe("a download", function()
+  local dir, port, pid
+
+  local function shell(command) return io.popen(command):read "a" end
+
+  setup(function()
+    if shell "command -v openssl" == "" then return end
+    dir, port = new_folder(), 20000 + sys.getpid() % 20000
+    write(dir .. "/file", ("0123456789"):rep(5000))
+    shell(("cd '%s' && openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -days 2 -subj /CN=localhost "
+      .. "-addext subjectAltName=DNS:localhost 2>&1"):format(dir))
+    pid = shell(("cd '%s' && (openssl s_server -WWW -quiet -accept %d -cert cert -key key >log 2>&1 & echo $!)"):format(dir, port)):match "%d+"
+  end)
+  teardown(function()
+    if pid then os.execute("kill " .. pid) end
+  end)
+
+  -- What download gives in a process of its own; `trust` the server or not.
+  local function fetch(trust, name, dest, limit, md5)
+    local script = ([[
+      local ok, text = require "nnlua.core".pipeline.download("https://localhost:%d/%s", "%s", %d, %s)
+      io.write(tostring(ok or text))]]):format(port, name, dest, limit, md5 and ("'%s'"):format(md5) or "nil")
+    write(dir .. "/script.lua", script)
+    local found
+    for _ = 1, 50 do -- until the server has come up
+      found = shell(("SSL_CERT_FILE='%s' '%s' '%s/script.lua'"):format(trust and dir .. "/cert" or "/dev/null", sys.exe_path(), dir))
+      if not found:find("Failed to connect", 1, true) and not found:find("Connection refused", 1, true) then break end
+      sys.sleep(0.1)
+    end
+    return (found:gsub("^https://localhost:%d+/%w*: ", ""))
+  end
+
+  it("comes whole and verified, or not at all", function()
+    if not pid then
+      pending "there is no openssl to serve files with"
+      return
+    end
+    local dest = dir .. "/new/folder/copy"
+    local md5 = shell(("md5sum '%s/file'"):format(dir)):match "%x+"
+    assert.equal("true", fetch(true, "file", dest, 50000, md5))
+    assert.equal(read(dir .. "/file"), read(dest))
+    write(dest, "old")
+    assert.equal("the file is longer than the 49999 bytes expected", fetch(true, "file", dest, 49999, md5))
+    assert.equal(("the file is not the one expected: MD5 %s, expected %s"):format(md5, ("0"):rep(32)), fetch(true, "file", dest, 0, ("0"):rep(32)))
+    assert.truthy(fetch(false, "file", dest, 0):find("certificate", 1, true))
+    assert.equal("old", read(dest))
+    assert.equal("copy\n", shell(("ls '%s/new/folder'"):format(dir)))
+  end)
+end)
+
 describe("digits", function()
   it("are the same for a seed, whatever else is asked for", function()
     local train, test = nn.datasets.digits { train = 50, test = 20 }

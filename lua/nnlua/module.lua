@@ -385,4 +385,8 @@ end
 ---@param file string
 function Module:save(file, ...) return require("nnlua.checkpoint").save(self, file, ...) end
 
+--- Take the weights of a file that holds the same model: true, or nil and a message that names the first difference; then nothing has changed.
+---@param file string
+function Module:load_weights(file) return require("nnlua.checkpoint").load_weights(self, file) end
+
 return Module
