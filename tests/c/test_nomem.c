@@ -8,7 +8,6 @@
 #include "tensor/tensor.h"
 
 static int failures;
-#define MAXSTATE 40
 #define MAXFAIL 20 /* lines of complaint */
 
 /* ---- a model: parameters, Adam's two moments of each, and statistics that are assigned ---- */
@@ -193,14 +192,15 @@ typedef struct job {
   const char *name;
   void (*init)(model *);
   nn_tensor *(*loss)(model *);
-  int warm;   /* undisturbed steps before: the plan is cached then */
+  int threads;
+  int warm; /* undisturbed steps before: the plan is cached then */
   bool eager;
 } job;
 
 static nn_status model_open(const job *j, nomem *h, model *m) {
   float loss;
   *m = (model){0};
-  nn_status st = nn_open(&(nn_options){.alloc = nomem_alloc, .alloc_ud = h, .threads = 2, .seed = 1}, &m->ctx);
+  nn_status st = nn_open(&(nn_options){.alloc = nomem_alloc, .alloc_ud = h, .threads = j->threads, .seed = 1}, &m->ctx);
   if (st != NN_OK) return st;
   nn_set_eager(m->ctx, j->eager);
   j->init(m);
@@ -298,9 +298,8 @@ static void sweep_open(void) {
 }
 
 int main(void) {
-  static const job jobs[] = {{"mlp", mlp_init, mlp_loss, 0, false},      {"mlp warm", mlp_init, mlp_loss, 2, false}, {"mlp eager", mlp_init, mlp_loss, 0, true},
-                             {"cnn", cnn_init, cnn_loss, 0, false},      {"cnn warm", cnn_init, cnn_loss, 2, false}, {"odd", odd_init, odd_loss, 0, false},
-                             {"odd eager", odd_init, odd_loss, 0, true}};
+  static const job jobs[] = {{"mlp", mlp_init, mlp_loss, 1, 0, false}, {"mlp warm", mlp_init, mlp_loss, 1, 2, false}, {"mlp eager", mlp_init, mlp_loss, 1, 0, true},
+                             {"cnn", cnn_init, cnn_loss, 2, 0, false}, {"cnn warm", cnn_init, cnn_loss, 2, 2, false}, {"odd", odd_init, odd_loss, 1, 0, false}};
   sweep_open();
   for (int i = 0; i < (int)(sizeof jobs / sizeof *jobs); i++) sweep(&jobs[i]);
   if (failures) fprintf(stderr, "%d failures\n", failures);
