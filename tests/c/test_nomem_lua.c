@@ -1,7 +1,9 @@
-/* tests/c/test_nomem_lua.c - the sweep of test_nomem.c through Lua: Lua's requests and the runtime's are counted together, and the N-th is refused, for every N.
+/* tests/c/test_nomem_lua.c - the sweep of test_nomem.c through Lua: Lua's requests and the runtime's are counted together, and the N-th is
+** refused, for every N.
 **
-** Scripts set up without failures; then step() is disturbed. Afterwards the same step run again, undisturbed, must give the reference's bytes, and closing the state
-** must leave nothing alive. Linked with --wrap=nn_open, so that the context which the bindings open uses the failing allocator too.
+** Scripts set up without failures; then step() is disturbed. Afterwards the same step run again, undisturbed, must give the reference's
+** bytes, and closing the state must leave nothing alive. Linked with --wrap=nn_open, so that the context which the bindings open uses the
+** failing allocator too.
 */
 #include <lauxlib.h>
 #include <lualib.h>
@@ -31,41 +33,40 @@ typedef struct job {
 } job;
 
 static const job jobs[] = {
-    {"core",
-     "local nn = require 'nnlua.core'\n"
-     "local w, b = nn.randn(5, 4):requires_grad(true), nn.zeros(4):requires_grad(true)\n"
-     "local m, v = { nn.zeros(5, 4), nn.zeros(4) }, { nn.zeros(5, 4), nn.zeros(4) }\n"
-     "local x, y = nn.rand(6, 5):eval(), nn.tensor { 1, 4, 2, 3, 1, 2 }\n"
-     "local t = 0\n"
-     "local function step()\n"
-     "  nn.seed(3)\n"
-     "  local scope <close> = nn.scope()\n"
-     "  w:set_grad(nil) b:set_grad(nil)\n"
-     "  local h = nn.linear(x[{ { 1, 6 }, {} }], w, b)\n"
-     "  local z = nn.dropout(h, 0.2) + nn.cat({ h[{ {}, { 1, 2 } }], h[{ {}, { 3, 4 } }] }, 2) * 0.5\n"
-     "  z[1] = 2\n"
-     "  z[{ {}, 2 }] = z[{ {}, 1 }] * 2\n"
-     "  local picked = z:index_select(1, { 6, 5, 4, 3, 2, 1 })\n"
-     "  local loss = nn.softmax_cross_entropy(picked, y):mean() + z:sum { dim = 1, keepdim = true }:square():mean()\n"
-     "  local gw = nn.grad(loss, { w, b }, { retain_graph = true })\n"
-     "  loss = loss + (gw * gw):sum() * 0.01\n"
-     "  loss:backward()\n"
-     "  nn.adam_step({ w, b }, m, v, { lr = 0.01, step = t + 1 })\n"
-     "  t = t + 1\n"
-     "  local a = z:detach():argmax(-1)\n"
-     "  do local _ <close> = nn.no_grad() a = (a + 1):to('f32'):clone() end\n"
-     "  assert(#a:totable() == 6 and loss:item() == loss:item() and a:tostring_bytes())\n"
-     "end\n"
-     "return step, function()\n"
-     "  local s = {}\n"
-     "  for _, p in ipairs { w, b, m[1], m[2], v[1], v[2] } do s[#s + 1] = p:tostring_bytes() end\n"
-     "  return table.concat(s)\n"
-     "end\n"},
+    {"core", "local nn = require 'nnlua.core'\n"
+             "local w, b = nn.randn(5, 4):requires_grad(true), nn.zeros(4):requires_grad(true)\n"
+             "local m, v = { nn.zeros(5, 4), nn.zeros(4) }, { nn.zeros(5, 4), nn.zeros(4) }\n"
+             "local x, y = nn.rand(6, 5):eval(), nn.tensor { 1, 4, 2, 3, 1, 2 }\n"
+             "local t = 0\n"
+             "local function step()\n"
+             "  nn.seed(3)\n"
+             "  local scope <close> = nn.scope()\n"
+             "  w:set_grad(nil) b:set_grad(nil)\n"
+             "  local h = nn.linear(x[{ { 1, 6 }, {} }], w, b)\n"
+             "  local z = nn.dropout(h, 0.2) + nn.cat({ h[{ {}, { 1, 2 } }], h[{ {}, { 3, 4 } }] }, 2) * 0.5\n"
+             "  z[1] = 2\n"
+             "  z[{ {}, 2 }] = z[{ {}, 1 }] * 2\n"
+             "  local picked = z:index_select(1, { 6, 5, 4, 3, 2, 1 })\n"
+             "  local loss = nn.softmax_cross_entropy(picked, y):mean() + z:sum { dim = 1, keepdim = true }:square():mean()\n"
+             "  local gw = nn.grad(loss, { w, b }, { retain_graph = true })\n"
+             "  loss = loss + (gw * gw):sum() * 0.01\n"
+             "  loss:backward()\n"
+             "  nn.adam_step({ w, b }, m, v, { lr = 0.01, step = t + 1 })\n"
+             "  t = t + 1\n"
+             "  local a = z:detach():argmax(-1)\n"
+             "  do local _ <close> = nn.no_grad() a = (a + 1):to('f32'):clone() end\n"
+             "  assert(#a:totable() == 6 and loss:item() == loss:item() and a:tostring_bytes())\n"
+             "end\n"
+             "return step, function()\n"
+             "  local s = {}\n"
+             "  for _, p in ipairs { w, b, m[1], m[2], v[1], v[2] } do s[#s + 1] = p:tostring_bytes() end\n"
+             "  return table.concat(s)\n"
+             "end\n"},
     {"library",
      "local nn = require 'nnlua'\n"
      "nn.seed(1)\n"
-     "local net = nn.Sequential { nn.Input { 6, 6, 1 }, nn.Rescaling { 1 / 255 }, nn.Conv2D { 3, 3, activation = 'relu' }, nn.MaxPooling2D { 2 }, nn.Flatten {},\n"
-     "  nn.Dense { 8, init = 'he_normal' }, nn.BatchNorm {}, nn.LeakyReLU { 0.01 }, nn.Dropout { 0.2 }, nn.Dense { 4 } }\n"
+     "local net = nn.Sequential { nn.Input { 6, 6, 1 }, nn.Rescaling { 1 / 255 }, nn.Conv2D { 3, 3, activation = 'relu' }, nn.MaxPooling2D { 2 },\n"
+     "  nn.Flatten {}, nn.Dense { 8, init = 'he_normal' }, nn.BatchNorm {}, nn.LeakyReLU { 0.01 }, nn.Dropout { 0.2 }, nn.Dense { 4 } }\n"
      "net:train()\n"
      "local opt = nn.optim.Adam { net:parameters(), lr = 1e-3 }\n"
      "local pixels = {}\n"
@@ -150,7 +151,9 @@ static bool take(lua_State *L, text *t) {
   return t->s != NULL;
 }
 
-typedef struct tally { long long requests, failed, finished; } tally;
+typedef struct tally {
+  long long requests, failed, finished;
+} tally;
 
 static bool disturb(const job *j, nomem_mode mode, long long at, const text *before, const text *after, tally *t) {
   nomem h = {0};
@@ -197,8 +200,8 @@ static void sweep(const job *j) {
     long long at = 1;
     while (disturb(j, k ? NOMEM_ONWARD : NOMEM_ONCE, at, &before, &after, &t[k]) && failures < 20) at++;
   }
-  printf("%-8s %4lld requests; one fails: %lld steps fail, %lld absorb it; all fail from there on: %lld fail, %lld absorb it\n", j->name, t[0].requests, t[0].failed,
-         t[0].finished, t[1].failed, t[1].finished);
+  printf("%-8s %4lld requests; one fails: %lld steps fail, %lld absorb it; all fail from there on: %lld fail, %lld absorb it\n", j->name,
+         t[0].requests, t[0].failed, t[0].finished, t[1].failed, t[1].finished);
   if (ok && t[1].failed < t[1].requests / 2) complain(j, NOMEM_ONWARD, 0, "hardly any step failed: is the hook in use?", NULL);
   free(before.s);
   free(after.s);
