@@ -10,7 +10,9 @@
 #define MAXROW 16384 /* longest row of a program that reduces; longer ones go to the structural kernel */
 
 typedef struct unit {
-  bool alive, fusible, reduces, pinned; /* pinned: its elements are numbered, so it can't become a row-level part */
+  bool alive, fusible, reduces;
+  bool pinned;                          /* its elements are numbered, so it can't become a row-level part */
+  bool flat;                            /* everything is read in place: any space with as many points will do */
   int head, tail, n;                    /* members, linked through fuse.next */
   nni_layout space;
   uint64_t *deps;
@@ -102,6 +104,7 @@ static bool prepare(fuse *f, nni_arena *a) {
   if (!f->u || !f->unit_of || !f->next || !f->vbase || !f->level || !f->live || !deps) return false;
   memset(deps, 0, sizeof(uint64_t) * n * (size_t)f->words);
   for (int i = 0; i < f->n; i++) {
+    f->unit_of[i] = i; /* within_limits asks about nodes whose turn has not come */
     f->vbase[i] = nv;
     nv += f->node[i]->nout;
     f->u[i].deps = deps + (size_t)i * (size_t)f->words;
@@ -137,7 +140,10 @@ static bool prepare(fuse *f, nni_arena *a) {
 /* levels the members of a and b would have in one program: space of the result, and which of them turns into row-level parts */
 static bool joint_space(const unit *a, const unit *b, nni_layout *space, int *to_row) {
   *to_row = 0;
+  bool count = nni_layout_numel(&a->space) == nni_layout_numel(&b->space);
   if (same_space(&a->space, &b->space)) *space = a->space;
+  else if (count && a->flat) *space = b->space;
+  else if (count && b->flat) *space = a->space;
   else if (rows_of(&a->space, &b->space) && !b->reduces && !b->pinned) *space = a->space, *to_row = 2;
   else if (rows_of(&b->space, &a->space) && !a->reduces && !a->pinned) *space = b->space, *to_row = 1;
   else return false;
@@ -169,6 +175,7 @@ static bool reads_fit(const fuse *f, const pair *p, int node) {
 /* arguments and results of the joint program, counted generously */
 static bool within_limits(const fuse *f, const pair *p) {
   const nn_tensor *in[NNI_PROG_MAXIO];
+  int level[NNI_PROG_MAXIO]; /* a tensor may be loaded per point and per row */
   int nin = 0, nout = 0;
   const int heads[2] = {f->u[p->a].head, f->u[p->b].head};
   if (f->u[p->a].n + f->u[p->b].n > MAXMEMBERS) return false;
@@ -180,10 +187,11 @@ static bool within_limits(const fuse *f, const pair *p) {
         if (!t) continue;
         int fu = t->v->node ? f->unit_of[t->v->index] : -1;
         if (fu >= 0 && (fu == p->a || fu == p->b)) continue;
-        int j = 0;
-        while (j < nin && in[j] != t) j++;
+        int j = 0, lv = new_level(f, p, i);
+        while (j < nin && (in[j] != t || level[j] != lv)) j++;
         if (j < nin) continue;
         if (nin == NNI_PROG_MAXIO) return false;
+        level[nin] = lv;
         in[nin++] = t;
       }
       int v = f->vbase[i];
@@ -227,6 +235,7 @@ static void try_merge(fuse *f, int a, int b, int upto) {
   ua->space = space;
   ua->reduces |= ub->reduces;
   ua->pinned |= ub->pinned;
+  ua->flat = ua->flat && ub->flat && !p.to_row;
   ub->alive = false;
   for (int w = 0; w < f->words; w++) ua->deps[w] |= ub->deps[w];
   bit_clear(ua->deps, a);
@@ -253,6 +262,8 @@ static void add_node(fuse *f, int i) {
     const nni_layout *w = work_shape(n, &tmp);
     nni_strip(w->ndim, w->shape, &u->space);
   }
+  u->flat = u->fusible && !u->reduces;
+  for (int k = 0; k < n->nin && u->flat; k++) u->flat = !n->in[k] || pattern_of(n, k) == IDENTITY;
   for (int k = 0; k < n->nin; k++) {
     if (!n->in[k] || !n->in[k]->v->node) continue;
     int d = f->unit_of[n->in[k]->v->index];
