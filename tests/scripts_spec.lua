@@ -92,6 +92,18 @@ describe("scripts", function()
     local _, err, ok = run(root .. "scripts/train_mnist.lua --data /nowhere/at/all")
     assert.is_false(ok)
     assert.truthy(err:find "^train_mnist: [^\n]*/nowhere/at/all[^\n]*\n$", err)
+    local file = folder .. "/mlp.h5"
+    train(("--epochs 1 --save '%s'"):format(file))
+    for _, case in ipairs {
+      { "--resume /nowhere/a.h5", "/nowhere/a.h5: No such file" }, { "--save /nowhere/a.h5", "there is no folder /nowhere/" },
+      { ("--model cnn --resume '%s'"):format(file), "a checkpoint of another model: weight 1 is dense.kernel (f32 784x128) in the file" },
+      { ("--resume '%s/train-labels-idx1-ubyte'"):format(folder), "cannot resume" },
+    } do
+      _, err, ok = train(case[1])
+      assert.is_false(ok)
+      assert.truthy(err:find(case[2], 1, true), err)
+      assert.truthy(err:find "^[^\n]*\n$", err)
+    end
     local out = run(root .. "scripts/train_mnist.lua --help")
     assert.truthy(out:find "usage: nnlua train_mnist.lua")
   end)

@@ -27,6 +27,10 @@ local Progress = require "nnlua.progress"
 
 local training = {}
 
+-- What the outside world (a file, a full disk) did: raised as an object, which the program shows as one line without a traceback.
+local Failure = { __tostring = function(failure) return failure.message end }
+local function fail(text, ...) error(setmetatable({ message = text:format(...) }, Failure), 0) end
+
 -- ---- history ---------------------------------------------------------------------------------------------------------
 
 ---@class nnlua.History
@@ -260,7 +264,13 @@ end
 
 local function save(self, file)
   local ok, message = self:save(file)
-  if not ok then options.raise(("fit: cannot save %s: %s"):format(file, tostring(message))) end
+  if not ok then fail("fit: %s", tostring(message)) end
+end
+
+-- Before hours of work rather than after them.
+local function check_folder(file)
+  local folder = file:match "^(.*/)[^/]*$" or "."
+  if core.sys.file_type(folder) ~= "folder" then fail("fit: cannot save %s: there is no folder %s", file, folder) end
 end
 
 -- Load everything from `file`, and put the data set and the random stream where they stood. Returns what standing() gave.
@@ -273,9 +283,9 @@ local function resume(self, c, ds, file)
     c.optimizer:bind(self:parameters())
   end
   local ok, message = require("nnlua.checkpoint").restore(self, file)
-  if not ok then options.raise("fit: cannot resume: " .. tostring(message)) end
+  if not ok then fail("fit: cannot resume: %s", tostring(message)) end
   local at = rawget(self, "progress")
-  if not at then options.raise(("fit: cannot resume: %s holds a model, but not where its training stood"):format(file)) end
+  if not at then fail("fit: cannot resume: %s holds a model, but not where its training stood", file) end
   if at.data and ds.restore then ds:restore(at.data) end
   if at.rng then core.set_rng_state(at.rng) end
   return at
@@ -372,6 +382,7 @@ function Module:fit(given)
   local c = compiled(self, "fit")
   local ds = dataset_of("fit", o.data, o.y, o.batch_size, o.shuffle)
   local validation = o.validation and dataset_of("fit: validation", o.validation, nil, 256)
+  if o.save then check_folder(o.save) end
   local from = o.resume and resume(self, c, ds, o.resume) or { epoch = o.initial_epoch or 0, batch = 0 }
   local history = History(from.history)
   rawset(self, "history", history)
