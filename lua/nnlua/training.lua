@@ -283,9 +283,10 @@ end
 
 local function is_interrupt(message) return type(message) == "string" and message:find("interrupted", 1, true) ~= nil end
 
--- One epoch of training from batch `at.batch` on. `at` is kept up to date: what is in it can be saved when an error ends the epoch.
+-- One epoch of training from batch `at.batch` on. `at` is kept up to date: it is what can be saved when an error ends the epoch.
 local function train_epoch(self, c, ds, bar, o, at)
   local function figures() return (figures_of(c)) end
+  local hold = core.sys.hold_interrupt
   local _ <close> = in_mode(self, true)
   local batch = 0
   for x, y in ds:iter() do
@@ -293,9 +294,11 @@ local function train_epoch(self, c, ds, bar, o, at)
     if batch > at.batch then -- the steps before are done; the data set was set back to where their epoch began
       if y == nil then target_missing "fit" end
       prepare(self, c, x)
+      hold(true) -- Ctrl-C does not cut a step in two
       train_step(self, c, x, y)
       at.batch, at.rng = batch, core.rng_state()
       for i, meter in ipairs(c.meters) do at.counts[i] = meter.count end
+      hold(false)
       bar:update(figures)
       if #o.callbacks > 0 then announce(o.callbacks, "on_batch_end", self, batch) end
     elseif batch == at.batch then
@@ -312,7 +315,7 @@ local function meter_states(c, at)
   for i, meter in ipairs(c.meters) do
     if meter.state then
       states[i] = meter:state()
-      states[i].count = at.counts[i] or 0
+      states[i].count = at.counts[i]
     end
   end
   return states
@@ -325,14 +328,32 @@ local function check_finite(logs, epoch)
   end
 end
 
--- Runs an epoch; when it is interrupted, saves what was asked to be saved and passes the error on.
-local function guarded_epoch(self, c, ds, bar, o, at, history)
-  local ok, message = pcall(train_epoch, self, c, ds, bar, o, at)
-  if ok then return end
+-- One epoch with its validation: a list of figures to show, and a table of them.
+local function whole_epoch(self, c, ds, validation, bar, o, at)
+  train_epoch(self, c, ds, bar, o, at)
+  at.meters = meter_states(c, at) -- validation uses the meters too
+  local list, logs = figures_of(c)
+  if validation then
+    local _, values = training.evaluate_batches(self, c, validation)
+    for i = 1, #list do
+      local name = list[i][1]
+      logs["val_" .. name] = values[name]
+      list[#list + 1] = { "val_" .. name, values[name] }
+    end
+  end
+  return list, logs
+end
+
+-- whole_epoch; when it is interrupted, saves what was asked to be saved and passes the error on.
+local function guarded_epoch(self, c, ds, validation, bar, o, at, history)
+  local ok, list, logs = pcall(whole_epoch, self, c, ds, validation, bar, o, at)
+  core.sys.hold_interrupt(false)
+  if ok then return list, logs end
+  local message = list
   local interrupted = core.sys.clear_interrupt() or is_interrupt(message) -- what follows must not be stopped too
   bar:clear()
   if o.save and interrupted and at.batch > 0 then
-    rawset(self, "progress", standing(c, at.epoch, at.batch, at.data, at.rng, history, meter_states(c, at)))
+    rawset(self, "progress", standing(c, at.epoch, at.batch, at.data, at.rng, history, at.meters or meter_states(c, at)))
     save(self, o.save)
   end
   error(message, 0)
@@ -363,14 +384,10 @@ function Module:fit(given)
     bar:skip(at.batch)
     reset(c)
     for i, state in ipairs(at.batch > 0 and from.meters or {}) do c.meters[i]:set_state(state) end
+    for i, meter in ipairs(c.meters) do at.counts[i] = meter.count end
     announce(o.callbacks, "on_epoch_begin", self, epoch)
-    guarded_epoch(self, c, ds, bar, o, at, history)
+    local list, logs = guarded_epoch(self, c, ds, validation, bar, o, at, history)
     from = {}
-    local list, logs = figures_of(c)
-    if validation then
-      for name, value in pairs(select(2, training.evaluate_batches(self, c, validation))) do logs["val_" .. name] = value end
-      for i = 1, #list do list[#list + 1] = { "val_" .. list[i][1], logs["val_" .. list[i][1]] } end
-    end
     bar:finish(list)
     check_finite(logs, epoch)
     history:add(epoch, logs)
