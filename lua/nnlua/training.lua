@@ -28,7 +28,13 @@ local Progress = require "nnlua.progress"
 local training = {}
 
 -- What the outside world (a file, a full disk) did: raised as an object, which the program shows as one line without a traceback.
+-- It can be searched and joined like the message that it stands for.
 local Failure = { __tostring = function(failure) return failure.message end }
+function Failure.__concat(a, b) return tostring(a) .. tostring(b) end
+function Failure.__index(_, name)
+  local method = string[name]
+  return method and function(failure, ...) return method(failure.message, ...) end
+end
 local function fail(text, ...) error(setmetatable({ message = text:format(...) }, Failure), 0) end
 
 -- ---- history ---------------------------------------------------------------------------------------------------------
