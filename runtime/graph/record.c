@@ -142,6 +142,7 @@ nn_status nni_record(nn_context *ctx, const nni_rec *r, nn_tensor **result) {
     return no_memory(ctx);
   }
   n->cdtype = cd;
+  n->by = ctx->core.caller;
   int made = 0;
   for (; made < r->nout; made++) {
     nni_layout l;
