@@ -208,6 +208,7 @@ static bool keeps_range(int op) {
 #define KEEPS_C 1
 #define KEEPS_B 1
 #define KEEPS_W 1
+#define KEEPS_I 0
   static const uint8_t keeps[NNI_NPW] = {
 #define NN_PW(name, TYPE, ...) [NNI_PW_##name] = KEEPS_##TYPE,
 #include "../ops/pointwise.def"
@@ -215,10 +216,17 @@ static bool keeps_range(int op) {
   };
   return keeps[op] || op == NNI_PW_minimum || op == NNI_PW_maximum || op == NNI_PW_relu;
 }
+/* does its formula contain a function that is a polynomial or worse? */
 static bool is_heavy(int op) {
-  static const uint8_t heavy[NNI_NPW] = {[NNI_PW_exp] = 1, [NNI_PW_log] = 1, [NNI_PW_sin] = 1, [NNI_PW_cos] = 1,
-                                         [NNI_PW_tanh] = 1, [NNI_PW_erf] = 1, [NNI_PW_pow] = 1, [NNI_PW_sigmoid] = 1};
-  return heavy[op];
+  static const char *const formulas[NNI_NPW] = {
+#define NN_PW(name, TYPE, sig, nargs, doc, formula, ...) [NNI_PW_##name] = #formula,
+#include "../ops/pointwise.def"
+#undef NN_PW
+  };
+  static const char *const words[] = {"EXP", "LOG", "SIN", "COS", "TAN", "ERF", "POW", "SIGMOID", "MOD(", "FLOORDIV("};
+  for (int i = 0; i < NNI_COUNT(words); i++)
+    if (strstr(formulas[op], words[i])) return true;
+  return false;
 }
 
 static int build_pw(builder *b, const nni_rinstr *i) {

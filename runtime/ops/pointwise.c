@@ -3,6 +3,7 @@
 ** The rule promotes dtypes, broadcasts shapes and records one node. The gradients are the table's expressions, expanded here to recorded operators; reducing
 ** them to the argument's shape is graph/grad.c's business.
 */
+#include <math.h>
 #include "ops.h"
 
 /* ---- rule ---- */
@@ -44,6 +45,7 @@ static nn_status infer_shape(nn_context *ctx, const nn_op *op, const nn_arg *arg
 static nn_dtype compute_dtype(const nn_op *op, const nn_arg *arg, int n) {
   switch (op->type) {
     case 'F': return NN_F32;
+    case 'I': return nni_weak_promote(arg, 0, n, NN_BOOL);
     case 'B': return NN_BOOL;
     case 'W': return nni_weak_promote(arg, 1, n, NN_BOOL);
     case 'C': return nni_weak_promote(arg, 0, n, NN_BOOL);
@@ -54,13 +56,26 @@ static nn_dtype compute_dtype(const nn_op *op, const nn_arg *arg, int n) {
   }
 }
 
+/* bits: floats have none to offer, truth values have one */
+static nn_status bits_rule(nn_context *ctx, const nn_op **op, nn_dtype d) {
+  static const nni_opid logical[NNI_NPW] = {[NNI_PW_bitwise_and] = NNI_OP_logical_and, [NNI_PW_bitwise_or] = NNI_OP_logical_or,
+                                            [NNI_PW_bitwise_xor] = NNI_OP_logical_xor, [NNI_PW_bitwise_not] = NNI_OP_logical_not};
+  static const uint8_t has[NNI_NPW] = {[NNI_PW_bitwise_and] = 1, [NNI_PW_bitwise_or] = 1, [NNI_PW_bitwise_xor] = 1, [NNI_PW_bitwise_not] = 1};
+  if (d == NN_F32) return nni_fail(nni_error_of(ctx), NN_EDTYPE, "%s: floats have no bits to work on; cast to an integer dtype first", (*op)->name);
+  if (d != NN_BOOL) return NN_OK;
+  if (!has[(*op)->pw]) return nni_fail(nni_error_of(ctx), NN_EDTYPE, "%s: truth values can't be shifted; cast to an integer dtype first", (*op)->name);
+  *op = nni_op_row(logical[(*op)->pw]);
+  return NN_OK;
+}
+
 nn_status nni_pw_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_tensor **out) {
   int n = 0, npa = 0;
   while (n < NN_MAXARG && arg[n].kind != NN_ARG_NONE) n++;
   if (n > 4) n = 4;
   nn_dtype cd = compute_dtype(op, arg, n);
   nni_out o = {.dtype = op->type == 'C' ? NN_BOOL : cd};
-  nn_status st = infer_shape(ctx, op, arg, n, &o);
+  nn_status st = op->type == 'I' ? bits_rule(ctx, &op, cd) : NN_OK;
+  if (st == NN_OK) st = infer_shape(ctx, op, arg, n, &o);
   if (st != NN_OK) return st;
   nn_tensor *in[4];
   nni_param pa[4];
@@ -84,13 +99,48 @@ nn_status nni_pw_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_te
 }
 
 /* ---- gradients: the language of pointwise.def as recorded operators ---- */
+/* Arguments that are numbers in this call (x ^ 2, an option such as a slope) are computed with here, in double; masks of numbers are 1 or 0. */
+static double value_of(nn_arg a) { return a.kind == NN_ARG_INT ? (double)a.u.i : a.u.f; }
+static bool fold(nni_opid id, double p, double q, double *r) {
+  switch (id) {
+    case NNI_OP_add: return *r = p + q, true;
+    case NNI_OP_sub: return *r = p - q, true;
+    case NNI_OP_mul: return *r = p * q, true;
+    case NNI_OP_div: return *r = p / q, true;
+    case NNI_OP_pow: return *r = pow(p, q), true;
+    case NNI_OP_minimum: return *r = p < q ? p : q, true;
+    case NNI_OP_maximum: return *r = p > q ? p : q, true;
+    case NNI_OP_lt: return *r = p < q, true;
+    case NNI_OP_le: return *r = p <= q, true;
+    case NNI_OP_gt: return *r = p > q, true;
+    case NNI_OP_ge: return *r = p >= q, true;
+    case NNI_OP_eq: return *r = p == q, true;
+    case NNI_OP_ne: return *r = p != q, true;
+    case NNI_OP_logical_and: return *r = p != 0 && q != 0, true;
+    case NNI_OP_logical_or: return *r = p != 0 || q != 0, true;
+    case NNI_OP_logical_xor: return *r = (p != 0) != (q != 0), true;
+    case NNI_OP_neg: return *r = -p, true;
+    case NNI_OP_abs: return *r = fabs(p), true;
+    case NNI_OP_sqrt: return *r = sqrt(p), true;
+    case NNI_OP_exp: return *r = exp(p), true;
+    case NNI_OP_log: return *r = log(p), true;
+    default: return false; /* no gradient asks for another one; nni_do says that a tensor is missing */
+  }
+}
 static nn_arg bin(nni_scope *s, nni_opid id, nn_arg a, nn_arg b) {
   nn_arg v[2] = {a, b};
+  double r;
+  if (a.kind != NN_ARG_TENSOR && b.kind != NN_ARG_TENSOR && fold(id, value_of(a), value_of(b), &r)) return NN_F(r);
   return NN_T(nni_do_(s, id, v, 2));
 }
-static nn_arg un(nni_scope *s, nni_opid id, nn_arg a) { return NN_T(nni_do_(s, id, &a, 1)); }
+static nn_arg un(nni_scope *s, nni_opid id, nn_arg a) {
+  double r;
+  if (a.kind != NN_ARG_TENSOR && fold(id, value_of(a), 0, &r)) return NN_F(r);
+  return NN_T(nni_do_(s, id, &a, 1));
+}
 static nn_arg sel(nni_scope *s, nn_arg m, nn_arg a, nn_arg b) {
   nn_arg v[3] = {m, a, b};
+  if (m.kind != NN_ARG_TENSOR) return value_of(m) != 0 ? a : b;
   return NN_T(nni_do_(s, NNI_OP_where, v, 3));
 }
 
@@ -115,11 +165,28 @@ static nn_arg sel(nni_scope *s, nn_arg m, nn_arg a, nn_arg b) {
 #define ABS(p) un(s, NNI_OP_abs, p)
 #define SQRT(p) un(s, NNI_OP_sqrt, p)
 #define EXP(p) un(s, NNI_OP_exp, p)
+#define EXPM1(p) un(s, NNI_OP_expm1, p)
 #define LOG(p) un(s, NNI_OP_log, p)
+#define LOG1P(p) un(s, NNI_OP_log1p, p)
+#define LOG2(p) un(s, NNI_OP_log2, p)
+#define LOG10(p) un(s, NNI_OP_log10, p)
 #define SIN(p) un(s, NNI_OP_sin, p)
 #define COS(p) un(s, NNI_OP_cos, p)
 #define TANH(p) un(s, NNI_OP_tanh, p)
 #define ERF(p) un(s, NNI_OP_erf, p)
+#define ERFC(p) un(s, NNI_OP_erfc, p)
+#define ATAN2(p, q) bin(s, NNI_OP_atan2, p, q)
+#define FMOD(p, q) bin(s, NNI_OP_fmod, p, q)
+#define MOD(p, q) bin(s, NNI_OP_mod, p, q)
+#define FLOORDIV(p, q) bin(s, NNI_OP_floor_div, p, q)
+#define FLOOR(p) un(s, NNI_OP_floor, p)
+#define CEIL(p) un(s, NNI_OP_ceil, p)
+#define RINT(p) un(s, NNI_OP_round, p)
+#define TRUNC(p) un(s, NNI_OP_trunc, p)
+#define XOR(p, q) bin(s, NNI_OP_logical_xor, p, q)
+#define SIGMOID(p) un(s, NNI_OP_sigmoid, p)
+#define SINH(p) un(s, NNI_OP_sinh, p)
+#define COSH(p) un(s, NNI_OP_cosh, p)
 #define SEL(m, p, q) sel(s, m, p, q)
 #define NOGRAD NN_NONE
 
