@@ -430,6 +430,7 @@ void nni_plan_free(nn_context *ctx, nni_plan *p) {
   }
   nni_free(m, p->unit, sizeof *p->unit * (size_t)p->nunit);
   nni_free(m, p->output, sizeof *p->output * (size_t)p->nvalue);
+  nni_free(m, p->unit_of, sizeof(int) * (size_t)p->nnode);
   nni_free(m, p->key, sizeof *p->key * (size_t)p->nkey);
   nni_free(m, p->visible, sizeof(uint64_t) * (size_t)((p->nvalue + 63) / 64));
   nni_free(m, p, sizeof *p);
@@ -446,6 +447,7 @@ static bool fill(build *b) {
   p->unit = nni_calloc(ctx->core.mem, sizeof *p->unit * (size_t)b->g.nunit);
   if (!p->unit && b->g.nunit) return false;
   p->nunit = b->g.nunit;
+  memcpy(p->unit_of, b->g.unit_of, sizeof(int) * (size_t)ctx->win.n);
   if (!collect(b)) return false;
   for (int u = 0; u < p->nunit; u++) {
     if (!(b->g.program[u] ? build_program(b, u) : build_kernel(b, u))) return false;
@@ -470,9 +472,10 @@ nni_plan *nni_plan_new(nn_context *ctx, uint64_t hash, const uint64_t *visible, 
     p->key = nni_malloc(m, sizeof *p->key * (size_t)w->nkey);
     p->visible = nni_malloc(m, sizeof(uint64_t) * words);
     p->output = nni_malloc(m, sizeof *p->output * (size_t)nvalue);
+    p->unit_of = nni_malloc(m, sizeof(int) * (size_t)w->n);
     p->threads = -1;
   }
-  bool ok = p && p->key && p->visible && p->output;
+  bool ok = p && p->key && p->visible && p->output && p->unit_of;
   if (ok) {
     memcpy(p->key, w->key, sizeof *p->key * (size_t)w->nkey);
     memcpy(p->visible, visible, sizeof(uint64_t) * words);

@@ -67,7 +67,8 @@ static nn_status enter(quiet *q, nni_error *err) {
     if (H5open() < 0) return fail(err, NN_EIO, "libhdf5 does not start");
     started = true;
   }
-  if (H5Eget_auto2(H5E_DEFAULT, &q->fn, &q->data) < 0 || H5Eset_auto2(H5E_DEFAULT, NULL, NULL) < 0) return fail(err, NN_EIO, "libhdf5 does not start");
+  if (H5Eget_auto2(H5E_DEFAULT, &q->fn, &q->data) < 0 || H5Eset_auto2(H5E_DEFAULT, NULL, NULL) < 0)
+    return fail(err, NN_EIO, "libhdf5 does not start");
   H5PLset_loading_state(0); /* no plug-ins, whatever the environment says */
   return NN_OK;
 }

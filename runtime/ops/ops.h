@@ -62,6 +62,7 @@ typedef struct nni_gradcall {
   const nni_out *xs;        /* dtype and shape of the tensor arguments */
   int nx;
   nn_tensor *dx[NN_MAXARG]; /* to be set; borrowed from the scope. Longer lists: dxl */
+  const nn_custom *custom;  /* of nn_record_custom */
   nn_tensor **dxl;          /* nx entries; dx when nx <= NN_MAXARG */
 } nni_gradcall;
 typedef nn_status (*nni_rule_fn)(nni_call *c);
