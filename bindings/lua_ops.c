@@ -305,7 +305,9 @@ static int list_ops(lua_State *L) {
 }
 
 /* a + b and the like: the operator's function as a metamethod */
-static const char *const meta[][2] = {{"__add", "add"}, {"__sub", "sub"}, {"__mul", "mul"}, {"__div", "div"}, {"__pow", "pow"}};
+static const char *const meta[][2] = {{"__add", "add"}, {"__sub", "sub"}, {"__mul", "mul"}, {"__div", "div"}, {"__pow", "pow"},
+                                     {"__idiv", "floor_div"}, {"__mod", "mod"}, {"__band", "bitwise_and"}, {"__bor", "bitwise_or"},
+                                     {"__bxor", "bitwise_xor"}, {"__shl", "bitwise_left_shift"}, {"__shr", "bitwise_right_shift"}};
 
 static int call_neg(lua_State *L) {
   lua_settop(L, 1); /* Lua passes the operand twice */
@@ -336,6 +338,8 @@ void nnL_open_ops(lua_State *L) {
   }
   push_op(L, nn_op_find("neg"), call_neg);
   lua_setfield(L, -3, "__unm");
+  push_op(L, nn_op_find("bitwise_not"), call_neg);
+  lua_setfield(L, -3, "__bnot");
   lua_settop(L, core);
   lua_pushcfunction(L, list_ops);
   lua_setfield(L, core, "ops");

@@ -94,7 +94,7 @@ VM_FN vf vm_atan2(vf y, vf x) {
 VM_FN vf vm_erfc(vf x) {
   vf a = vm_min_const(vm_abs(x), 10.5f), hi = (vf)((vi)a & -4096), lo, t, p, e;
   lo = (a - hi) * (a + hi);
-  e = vm_exp(-(hi * hi)) * (1.f - lo * (1.f - lo * (0.5f - lo * 0.16666667f)));
+  e = vm_exp(-(hi * hi)) * (1.f - lo * (1.f - lo * (0.5f - lo * (0.16666667f - lo * 0.041666668f))));
   t = 1.f / (a * 0.4f + 1.f);
   p = t * 0.04161289189f - 0.1420818227f;
   p = p * t + 0.08765734764f;
