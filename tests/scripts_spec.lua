@@ -1,183 +1,113 @@
--- scripts/setup.sh, run.sh, test.sh: in a folder of their own, with stand-ins for the programs that they call.
-local program = dofile "tests/program.lua"
-local core = require "nnlua.core"
+-- scripts/: the programs that users run first, as users run them; and a training resumed in a new process.
+local nn = require "nnlua"
+local sys = nn.sys
+local root = (debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "../"
 
-describe("the scripts", function()
-  local folder
-  before_each(function()
-    folder = program.folder()
-    for _, sub in ipairs { "bin", "root/scripts", "root/runtime", "root/bindings", "root/tests", "root/build" } do
-      assert(core.sys.mkdir_p(folder .. "/" .. sub))
-    end
-    for _, name in ipairs { "setup", "run", "test" } do
-      program.write(folder .. "/root/scripts/" .. name .. ".sh", program.read("scripts/" .. name .. ".sh"))
-    end
-  end)
-  after_each(function() program.remove(folder) end)
-
-  -- A program called `name` that notes its arguments in the file `calls` and then does `body`.
-  local function stand_in(name, body)
-    local path = name:find "/" and folder .. "/" .. name or folder .. "/bin/" .. name
-    program.write(path, ('#!/bin/sh\necho "%s $*" >>%s/calls\n%s\n'):format(name, folder, body or ""))
-    assert(os.execute("chmod +x " .. path))
+-- Runs `nnlua arguments`; returns its standard output, its standard error, and whether it ended well, with the exit code.
+local function run(arguments)
+  local out, err = os.tmpname(), os.tmpname()
+  local ok, _, code = os.execute(("'%s' %s >'%s' 2>'%s'"):format(sys.exe_path(), arguments, out, err))
+  local function text(file)
+    local f = assert(io.open(file))
+    local s = f:read "a"
+    f:close()
+    os.remove(file)
+    return s
   end
+  return text(out), text(err), ok == true, code
+end
 
-  -- Makes the folder's bin the whole PATH but for a few tools that the scripts may use.
-  local function sh(line)
-    for tool in ("sh cat mktemp rm env find head mkdir mv sed tail basename dirname timeout touch"):gmatch "%S+" do
-      os.execute(("ln -sf $(command -v %s) %s/bin/%s"):format(tool, folder, tool))
-    end
-    local _, _, code = os.execute(("cd %s/root && env -i PATH=%s/bin %s >../out 2>../err"):format(folder, folder, line))
-    local calls = io.open(folder .. "/calls")
-    local called = calls and calls:read "a" or ""
-    if calls then calls:close() end
-    os.remove(folder .. "/calls")
-    return code, program.read(folder .. "/out"), program.read(folder .. "/err"), called
+local function last_line(text) return text:match "([^\n]*)\n*$" end
+
+-- A folder of four IDX files with `n` and `m` images: the place of a bright square says the digit.
+local function small_mnist(n, m)
+  local folder = os.tmpname()
+  os.remove(folder)
+  assert(sys.mkdir_p(folder))
+  local function write(name, text)
+    local f = assert(io.open(folder .. "/" .. name, "wb"))
+    f:write(text)
+    f:close()
   end
-
-  describe("setup.sh", function()
-    -- dpkg-query that knows every package but those in `missing`
-    local function packages(missing)
-      stand_in("dpkg-query", ([[shift 2
-for p in "$@"; do case " %s " in *" $p "*) ;; *) echo "$p installed";; esac; done
-echo "libmd-dev-docs not-installed"
-exit %d]]):format(missing, missing == "" and 0 or 1))
-      stand_in("id", "echo 0")
-    end
-
-    it("is silent and calls no apt when nothing is missing", function()
-      packages ""
-      stand_in "apt-get"
-      local code, out, err, called = sh "sh scripts/setup.sh test"
-      assert.same({ 0, "", "" }, { code, out, err })
-      assert.is_nil(called:find "apt-get", 1, true)
-    end)
-
-    it("installs what is missing, and nothing else", function()
-      packages "libmd-dev lua-busted"
-      stand_in "apt-get"
-      local code, out, err, called = sh "sh scripts/setup.sh"
-      assert.same({ 0, "", "nnlua: installing libmd-dev\n" }, { code, out, err })
-      assert.matches("apt%-get install %-y %-%-no%-install%-recommends libmd%-dev\n", called)
-      local _, _, _, all = sh "sh scripts/setup.sh test"
-      assert.matches("recommends libmd%-dev lua%-busted\n", all)
-    end)
-
-    it("fetches the lists and tries again when that fails", function()
-      packages "libmd-dev"
-      stand_in("apt-get", ('case $1 in update) : >%s/updated;; *) [ -e %s/updated ];; esac'):format(folder, folder))
-      local code, _, _, called = sh "sh scripts/setup.sh"
-      assert.equal(0, code)
-      assert.matches("apt%-get install.*apt%-get update.*apt%-get install", called)
-    end)
-
-    it("shows why an installation failed", function()
-      packages "libmd-dev"
-      stand_in("apt-get", "echo no route; exit 100")
-      local code, _, err = sh "sh scripts/setup.sh"
-      assert.equal(1, code)
-      assert.matches("no route.*could not be installed: libmd%-dev", err)
-    end)
-
-    it("names the packages and stops where there is no apt, or no way to become root", function()
-      local code, out, err = sh "sh scripts/setup.sh"
-      assert.same({ 1, "" }, { code, out })
-      assert.matches("missing: cc cmake ninja pkg%-config lua5.4 openblas", err)
-      assert.matches("packages to install: build%-essential .*libhdf5%-dev", err)
-      packages "libmd-dev"
-      stand_in("id", "echo 1000")
-      stand_in "apt-get"
-      local code2, _, err2, called = sh "sh scripts/setup.sh"
-      assert.equal(1, code2)
-      assert.matches("as root: apt%-get install libmd%-dev", err2)
-      assert.is_nil(called:find "apt-get", 1, true)
-      stand_in("sudo", 'shift 0; "$@"')
-      local code3, _, _, called3 = sh "sh scripts/setup.sh"
-      assert.equal(0, code3)
-      assert.matches("sudo env DEBIAN_FRONTEND=noninteractive apt%-get install", called3)
-    end)
-  end)
-
-  describe("run.sh", function()
-    before_each(function()
-      stand_in "root/scripts/setup.sh"
-      stand_in("root/scripts/build.sh", "exit ${BUILD_CODE:-0}")
-      stand_in("root/build/nnlua", 'echo "ran $*"; exit 4')
-      program.write(folder .. "/root/CMakeLists.txt", "")
-      program.write(folder .. "/root/runtime/a.c", "")
-    end)
-
-    it("sets up and builds first, and then only when a source has changed", function()
-      local code, out, _, called = sh "sh scripts/run.sh a.lua 'b c'"
-      assert.same({ 4, "ran a.lua b c\n" }, { code, out })
-      assert.matches("setup%.sh.*build%.sh .*/build nnlua\n", called)
-      code, out, _, called = sh "sh scripts/run.sh x"
-      assert.same({ 4, "ran x\n", "root/build/nnlua x\n" }, { code, out, called })
-      os.execute("sleep 0.02; touch " .. folder .. "/root/runtime/a.c")
-      assert.matches("build%.sh", select(4, sh "sh scripts/run.sh"))
-      assert.is_nil(select(4, sh "sh scripts/run.sh"):find "build%.sh")
-      os.execute("sleep 0.02; rm " .. folder .. "/root/runtime/a.c")
-      assert.matches("build%.sh", select(4, sh "sh scripts/run.sh"))
-    end)
-
-    it("does not run what failed to build, now or the next time", function()
-      for _ = 1, 2 do
-        local code, out, _, called = sh "BUILD_CODE=1 sh scripts/run.sh"
-        assert.same({ 1, "" }, { code, out })
-        assert.matches("build%.sh", called)
+  for prefix, count in pairs { train = n, t10k = m } do
+    local images, labels = { string.pack(">I4I4I4I4", 0x803, count, 28, 28) }, { string.pack(">I4I4", 0x801, count) }
+    for i = 1, count do
+      local digit = (i * 7) % 10
+      local top, left = digit // 5 * 14 + 2 + i % 3, digit % 5 * 5 + 1
+      local rows = {}
+      for r = 1, 28 do
+        local inside = r > top and r <= top + 8
+        rows[r] = ("\0"):rep(left) .. (inside and "\200" or "\0"):rep(4) .. ("\0"):rep(24 - left)
       end
-    end)
+      images[#images + 1], labels[#labels + 1] = table.concat(rows), string.char(digit)
+    end
+    write(prefix .. "-images-idx3-ubyte", table.concat(images))
+    write(prefix .. "-labels-idx1-ubyte", table.concat(labels))
+  end
+  return folder
+end
+
+describe("scripts", function()
+  local folder
+  setup(function() folder = small_mnist(600, 130) end)
+  teardown(function() os.execute(("rm -r '%s'"):format(folder)) end)
+
+  local function train(arguments) return run(("%sscripts/train_mnist.lua --data '%s' %s"):format(root, folder, arguments)) end
+
+  it("train_xor.lua learns", function()
+    local out, err = run(root .. "scripts/train_xor.lua")
+    assert.equal("", err)
+    assert.equal("accuracy 1.00", last_line(out))
   end)
 
-  describe("test.sh", function()
-    local function summary(text, code) return ("echo '%s'; exit %d"):format(text, code or 0) end
-    local function world(o)
-      stand_in "root/scripts/setup.sh"
-      stand_in("root/scripts/build.sh", o.build)
-      stand_in("ctest", ([[for a; do last=$a; done
-[ -n '%s' ] && printf '<testsuite name="x"\n\t%s\n>' >"$last"
-exit %d]]):format(o.ctest or "", o.ctest or "", o.ctest_code or 0))
-      stand_in("luacheck", o.luacheck)
-      stand_in("busted", ("case $* in *one_spec*) %s;; *) %s;; esac"):format(o.one, o.two or o.one))
-      program.write(folder .. "/root/tests/one_spec.lua", "")
-      program.write(folder .. "/root/tests/two_spec.lua", "")
-      local code, out = sh "sh scripts/test.sh"
-      return { out:match "([^\n]*)\n$", code }, out
-    end
-    local ctest = 'tests="5" failures="0" disabled="0" skipped="1"'
-    local fine = summary "12 successes / 0 failures / 0 errors / 0 pending : 0.1 seconds"
-
-    it("adds up C tests, specs and luacheck", function()
-      assert.same({ "29 passed, 0 failed, 1 skipped", 0 }, (world { ctest = ctest, one = fine }))
-      local ended, out = world { ctest = ctest, one = summary "1 success / 0 failures / 0 errors / 2 pending : 0.1 seconds", two = fine }
-      assert.same({ "18 passed, 0 failed, 3 skipped", 0 }, ended)
-      assert.matches("one_spec: 1 passed, 0 failed, 2 skipped", out)
-    end)
-
-    it("counts failures of every kind", function()
-      assert.same({ "15 passed, 4 failed", 1 },
-        (world { ctest = 'tests="5" failures="2" disabled="0" skipped="0"', ctest_code = 8,
-          one = summary("5 successes / 1 failure / 1 error / 0 pending : 1", 2),
-          two = summary "6 successes / 0 failures / 0 errors / 0 pending : 1" }))
-      assert.same({ "28 passed, 1 failed, 1 skipped", 1 }, (world { ctest = ctest, one = fine, luacheck = "exit 1" }))
-    end)
-
-    it("counts what crashes or says nothing as a failure", function()
-      assert.same({ "17 passed, 1 failed, 1 skipped", 1 }, (world { ctest = ctest, one = "kill -SEGV $$", two = fine }))
-      assert.same({ "17 passed, 1 failed, 1 skipped", 1 }, (world { ctest = ctest, one = "exit 0", two = fine }))
-      -- all tests passed, and then it died
-      assert.same({ "29 passed, 1 failed, 1 skipped", 1 }, (world { ctest = ctest, one = fine:gsub("exit 0", "exit 139"), two = fine }))
-      assert.same({ "25 passed, 1 failed", 1 }, (world { ctest_code = 0, one = fine }))
-      assert.same({ "25 passed, 1 failed", 1 }, (world { ctest = ctest, ctest_code = 8, one = fine }))
-      assert.same({ "0 passed, 1 failed", 1 }, (world { ctest = ctest, one = fine, build = "exit 1" }))
-    end)
+  it("train_mnist.lua trains, prints one line per epoch, and the accuracy last", function()
+    local out, err = train "--epochs 3 --batch 32 --lr 0.003"
+    assert.equal("", err)
+    local accuracy = tonumber(last_line(out):match "^test accuracy (%d%.%d%d%d%d)$")
+    assert.is_true(accuracy and accuracy > 0.9, out)
+    local _, lines = out:gsub("\nepoch %d/3  [%d.]+ s  loss [%d.]+  accuracy [%d.]+  val_loss [%d.]+  val_accuracy [%d.]+", "")
+    assert.equal(3, lines, out)
+    assert.is_nil(out:find("\r", 1, true))
   end)
 
-  it("hold for any shell, and .ci/run is test.sh and nothing else", function()
-    for _, file in ipairs { "scripts/setup.sh", "scripts/build.sh", "scripts/run.sh", "scripts/test.sh", ".ci/run" } do
-      assert(os.execute("sh -n " .. file))
-      assert.matches("^#!/bin/sh\n", program.read(file))
+  it("train_mnist.lua gives the same result for the same seed in any number of threads, and another for another seed", function()
+    local function result(arguments) return (train("--epochs 1 " .. arguments):gsub("  %d+%.%d s  ", " ")) end
+    local first = result "--seed 3 --threads 1"
+    assert.equal(first, result "--seed 3 --threads 2")
+    assert.equal(first, result "--seed 3 --threads 3")
+    assert.are_not.equal(first, result "--seed 4 --threads 1")
+  end)
+
+  it("train_mnist.lua tells of mistakes in one line", function()
+    for _, case in ipairs {
+      { "--epoch 3", 'unknown option "--epoch"; did you mean "--epochs"?' }, { "--model rnn", "must be one of mlp, cnn" },
+      { "--batch 0", "must be at least 1" }, { "--device abacus", "no device" },
+    } do
+      local out, err, ok = train(case[1])
+      assert.is_false(ok)
+      assert.equal("", out)
+      assert.truthy(err:find(case[2], 1, true), err)
+      assert.truthy(err:find "^train_mnist[^\n]*\n$", err)
     end
-    assert.equal('#!/bin/sh\nexec sh "$(dirname -- "$0")/../scripts/test.sh"\n', program.read ".ci/run")
+    local _, err, ok = run(root .. "scripts/train_mnist.lua --data /nowhere/at/all")
+    assert.is_false(ok)
+    assert.truthy(err:find "^train_mnist: [^\n]*/nowhere/at/all[^\n]*\n$", err)
+    local out = run(root .. "scripts/train_mnist.lua --help")
+    assert.truthy(out:find "usage: nnlua train_mnist.lua")
+  end)
+
+  it("train_mnist.lua resumed in a new process equals one run, to the bit", function()
+    if not package.searchpath("nnlua.checkpoint", package.path) then return pending "there are no checkpoints in this build" end
+    for _, model in ipairs { "mlp", "cnn" } do
+      local a, b = folder .. "/a.h5", folder .. "/b.h5"
+      local straight = train(("--model %s --epochs 2 --save '%s'"):format(model, a))
+      train(("--model %s --epochs 1 --save '%s'"):format(model, b))
+      local resumed = train(("--model %s --epochs 2 --seed 99 --resume '%s' --save '%s'"):format(model, b, b))
+      local function second(text) return text:match("epoch 2/2  [%d.]+ s (.*)$") end
+      assert.is_truthy(second(straight))
+      assert.equal(second(straight), second(resumed))
+      local one, two = assert(nn.load(a)):weights(), assert(nn.load(b)):weights()
+      for i, w in ipairs(one) do assert.equal(w.tensor:tostring_bytes(), two[i].tensor:tostring_bytes(), w.name) end
+    end
   end)
 end)

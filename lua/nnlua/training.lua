@@ -354,6 +354,7 @@ function Module:fit(given)
   local from = o.resume and resume(self, c, ds, o.resume) or { epoch = o.initial_epoch or 0, batch = 0 }
   local history = History(from.history)
   rawset(self, "history", history)
+  if ds.labels then rawset(self, "labels", ds.labels) end -- what class ids stand for goes with the model, into files too
   rawset(self, "stop_training", false)
   announce(o.callbacks, "on_train_begin", self)
   for epoch = from.epoch + 1, o.epochs do

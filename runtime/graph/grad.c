@@ -22,6 +22,7 @@ static nn_status run_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, i
   c.s.ctx = ctx;
   c.s.op = op;
   c.s.ntmp = 0;
+  c.s.failed = false;
   c.nout = 0;
   memcpy(c.arg, arg, sizeof(nn_arg) * (size_t)nargs);
   for (int i = nargs; i < NN_MAXARG; i++) c.arg[i] = NN_NONE;
@@ -321,6 +322,7 @@ static nn_status differentiate(walk *w, nni_tape *t) {
   }
   nni_gradcall g = {.s = {.ctx = ctx, .op = t->op, .ntmp = 0}, .arg = t->arg, .x = x, .y = y, .d = d, .need = need, .xs = xs, .nx = t->nedge, .custom = &t->custom, .dxl = dx};
   if (st == NN_OK) st = t->op->grad(&g);
+  if (st == NN_OK && g.s.failed) st = ctx->core.err.status;
   for (int i = 0; st == NN_OK && i < t->nedge; i++) {
     if (!need[i]) continue;
     nn_tensor *r = dx[i] ? dx[i] : i < NN_MAXARG ? g.dx[i] : NULL;

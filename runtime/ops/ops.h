@@ -45,6 +45,7 @@ typedef struct nni_scope { /* temporaries of one rule or gradient */
   const nn_op *op; /* for messages */
   nn_tensor *tmp[NNI_MAXTMP];
   int ntmp;
+  bool failed; /* one of its calls gave NULL: a gradient that is NULL is no gradient only as long as nothing failed */
 } nni_scope;
 typedef struct nni_call {
   nni_scope s;
@@ -101,6 +102,8 @@ nn_tensor *nni_reshape(nni_scope *s, nn_tensor *t, int ndim, const int64_t *shap
 nn_tensor *nni_unbroadcast(nni_scope *s, nn_tensor *t, int ndim, const int64_t *shape); /* sums what was broadcast */
 nni_out nni_like(nn_dtype d, int ndim, const int64_t *shape);
 nn_tensor *nni_one_hot_mask(nni_scope *s, nn_tensor *ids, int64_t classes); /* bool (ids..., classes): true at the id; ids are checked by the run */
+typedef double (*nni_number_fn)(double a, double b, double c); /* numbers.c: by nni_pwid */
+extern const nni_number_fn nni_numbers[NNI_NPW];
 nn_status nni_pw_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_tensor **out);
 nn_status nni_pw_grad(nni_gradcall *g);
 nn_dtype nni_weak_promote(const nn_arg *arg, int from, int n, nn_dtype floor); /* tensors decide; a fractional number lifts integers to f32 */

@@ -58,9 +58,9 @@ static nn_dtype compute_dtype(const nn_op *op, const nn_arg *arg, int n) {
 
 /* bits: floats have none to offer, truth values have one */
 static nn_status bits_rule(nn_context *ctx, const nn_op **op, nn_dtype d) {
+  static const uint8_t has[NNI_NPW] = {[NNI_PW_bitwise_and] = 1, [NNI_PW_bitwise_or] = 1, [NNI_PW_bitwise_xor] = 1, [NNI_PW_bitwise_not] = 1};
   static const nni_opid logical[NNI_NPW] = {[NNI_PW_bitwise_and] = NNI_OP_logical_and, [NNI_PW_bitwise_or] = NNI_OP_logical_or,
                                             [NNI_PW_bitwise_xor] = NNI_OP_logical_xor, [NNI_PW_bitwise_not] = NNI_OP_logical_not};
-  static const uint8_t has[NNI_NPW] = {[NNI_PW_bitwise_and] = 1, [NNI_PW_bitwise_or] = 1, [NNI_PW_bitwise_xor] = 1, [NNI_PW_bitwise_not] = 1};
   if (d == NN_F32) return nni_fail(nni_error_of(ctx), NN_EDTYPE, "%s: floats have no bits to work on; cast to an integer dtype first", (*op)->name);
   if (d != NN_BOOL) return NN_OK;
   if (!has[(*op)->pw]) return nni_fail(nni_error_of(ctx), NN_EDTYPE, "%s: truth values can't be shifted; cast to an integer dtype first", (*op)->name);
@@ -99,49 +99,27 @@ nn_status nni_pw_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_te
 }
 
 /* ---- gradients: the language of pointwise.def as recorded operators ---- */
-/* Arguments that are numbers in this call (x ^ 2, an option such as a slope) are computed with here, in double; masks of numbers are 1 or 0. */
-static double value_of(nn_arg a) { return a.kind == NN_ARG_INT ? (double)a.u.i : a.u.f; }
-static bool fold(nni_opid id, double p, double q, double *r) {
-  switch (id) {
-    case NNI_OP_add: return *r = p + q, true;
-    case NNI_OP_sub: return *r = p - q, true;
-    case NNI_OP_mul: return *r = p * q, true;
-    case NNI_OP_div: return *r = p / q, true;
-    case NNI_OP_pow: return *r = pow(p, q), true;
-    case NNI_OP_minimum: return *r = p < q ? p : q, true;
-    case NNI_OP_maximum: return *r = p > q ? p : q, true;
-    case NNI_OP_lt: return *r = p < q, true;
-    case NNI_OP_le: return *r = p <= q, true;
-    case NNI_OP_gt: return *r = p > q, true;
-    case NNI_OP_ge: return *r = p >= q, true;
-    case NNI_OP_eq: return *r = p == q, true;
-    case NNI_OP_ne: return *r = p != q, true;
-    case NNI_OP_logical_and: return *r = p != 0 && q != 0, true;
-    case NNI_OP_logical_or: return *r = p != 0 || q != 0, true;
-    case NNI_OP_logical_xor: return *r = (p != 0) != (q != 0), true;
-    case NNI_OP_neg: return *r = -p, true;
-    case NNI_OP_abs: return *r = fabs(p), true;
-    case NNI_OP_sqrt: return *r = sqrt(p), true;
-    case NNI_OP_exp: return *r = exp(p), true;
-    case NNI_OP_log: return *r = log(p), true;
-    default: return false; /* no gradient asks for another one; nni_do says that a tensor is missing */
+/* Arguments may be numbers (the exponent of x^3): what a gradient computes from numbers alone is computed at once, not recorded. */
+static bool is_number(const nn_arg *a) { return a->kind == NN_ARG_FLOAT || a->kind == NN_ARG_INT; }
+static double number(const nn_arg *a) { return a->kind == NN_ARG_INT ? (double)a->u.i : a->u.f; }
+
+static nn_arg apply(nni_scope *s, nni_opid id, const nn_arg *v, int n) {
+  double x[3] = {0, 0, 0};
+  for (int i = 0; i < n; i++) {
+    if (!is_number(&v[i])) return NN_T(nni_do_(s, id, v, n));
+    x[i] = number(&v[i]);
   }
+  return NN_F(nni_numbers[nni_op_row(id)->pw](x[0], x[1], x[2]));
 }
+static nn_arg un(nni_scope *s, nni_opid id, nn_arg a) { return apply(s, id, &a, 1); }
 static nn_arg bin(nni_scope *s, nni_opid id, nn_arg a, nn_arg b) {
   nn_arg v[2] = {a, b};
-  double r;
-  if (a.kind != NN_ARG_TENSOR && b.kind != NN_ARG_TENSOR && fold(id, value_of(a), value_of(b), &r)) return NN_F(r);
-  return NN_T(nni_do_(s, id, v, 2));
-}
-static nn_arg un(nni_scope *s, nni_opid id, nn_arg a) {
-  double r;
-  if (a.kind != NN_ARG_TENSOR && fold(id, value_of(a), 0, &r)) return NN_F(r);
-  return NN_T(nni_do_(s, id, &a, 1));
+  return apply(s, id, v, 2);
 }
 static nn_arg sel(nni_scope *s, nn_arg m, nn_arg a, nn_arg b) {
   nn_arg v[3] = {m, a, b};
-  if (m.kind != NN_ARG_TENSOR) return value_of(m) != 0 ? a : b;
-  return NN_T(nni_do_(s, NNI_OP_where, v, 3));
+  if (is_number(&m)) return number(&m) != 0 ? a : b;
+  return apply(s, NNI_OP_where, v, 3);
 }
 
 #define K(c) NN_F(c)

@@ -188,6 +188,7 @@ static void test_round_trip(void) {
   CHECK(save(in_dir("a.h5"), 1, &err) == NN_OK, "%s", err.text);
   CHECK(load(in_dir("a.h5"), 1, &err) == 1, "%s", err.text);
   first = slurp(in_dir("a.h5"));
+  sleep(1); /* no times in the file */
   CHECK(save(in_dir("b.h5"), 1, &err) == NN_OK && same_file(in_dir("b.h5"), first), "the same archive gave other bytes");
   free(first.p);
   CHECK(save(in_dir("a.h5"), 2, &err) == NN_OK && load(in_dir("a.h5"), 2, &err) == 1 && load(in_dir("a.h5"), 1, &err) == -1, "%s", err.text);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "cpu/program.h"
+#include "ops/ops.h"
 
 static int failures, checks;
 #define FAIL(...) (failures++ < 40 ? (void)(printf(__VA_ARGS__), putchar('\n')) : (void)0)
@@ -150,19 +151,11 @@ static double pw_float(int op, double a, double b, double c) {
   case NNI_PW_sin: return sin(a);
   case NNI_PW_cos: return cos(a);
   case NNI_PW_tanh: return tanh(a);
-  case NNI_PW_erf: return erf(a);
-  case NNI_PW_floor: return floor(a);
-  case NNI_PW_ceil: return ceil(a);
-  case NNI_PW_round: return rint(a);
-  case NNI_PW_trunc: return trunc(a);
-  case NNI_PW_clamp: return fmin_nan(fmax_nan(a, b), c);
   case NNI_PW_relu: return fmax_nan(a, 0);
-  case NNI_PW_leaky_relu: return a > 0 ? a : a * b;
-  case NNI_PW_sigmoid: return 1 / (1 + exp(-a));
-  default: return -12345;
+  default: return nni_numbers[op](a, b, c); /* the table's formula in double; that the formulas are right is for test_vm and the specs to say */
   }
 }
-static int64_t pw_int(int op, int64_t a, int64_t b, int64_t c) {
+static int64_t pw_int(int op, int width, int64_t a, int64_t b, int64_t c) {
   switch (op) {
   case NNI_PW_add: return (int64_t)((uint64_t)a + (uint64_t)b);
   case NNI_PW_sub: return (int64_t)((uint64_t)a - (uint64_t)b);
@@ -177,7 +170,19 @@ static int64_t pw_int(int op, int64_t a, int64_t b, int64_t c) {
   case NNI_PW_relu: return a > 0 ? a : 0;
   case NNI_PW_logical_and: return a && b;
   case NNI_PW_logical_or: return a || b;
+  case NNI_PW_logical_xor: return !a != !b;
   case NNI_PW_logical_not: return !a;
+  case NNI_PW_floor: case NNI_PW_ceil: case NNI_PW_round: case NNI_PW_trunc: return a;
+  case NNI_PW_relu6: return a < 0 ? 0 : a > 6 ? 6 : a;
+  case NNI_PW_fmod: return b == 0 || b == -1 ? 0 : a % b;
+  case NNI_PW_mod: return b == 0 || b == -1 ? 0 : a % b + (a % b != 0 && (a % b < 0) != (b < 0) ? b : 0);
+  case NNI_PW_floor_div: return b == 0 ? 0 : b == -1 ? (int64_t)(0 - (uint64_t)a) : a / b - (a % b != 0 && (a < 0) != (b < 0));
+  case NNI_PW_bitwise_and: return a & b;
+  case NNI_PW_bitwise_or: return a | b;
+  case NNI_PW_bitwise_xor: return a ^ b;
+  case NNI_PW_bitwise_not: return ~a;
+  case NNI_PW_bitwise_left_shift: return b < 0 || b >= width ? 0 : (int64_t)((uint64_t)a << b);
+  case NNI_PW_bitwise_right_shift: return a >> (b < 0 || b >= width ? width - 1 : b);
   default: return -12345;
   }
 }
@@ -190,6 +195,9 @@ static int compare(int op, num a, num b, bool real) {
   case NNI_PW_ge: return gt || eq;
   case NNI_PW_eq: return eq;
   case NNI_PW_ne: return !eq;
+  case NNI_PW_isnan: return real && a.f != a.f;
+  case NNI_PW_isinf: return real && isinf(a.f);
+  case NNI_PW_isfinite: return !real || isfinite(a.f);
   default: return -1;
   }
 }
@@ -199,7 +207,7 @@ static num pw_one(const nni_rinstr *i, const num *a) {
   if (c >= 0) r.i = c;
   else if (i->op == NNI_PW_where) r = a[0].i ? a[1] : a[2];
   else if (i->opcls == NNI_F) r.f = (double)(float)pw_float(i->op, a[0].f, a[1].f, a[2].f);
-  else r.i = pw_int(i->op, a[0].i, a[1].i, a[2].i);
+  else r.i = pw_int(i->op, i->opcls == NNI_L ? 64 : 32, a[0].i, a[1].i, a[2].i);
   if (i->cls == NNI_I) r.i = (int32_t)r.i;
   return i->dtype == NN_F32 ? r : to_dtype(r, i->cls, (nn_dtype)i->dtype);
 }
@@ -518,8 +526,10 @@ static void row_cases(void) {
     for (int d = 0; d < NN_NDTYPE; d++)
       for (int special = 0; special < 2; special++) {
         nn_dtype dt = (nn_dtype)d, rt = type == 'C' || type == 'B' ? NN_BOOL : dt;
-        if ((type == 'F' && dt != NN_F32) || (type == 'B' && dt != NN_BOOL) || (type == 'N' && dt == NN_BOOL)) continue;
-        if (op == NNI_PW_pow && special) continue; /* test_vm */
+        if ((type == 'F' && dt != NN_F32) || (type == 'B' && dt != NN_BOOL) || (type == 'N' && dt == NN_BOOL) ||
+            (type == 'I' && (dt == NN_BOOL || dt == NN_F32)))
+          continue;
+        if ((op == NNI_PW_pow || op == NNI_PW_celu || op == NNI_PW_logit) && special) continue; /* rounding inside counts without bound; test_vm */
         prog pr, *g = &pr;
         start(g, rows[op].name, SHAPE(3, 301));
         int x = dense(g, type == 'W' ? NN_BOOL : dt), y = dense(g, dt), z = dense(g, dt), k = param(g, dt, 2), r;
@@ -530,7 +540,7 @@ static void row_cases(void) {
         r = reduce(g, NNI_RED_rmax, type == 'W' ? NN_BOOL : dt, x);
         store(g, rt, pw(g, op, rt, r, n > 1 ? y : -1, n > 2 ? z : -1));
         if (n == 3 && type != 'W') store(g, rt, pw(g, op, rt, y, r, z));
-        check(g, special ? SPECIAL : SMALL, 4e-7, NULL);
+        check(g, special ? SPECIAL : SMALL, 1e-6, NULL);
       }
   }
 }
