@@ -114,7 +114,7 @@ static bool ids_at(call *c, int i, const char *name, nn_arg *a) {
   nn_context *ctx = nnL_context(c->L);
   nn_tensor *t = tensor_at(c, i), *z = NULL;
   if (t) {
-    if (nn_dtype_of(t) == NN_F32 || nn_dtype_of(t) == NN_BOOL) return fail(c, "argument '%s' must hold integers (positions from 1), its dtype is %s", name, nn_dtype_name(nn_dtype_of(t)));
+    if (nn_dtype_is_float(nn_dtype_of(t)) || nn_dtype_of(t) == NN_BOOL) return fail(c, "argument '%s' must hold integers (positions from 1), its dtype is %s", name, nn_dtype_name(nn_dtype_of(t)));
     nn_tensor *w = nn_dtype_of(t) == NN_I64 ? nn_retain(t) : nn_call(ctx, "cast", NN_T(t), NN_I(NN_I64));
     z = w ? nn_call(ctx, "sub", NN_T(w), NN_I(1)) : NULL;
     nn_release(w);
@@ -169,7 +169,7 @@ static bool convert(call *c, int i, int upto, const nni_param_spec *p, nn_arg *a
     case NNI_A_Y: {
       nn_dtype d;
       const char *s = type == LUA_TSTRING ? lua_tostring(L, i) : NULL;
-      if (!s || !nn_dtype_from_name(s, &d)) return fail(c, "argument '%s' must be a dtype (bool, u8, i32, i64, f32), got %s", p->name, s ? s : luaL_typename(L, i));
+      if (!s || !nn_dtype_from_name(s, &d)) return fail(c, "argument '%s' must be a dtype (bool, u8, i32, i64, f16, bf16, f32, f64), got %s", p->name, s ? s : luaL_typename(L, i));
       *a = NN_I(d);
       return true;
     }

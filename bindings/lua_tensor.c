@@ -49,13 +49,7 @@ static void walk(reader *r, int depth) {
   }
   double f = t == LUA_TBOOLEAN ? lua_toboolean(L, -1) : lua_tonumber(L, -1);
   int64_t n = t == LUA_TBOOLEAN ? lua_toboolean(L, -1) : lua_isinteger(L, -1) ? lua_tointeger(L, -1) : f > -9.2e18 && f < 9.2e18 ? (int64_t)f : 0;
-  switch (r->dtype) {
-    case NN_F32: { float v = (float)f; memcpy(r->p, &v, 4); break; }
-    case NN_I64: memcpy(r->p, &n, 8); break;
-    case NN_I32: { int32_t v = (int32_t)n; memcpy(r->p, &v, 4); break; }
-    case NN_BOOL: *r->p = f != 0; break;
-    default: *(uint8_t *)r->p = (uint8_t)n;
-  }
+  nn_element_write(r->dtype, r->p, f, n);
   r->p += nn_dtype_size(r->dtype);
 }
 
@@ -225,13 +219,12 @@ static int is_contiguous(lua_State *L) {
 
 /* ---- reading ---- */
 static void push_element(lua_State *L, nn_dtype d, const char *p) {
-  switch (d) {
-    case NN_F32: { float v; memcpy(&v, p, 4); lua_pushnumber(L, (double)v); break; }
-    case NN_I64: { int64_t v; memcpy(&v, p, 8); lua_pushinteger(L, v); break; }
-    case NN_I32: { int32_t v; memcpy(&v, p, 4); lua_pushinteger(L, v); break; }
-    case NN_BOOL: lua_pushboolean(L, *p); break;
-    default: lua_pushinteger(L, *(const uint8_t *)p);
-  }
+  double f;
+  int64_t n;
+  nn_element_read(d, p, &f, &n);
+  if (d == NN_BOOL) lua_pushboolean(L, n != 0);
+  else if (nn_dtype_is_float(d)) lua_pushnumber(L, f);
+  else lua_pushinteger(L, n);
 }
 
 static int item(lua_State *L) {
@@ -239,7 +232,7 @@ static int item(lua_State *L) {
   double f;
   int64_t i;
   nnL_check(L, nn_item(t, &f, &i));
-  if (nn_dtype_of(t) == NN_F32) lua_pushnumber(L, f);
+  if (nn_dtype_is_float(nn_dtype_of(t))) lua_pushnumber(L, f);
   else if (nn_dtype_of(t) == NN_BOOL) lua_pushboolean(L, i != 0);
   else lua_pushinteger(L, i);
   return 1;

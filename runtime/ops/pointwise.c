@@ -44,7 +44,10 @@ static nn_status infer_shape(nn_context *ctx, const nn_op *op, const nn_arg *arg
 
 static nn_dtype compute_dtype(const nn_op *op, const nn_arg *arg, int n) {
   switch (op->type) {
-    case 'F': return NN_F32;
+    case 'F': {
+      nn_dtype d = nni_weak_promote(arg, 0, n, NN_BOOL);
+      return nn_dtype_is_float(d) ? d : NN_F32;
+    }
     case 'I': return nni_weak_promote(arg, 0, n, NN_BOOL);
     case 'B': return NN_BOOL;
     case 'W': return nni_weak_promote(arg, 1, n, NN_BOOL);
@@ -61,7 +64,7 @@ static nn_status bits_rule(nn_context *ctx, const nn_op **op, nn_dtype d) {
   static const uint8_t has[NNI_NPW] = {[NNI_PW_bitwise_and] = 1, [NNI_PW_bitwise_or] = 1, [NNI_PW_bitwise_xor] = 1, [NNI_PW_bitwise_not] = 1};
   static const nni_opid logical[NNI_NPW] = {[NNI_PW_bitwise_and] = NNI_OP_logical_and, [NNI_PW_bitwise_or] = NNI_OP_logical_or,
                                             [NNI_PW_bitwise_xor] = NNI_OP_logical_xor, [NNI_PW_bitwise_not] = NNI_OP_logical_not};
-  if (d == NN_F32) return nni_fail(nni_error_of(ctx), NN_EDTYPE, "%s: floats have no bits to work on; cast to an integer dtype first", (*op)->name);
+  if (nn_dtype_is_float(d)) return nni_fail(nni_error_of(ctx), NN_EDTYPE, "%s: floats have no bits to work on; cast to an integer dtype first", (*op)->name);
   if (d != NN_BOOL) return NN_OK;
   if (!has[(*op)->pw]) return nni_fail(nni_error_of(ctx), NN_EDTYPE, "%s: truth values can't be shifted; cast to an integer dtype first", (*op)->name);
   *op = nni_op_row(logical[(*op)->pw]);
