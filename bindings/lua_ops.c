@@ -309,6 +309,9 @@ static const char *const meta[][2] = {{"__add", "add"}, {"__sub", "sub"}, {"__mu
                                      {"__idiv", "floor_div"}, {"__mod", "mod"}, {"__band", "bitwise_and"}, {"__bor", "bitwise_or"},
                                      {"__bxor", "bitwise_xor"}, {"__shl", "bitwise_left_shift"}, {"__shr", "bitwise_right_shift"}};
 
+/* Lua turns what < and <= give into true or false, so they can't compare element by element */
+static int call_order(lua_State *L) { return nnL_raise(L, "tensors have no order: compare element by element with a:lt(b), a:le(b), a:gt(b), a:ge(b)"); }
+
 static int call_neg(lua_State *L) {
   lua_settop(L, 1); /* Lua passes the operand twice */
   return call_op(L);
@@ -336,6 +339,10 @@ void nnL_open_ops(lua_State *L) {
     lua_getfield(L, core, meta[i][1]);
     lua_setfield(L, -3, meta[i][0]);
   }
+  lua_pushcfunction(L, call_order);
+  lua_setfield(L, -3, "__lt");
+  lua_pushcfunction(L, call_order);
+  lua_setfield(L, -3, "__le");
   push_op(L, nn_op_find("neg"), call_neg);
   lua_setfield(L, -3, "__unm");
   push_op(L, nn_op_find("bitwise_not"), call_neg);

@@ -5,7 +5,7 @@
 
 nn_status nn_cpu_matmul_f64(const nni_kernel_call *k);
 nn_status nn_cpu_reduce_f64(const nni_kernel_call *k);
-/* out[ids[i]][c] += in[i][c]; every id is in range */
-void nn_cpu_add_rows_f64(nni_threads *t, const int64_t *ids, int64_t n, const double *in, double *out, int64_t width);
+/* out[ids[i]][c] += in[i][c]; ids are i64 or i32, in range */
+void nn_cpu_add_rows_f64(nni_threads *t, nn_dtype idtype, const void *ids, int64_t n, const double *in, double *out, int64_t width);
 
 #endif

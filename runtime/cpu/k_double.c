@@ -111,7 +111,8 @@ nn_status nn_cpu_reduce_f64(const nni_kernel_call *k) {
 
 /* ---- rows by id: a thread owns columns ---------------------------------------------------------------------------------------------- */
 typedef struct add {
-  const int64_t *ids;
+  bool wide;
+  const void *ids;
   const double *in;
   double *out;
   int64_t n, width;
@@ -120,12 +121,14 @@ typedef struct add {
 static void add_columns(void *arg, int64_t begin, int64_t end, int tid) {
   const add *a = arg;
   (void)tid;
-  for (int64_t i = 0; i < a->n; i++)
-    for (int64_t c = begin; c < end; c++) a->out[a->ids[i] * a->width + c] += a->in[i * a->width + c];
+  for (int64_t i = 0; i < a->n; i++) {
+    const int64_t id = a->wide ? ((const int64_t *)a->ids)[i] : ((const int32_t *)a->ids)[i];
+    for (int64_t c = begin; c < end; c++) a->out[id * a->width + c] += a->in[i * a->width + c];
+  }
 }
 
-void nn_cpu_add_rows_f64(nni_threads *t, const int64_t *ids, int64_t n, const double *in, double *out, int64_t width) {
-  add a = {ids, in, out, n, width};
+void nn_cpu_add_rows_f64(nni_threads *t, nn_dtype idtype, const void *ids, int64_t n, const double *in, double *out, int64_t width) {
+  add a = {idtype == NN_I64, ids, in, out, n, width};
   if (n * width < SERIAL || width < 16) add_columns(&a, 0, width, 0);
   else nni_parallel(t, width, add_columns, &a);
 }

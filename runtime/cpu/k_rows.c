@@ -112,7 +112,7 @@ nn_status nn_cpu_add_rows(const nni_kernel_call *k) {
   nn_cpu_zero_bytes(k->threads, a.out, (size_t)(a.v * a.width) * nn_dtype_size(in->dtype));
   if (a.n == 0 || a.width == 0) return NN_OK;
   if (in->dtype == NN_F64) {
-    nn_cpu_add_rows_f64(k->threads, ids->data, a.n, in->data, k->out[0].data, a.width);
+    nn_cpu_add_rows_f64(k->threads, ids->dtype, ids->data, a.n, in->data, k->out[0].data, a.width);
     return NN_OK;
   }
   const int64_t blocks = (a.width + COLUMNS - 1) / COLUMNS;

@@ -403,7 +403,7 @@ static nn_status differentiate_all(walk *w, nn_tensor *const *outputs, nn_tensor
   for (int i = 0; i < w->n && st == NN_OK; i++)
     for (int k = 0; k < w->list[i]->nedge && st == NN_OK; k++)
       if (w->list[i]->edge[k].tape && !push(w, w->list[i]->edge[k].tape)) st = nni_fail(&ctx->core.err, NN_ENOMEM, "backward: out of memory");
-  qsort(w->list, (size_t)w->n, sizeof *w->list, newest_first);
+  if (w->n > 1) qsort(w->list, (size_t)w->n, sizeof *w->list, newest_first);
   for (int i = 0; i < nout && st == NN_OK; i++) st = seed(w, outputs[i], douts ? douts[i] : NULL);
   if (st == NN_OK) st = walk_all(w, retain || create);
   else

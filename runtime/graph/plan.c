@@ -263,7 +263,8 @@ static bool same_shape(const nni_layout *l, int ndim, const int64_t *shape) {
 static int load(build *b, prog *q, nn_tensor *t, const nni_layout *work, int level) {
   nni_layout l;
   if (!strides_over(t, work, &l)) return -1;
-  if (level == NNI_FULL && !same_shape(&l, q->p.ndim, q->p.shape)) nni_layout_contiguous(&l, q->p.ndim, q->p.shape); /* a flat part, read in place */
+  int nd = level == NNI_FULL ? q->p.ndim : q->p.ndim - 1;
+  if (nd > 0 && !same_shape(&l, nd, q->p.shape)) nni_layout_contiguous(&l, nd, q->p.shape); /* a flat part, read in place */
   bool has_row = level == NNI_FULL && l.ndim == q->p.ndim && q->p.ndim > 1 && l.stride[l.ndim - 1] == 0;
   if (has_row) level = NNI_ROW, l.ndim--; /* constant along the row: one element per row is enough */
   for (int i = 0; i < q->p.nin; i++)

@@ -32,6 +32,7 @@ static bool fits(nni_argtype t, const nn_arg *a) {
 nn_status nn_op_call(nn_context *ctx, const nn_op *op, const nn_arg *args, int nargs, nn_tensor **out, int *nout) {
   const nni_sig *g = nni_op_sig(op);
   nn_arg full[NN_MAXARG];
+  *nout = 0;
   if (nargs > g->n) return nni_fail(err_of(ctx), NN_EINVAL, "%s: %d arguments, at most %d are possible (%s)", op->name, nargs, g->n, op->sig);
   for (int i = 0; i < g->n; i++) {
     const nni_param_spec *p = &g->p[i];
