@@ -326,6 +326,8 @@ static int to(lua_State *L) {
 static int to_float(lua_State *L) { return cast_to(L, NN_F32); }
 static int to_long(lua_State *L) { return cast_to(L, NN_I64); }
 static int to_int(lua_State *L) { return cast_to(L, NN_I32); }
+static int to_double(lua_State *L) { return cast_to(L, NN_F64); }
+static int to_half(lua_State *L) { return cast_to(L, NN_F16); }
 static int to_byte(lua_State *L) { return cast_to(L, NN_U8); }
 static int to_bool(lua_State *L) { return cast_to(L, NN_BOOL); }
 
@@ -348,7 +350,8 @@ void nnL_open_tensor(lua_State *L) {
   static const luaL_Reg methods[] = {{"shape", shape}, {"size", size}, {"dim", dim}, {"numel", numel}, {"dtype", dtype}, {"device", device},
                                      {"is_contiguous", is_contiguous}, {"item", item}, {"totable", totable}, {"elements", elements},
                                      {"tostring_bytes", bytes_of}, {"free", tensor_gc}, {"keep", keep}, {"clone", clone}, {"detach", detach},
-                                     {"to", to}, {"float", to_float}, {"long", to_long}, {"int", to_int}, {"byte", to_byte}, {"bool", to_bool},
+                                     {"to", to}, {"float", to_float}, {"double", to_double}, {"half", to_half},
+                                     {"long", to_long}, {"int", to_int}, {"byte", to_byte}, {"bool", to_bool},
                                      {"zeros_like", zeros_like}, {"ones_like", ones_like}, {"is_alive", alive}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   if (luaL_newmetatable(L, NNL_TENSOR)) {
