@@ -76,7 +76,7 @@ static void parse(lua_State *L, nn_tensor *x, int key, box *b) {
       nn_tensor *t = nnL_testtensor(L, -1);
       if (t) {
         if (b->ids) nnL_raise(L, "index: one tensor of positions is possible, dim %d has a second", d + 1);
-        if (nn_ndim(t) != 1 || nn_dtype_of(t) == NN_F32) nnL_raise(L, "index: positions must be a 1-D tensor of integers or booleans");
+        if (nn_ndim(t) != 1 || nn_dtype_is_float(nn_dtype_of(t))) nnL_raise(L, "index: positions must be a 1-D tensor of integers or booleans");
         b->ids = t;
         b->ids_dim = b->nshape;
       } else if (lua_istable(L, -1)) range(L, b, d, size);
