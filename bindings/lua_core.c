@@ -4,43 +4,40 @@
 */
 #include <stdio.h>
 #include <string.h>
-#include "nnL.h"
+#include "prog.h"
 
 #define YOUNG_BYTES ((uint64_t)64 << 20) /* native bytes between two young collections */
 #define FULL_FLOOR ((size_t)64 << 20)    /* live bytes below which no full collection is asked for */
-#define MAXSCOPE 64
-
-struct nnL_state {
-  nn_context *ctx;
-  lua_State *main;
-  uint64_t young_at;   /* allocated bytes at which the next young collection is due */
-  size_t full_at;      /* live bytes at which the next full one is due */
-  int nscope;
-  nnL_box scope[MAXSCOPE]; /* list heads */
-};
-
 static const char state_key = 0;
 
-static nnL_state *state_of(lua_State *L) {
+nnL_state *nnL_getstate(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &state_key);
   nnL_state *s = lua_touserdata(L, -1);
   lua_pop(L, 1);
   return s;
 }
 
-nn_context *nnL_context(lua_State *L) { return state_of(L)->ctx; }
+nn_context *nnL_context(lua_State *L) { return nnL_getstate(L)->ctx; }
 
 /* ---- errors ---- */
-/* "file:line: " of the first Lua function that is not the library's own */
+/* the first Lua function on the stack that is not the library's own */
+static bool caller(lua_State *L, lua_Debug *ar) {
+  for (int level = 0; lua_getstack(L, level, ar); level++) {
+    lua_getinfo(L, "Sl", ar);
+    if (ar->currentline > 0 && !strstr(ar->source, "/nnlua/") && !strstr(ar->source, "nnlua.lua")) return true;
+  }
+  return false;
+}
+
+int nnL_line(lua_State *L) {
+  lua_Debug ar;
+  return caller(L, &ar) ? ar.currentline : 0;
+}
+
 static void push_where(lua_State *L) {
   lua_Debug ar;
-  for (int level = 0; lua_getstack(L, level, &ar); level++) {
-    lua_getinfo(L, "Sl", &ar);
-    if (ar.currentline <= 0 || strstr(ar.source, "/nnlua/") || strstr(ar.source, "nnlua.lua")) continue;
-    lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
-    return;
-  }
-  lua_pushliteral(L, "");
+  if (caller(L, &ar)) lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
+  else lua_pushliteral(L, "");
 }
 
 static int raise_text(lua_State *L, const char *text) {
@@ -74,10 +71,17 @@ void nnL_scope_forget(nnL_box *b) {
 }
 
 nnL_box *nnL_newbox(lua_State *L) {
+  luaL_getmetatable(L, NNL_TENSOR);
+  nnL_box *b = nnL_newbox_in(L, nnL_getstate(L), lua_gettop(L));
+  lua_remove(L, -2);
+  return b;
+}
+
+nnL_box *nnL_newbox_in(lua_State *L, nnL_state *s, int metatable) {
   nnL_box *b = lua_newuserdatauv(L, sizeof *b, 0);
   *b = (nnL_box){0};
-  luaL_setmetatable(L, NNL_TENSOR);
-  nnL_state *s = state_of(L);
+  lua_pushvalue(L, metatable);
+  lua_setmetatable(L, -2);
   if (s->nscope) {
     nnL_box *head = &s->scope[s->nscope - 1];
     b->prev = head;
@@ -145,8 +149,9 @@ nn_dtype nnL_optdtype(lua_State *L, int arg, nn_dtype def) {
 }
 
 /* ---- the collector ---- */
-void nnL_pace(lua_State *L) {
-  nnL_state *s = state_of(L);
+void nnL_pace(lua_State *L) { nnL_pace_in(L, nnL_getstate(L)); }
+
+void nnL_pace_in(lua_State *L, nnL_state *s) {
   nn_memory_info m = nn_memory(s->ctx);
   if (m.allocated < s->young_at) return;
   lua_gc(L, LUA_GCSTEP, 0);
@@ -167,7 +172,7 @@ static void collect_hook(void *ud, int level) {
 
 /* ---- scopes ---- */
 static int scope_close(lua_State *L) {
-  nnL_state *s = state_of(L);
+  nnL_state *s = nnL_getstate(L);
   int *depth = luaL_checkudata(L, 1, "nnlua.scope");
   if (*depth == 0) return 0;
   while (s->nscope >= *depth) { /* inner scopes that were not closed go with it */
@@ -186,11 +191,11 @@ static int scope_close(lua_State *L) {
 }
 
 static int scope_new(lua_State *L) {
-  nnL_state *s = state_of(L);
+  nnL_state *s = nnL_getstate(L);
   int *depth = lua_newuserdatauv(L, sizeof *depth, 0);
   *depth = 0;
   luaL_setmetatable(L, "nnlua.scope");
-  if (s->nscope == MAXSCOPE) return nnL_raise(L, "scope: more than %d scopes inside each other", MAXSCOPE);
+  if (s->nscope == NNL_MAXSCOPE) return nnL_raise(L, "scope: more than %d scopes inside each other", NNL_MAXSCOPE);
   nnL_box *head = &s->scope[s->nscope++];
   head->prev = head->next = head;
   *depth = s->nscope;
@@ -224,7 +229,7 @@ static void state_new(lua_State *L) {
   lua_pop(L, 1);
   s->young_at = YOUNG_BYTES;
   s->full_at = FULL_FLOOR;
-  nn_set_hooks(s->ctx, (nn_hooks){.collect = collect_hook, .ud = s});
+  nn_set_hooks(s->ctx, (nn_hooks){.collect = collect_hook, .interrupted = nnL_interrupted, .ud = s});
   lua_rawsetp(L, LUA_REGISTRYINDEX, &state_key);
 }
 
@@ -249,5 +254,8 @@ int luaopen_nnlua_core(lua_State *L) {
   nnL_open_graph(L);
   nnL_open_data(L);
   nnL_open_sys(L);
+  nnL_open_trace(L);
+  nnL_open_json(L);
+  nnL_open_h5(L);
   return 1;
 }

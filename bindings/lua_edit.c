@@ -68,6 +68,15 @@ static void unwatch_signals(void) {
   sigprocmask(SIG_SETMASK, &ed.outside, NULL);
 }
 
+/* The terminal may have been used by others: take it back and show the line again. */
+static void redraw(void) {
+  for (int i = 0; i < NWATCHED; i++) {
+    if (watched[i] == SIGCONT) noted[i] = 0; /* dealt with here */
+  }
+  el_set(ed.el, EL_PREP_TERM, 1);
+  el_set(ed.el, EL_REFRESH);
+}
+
 /* Stop or end the process as the signal would have done, with the terminal as the shell knows it. Returns when the process goes on. */
 static void act_on(int i) {
   struct sigaction mine;
@@ -80,8 +89,7 @@ static void act_on(int i) {
   sigprocmask(SIG_UNBLOCK, &only, &old); /* here it takes effect */
   sigprocmask(SIG_SETMASK, &old, NULL);
   sigaction(watched[i], &mine, NULL);
-  el_set(ed.el, EL_PREP_TERM, 1);
-  el_set(ed.el, EL_REFRESH);
+  redraw();
 }
 
 /* Deals with what was noted. Returns false when the line is to be given up. */
@@ -92,10 +100,7 @@ static bool handle_signals(void) {
     switch (watched[i]) {
       case SIGINT: ed.cancelled = true; return false;
       case SIGWINCH: el_resize(ed.el); break;
-      case SIGCONT: /* stopped by somebody else: the shell may have changed the terminal */
-        el_set(ed.el, EL_PREP_TERM, 1);
-        el_set(ed.el, EL_REFRESH);
-        break;
+      case SIGCONT: redraw(); break; /* it was stopped by somebody else */
       default: act_on(i);
     }
   }
@@ -246,7 +251,7 @@ static int edit_read(lua_State *L) {
   ed.L = L;
   ed.cancelled = false;
   watch_signals();
-  el_resize(ed.el);
+  el_set(ed.el, EL_PREP_TERM, 1); /* before the prompt is seen: what is typed at once must not go through the terminal's own editing */
   const char *line = el_gets(ed.el, &n);
   el_set(ed.el, EL_PREP_TERM, 0);
   if (ed.cancelled || !line) { /* forget the characters of a line given up */

@@ -1,4 +1,5 @@
 /* bindings/lua_graph.c - gradients, runs, randomness, settings, and the optimizers' steps. */
+#include <stdlib.h>
 #include <string.h>
 #include "nnL.h"
 
@@ -92,6 +93,71 @@ static int assign(lua_State *L) {
   b->t = t;
   lua_settop(L, 1);
   return 1;
+}
+
+/* ---- gradients written in Lua ---- */
+typedef struct custom { /* a registry slot holds the function */
+  lua_State *L;
+  int ref;
+} custom;
+
+static void custom_release(void *ud) {
+  custom *c = ud;
+  luaL_unref(c->L, LUA_REGISTRYINDEX, c->ref);
+  free(c);
+}
+
+/* in protected mode: function, then cotangents as boxes; leaves a gradient or nil per argument */
+typedef struct custom_call { custom *c; nn_tensor *const *d; int nd; nn_tensor **dx; int nx; } custom_call;
+static int custom_protected(lua_State *L) {
+  custom_call *k = lua_touserdata(L, 1);
+  lua_settop(L, 0);
+  luaL_checkstack(L, k->nd + k->nx + 4, NULL);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, k->c->ref);
+  for (int i = 0; i < k->nd; i++) {
+    nnL_box *b = nnL_newbox(L);
+    b->t = nn_retain(k->d[i]);
+  }
+  lua_call(L, k->nd, k->nx);
+  for (int i = 0; i < k->nx; i++)
+    if (!lua_isnil(L, i + 1)) nnL_checktensor(L, i + 1);
+  for (int i = 0; i < k->nx; i++) k->dx[i] = lua_isnil(L, i + 1) ? NULL : nn_retain(nnL_checktensor(L, i + 1));
+  return 0;
+}
+
+static nn_status custom_backward(void *ud, nn_context *ctx, nn_tensor *const *d, int nd, nn_tensor **dx, int nx) {
+  custom_call k = {ud, d, nd, dx, nx};
+  lua_State *L = k.c->L;
+  if (!lua_checkstack(L, 4)) return nn_fail(ctx, NN_ENOMEM, "custom: out of memory");
+  lua_pushcfunction(L, custom_protected);
+  lua_pushlightuserdata(L, &k);
+  if (lua_pcall(L, 1, 0, 0) == LUA_OK) return NN_OK;
+  const char *text = lua_tostring(L, -1);
+  nn_status st = nn_fail(ctx, NN_EINVAL, text ? text : "custom: the gradient raised an error that is no text");
+  lua_pop(L, 1);
+  return st;
+}
+
+/* record_custom(inputs, outputs, backward): outputs (detached) get backward as their gradient; lua/nnlua/autograd.lua makes nn.custom of it */
+static int record_custom(lua_State *L) {
+  nn_tensor *in[64], *out[NN_MAXOUT];
+  int nin = read_list(L, 1, in, 64, "inputs"), nout = read_list(L, 2, out, NN_MAXOUT, "outputs");
+  luaL_checktype(L, 3, LUA_TFUNCTION);
+  nnL_box *box[NN_MAXOUT];
+  luaL_checkstack(L, nout + 4, NULL);
+  for (int i = 0; i < nout; i++) box[i] = nnL_newbox(L);
+  custom *c = malloc(sizeof *c);
+  if (!c) return nnL_raise(L, "custom: out of memory");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+  c->L = lua_tothread(L, -1);
+  lua_pop(L, 1);
+  lua_pushvalue(L, 3);
+  c->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  for (int i = 0; i < nout; i++) nn_retain(out[i]);
+  nn_status st = nn_record_custom(nnL_context(L), &(nn_custom){custom_backward, custom_release, c}, in, nin, out, nout);
+  for (int i = 0; i < nout; i++) box[i]->t = out[i];
+  nnL_check(L, st);
+  return nout;
 }
 
 /* ---- gradients off ---- */
@@ -311,7 +377,7 @@ static int adam_step(lua_State *L) {
 }
 
 void nnL_open_graph(lua_State *L) {
-  static const luaL_Reg functions[] = {{"grad", grad}, {"no_grad", no_grad}, {"grad_enabled", grad_enabled}, {"eval", eval}, {"eager", eager}, {"exact", exact}, {"threads", threads},
+  static const luaL_Reg functions[] = {{"grad", grad}, {"record_custom", record_custom}, {"no_grad", no_grad}, {"grad_enabled", grad_enabled}, {"eval", eval}, {"eager", eager}, {"exact", exact}, {"threads", threads},
                                        {"seed", seed}, {"rng_state", rng_state}, {"set_rng_state", set_rng_state}, {"next_stream", next_stream},
                                        {"memory", memory}, {"memory_trim", memory_trim}, {"run_stats", run_stats}, {"sgd_step", sgd_step},
                                        {"adam_step", adam_step}, {NULL, NULL}};

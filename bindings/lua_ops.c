@@ -35,10 +35,19 @@ static bool fail(call *c, const char *fmt, ...) {
   return false;
 }
 
+/* upvalues of an operator's function */
+#define UP_OP lua_upvalueindex(1)
+#define UP_STATE lua_upvalueindex(2)
+#define UP_METATABLE lua_upvalueindex(3)
+
 static nn_tensor *tensor_at(call *c, int i) {
-  nnL_box *b = luaL_testudata(c->L, i, NNL_TENSOR);
-  if (b && !b->t) fail(c, "a tensor argument is gone: its scope has ended or it was freed");
-  return b ? b->t : NULL;
+  nnL_box *b = lua_touserdata(c->L, i);
+  if (!b || !lua_getmetatable(c->L, i)) return NULL;
+  bool tensor = lua_rawequal(c->L, -1, UP_METATABLE);
+  lua_pop(c->L, 1);
+  if (!tensor) return NULL;
+  if (!b->t) fail(c, "a tensor argument is gone: its scope has ended or it was freed");
+  return b->t;
 }
 
 static bool integer_at(call *c, int i, const char *name, int64_t *v) {
@@ -251,7 +260,8 @@ static bool shift_ids(call *c, nn_tensor **out, int nout) {
 static int call_op(lua_State *L) {
   call c;
   c.L = L;
-  c.op = lua_touserdata(L, lua_upvalueindex(1));
+  c.op = lua_touserdata(L, UP_OP);
+  nnL_state *state = lua_touserdata(L, UP_STATE);
   c.sig = nni_op_sig(c.op);
   c.nints = c.ntemp = 0;
   c.failed = false;
@@ -259,8 +269,9 @@ static int call_op(lua_State *L) {
   nnL_box *box[NN_MAXOUT];
   int nout = 0, nargs = lua_gettop(L), nresult = c.sig->nresult;
   luaL_checkstack(L, 16, NULL);
-  for (int k = 0; k < nresult; k++) box[k] = nnL_newbox(L); /* before anything native is made */
-  nn_status st = parse(&c, nargs) ? nn_op_call(nnL_context(L), c.op, c.arg, c.sig->n, out, &nout) : NN_OK;
+  for (int k = 0; k < nresult; k++) box[k] = nnL_newbox_in(L, state, UP_METATABLE); /* before anything native is made */
+  if (state->lines) nn_set_line(state->ctx, nnL_line(L));
+  nn_status st = parse(&c, nargs) ? nn_op_call(state->ctx, c.op, c.arg, c.sig->n, out, &nout) : NN_OK;
   if (nout && !shift_ids(&c, out, nout)) {
     for (int k = 0; k < nout; k++) nn_release(out[k]);
     nout = 0;
@@ -273,9 +284,10 @@ static int call_op(lua_State *L) {
   }
   if (c.failed) return nnL_raise(L, "%s", c.text);
   nnL_check(L, st);
-  lua_settop(L, nargs + (nout < nresult ? nout : nresult)); /* max without dim has one result */
-  nnL_pace(L);
-  return nout < nresult ? nout : nresult;
+  if (nout < nresult) nresult = nout; /* max without dim has one result */
+  lua_settop(L, nargs + nresult);
+  nnL_pace_in(L, state);
+  return nresult;
 }
 
 /* rows of the table for help, docs and tests */
@@ -305,14 +317,20 @@ static int call_neg(lua_State *L) {
   return call_op(L);
 }
 
+static void push_op(lua_State *L, const nn_op *op, lua_CFunction f) {
+  lua_pushlightuserdata(L, (void *)(uintptr_t)op);
+  lua_pushlightuserdata(L, nnL_getstate(L));
+  luaL_getmetatable(L, NNL_TENSOR);
+  lua_pushcclosure(L, f, 3);
+}
+
 void nnL_open_ops(lua_State *L) {
   const nn_op *op;
   int core = lua_gettop(L);
   luaL_getmetatable(L, NNL_TENSOR);
   lua_getfield(L, -1, "methods");
   for (int i = 0; (op = nn_op_at(i)); i++) {
-    lua_pushlightuserdata(L, (void *)(uintptr_t)op);
-    lua_pushcclosure(L, call_op, 1);
+    push_op(L, op, call_op);
     lua_pushvalue(L, -1);
     lua_setfield(L, core, nn_op_name(op));
     lua_setfield(L, -2, nn_op_name(op));
@@ -321,8 +339,7 @@ void nnL_open_ops(lua_State *L) {
     lua_getfield(L, core, meta[i][1]);
     lua_setfield(L, -3, meta[i][0]);
   }
-  lua_pushlightuserdata(L, (void *)(uintptr_t)nn_op_find("neg"));
-  lua_pushcclosure(L, call_neg, 1);
+  push_op(L, nn_op_find("neg"), call_neg);
   lua_setfield(L, -3, "__unm");
   lua_settop(L, core);
   lua_pushcfunction(L, list_ops);

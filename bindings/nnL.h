@@ -29,7 +29,21 @@ void nnL_shape(lua_State *L, int arg, int *ndim, int64_t *shape); /* reads {2, 3
 nn_dtype nnL_optdtype(lua_State *L, int arg, nn_dtype def);
 
 #define NNL_TENSOR "nnlua.tensor" /* name of the metatable in the registry */
-typedef struct nnL_state nnL_state; /* lua_core.c */
+#define NNL_MAXSCOPE 64
+typedef struct nnL_state { /* one per Lua state, in the registry; lua_core.c */
+  nn_context *ctx;
+  lua_State *main;
+  uint64_t young_at; /* allocated bytes at which the next young collection is due */
+  size_t full_at;    /* live bytes at which the next full one is due */
+  bool lines;        /* note the caller's line with each recorded node */
+  int nscope;
+  nnL_box scope[NNL_MAXSCOPE]; /* list heads */
+} nnL_state;
+nnL_state *nnL_getstate(lua_State *L);
+/* what operators' closures use, which have the state and the metatable as upvalues */
+nnL_box *nnL_newbox_in(lua_State *L, nnL_state *s, int metatable);
+void nnL_pace_in(lua_State *L, nnL_state *s);
+int nnL_line(lua_State *L); /* of the first Lua function that is not the library's own; 0 when there is none */
 void nnL_scope_forget(nnL_box *b);  /* the box outlives its scope */
 
 /* Each file of bindings/ adds its functions to the core table on top of the stack. */
@@ -38,8 +52,10 @@ void nnL_open_ops(lua_State *L);     /* lua_ops.c */
 void nnL_open_graph(lua_State *L);   /* lua_graph.c: gradients, eval, optimizers' steps, scopes, seeds */
 void nnL_open_data(lua_State *L);    /* lua_data.c: data sets, IDX, digits, download */
 void nnL_open_h5(lua_State *L);      /* lua_h5.c: HDF5 archives */
-void nnL_open_sys(lua_State *L);     /* lua_sys.c: clock, terminal, json, text-mode loader */
+void nnL_open_sys(lua_State *L);     /* lua_sys.c: clock, terminal, text-mode loader */
 void nnL_open_index(lua_State *L);   /* lua_index.c: x[...] */
+void nnL_open_trace(lua_State *L);   /* lua_trace.c: what runs did */
+void nnL_open_json(lua_State *L);    /* lua_json.c: core.json_encode, core.json_decode */
 int luaopen_nnlua_core(lua_State *L);
 
 #endif

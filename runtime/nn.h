@@ -88,6 +88,7 @@ NN_API nn_status nn_open(const nn_options *opt, nn_context **out); /* opt may be
 NN_API void nn_close(nn_context *ctx);                             /* after the last tensor was released */
 NN_API nn_status nn_set_threads(nn_context *ctx, int n);           /* results never depend on n */
 NN_API int nn_threads(const nn_context *ctx);
+NN_API const char *nn_cpu_level_name(void);                        /* "x86-64-v3": the kernels in use; another level rounds differently */
 NN_API void nn_set_eager(nn_context *ctx, bool on);                /* run each node as it is recorded */
 NN_API bool nn_eager(const nn_context *ctx);
 NN_API void nn_set_exact(nn_context *ctx, bool on);                /* convolutions without Winograd: slower, errors near 1e-6 instead of 1e-5 */
@@ -194,6 +195,45 @@ NN_API void nn_set_grad(nn_tensor *leaf, nn_tensor *grad);  /* NULL clears */
 /* A leaf with next's value that takes the place of `prev`: inherits requires_grad and gradient. If the run that would compute it fails it
 ** falls back to prev's value, so a failed step loses nothing; when nobody else holds prev its buffer is re-used in place. */
 NN_API nn_tensor *nn_assign(nn_tensor *prev, nn_tensor *next);
+
+/* A gradient of the caller's own. out[i] are values computed outside the history (detached); they are replaced by tensors whose gradient with respect to
+** in[] is what `backward` gives: din[i] new references, or NULL for none. release is called when the history is dropped. */
+typedef struct nn_custom {
+  nn_status (*backward)(void *ud, nn_context *ctx, nn_tensor *const *dout, int nout, nn_tensor **din, int nin);
+  void (*release)(void *ud);
+  void *ud;
+} nn_custom;
+NN_API nn_status nn_record_custom(nn_context *ctx, const nn_custom *f, nn_tensor *const *in, int nin, nn_tensor **out, int nout);
+NN_API nn_status nn_fail(nn_context *ctx, nn_status s, const char *message); /* fills the error slot from a callback; returns s */
+
+/* ---- traces: what runs did, for printing, drawing and profiling ------------------------------------------------------ */
+typedef struct nn_trace_node {
+  const char *op;
+  nn_dtype dtype;
+  int ndim, nin, unit, line; /* unit: which kernel ran it, -1: nobody needed it; line: the caller's, 0 when unknown */
+  bool visible;              /* kept for the user */
+  int64_t shape[NN_MAXDIM];
+  int in[8];                 /* node numbers; -1 - k: k-th value from before the run; NN_TRACE_SCALAR; arguments past 8 are left out */
+} nn_trace_node;
+#define NN_TRACE_SCALAR INT32_MIN
+typedef struct nn_trace_unit {
+  const char *name; /* a structural kernel, or "program" */
+  int nnode;
+  double flops, bytes; /* estimated work; memory read and written */
+  double start, end;   /* seconds on a monotonic clock */
+} nn_trace_unit;
+typedef struct nn_trace_run {
+  int nnode, nunit, ninput;
+  nn_trace_node *node;
+  nn_trace_unit *unit;
+  size_t arena, outputs, unplanned; /* bytes: shared by intermediate results; results kept; what they would take without planning */
+  bool hit;                         /* the plan came from the cache */
+} nn_trace_run;
+NN_API void nn_trace_start(nn_context *ctx);                         /* forgets earlier traces */
+NN_API const nn_trace_run *nn_trace_stop(nn_context *ctx, int *n);   /* valid until the next start or nn_close */
+NN_API void nn_set_line(nn_context *ctx, int line);                  /* nodes recorded from now on carry it */
+/* Stop a run at the first operator whose result holds NaN or Inf although its arguments did not (runs node by node; slow). */
+NN_API void nn_set_check_finite(nn_context *ctx, bool on);
 
 /* ---- optimizer steps: record the update of every parameter that has a gradient, run, and only then replace the tensors ---- */
 typedef struct nn_sgd { double lr, momentum, dampening, weight_decay; bool nesterov; } nn_sgd;

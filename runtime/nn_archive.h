@@ -1,7 +1,7 @@
 /* nn_archive.h - named tensors and attributes in an HDF5 file; a part of the public interface (nn.h is the first).
 **
-** An archive is filled in memory and saved in one go, or loaded from a file. Saving replaces the file atomically: on failure the old one is untouched.
-** Loading gives all of a file or nothing. Paths look like "/model_weights/dense/kernel:0"; what they say of groups makes the groups.
+** An archive is filled in memory and saved in one go, or loaded from a file. Saving replaces the file atomically: on failure the old one is
+** untouched. Loading gives all of a file or nothing. Paths look like "/model_weights/dense/kernel:0"; what they say of groups makes the groups.
 ** The format, its checksums and its limits are described in io/archive.h. Conventions are nn.h's.
 */
 #ifndef NN_ARCHIVE_H

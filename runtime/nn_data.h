@@ -1,8 +1,9 @@
-/* nn_data.h - data sets, the second part of the public interface (nn.h is the first): lazy pipelines of tensors, IDX files, generated digits, downloads.
+/* nn_data.h - data sets, the second part of the public interface (nn.h is the first): lazy pipelines of tensors, IDX files, generated
+** digits, downloads.
 **
-** A data set describes a source of elements and what is done to them; an element is one or more tensors. Verbs make a new data set and change nothing.
-** The order of a shuffle depends on its seed and on how many passes were begun, never on threads. Conventions are nn.h's: NULL or a status on
-** failure, with the message in the context; everything belongs to the context's thread.
+** A data set describes a source of elements and what is done to them; an element is one or more tensors. Verbs make a new data set and
+** change nothing. The order of a shuffle depends on its seed and on how many passes were begun, never on threads. Conventions are nn.h's:
+** NULL or a status on failure, with the message in the context; everything belongs to the context's thread.
 */
 #ifndef NN_DATA_H
 #define NN_DATA_H

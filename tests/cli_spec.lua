@@ -291,6 +291,14 @@ describe("Ctrl-C", function()
     ["a sleep"] = "require 'nnlua.core'.sys.sleep(30)",
     ["a read from a pipe"] = "io.popen('sleep 2'):read()",
   }
+  cases["long computations"] = [[
+    local nn = require "nnlua"
+    local x = nn.ones { 1000, 1000 }
+    while true do
+      local y = x
+      for _ = 1, 100 do y = y:matmul(x):tanh() end
+      y:sum():item()
+    end]]
   for name, code in pairs(cases) do
     it("stops " .. name, function()
       local rc, err, _, seconds = press(code)

@@ -24,14 +24,17 @@ local function blocks(file)
   return found
 end
 
+-- How many spaces there are does not matter.
+local function plain(text) return (text:gsub("%s+", " "):gsub(" $", "")) end
+
 local function run(code, name)
   local printed, expected = {}, {}
-  for text in code:gmatch "%-%->%s*([^\n]*)" do expected[#expected + 1] = (text:gsub("%s+$", "")) end
+  for text in code:gmatch "%-%->%s*([^\n]*)" do expected[#expected + 1] = plain(text) end
   local env = setmetatable({
     print = function(...)
       local words = table.pack(...)
       for i = 1, words.n do words[i] = tostring(words[i]) end
-      printed[#printed + 1] = table.concat(words, "  ")
+      printed[#printed + 1] = plain(table.concat(words, " "))
     end,
   }, { __index = _G })
   local stdout = io.stdout

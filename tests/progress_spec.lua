@@ -45,6 +45,15 @@ describe("Progress", function()
     assert.same({ "epoch 2/5  2.0 s  loss 0.1000  val_loss 1e-09\n" }, out)
   end)
 
+  it("fits the terminal: first the bar shrinks, then the text is cut", function()
+    local bar = Progress { label = "epoch 2/5", total = 1000 }
+    bar.step, now = 500, now + 1
+    assert.equal("epoch 2/5 [===>  ]  500/1000  2.00 ms/step  left 0:01  loss 0.1532  accuracy 0.9500",
+      bar:text(now, figures(), 83))
+    assert.equal("epoch 2/5  500/1000  2.00 ms/step  left", bar:text(now, figures(), 40):sub(1, 39))
+    for columns = 20, 120 do assert.is_true(#bar:text(now, figures(), columns) <= columns) end
+  end)
+
   it("counts without a total, and from where an epoch goes on", function()
     local bar = Progress { label = "epoch 1/1" }
     bar:skip(10)

@@ -64,4 +64,37 @@ function support.noise(seed)
   end
 end
 
+--- Where two texts part: "f32 2x3 ... at byte 12: 00 00 80 3f", for messages about bits.
+function support.hex(text, other)
+  local at = 1
+  while at <= #text and text:byte(at) == other:byte(at) do at = at + 1 end
+  local piece = text:sub(at - (at - 1) % 4, at + 11):gsub(".", function(c) return ("%02x "):format(c:byte()) end)
+  return ("%s... (%d bytes) at byte %d: %s"):format(text:match "^[%g]+ [%g]* ?" or "", #text, at, piece)
+end
+
+--- A generator of its own (the program's math.random stays untouched): rng.int(a, b), rng.real(a, b), rng.chance(p), rng.pick(list).
+function support.random(seed)
+  local state = (seed * 2654435761 + 1013904223) & 0xffffffffffffffff
+  local rng = {}
+  local function bits() -- splitmix64: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014
+    state = state + 0x9e3779b97f4a7c15
+    local z = state
+    z = (z ~ (z >> 30)) * 0xbf58476d1ce4e5b9
+    z = (z ~ (z >> 27)) * 0x94d049bb133111eb
+    return (z ~ (z >> 31)) >> 11
+  end
+  function rng.real(a, b) return a + (b - a) * (bits() * 2.0 ^ -53) end
+  function rng.int(a, b) return a + bits() % (b - a + 1) end
+  function rng.chance(p) return rng.real(0, 1) < p end
+  function rng.pick(list) return list[rng.int(1, #list)] end
+  function rng.shuffle(list)
+    for i = #list, 2, -1 do
+      local k = rng.int(1, i)
+      list[i], list[k] = list[k], list[i]
+    end
+    return list
+  end
+  return rng
+end
+
 return support

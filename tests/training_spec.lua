@@ -182,6 +182,21 @@ describe("fit", function()
     assert.same(results[1], results[3])
   end)
 
+  it("gives the same bits when each operator runs at once", function()
+    local x, y = points(64)
+    local results = {}
+    for i, eager in ipairs { false, true } do
+      nn.eager(eager)
+      nn.seed(11)
+      local model = compiled(nn.Sequential { nn.Input { 2 }, nn.Dense { 8 }, nn.BatchNorm {}, nn.LeakyReLU {}, nn.Dropout { 0.3 }, nn.Dense { 3 } })
+      local ok, err = pcall(model.fit, model, { x, y, epochs = 2, batch_size = 24, verbose = 0 })
+      nn.eager(false)
+      assert(ok, err)
+      results[i] = numbers(model)
+    end
+    assert.same(results[1], results[2])
+  end)
+
   it("uses one plan for all steps", function()
     local x, y = points(320)
     local model = compiled(small { dropout = 0.5 })

@@ -191,7 +191,7 @@ end
 function Dataset:__tostring()
   local n, unit = self:cardinality(), self.batched and "batch" or "element"
   local plural = unit == "batch" and "batches" or "elements"
-  local count = n == nil and "unknown number of " .. plural or n == math.huge and "endless " .. plural or ("%d %s"):format(n, n == 1 and unit or plural)
+  local count = n and n < math.huge and ("%d %s"):format(n, n == 1 and unit or plural) or (n and "endless " or "unknown number of ") .. plural
   return ("Dataset<%s> %s"):format(pipeline.spec(self.handle), count)
 end
 

@@ -5,7 +5,7 @@
 --
 --     local nn = require "nnlua"
 --     local train, test = nn.datasets.digits{ train = 500, test = 100 }
---     print(train, #train.labels)            --> Dataset<u8 28x28x1, i64 scalar> 500 elements   10
+--     print(train, #train.labels)            --> Dataset<u8 28x28x1, i64 scalar> 500 elements  10
 
 local core = require "nnlua.core"
 local data = require "nnlua.data"
@@ -91,9 +91,12 @@ local function cache_folder()
   return base and base .. "/nnlua/mnist"
 end
 
--- A function for pipeline.download that draws a bar on standard error, and one that ends its line; nothing when that is no terminal.
+local function nothing() end
+
+-- A function for pipeline.download that draws a bar on standard error, and one that ends its line. Where that is no terminal they do nothing, but the
+-- first is called all the same: that is when Ctrl-C is noticed.
 local function download_bar(name, bytes)
-  if not sys.isatty(2) then return nil, function() end end
+  if not sys.isatty(2) then return nothing, nothing end
   local width, next_draw = 30, 0
   local function draw(done)
     local now = sys.clock()
@@ -157,8 +160,8 @@ local mnist_spec = {
 }
 
 --- MNIST: 60,000 + 10,000 handwritten digits. Returns two data sets, train and test, with elements x (28, 28, 1) u8 and y, a class id; `train.labels`
---- decodes ids (digit 7 has id 8). The four files are read from `dir`, else from $NNLUA_DATA/mnist, else from the user's cache folder, into which they
---- are downloaded when they are nowhere. Without a network (or with download = false) it says so and returns generated digits.
+--- decodes ids (digit 7 has id 8). The four files are read from `dir`, else from $NNLUA_DATA/mnist, else from the user's cache folder, into which
+--- they are downloaded when they are nowhere. Without a network (or with download = false) it says so and returns generated digits.
 --- A folder that was named and does not hold the files, and files that are damaged, give nil and a message.
 ---@param given? table
 ---@return nnlua.Dataset? train, nnlua.Dataset|string test

@@ -10,7 +10,7 @@ for name, value in pairs(core) do nn[name] = value end
 
 -- Files whose table is the value: nn.optim, nn.data.
 local files = {}
-for _, name in ipairs { "initializers", "activations", "losses", "metrics", "optim", "options", "data", "datasets", "class" } do
+for _, name in ipairs { "initializers", "activations", "losses", "metrics", "optim", "options", "data", "datasets", "class", "h5" } do
   files[name] = "nnlua." .. name
 end
 files.Module, files.Layer = "nnlua.module", "nnlua.layer"
@@ -24,6 +24,8 @@ local fields = {
   ["nnlua.layers.conv"] = { "Conv2D", "MaxPooling2D" },
   ["nnlua.layers.norm"] = { "BatchNorm", "BatchNormalization" },
   ["nnlua.checkpoint"] = { "load" },
+  ["nnlua.graph"] = { "graph", "profile", "debug" },
+  ["nnlua.autograd"] = { "value_and_grad", "custom", "hook", "jvp", "hvp", "gradcheck" },
 }
 local owner = {}
 for file, names in pairs(fields) do

@@ -42,7 +42,7 @@ local kinds = setmetatable({}, { __mode = "k" }) -- tensor handle -> "parameter"
 local serials = setmetatable({}, { __mode = "k" }) -- tensor handle -> its serial
 
 local function marked(value, kind)
-  local t = type(value) == "userdata" and value:detach() or core.tensor(value)
+  local t = type(value) == "userdata" and value:detach() or core.tensor(value, { dtype = "f32" })
   t:keep() -- layers may be built inside a step's scope
   serial = serial + 1
   kinds[t], serials[t] = kind, serial
@@ -384,5 +384,9 @@ end
 --- Write the model to a file (nnlua.checkpoint): true, or nil and a message.
 ---@param file string
 function Module:save(file, ...) return require("nnlua.checkpoint").save(self, file, ...) end
+
+--- Take the weights of a file that holds the same model: true, or nil and a message that names the first difference; then nothing has changed.
+---@param file string
+function Module:load_weights(file) return require("nnlua.checkpoint").load_weights(self, file) end
 
 return Module

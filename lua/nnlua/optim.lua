@@ -78,6 +78,7 @@ function Optimizer:bind(parameters)
     end
     self.slots[slot] = tensors
   end
+  core.eval() -- so that a first step that fails finds the values from before it
   return self
 end
 
@@ -192,7 +193,7 @@ end
 function SGD:slot_names() return self.momentum > 0 and { "momentum" } or {} end
 
 function SGD:update(parameters)
-  core.sgd_step(parameters, self.slots.momentum or {}, {
+  core.sgd_step(parameters, self.slots.momentum, {
     lr = self.lr, momentum = self.momentum, nesterov = self.nesterov, weight_decay = self.weight_decay, dampening = 0 })
 end
 

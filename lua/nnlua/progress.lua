@@ -53,19 +53,22 @@ function Progress.figures_text(figures)
   return table.concat(words)
 end
 
---- The bar as text, at time `now`.
-function Progress:text(now, figures)
+--- The bar as text, at time `now`, in at most `columns`: the bar itself gives way first.
+function Progress:text(now, figures, columns)
   local done = self.step - self.first_step
   local per_step = done > 0 and (now - self.start) / done or 0
   local rate = per_step < 1 and ("%.2f ms/step"):format(per_step * 1e3) or ("%.2f s/step"):format(per_step)
+  local shown = Progress.figures_text(figures)
   if not self.total then
-    return ("%s  %d  %s  %s%s"):format(self.label, self.step, rate, time_text(now - self.start), Progress.figures_text(figures))
+    return ("%s  %d  %s  %s%s"):format(self.label, self.step, rate, time_text(now - self.start), shown):sub(1, columns)
   end
-  local filled = math.min(WIDTH, math.floor(WIDTH * self.step / math.max(1, self.total)))
-  local bar = ("="):rep(filled) .. (filled < WIDTH and ">" or "")
-  local form = ("%%s [%%-%ds] %%%dd/%%d  %%s  left %%s%%s"):format(WIDTH, #tostring(self.total))
-  return form:format(self.label, bar, self.step, self.total, rate, clock_text(per_step * math.max(0, self.total - self.step)),
-    Progress.figures_text(figures))
+  local counts = ("%" .. #tostring(self.total) .. "d/%d"):format(self.step, self.total)
+  local rest = (" %s  %s  left %s%s"):format(counts, rate, clock_text(per_step * math.max(0, self.total - self.step)), shown)
+  local width = math.min(WIDTH, columns - #self.label - #rest - 3)
+  if width < 4 then return (self.label .. rest):sub(1, columns) end
+  local filled = math.min(width, math.floor(width * self.step / math.max(1, self.total)))
+  local bar = ("="):rep(filled) .. (filled < width and ">" or "")
+  return ("%s [%s%s]%s"):format(self.label, bar, (" "):rep(width - #bar), rest)
 end
 
 --- One step is done. `figures` is a function that gives { {name, value}, ... }; it is called when the bar is drawn.
@@ -76,7 +79,7 @@ function Progress:update(figures)
   local now = sys.clock()
   if now < self.next_draw then return end
   self.next_draw = now + INTERVAL
-  io.stderr:write("\r", self:text(now, figures()):sub(1, sys.terminal_width(2) - 1), "\27[K")
+  io.stderr:write("\r", self:text(now, figures(), sys.terminal_width(2) - 1), "\27[K")
   io.stderr:flush()
 end
 

@@ -25,7 +25,7 @@ local function is_incomplete(message) return message:sub(-5) == "<eof>" end
 ---@param env table
 ---@return function|string|nil, boolean|string|nil
 function repl.compile(text, env)
-  if text:sub(1, 1) == "=" then text = "return " .. text:sub(2) end -- as Lua 5.1 had it
+  if text:sub(1, 1) == "=" then text = text:sub(2) end -- as Lua 5.1 had it
   if compile("return " .. text, env) then
     -- an argument and not `return f()`, which would be a tail call and leave f out of tracebacks
     local expression = compile("return (...)(" .. text:gsub(";%s*$", "") .. "\n)", env) or compile("return " .. text, env)
@@ -130,6 +130,7 @@ end
 -- ---- running ---------------------------------------------------------------------------------------------------------
 
 local this_file = debug.getinfo(1, "S").short_src
+local library = this_file:match "^(.*[/\\])[^/\\]*$" or this_file -- as tracebacks begin the files of the library
 
 -- Error value -> text with the traceback down to the typed line; the session's own frames are left out.
 local function with_traceback(err)
@@ -146,6 +147,11 @@ local function with_traceback(err)
     if line:find(this_file, 1, true) or line:find("[C]: in function 'xpcall'", 1, true) then break end
     kept[#kept + 1] = line
   end
+  -- When the message itself names the line that called the library, the library's own frames say nothing.
+  local first = 1
+  while kept[first] and (kept[first]:find "^\t%[C%]" or kept[first]:find(library, 1, true) == 2) do first = first + 1 end
+  local position = kept[first] and kept[first]:match "^\t(.-:%d+:)"
+  if position and text:sub(1, #position) == position then table.move(kept, first, #kept + first, 1) end
   local frames = 0
   for _, line in ipairs(kept) do
     if not line:find "^\t%[C%]" then frames = frames + 1 end
@@ -201,7 +207,7 @@ local function peek(v, k)
     if type(mt) ~= "table" then return nil end
     local index = rawget(mt, "__index")
     if type(index) ~= "table" then
-      local methods = rawget(mt, "__methods") -- where __index is a function, as a tensor's is
+      local methods = rawget(mt, "methods") -- where __index is a function, as a tensor's is
       return type(methods) == "table" and peek(methods, k) or nil
     end
     v = index
@@ -225,7 +231,7 @@ local function collect(v, prefix, only_functions, found)
     if type(mt) ~= "table" then return end
     if v == package.loaded.nnlua then pcall(add_names, function() return pairs(v) end, prefix, only_functions, found) end
     local index = rawget(mt, "__index")
-    if type(index) ~= "table" then index = rawget(mt, "__methods") end
+    if type(index) ~= "table" then index = rawget(mt, "methods") end
     if type(index) ~= "table" then return end
     v = index
   end

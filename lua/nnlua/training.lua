@@ -27,9 +27,6 @@ local Progress = require "nnlua.progress"
 
 local training = {}
 
-local TENSOR = core.zeros {}
-TENSOR:keep()
-
 -- ---- history ---------------------------------------------------------------------------------------------------------
 
 ---@class nnlua.History
@@ -172,6 +169,7 @@ end
 
 local function reset(c)
   for _, meter in ipairs(c.meters) do meter:reset() end
+  core.eval() -- a step that fails falls back to values from before it, which must be there
 end
 
 -- What was measured since reset: a list of { name, value }, and the same as a table by name.
@@ -193,12 +191,8 @@ end
 
 -- ---- data ------------------------------------------------------------------------------------------------------------
 
-local function is_tensor(value)
-  return type(value) == "userdata" and getmetatable(value) == getmetatable(TENSOR)
-end
-
 local function is_dataset(value)
-  return (type(value) == "table" or type(value) == "userdata" and not is_tensor(value)) and value.iter ~= nil
+  return (type(value) == "table" or type(value) == "userdata" and not core.is_tensor(value)) and value.iter ~= nil
 end
 
 -- A data set of batches from what the user gave: a data set; x and y; { x, y }.
@@ -208,7 +202,7 @@ local function dataset_of(what, data, y, batch_size, shuffle)
     return data
   end
   if type(data) == "table" then data, y = data[1], data[2] end
-  if not is_tensor(data) then
+  if not core.is_tensor(data) then
     options.raise(("%s: needs a data set of batches, or tensors x and y, got %s"):format(what, options.shown(data)))
   end
   if y ~= nil and data:size(1) ~= y:size(1) then
@@ -360,6 +354,7 @@ function Module:fit(given)
   local from = o.resume and resume(self, c, ds, o.resume) or { epoch = o.initial_epoch or 0, batch = 0 }
   local history = History(from.history)
   rawset(self, "history", history)
+  if ds.labels then rawset(self, "labels", ds.labels) end -- what class ids stand for goes with the model, into files too
   rawset(self, "stop_training", false)
   announce(o.callbacks, "on_train_begin", self)
   for epoch = from.epoch + 1, o.epochs do

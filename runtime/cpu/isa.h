@@ -6,6 +6,7 @@
 */
 #ifndef NN_CPU_ISA_H
 #define NN_CPU_ISA_H
+#include "../nn.h" /* nn_cpu_level_name */
 
 #define NN_ISA_CAT2(a, b) a##_##b
 #define NN_ISA_CAT(a, b) NN_ISA_CAT2(a, b)
@@ -23,6 +24,5 @@
 
 /* 0, 1, 2 for v2, v3, v4 (0 elsewhere): the best the machine has, lowered by NNLUA_ISA=v2|v3|v4. Read once. */
 int nn_cpu_level(void);
-const char *nn_cpu_level_name(void);
 
 #endif

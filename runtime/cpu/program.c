@@ -365,7 +365,8 @@ static void find_conflicts(program *p, const int16_t *position) {
 
 static int register_size(const step *s) { return s->shape != FULL ? 2 : s->cls == NNI_L; } /* FULL of 4 bytes, FULL of 8, ROW */
 
-/* Linear scan. A step may write over an operand that it reads last if their elements have one size: kernels read a vector before they write it. */
+/* Linear scan. A step may write over an operand that it reads last if their elements have one size: kernels read a vector before they write it.
+** Not over a splat that is read again for a second vector (class L, whose vectors have fewer lanes than a splat). */
 static void set_registers(program *p, const int16_t *position, int64_t *free_regs, int cap) {
   size_t full = (size_t)(p->nseg > 1 ? p->seg : p->tile_rows * p->cols), top = ((size_t)p->nsteps + 1) * sizeof(void *);
   size_t size[3] = {full * 4, full * 8, (size_t)p->tile_rows * 8};
@@ -378,7 +379,9 @@ static void set_registers(program *p, const int16_t *position, int64_t *free_reg
       for (int k = 0; k < 3; k++) {
         step *a = s->a[k] >= 0 ? &p->steps[position[s->a[k]]] : NULL;
         bool again = (k > 0 && s->a[k] == s->a[0]) || (k > 1 && s->a[k] == s->a[1]);
-        if (!a || again || a->prologue || a->reg < 0 || a->last != i || (class_size(a->cls) != class_size(s->cls)) != after) continue;
+        if (!a || again || a->prologue || a->reg < 0 || a->last != i) continue;
+        bool apart = class_size(a->cls) != class_size(s->cls) || (s->kind == S_PW && s->step[k] == 0 && s->lanes < p->k->vw);
+        if (apart != after) continue;
         int c = register_size(a);
         free_regs[c * cap + nfree[c]++] = a->reg;
       }

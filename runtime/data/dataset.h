@@ -1,7 +1,7 @@
 /* data/dataset.h - lazy data sets: a source and a chain of verbs, pulled one element at a time.
 **
-** A data set (nni_dataset) only describes; verbs make a new one and change nothing. An iterator (nni_iter) is one pass: a chain of stages, one per data set,
-** each pulling from the one before it. An element is a few arrays (components): a row of each source array, or a batch of them.
+** A data set (nni_dataset) only describes; verbs make a new one and change nothing. An iterator (nni_iter) is one pass: a chain of stages, one per
+** data set, each pulling from the one before it. An element is a few arrays (components): a row of each source array, or a batch of them.
 **
 ** Two kinds of stages. A *row* stage (sources, shuffle, take, skip, repeated over rows) yields numbers of source rows, so a pipeline shuffles,
 ** skips and repeats without touching data, and `batch` gathers a whole batch from the source arrays with one allocation per component. An *element*
@@ -53,7 +53,8 @@ typedef struct nni_column {
 /* What a map function is: takes `in` (may keep or free its parts), fills `out`. `caller` is what nni_iter_next was given. */
 typedef nn_status (*nni_map_fn)(void *caller, void *ud, nni_element *in, nni_element *out, nni_error *err);
 
-/* Each makes a new data set, or returns NULL and fills err. A verb holds a reference to `up`. The owners of columns are taken over only on success. */
+/* Each makes a new data set, or returns NULL and fills err. A verb holds a reference to `up`. Owners of columns are taken
+** over only on success. */
 nni_dataset *nni_data_columns(nni_memory *m, int64_t rows, int ncols, const nni_column *cols, nni_error *err);
 nni_dataset *nni_data_range(nni_memory *m, int64_t first, int64_t step, int64_t count, nni_error *err); /* scalars, i64 */
 nni_dataset *nni_data_shuffle(nni_dataset *up, int64_t buffer, uint64_t seed, bool reshuffle, nni_error *err);
@@ -83,7 +84,8 @@ nn_status nni_iter_next(nni_iter *it, void *caller, nni_element *out, nni_error 
 void nni_iter_close(nni_iter *it); /* joins workers, frees everything; NULL is allowed */
 bool nni_iter_done(const nni_iter *it); /* the end was reached, or a failure */
 
-/* State: where a pass stands, as a few numbers. `it` NULL or done: between two passes. At most nni_state_words(d) words are written; returns how many. */
+/* State: where a pass stands, as a few numbers. `it` NULL or done: between two passes. nni_state_words(d) words are written;
+** returns how many. */
 int nni_state_words(const nni_dataset *d);
 int nni_state_save(const nni_dataset *d, const nni_iter *it, int64_t *words);
 /* Make d go on from a saved state of an equal pipeline. *out: an iterator in the middle of its pass, or NULL when the state lies between passes.

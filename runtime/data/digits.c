@@ -1,5 +1,6 @@
-/* data/digits.c - see digits.h. A digit is a few strokes through control points (several ways of writing each), whose points are shaken, put through a
-** random affine map, joined by straight lines or a Catmull-Rom curve, and drawn with a round pen of random width, anti-aliased by distance; then noise.
+/* data/digits.c - see digits.h. A digit is a few strokes through control points (several ways of writing each). The points are shaken, put
+** through a random affine map, joined by straight lines or a Catmull-Rom curve, and drawn with a round pen of random width, anti-aliased by
+** distance; then comes noise.
 */
 #include "digits.h"
 #include <math.h>
@@ -27,7 +28,8 @@ static const stroke strokes[] = {
   {1, 3, 0, 2, {{.52f, .07f}, {.48f, .93f}}},
   {2, 0, 1, 7, {{.2f, .27f}, {.32f, .11f}, {.54f, .07f}, {.75f, .2f}, {.7f, .43f}, {.46f, .68f}, {.18f, .91f}}},
   {2, 0, 0, 2, {{.18f, .91f}, {.85f, .91f}}},
-  {2, 1, 1, 10, {{.2f, .24f}, {.42f, .08f}, {.7f, .16f}, {.7f, .4f}, {.48f, .68f}, {.25f, .88f}, {.15f, .8f}, {.3f, .74f}, {.55f, .87f}, {.88f, .88f}}},
+  {2, 1, 1, 10, {{.2f, .24f}, {.42f, .08f}, {.7f, .16f}, {.7f, .4f}, {.48f, .68f}, {.25f, .88f}, {.15f, .8f}, {.3f, .74f}, {.55f, .87f},
+                 {.88f, .88f}}},
   {2, 2, 1, 6, {{.24f, .16f}, {.5f, .07f}, {.74f, .22f}, {.66f, .5f}, {.42f, .74f}, {.22f, .9f}}},
   {2, 2, 1, 3, {{.22f, .9f}, {.5f, .86f}, {.82f, .92f}}},
   {3, 0, 1, 5, {{.2f, .17f}, {.47f, .07f}, {.74f, .2f}, {.68f, .4f}, {.4f, .47f}}},

@@ -1,7 +1,7 @@
 /* data/shuffle.c - tf.data's buffer shuffle: keep `buffer` elements, give a random one, put the next in its place. A buffer that holds
 ** everything makes it a full, uniform shuffle.
 **
-** Over rows the buffer holds row numbers, else elements. Step t of a pass draws from a Philox key made of (seed, opening, pass), and nothing else decides
+** Over rows the buffer holds row numbers, else elements. Step t of a pass draws from a Philox key made of (seed, opening, pass); nothing else decides
 ** the order. State is those numbers and t: restoring replays t steps, which over rows costs a few nanoseconds each.
 */
 #include <stdio.h>

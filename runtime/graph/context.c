@@ -1,5 +1,5 @@
 /* graph/context.c - opening and closing a context, its settings and counters. */
-#include "graph.h"
+#include "trace.h"
 
 nn_status nn_open(const nn_options *opt, nn_context **out) {
   nn_options o = opt ? *opt : (nn_options){0};
@@ -31,6 +31,7 @@ void nn_close(nn_context *ctx) {
   nni_window_drop(ctx, false);
   nni_window_close(ctx);
   nni_plans_free(ctx);
+  nni_trace_free(ctx);
   nni_slab_close(&ctx->core.tensors);
   nni_slab_close(&ctx->core.values);
   nni_threads_close(ctx->core.threads);
@@ -69,3 +70,6 @@ void nni_draw(nn_context *ctx, nni_param pa[2]) {
   pa[0].u = ctx->rng.seed;
   pa[1].u = ctx->rng.position++;
 }
+
+void nn_set_line(nn_context *ctx, int line) { ctx->line = line; }
+void nn_set_check_finite(nn_context *ctx, bool on) { ctx->check_finite = on; }

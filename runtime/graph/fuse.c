@@ -10,7 +10,9 @@
 #define MAXROW 16384 /* longest row of a program that reduces; longer ones go to the structural kernel */
 
 typedef struct unit {
-  bool alive, fusible, reduces, pinned; /* pinned: its elements are numbered, so it can't become a row-level part */
+  bool alive, fusible, reduces;
+  bool pinned;                          /* its elements are numbered, so it can't become a row-level part */
+  bool flat;                            /* everything is read in place: any space with as many points will do */
   int head, tail, n;                    /* members, linked through fuse.next */
   nni_layout space;
   uint64_t *deps;
@@ -137,7 +139,10 @@ static bool prepare(fuse *f, nni_arena *a) {
 /* levels the members of a and b would have in one program: space of the result, and which of them turns into row-level parts */
 static bool joint_space(const unit *a, const unit *b, nni_layout *space, int *to_row) {
   *to_row = 0;
+  bool count = nni_layout_numel(&a->space) == nni_layout_numel(&b->space);
   if (same_space(&a->space, &b->space)) *space = a->space;
+  else if (count && a->flat) *space = b->space;
+  else if (count && b->flat) *space = a->space;
   else if (rows_of(&a->space, &b->space) && !b->reduces && !b->pinned) *space = a->space, *to_row = 2;
   else if (rows_of(&b->space, &a->space) && !a->reduces && !a->pinned) *space = b->space, *to_row = 1;
   else return false;
@@ -227,6 +232,7 @@ static void try_merge(fuse *f, int a, int b, int upto) {
   ua->space = space;
   ua->reduces |= ub->reduces;
   ua->pinned |= ub->pinned;
+  ua->flat = ua->flat && ub->flat && !p.to_row;
   ub->alive = false;
   for (int w = 0; w < f->words; w++) ua->deps[w] |= ub->deps[w];
   bit_clear(ua->deps, a);
@@ -253,6 +259,8 @@ static void add_node(fuse *f, int i) {
     const nni_layout *w = work_shape(n, &tmp);
     nni_strip(w->ndim, w->shape, &u->space);
   }
+  u->flat = u->fusible && !u->reduces;
+  for (int k = 0; k < n->nin && u->flat; k++) u->flat = !n->in[k] || pattern_of(n, k) == IDENTITY;
   for (int k = 0; k < n->nin; k++) {
     if (!n->in[k] || !n->in[k]->v->node) continue;
     int d = f->unit_of[n->in[k]->v->index];

@@ -22,6 +22,7 @@ static nn_status run_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, i
   c.s.ctx = ctx;
   c.s.op = op;
   c.s.ntmp = 0;
+  c.s.failed = false;
   c.nout = 0;
   memcpy(c.arg, arg, sizeof(nn_arg) * (size_t)nargs);
   for (int i = nargs; i < NN_MAXARG; i++) c.arg[i] = NN_NONE;
@@ -46,7 +47,7 @@ nn_status nni_apply(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nar
     ctx->no_tape++; /* the casts a pointwise rule records belong to it */
     st = nni_pw_rule(ctx, op, full, out);
     ctx->no_tape--;
-    *nout = 1;
+    *nout = st == NN_OK;
   } else {
     if (op->grad_own) ctx->no_tape++;
     st = run_rule(ctx, op, arg, nargs, out, nout);
@@ -60,7 +61,7 @@ nn_status nni_apply(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nar
       if (!v) st = NN_ENOMEM;
       else nn_release(out[k]), out[k] = v;
     }
-  if (st == NN_OK) st = nni_tape_add(ctx, op, arg, out, *nout);
+  if (st == NN_OK) st = nni_tape_add(ctx, op, arg, nni_op_sig(op)->n, out, *nout);
   if (st == NN_OK) return st;
   for (int k = 0; k < *nout; k++) nn_release(out[k]);
   *nout = 0;
@@ -94,6 +95,7 @@ static void tape_free(nn_context *ctx, nni_tape *t, nni_tape **chain) {
     }
   }
   for (int i = 0; i < t->nout; i++) nn_release(t->res[i].d);
+  if (t->custom.release) t->custom.release(t->custom.ud);
   nni_free(ctx->core.mem, t, t->bytes);
 }
 
@@ -123,10 +125,9 @@ static void set_edge(nni_edge *e, nn_tensor *t, bool save) {
   if (save) e->saved = nn_retain(t);
 }
 
-nn_status nni_tape_add(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_tensor **out, int nout) {
-  int nargs = nni_op_sig(op)->n, nedge = 0, nints = 0;
-  if (nargs < 4) nargs = 4;
-  for (int i = 0; i < nni_op_sig(op)->n; i++) {
+nn_status nni_tape_add(nn_context *ctx, const nn_op *op, const nn_arg *arg, int given, nn_tensor **out, int nout) {
+  int nargs = given < 4 ? 4 : given, nedge = 0, nints = 0;
+  for (int i = 0; i < given; i++) {
     if (arg[i].kind == NN_ARG_TENSOR) nedge++;
     else if (arg[i].kind == NN_ARG_TENSORS) nedge += arg[i].n;
     else if (arg[i].kind == NN_ARG_INTS) nints += arg[i].n;
@@ -142,7 +143,7 @@ nn_status nni_tape_add(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_t
   int64_t *ints = (int64_t *)(t->res + nout);
   int e = 0;
   for (int i = 0; i < nargs; i++) {
-    t->arg[i] = i < nni_op_sig(op)->n ? arg[i] : NN_NONE;
+    t->arg[i] = i < given ? arg[i] : NN_NONE;
     nn_arg *a = &t->arg[i];
     if (a->kind == NN_ARG_TENSOR) {
       set_edge(&t->edge[e], a->u.t, e < 3 && (op->saves >> e & 1));
@@ -171,6 +172,57 @@ nn_status nni_tape_add(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_t
   }
   return NN_OK;
 }
+
+/* ---- gradients of the caller's own ---- */
+static nn_status custom_grad(nni_gradcall *g) {
+  nn_tensor *d[NN_MAXOUT];
+  int nout = (int)g->arg[1].u.i;
+  for (int i = 0; i < nout; i++) d[i] = g->d[i];
+  for (int i = 0; i < nout; i++) { /* a result nobody used has a zero cotangent */
+    const nn_arg *shape = &g->arg[2 + i];
+    if (!d[i]) d[i] = nni_do(&g->s, full, *shape, NN_F(0), NN_I(NN_F32));
+    if (!d[i]) return g->s.ctx ? nni_error_of(g->s.ctx)->status : NN_EINTERNAL;
+  }
+  nn_status st = g->custom->backward(g->custom->ud, g->s.ctx, d, nout, g->dxl, g->nx);
+  for (int i = 0; i < g->nx; i++)
+    if (g->dxl[i] && !nni_hold(&g->s, g->dxl[i])) st = NN_EINTERNAL;
+  for (int i = 0; i < g->nx && st == NN_OK; i++) {
+    nni_layout want;
+    nni_layout_contiguous(&want, g->xs[i].ndim, g->xs[i].shape);
+    if (!g->dxl[i] || nni_layout_same_shape(&g->dxl[i]->l, &want)) continue;
+    char a[150], b[150];
+    nn_shape_text(g->dxl[i], a, sizeof a);
+    nni_shape_text(want.ndim, want.shape, b, sizeof b);
+    st = nni_fail(nni_error_of(g->s.ctx), NN_ESHAPE, "custom: the gradient of argument %d has shape %s, the argument has %s", i + 1, a, b);
+  }
+  return st;
+}
+
+nn_status nn_record_custom(nn_context *ctx, const nn_custom *f, nn_tensor *const *in, int nin, nn_tensor **out, int nout) {
+  static const nn_op op = {.name = "custom", .grad_own = true, .grad = custom_grad};
+  nn_arg arg[2 + NN_MAXOUT] = {NN_TENSORS(nin, in), NN_I(nout)};
+  if (nout < 1 || nout > NN_MAXOUT || nin > NNI_MAXTMP / 2) {
+    if (f->release) f->release(f->ud);
+    return nni_fail(&ctx->core.err, NN_EINVAL, "custom: %d results of %d arguments; 1..%d of at most %d are possible", nout, nin, NN_MAXOUT, NNI_MAXTMP / 2);
+  }
+  if (!ctx->grad_enabled || !wants_grad(arg, 1)) {
+    if (f->release) f->release(f->ud);
+    return NN_OK;
+  }
+  nn_status st = NN_OK;
+  for (int i = 0; i < nout && st == NN_OK; i++) {
+    nn_tensor *v = out[i]->dtype == NN_F32 ? nni_tensor_view(out[i], out[i]->dtype, &out[i]->l) : NULL;
+    if (!v) st = out[i]->dtype == NN_F32 ? NN_ENOMEM : nni_fail(&ctx->core.err, NN_EDTYPE, "custom: results must be f32");
+    else nn_release(out[i]), out[i] = v;
+    arg[2 + i] = NN_INTS(out[i]->l.ndim, out[i]->l.shape);
+  }
+  if (st == NN_OK) st = nni_tape_add(ctx, &op, arg, 2 + nout, out, nout);
+  if (st == NN_OK) out[0]->tape->custom = *f;
+  else if (f->release) f->release(f->ud);
+  return st;
+}
+
+nn_status nn_fail(nn_context *ctx, nn_status s, const char *message) { return nni_fail(&ctx->core.err, s, "%s", message); }
 
 /* ---- leaves ---- */
 nn_tensor *nn_variable(nn_tensor *t) {
@@ -268,8 +320,9 @@ static nn_status differentiate(walk *w, nni_tape *t) {
     if (!y[i]) st = NN_ENOMEM;
     else y[i]->tape = t, y[i]->out = (uint8_t)i, nni_tape_retain(t);
   }
-  nni_gradcall g = {.s = {.ctx = ctx, .op = t->op, .ntmp = 0}, .arg = t->arg, .x = x, .y = y, .d = d, .need = need, .xs = xs, .nx = t->nedge, .dxl = dx};
+  nni_gradcall g = {.s = {.ctx = ctx, .op = t->op, .ntmp = 0}, .arg = t->arg, .x = x, .y = y, .d = d, .need = need, .xs = xs, .nx = t->nedge, .custom = &t->custom, .dxl = dx};
   if (st == NN_OK) st = t->op->grad(&g);
+  if (st == NN_OK && g.s.failed) st = ctx->core.err.status;
   for (int i = 0; st == NN_OK && i < t->nedge; i++) {
     if (!need[i]) continue;
     nn_tensor *r = dx[i] ? dx[i] : i < NN_MAXARG ? g.dx[i] : NULL;

@@ -16,6 +16,7 @@ typedef struct nni_node {
   uint16_t op;   /* nni_pwid, nni_redid or nni_kernel_id */
   uint16_t nia;
   nn_dtype cdtype;   /* dtype of the operands (pointwise, reduce) */
+  int32_t line;      /* of the caller, 0 when unknown */
   int32_t param;     /* number of its first run-time parameter in the window */
   nn_tensor **in;    /* NULL: the operand is the next run-time parameter */
   nni_value **out;
@@ -53,6 +54,9 @@ struct nn_context {
   uint32_t tape_mark;
   nn_rng_state rng;
   nn_hooks hooks;
+  int line;
+  bool check_finite;
+  struct nni_trace *trace; /* NULL: never asked for */
   nn_run_info info;
 };
 
@@ -76,11 +80,12 @@ typedef struct nni_tape {
   const nn_op *op;
   int nargs, nedge, nout;
   bool freed;
+  nn_custom custom; /* backward NULL: the operator's own gradient */
   nn_arg *arg;     /* the call's arguments; tensors are NULL here, see edge */
   nni_edge *edge;  /* one per tensor argument, lists flattened */
   struct { nni_value *v; nni_layout l; nn_tensor *d; } *res; /* results: value when saved; cotangent during backward */
 } nni_tape;
-nn_status nni_tape_add(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_tensor **out, int nout);
+nn_status nni_tape_add(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nargs, nn_tensor **out, int nout);
 void nni_tape_retain(nni_tape *t);
 
 /* ---- runs ---------------------------------------------------------------------------------------------------------------- */

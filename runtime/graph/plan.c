@@ -256,9 +256,14 @@ static bool strides_over(const nn_tensor *t, const nni_layout *work, nni_layout 
   return true;
 }
 
+static bool same_shape(const nni_layout *l, int ndim, const int64_t *shape) {
+  return l->ndim == ndim && memcmp(l->shape, shape, sizeof(int64_t) * (size_t)ndim) == 0;
+}
+
 static int load(build *b, prog *q, nn_tensor *t, const nni_layout *work, int level) {
   nni_layout l;
   if (!strides_over(t, work, &l)) return -1;
+  if (level == NNI_FULL && !same_shape(&l, q->p.ndim, q->p.shape)) nni_layout_contiguous(&l, q->p.ndim, q->p.shape); /* a flat part, read in place */
   bool has_row = level == NNI_FULL && l.ndim == q->p.ndim && q->p.ndim > 1 && l.stride[l.ndim - 1] == 0;
   if (has_row) level = NNI_ROW, l.ndim--; /* constant along the row: one element per row is enough */
   for (int i = 0; i < q->p.nin; i++)
@@ -430,6 +435,7 @@ void nni_plan_free(nn_context *ctx, nni_plan *p) {
   }
   nni_free(m, p->unit, sizeof *p->unit * (size_t)p->nunit);
   nni_free(m, p->output, sizeof *p->output * (size_t)p->nvalue);
+  nni_free(m, p->unit_of, sizeof(int) * (size_t)p->nnode);
   nni_free(m, p->key, sizeof *p->key * (size_t)p->nkey);
   nni_free(m, p->visible, sizeof(uint64_t) * (size_t)((p->nvalue + 63) / 64));
   nni_free(m, p, sizeof *p);
@@ -446,6 +452,7 @@ static bool fill(build *b) {
   p->unit = nni_calloc(ctx->core.mem, sizeof *p->unit * (size_t)b->g.nunit);
   if (!p->unit && b->g.nunit) return false;
   p->nunit = b->g.nunit;
+  memcpy(p->unit_of, b->g.unit_of, sizeof(int) * (size_t)ctx->win.n);
   if (!collect(b)) return false;
   for (int u = 0; u < p->nunit; u++) {
     if (!(b->g.program[u] ? build_program(b, u) : build_kernel(b, u))) return false;
@@ -470,9 +477,10 @@ nni_plan *nni_plan_new(nn_context *ctx, uint64_t hash, const uint64_t *visible, 
     p->key = nni_malloc(m, sizeof *p->key * (size_t)w->nkey);
     p->visible = nni_malloc(m, sizeof(uint64_t) * words);
     p->output = nni_malloc(m, sizeof *p->output * (size_t)nvalue);
+    p->unit_of = nni_malloc(m, sizeof(int) * (size_t)w->n);
     p->threads = -1;
   }
-  bool ok = p && p->key && p->visible && p->output;
+  bool ok = p && p->key && p->visible && p->output && p->unit_of;
   if (ok) {
     memcpy(p->key, w->key, sizeof *p->key * (size_t)w->nkey);
     memcpy(p->visible, visible, sizeof(uint64_t) * words);

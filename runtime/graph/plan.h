@@ -46,6 +46,7 @@ typedef struct nni_plan {
   int nunit, nout, nnode;
   nni_unit *unit;
   nni_planout *output;
+  int *unit_of;      /* per node; -1: not run */
   size_t arena;      /* bytes of all TEMP slots */
   size_t scratch;    /* largest scratch of a unit, for `threads` threads */
   int threads;

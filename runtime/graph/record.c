@@ -168,11 +168,12 @@ nn_status nni_record(nn_context *ctx, const nni_rec *r, nn_tensor **result) {
     return no_memory(ctx);
   }
   for (int i = 0; i < r->nin; i++) n->in[i] = r->in[i] ? nni_window_retain(r->in[i]) : NULL;
+  n->line = ctx->line;
   n->param = w->nparam;
   w->nparam += r->npa;
   w->node[w->n++] = n;
   ctx->info.nodes++;
-  if (!ctx->eager) return NN_OK;
+  if (!ctx->eager && !ctx->check_finite) return NN_OK;
   nn_status st = nni_run(ctx);
   for (int i = 0; st != NN_OK && i < r->nout; i++) nn_release(result[i]);
   return st;

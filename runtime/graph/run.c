@@ -3,7 +3,7 @@
 ** All memory of a run is taken before its first unit starts, so running out of it changes nothing. A run that fails half-way loses its results; variables that were
 ** assigned fall back to what they were (record.c).
 */
-#include "plan.h"
+#include "trace.h"
 
 #define MAXPLANS 512
 
@@ -195,8 +195,10 @@ static nn_status run_units(run *r) {
   for (int i = 0; i < r->p->nunit; i++) {
     if (ctx->hooks.interrupted && ctx->hooks.interrupted(ctx->hooks.ud)) return nni_fail(&ctx->core.err, NN_EINTERRUPT, "interrupted");
     r->unit = i;
+    double t0 = ctx->trace ? nni_clock() : 0;
     nn_status st = run_unit(r, &r->p->unit[i]);
     if (st != NN_OK) return st;
+    if (ctx->trace) nni_trace_unit(ctx, i, t0, nni_clock());
     ctx->info.units++;
   }
   return NN_OK;
@@ -252,8 +254,11 @@ nn_status nni_run(nn_context *ctx) {
   if (w->n == 0) return NN_OK;
   if (ctx->running) return nni_fail(&ctx->core.err, NN_EINVAL, "a run was asked for inside a run");
   ctx->running = true;
+  uint64_t misses = ctx->info.plan_misses;
   nni_plan *p = get_plan(ctx);
+  if (p && ctx->trace && !nni_trace_run(ctx, p, ctx->info.plan_misses == misses)) p = NULL;
   nn_status st = p ? run_plan(ctx, p) : ctx->core.err.status;
+  if (st == NN_OK && ctx->check_finite) st = nni_check_finite(ctx);
   ctx->info.runs++;
   ctx->running = false;
   nni_window_drop(ctx, st != NN_OK);

@@ -4,8 +4,8 @@
 ** Our profile of HDF5 was measured to detect every accidental change: format V110 (all metadata carry checksums), every data set chunked with
 ** fletcher32 (scalars and empty ones lie in their object header, which has a checksum too), fixed-length strings, one hard link per
 ** object, and a SHA-256 over the content in the attribute /nnlua sha256. Behind the HDF5 file (whose readers stop at its own end) lies a seal
-** of 16 bytes: "nnluaend" and the CRC-32 of everything before it, twice (the second time inverted). Only a file whose seal holds is given to HDF5, which
-** leaks or worse on damaged files; files that others wrote are not read here.
+** of 16 bytes: "nnluaend" and the CRC-32 of everything before it, twice (the second time inverted). Only a file whose seal holds is given
+** to HDF5, which leaks or worse on damaged files; files that others wrote are not read here.
 **
 ** The digest runs over the bytes "nnlua archive 1\0", then over all objects, depth first, names of one group in bytewise order, the
 ** attributes of an object (by name) before its elements or members. Numbers are little-endian, texts end in a zero byte:

@@ -67,7 +67,8 @@ static nn_status enter(quiet *q, nni_error *err) {
     if (H5open() < 0) return fail(err, NN_EIO, "libhdf5 does not start");
     started = true;
   }
-  if (H5Eget_auto2(H5E_DEFAULT, &q->fn, &q->data) < 0 || H5Eset_auto2(H5E_DEFAULT, NULL, NULL) < 0) return fail(err, NN_EIO, "libhdf5 does not start");
+  if (H5Eget_auto2(H5E_DEFAULT, &q->fn, &q->data) < 0 || H5Eset_auto2(H5E_DEFAULT, NULL, NULL) < 0)
+    return fail(err, NN_EIO, "libhdf5 does not start");
   H5PLset_loading_state(0); /* no plug-ins, whatever the environment says */
   return NN_OK;
 }
@@ -123,12 +124,10 @@ static hid_t image_fapl(const nni_h5_host *host) {
   return -1;
 }
 
-/* Groups and data sets: no times (the same archive gives the same bytes), attributes in the header. */
+/* The root, groups and data sets: no times (the same archive gives the same bytes), attributes in the header. */
 static hid_t creation_plist(hid_t cls) {
   const hid_t p = H5Pcreate(cls);
-  if (p >= 0 && H5Pset_attr_phase_change(p, ATTRS_IN_HEADER, ATTRS_IN_HEADER / 2) >= 0 &&
-      (cls == H5P_FILE_CREATE || H5Pset_obj_track_times(p, 0) >= 0))
-    return p;
+  if (p >= 0 && H5Pset_attr_phase_change(p, ATTRS_IN_HEADER, ATTRS_IN_HEADER / 2) >= 0 && H5Pset_obj_track_times(p, 0) >= 0) return p;
   if (p >= 0) H5Pclose(p);
   return -1;
 }

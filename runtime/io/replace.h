@@ -2,7 +2,8 @@
 **
 ** Steps: sweep temporaries that died processes left in the folder; make a unique temporary there (O_EXCL, locked while we live);
 ** reserve its space; write; fsync; let the caller verify what is on disk; swap it with the target; fsync the folder; drop the old file.
-** When a step fails the target is what it was before, no temporary stays, and the message names the file (for a full disk also the bytes needed and free).
+** When a step fails the target is what it was before, no temporary stays, and the message names the file (for a full disk also the bytes
+** needed and free).
 ** The call may be made from any thread; SIGXFSZ is held back in it, so a file-size limit is an error and not the end of the process.
 **
 ** A new file gets the mode that any new file gets (0666 & ~umask); a replaced one keeps its mode, and its owner where we may set it.

@@ -66,12 +66,17 @@ nn_tensor *nn_call_(nn_context *ctx, const char *name, const nn_arg *args, int n
 }
 
 /* ---- from rules and gradients ---- */
+static nn_tensor *none(nni_scope *s) {
+  s->failed = true;
+  return NULL;
+}
+
 nn_tensor *nni_hold(nni_scope *s, nn_tensor *t) {
-  if (!t) return NULL;
+  if (!t) return none(s);
   if (s->ntmp == NNI_MAXTMP) {
     nn_release(t);
     nni_opfail(s, NN_EINTERNAL, "too many temporaries in one rule");
-    return NULL;
+    return none(s);
   }
   s->tmp[s->ntmp++] = t;
   return t;
@@ -85,8 +90,8 @@ nn_tensor *nni_do_(nni_scope *s, nni_opid id, const nn_arg *args, int nargs) {
   nn_tensor *out[NN_MAXOUT];
   int n = 0;
   for (int i = 0; i < nargs; i++)
-    if (args[i].kind == NN_ARG_TENSOR && !args[i].u.t) return NULL;
-  if (nni_apply(s->ctx, nni_op_row(id), args, nargs, out, &n) != NN_OK) return NULL;
+    if (args[i].kind == NN_ARG_TENSOR && !args[i].u.t) return none(s);
+  if (nni_apply(s->ctx, nni_op_row(id), args, nargs, out, &n) != NN_OK) return none(s);
   for (int i = 1; i < n; i++) nn_release(out[i]);
   return nni_hold(s, out[0]);
 }
@@ -94,8 +99,8 @@ nn_tensor *nni_do_(nni_scope *s, nni_opid id, const nn_arg *args, int nargs) {
 nn_tensor *nni_rec1(nni_scope *s, const nni_rec *r) {
   nn_tensor *out[NN_MAXOUT];
   for (int i = 0; i < r->nin; i++)
-    if (!r->in[i] && r->kind != NNI_N_PW) return NULL;
-  if (nni_record(s->ctx, r, out) != NN_OK) return NULL;
+    if (!r->in[i] && r->kind != NNI_N_PW) return none(s);
+  if (nni_record(s->ctx, r, out) != NN_OK) return none(s);
   for (int i = 1; i < r->nout; i++) nn_release(out[i]);
   return nni_hold(s, out[0]);
 }

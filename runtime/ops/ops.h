@@ -45,6 +45,7 @@ typedef struct nni_scope { /* temporaries of one rule or gradient */
   const nn_op *op; /* for messages */
   nn_tensor *tmp[NNI_MAXTMP];
   int ntmp;
+  bool failed; /* one of its calls gave NULL: a gradient that is NULL is no gradient only as long as nothing failed */
 } nni_scope;
 typedef struct nni_call {
   nni_scope s;
@@ -62,6 +63,7 @@ typedef struct nni_gradcall {
   const nni_out *xs;        /* dtype and shape of the tensor arguments */
   int nx;
   nn_tensor *dx[NN_MAXARG]; /* to be set; borrowed from the scope. Longer lists: dxl */
+  const nn_custom *custom;  /* of nn_record_custom */
   nn_tensor **dxl;          /* nx entries; dx when nx <= NN_MAXARG */
 } nni_gradcall;
 typedef nn_status (*nni_rule_fn)(nni_call *c);

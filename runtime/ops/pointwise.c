@@ -3,6 +3,7 @@
 ** The rule promotes dtypes, broadcasts shapes and records one node. The gradients are the table's expressions, expanded here to recorded operators; reducing
 ** them to the argument's shape is graph/grad.c's business.
 */
+#include <math.h>
 #include "ops.h"
 
 /* ---- rule ---- */
@@ -83,15 +84,107 @@ nn_status nni_pw_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_te
   return st;
 }
 
-/* ---- gradients: the language of pointwise.def as recorded operators ---- */
+/* ---- the language of pointwise.def over plain numbers ---- */
+/* Arguments may be numbers (the exponent of x^3): what a gradient computes from numbers alone is computed here, not recorded. */
+#define K(c) (c)
+#define ADD(p, q) ((p) + (q))
+#define SUB(p, q) ((p) - (q))
+#define MUL(p, q) ((p) * (q))
+#define DIV(p, q) ((p) / (q))
+#define POW(p, q) pow(p, q)
+#define MIN(p, q) ((p) < (q) ? (p) : (q))
+#define MAX(p, q) ((p) > (q) ? (p) : (q))
+#define LT(p, q) ((p) < (q))
+#define LE(p, q) ((p) <= (q))
+#define GT(p, q) ((p) > (q))
+#define GE(p, q) ((p) >= (q))
+#define EQ(p, q) ((p) == (q))
+#define NE(p, q) ((p) != (q))
+#define AND(p, q) ((p) != 0 && (q) != 0)
+#define OR(p, q) ((p) != 0 || (q) != 0)
+#define NOT(p) ((p) == 0)
+#define NEG(p) (-(p))
+#define ABS(p) fabs(p)
+#define SQRT(p) sqrt(p)
+#define EXP(p) exp(p)
+#define LOG(p) log(p)
+#define SIN(p) sin(p)
+#define COS(p) cos(p)
+#define TANH(p) tanh(p)
+#define ERF(p) erf(p)
+#define FLOOR(p) floor(p)
+#define CEIL(p) ceil(p)
+#define RINT(p) rint(p)
+#define TRUNC(p) trunc(p)
+#define SEL(m, p, q) ((m) != 0 ? (p) : (q))
+
+#define NN_PW(name, type, sig, n, doc, formula, ...)           \
+  static double number_##name(double a, double b, double c) { \
+    (void)a, (void)b, (void)c;                                \
+    return formula;                                           \
+  }
+#include "pointwise.def"
+#undef NN_PW
+
+static double (*const numbers[])(double a, double b, double c) = {
+#define NN_PW(name, ...) number_##name,
+#include "pointwise.def"
+#undef NN_PW
+};
+
+#undef K
+#undef ADD
+#undef SUB
+#undef MUL
+#undef DIV
+#undef POW
+#undef MIN
+#undef MAX
+#undef LT
+#undef LE
+#undef GT
+#undef GE
+#undef EQ
+#undef NE
+#undef AND
+#undef OR
+#undef NOT
+#undef NEG
+#undef ABS
+#undef SQRT
+#undef EXP
+#undef LOG
+#undef SIN
+#undef COS
+#undef TANH
+#undef ERF
+#undef FLOOR
+#undef CEIL
+#undef RINT
+#undef TRUNC
+#undef SEL
+
+static bool is_number(const nn_arg *a) { return a->kind == NN_ARG_FLOAT || a->kind == NN_ARG_INT; }
+static double number(const nn_arg *a) { return a->kind == NN_ARG_INT ? (double)a->u.i : a->u.f; }
+
+/* ---- gradients: the same language as recorded operators ---- */
+static nn_arg apply(nni_scope *s, nni_opid id, const nn_arg *v, int n) {
+  double x[3] = {0, 0, 0};
+  for (int i = 0; i < n; i++) {
+    if (!is_number(&v[i])) return NN_T(nni_do_(s, id, v, n));
+    x[i] = number(&v[i]);
+  }
+  return NN_F(numbers[nni_op_row(id)->pw](x[0], x[1], x[2]));
+}
+static nn_arg un(nni_scope *s, nni_opid id, nn_arg a) { return apply(s, id, &a, 1); }
 static nn_arg bin(nni_scope *s, nni_opid id, nn_arg a, nn_arg b) {
   nn_arg v[2] = {a, b};
-  return NN_T(nni_do_(s, id, v, 2));
+  return apply(s, id, v, 2);
 }
-static nn_arg un(nni_scope *s, nni_opid id, nn_arg a) { return NN_T(nni_do_(s, id, &a, 1)); }
 static nn_arg sel(nni_scope *s, nn_arg m, nn_arg a, nn_arg b) {
   nn_arg v[3] = {m, a, b};
-  return NN_T(nni_do_(s, NNI_OP_where, v, 3));
+  if (is_number(&m)) return number(&m) != 0 ? a : b;
+  return apply(s, NNI_OP_where, v, 3);
 }
 
 #define K(c) NN_F(c)

@@ -58,6 +58,10 @@ static nn_tensor *reduce(nni_scope *s, nn_tensor *x, int red, const bool *on, bo
     nni_opfail(s, NN_ESHAPE, "there is nothing to choose from: the reduced dims have no elements");
     return NULL;
   }
+  if (n == 1) { /* one element each: no row to run along (a program's space has no dims of size 1) */
+    if (is_position(red)) return nni_do(s, full, NN_INTS(nd, shape), NN_F(0), NN_I(NN_I64));
+    return nni_reshape(s, x, nd, shape);
+  }
   if (scattered) {
     x = gather_dims(s, x, on);
     outer *= inner;

@@ -52,7 +52,7 @@ nn_status nni_rule_sort(nni_call *c) {
   return give2(c, out[0], out[1]);
 }
 nn_status nni_grad_sort(nni_gradcall *g) {
-  nn_tensor *zero = nni_do(&g->s, full, NN_INTS(g->xs[0].ndim, g->xs[0].shape), NN_F(0));
+  nn_tensor *zero = nni_do(&g->s, full, NN_INTS(g->xs[0].ndim, g->xs[0].shape), NN_F(0), NN_I(NN_F32));
   g->dx[0] = nni_do(&g->s, scatter_add, NN_T(zero), g->arg[1], NN_T(g->y[1]), NN_T(g->d[0]));
   return g->dx[0] ? NN_OK : err(&g->s);
 }

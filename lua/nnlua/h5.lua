@@ -1,0 +1,50 @@
+--- HDF5 files: `nn.h5`. Named tensors and attributes, saved all at once and safely.
+--
+-- Owns: the plain form of such a file in Lua. Saving replaces the file only when the new one is whole and on disk; loading gives everything
+-- or nothing. Files are checked against their digest; those that other programs wrote are refused.
+--
+--     local h5 = require "nnlua.h5"
+--     local nn = require "nnlua"
+--     local file = os.tmpname()
+--     assert(h5.save(file, { ["/points/x"] = nn.tensor{1, 2, 3} }, { ["/points"] = { unit = "mm" } }))
+--     local tensors, attributes = assert(h5.load(file))
+--     print(tensors["/points/x"]:sum():item(), attributes["/points"].unit)   --> 6  mm
+--     os.remove(file)
+
+local core = require "nnlua.core"
+
+local h5 = {}
+
+-- Keys in order, so that the same content gives the same file.
+local function sorted_keys(t)
+  local keys = {}
+  for key in pairs(t) do keys[#keys + 1] = key end
+  table.sort(keys)
+  return keys
+end
+
+--- Save tensors by path, and attributes (texts, numbers, lists of texts) by path and name. True, or nil and a message.
+---@param file string
+---@param tensors table<string, nnlua.Tensor>
+---@param attributes? table<string, table<string, string|number|string[]>>
+function h5.save(file, tensors, attributes)
+  local datasets, attrs = {}, {}
+  for _, path in ipairs(sorted_keys(tensors)) do datasets[#datasets + 1] = { path = path, tensor = tensors[path] } end
+  for _, path in ipairs(sorted_keys(attributes or {})) do
+    for _, name in ipairs(sorted_keys(attributes[path])) do
+      attrs[#attrs + 1] = { path = path, name = name, value = attributes[path][name] }
+    end
+  end
+  return core.h5_write(file, { datasets = datasets, attrs = attrs })
+end
+
+--- Tensors by path, and attributes by path and name; or nil and a message.
+---@param file string
+---@return table<string, nnlua.Tensor>? tensors, table<string, table>|string attributes
+function h5.load(file)
+  local tree, message = core.h5_read(file)
+  if not tree then return nil, message end
+  return tree.datasets, tree.attrs
+end
+
+return h5

@@ -1,0 +1,117 @@
+--- How Keras describes what we have: the JSON texts model_config and training_config of its HDF5 files.
+--
+-- Owns: the translation of configurations, so that Keras 2 and 3 open our checkpoints: an InputLayer with batch_input_shape, only keys that
+-- both know, default values left out where one of them lacks the key. Reading Keras's own files is another file's job.
+
+local core = require "nnlua.core"
+
+local keras = {}
+
+local function equal(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
+  if #a ~= #b then return false end
+  for i = 1, #a do
+    if not equal(a[i], b[i]) then return false end
+  end
+  return true
+end
+
+local function list(t) return #t == 0 and setmetatable({}, core.json_array) or t end
+
+-- Keras's key -> our key, per class; `only` holds values that are left out.
+local weights = { kernel_initializer = "kernel_initializer", bias_initializer = "bias_initializer", use_bias = "use_bias", activation = "activation" }
+local function with(keys, more)
+  local all = {}
+  for _, t in ipairs { keys, more } do
+    for k, v in pairs(t) do all[k] = v end
+  end
+  return all
+end
+local function same(...)
+  local keys = {}
+  for _, key in ipairs { ... } do keys[key] = key end
+  return keys
+end
+
+local layer_keys = {
+  Dense = with(weights, same "units"),
+  Conv2D = with(weights, same("filters", "kernel_size", "strides", "padding", "dilation_rate", "groups")),
+  MaxPooling2D = same("pool_size", "strides", "padding"),
+  Flatten = {},
+  Reshape = same "target_shape",
+  Rescaling = same("scale", "offset"),
+  Dropout = same "rate",
+  Activation = same "activation",
+  ReLU = same("max_value", "negative_slope", "threshold"),
+  LeakyReLU = { alpha = "negative_slope" },
+  Softmax = same "axis",
+  BatchNormalization = same("momentum", "epsilon", "center", "scale", "beta_initializer", "gamma_initializer", "moving_mean_initializer",
+    "moving_variance_initializer"),
+}
+local left_out = { Conv2D = { dilation_rate = { 1, 1 }, groups = 1 } }
+
+local function input_layer(name, shape, dtype)
+  local batch = { core.json_null }
+  for i, n in ipairs(shape) do batch[i + 1] = n > 0 and n or core.json_null end
+  return { class_name = "InputLayer", config = { name = name, batch_input_shape = batch, dtype = dtype or "float32", sparse = false } }
+end
+
+local function layer(entry)
+  local class_name, config = entry.class_name, entry.config
+  if class_name == "Sequential" then return { class_name = class_name, config = keras.sequential(config) } end
+  if class_name == "InputLayer" then return input_layer(config.name, config.shape, config.dtype) end
+  local keys = layer_keys[class_name]
+  if not keys then return entry end -- a layer of the user's: Keras wants it as a custom object of this name
+  local out = { name = config.name, trainable = config.trainable ~= false, dtype = "float32" }
+  for key, own in pairs(keys) do
+    local value = config[own]
+    if not (left_out[class_name] and equal(value, left_out[class_name][key])) then out[key] = value end
+  end
+  if class_name == "Softmax" and out.axis > 0 then out.axis = out.axis - 1 end -- dims count from 1 here
+  return { class_name = class_name, config = out }
+end
+
+--- The config of a Sequential, from ours. `input_size` is the shape of a sample, for a model that does not begin with an Input.
+---@param config table
+---@param input_size? integer[]
+---@return table
+function keras.sequential(config, input_size)
+  local layers, names = {}, {}
+  for _, entry in ipairs(config.layers) do names[entry.config.name or ""] = true end
+  if input_size and (not config.layers[1] or config.layers[1].class_name ~= "InputLayer") then
+    local name = "input"
+    while names[name] do name = name .. "_" end
+    layers[1] = input_layer(name, input_size)
+  end
+  for _, entry in ipairs(config.layers) do layers[#layers + 1] = layer(entry) end
+  return { name = config.name, layers = list(layers) }
+end
+
+local loss_classes = {
+  sparse_categorical_crossentropy = "SparseCategoricalCrossentropy", categorical_crossentropy = "CategoricalCrossentropy",
+  binary_crossentropy = "BinaryCrossentropy",
+}
+
+--- The training_config, from an optimizer's config() and names; nil when Keras has no name for the loss.
+---@param optimizer table
+---@param loss_name string
+---@param from_logits? boolean
+---@param metrics string[]
+---@return table?
+function keras.training(optimizer, loss_name, from_logits, metrics)
+  if loss_name == "function" then return nil end
+  local loss = loss_name
+  if from_logits ~= nil then
+    if not loss_classes[loss_name] then return nil end
+    loss = { class_name = loss_classes[loss_name], config = { name = loss_name, from_logits = from_logits } }
+  end
+  local config = {}
+  for key, value in pairs(optimizer.config) do config[key] = value end
+  if config.weight_decay == 0 then config.weight_decay = nil end -- Keras 2's optimizers lack it
+  return {
+    optimizer_config = { class_name = optimizer.class_name, config = config }, loss = loss, metrics = list(metrics),
+    weighted_metrics = core.json_null, loss_weights = core.json_null,
+  }
+end
+
+return keras

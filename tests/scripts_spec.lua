@@ -1,0 +1,113 @@
+-- scripts/: the programs that users run first, as users run them; and a training resumed in a new process.
+local nn = require "nnlua"
+local sys = nn.sys
+local root = (debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "../"
+
+-- Runs `nnlua arguments`; returns its standard output, its standard error, and whether it ended well, with the exit code.
+local function run(arguments)
+  local out, err = os.tmpname(), os.tmpname()
+  local ok, _, code = os.execute(("'%s' %s >'%s' 2>'%s'"):format(sys.exe_path(), arguments, out, err))
+  local function text(file)
+    local f = assert(io.open(file))
+    local s = f:read "a"
+    f:close()
+    os.remove(file)
+    return s
+  end
+  return text(out), text(err), ok == true, code
+end
+
+local function last_line(text) return text:match "([^\n]*)\n*$" end
+
+-- A folder of four IDX files with `n` and `m` images: the place of a bright square says the digit.
+local function small_mnist(n, m)
+  local folder = os.tmpname()
+  os.remove(folder)
+  assert(sys.mkdir_p(folder))
+  local function write(name, text)
+    local f = assert(io.open(folder .. "/" .. name, "wb"))
+    f:write(text)
+    f:close()
+  end
+  for prefix, count in pairs { train = n, t10k = m } do
+    local images, labels = { string.pack(">I4I4I4I4", 0x803, count, 28, 28) }, { string.pack(">I4I4", 0x801, count) }
+    for i = 1, count do
+      local digit = (i * 7) % 10
+      local top, left = digit // 5 * 14 + 2 + i % 3, digit % 5 * 5 + 1
+      local rows = {}
+      for r = 1, 28 do
+        local inside = r > top and r <= top + 8
+        rows[r] = ("\0"):rep(left) .. (inside and "\200" or "\0"):rep(4) .. ("\0"):rep(24 - left)
+      end
+      images[#images + 1], labels[#labels + 1] = table.concat(rows), string.char(digit)
+    end
+    write(prefix .. "-images-idx3-ubyte", table.concat(images))
+    write(prefix .. "-labels-idx1-ubyte", table.concat(labels))
+  end
+  return folder
+end
+
+describe("scripts", function()
+  local folder
+  setup(function() folder = small_mnist(600, 130) end)
+  teardown(function() os.execute(("rm -r '%s'"):format(folder)) end)
+
+  local function train(arguments) return run(("%sscripts/train_mnist.lua --data '%s' %s"):format(root, folder, arguments)) end
+
+  it("train_xor.lua learns", function()
+    local out, err = run(root .. "scripts/train_xor.lua")
+    assert.equal("", err)
+    assert.equal("accuracy 1.00", last_line(out))
+  end)
+
+  it("train_mnist.lua trains, prints one line per epoch, and the accuracy last", function()
+    local out, err = train "--epochs 3 --batch 32 --lr 0.003"
+    assert.equal("", err)
+    local accuracy = tonumber(last_line(out):match "^test accuracy (%d%.%d%d%d%d)$")
+    assert.is_true(accuracy and accuracy > 0.9, out)
+    local _, lines = out:gsub("\nepoch %d/3  [%d.]+ s  loss [%d.]+  accuracy [%d.]+  val_loss [%d.]+  val_accuracy [%d.]+", "")
+    assert.equal(3, lines, out)
+    assert.is_nil(out:find("\r", 1, true))
+  end)
+
+  it("train_mnist.lua gives the same result for the same seed in any number of threads, and another for another seed", function()
+    local function result(arguments) return (train("--epochs 1 " .. arguments):gsub("  %d+%.%d s  ", " ")) end
+    local first = result "--seed 3 --threads 1"
+    assert.equal(first, result "--seed 3 --threads 2")
+    assert.equal(first, result "--seed 3 --threads 3")
+    assert.are_not.equal(first, result "--seed 4 --threads 1")
+  end)
+
+  it("train_mnist.lua tells of mistakes in one line", function()
+    for _, case in ipairs {
+      { "--epoch 3", 'unknown option "--epoch"; did you mean "--epochs"?' }, { "--model rnn", "must be one of mlp, cnn" },
+      { "--batch 0", "must be at least 1" }, { "--device abacus", "no device" },
+    } do
+      local out, err, ok = train(case[1])
+      assert.is_false(ok)
+      assert.equal("", out)
+      assert.truthy(err:find(case[2], 1, true), err)
+      assert.truthy(err:find "^train_mnist[^\n]*\n$", err)
+    end
+    local _, err, ok = run(root .. "scripts/train_mnist.lua --data /nowhere/at/all")
+    assert.is_false(ok)
+    assert.truthy(err:find "^train_mnist: [^\n]*/nowhere/at/all[^\n]*\n$", err)
+    local out = run(root .. "scripts/train_mnist.lua --help")
+    assert.truthy(out:find "usage: nnlua train_mnist.lua")
+  end)
+
+  it("train_mnist.lua resumed in a new process equals one run, to the bit", function()
+    if not package.searchpath("nnlua.checkpoint", package.path) then return pending "there are no checkpoints in this build" end
+    for _, model in ipairs { "mlp", "cnn" } do
+      local a, b = folder .. "/a.h5", folder .. "/b.h5"
+      local straight = train(("--model %s --epochs 2 --save '%s'"):format(model, a))
+      train(("--model %s --epochs 1 --save '%s'"):format(model, b))
+      local resumed = train(("--model %s --epochs 2 --seed 99 --resume '%s' --save '%s'"):format(model, b, b))
+      local function second(text) return text:match("epoch 2/2  [%d.]+ s (.*)$") end
+      assert.is_truthy(second(straight))
+      assert.equal(second(straight), second(resumed))
+      local one, two = assert(nn.load(a)):weights(), assert(nn.load(b)):weights()
+      for i, w in ipairs(one) do assert.equal(w.tensor:tostring_bytes(), two[i].tensor:tostring_bytes(), w.name) end
+    end
+  end)
+end)
