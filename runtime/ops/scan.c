@@ -34,6 +34,23 @@ static nn_tensor *scan(nni_scope *s, nn_tensor *x, nn_tensor *k, int dim, int op
   return y ? nni_reshape(s, y, x->l.ndim, x->l.shape) : NULL;
 }
 
+static nn_tensor *part(nni_scope *s, nn_tensor *x, int dim, int64_t start, int64_t size) { return nni_do(s, narrow, NN_T(x), NN_I(dim), NN_INTS(1, &start), NN_I(size)); }
+
+/* x with a slice of one value in front or behind */
+static nn_tensor *with_edge(nni_scope *s, nn_tensor *x, int dim, bool front, double v) {
+  if (!x) return NULL;
+  nni_out one = nni_like(x->dtype, x->l.ndim, x->l.shape);
+  one.shape[dim] = 1;
+  nn_tensor *edge = nni_do(s, full, NN_INTS(one.ndim, one.shape), NN_F(v), NN_I(one.dtype));
+  return edge ? nni_do(s, cat, NN_TENSORS(2, ((nn_tensor *[]){front ? edge : x, front ? x : edge})), NN_I(dim)) : NULL;
+}
+
+/* x moved by one along dim, towards the end or the front, v coming in */
+static nn_tensor *moved(nni_scope *s, nn_tensor *x, int dim, bool to_end, double v) {
+  if (!x || x->l.shape[dim] == 0) return x;
+  return with_edge(s, part(s, x, dim, to_end ? 0 : 1, x->l.shape[dim] - 1), dim, to_end, v);
+}
+
 static nn_tensor *countable(nni_scope *s, nn_tensor *x) { return x->dtype == NN_F32 ? x : nni_cast(s, x, NN_I64); }
 
 nn_status nni_rule_cumsum(nni_call *c) {
@@ -50,22 +67,13 @@ nn_status nni_rule_cumprod(nni_call *c) {
   if (!x || !nni_dim(&c->s, c->arg[1].u.i, x->l.ndim, &dim)) return err(&c->s);
   return nni_give(c, scan(&c->s, x, NULL, dim, PROD, false, false, NULL));
 }
-/* dx[j] = sum over i >= j of d[i] * (product of x[0..i] without x[j]). Before the first zero that is a reverse sum of d * y over x; at the first zero it is that of d times
-** the products without it; behind it nothing is left. (Second derivatives between a zero and what follows it are left out, as in PyTorch.) */
+/* dx[j] = (product of what is before j) * r[j] with r[j] = d[j] + x[j+1] * r[j+1]: no division, so zeros are nothing special */
 nn_status nni_grad_cumprod(nni_gradcall *g) {
   nni_scope *s = &g->s;
-  nn_arg dim = g->arg[1], no = NN_I(0), yes = NN_I(1);
-  nn_tensor *x = g->x[0], *d = g->d[0], *zero = nni_do(s, eq, NN_T(x), NN_F(0));
-  nn_tensor *seen = nni_do(s, cumsum, NN_T(zero), dim, no, no);
-  nn_tensor *before = nni_do(s, eq, NN_T(seen), NN_I(0));
-  nn_tensor *first = nni_do(s, logical_and, NN_T(zero), NN_T(nni_do(s, eq, NN_T(seen), NN_I(1))));
-  nn_tensor *safe = nni_do(s, where, NN_T(first), NN_F(1), NN_T(x));
-  nn_tensor *divisor = nni_do(s, where, NN_T(before), NN_T(x), NN_F(1));
-  nn_tensor *left = nni_do(s, cumsum, NN_T(nni_do(s, mul, NN_T(d), NN_T(g->y[0]))), dim, no, yes);
-  nn_tensor *rest = nni_do(s, where, NN_T(before), NN_F(0), NN_T(nni_do(s, cumprod, NN_T(safe), dim)));
-  nn_tensor *at = nni_do(s, cumsum, NN_T(nni_do(s, mul, NN_T(d), NN_T(rest))), dim, no, yes);
-  nn_tensor *later = nni_do(s, where, NN_T(first), NN_T(at), NN_F(0));
-  return got(g, nni_do(s, where, NN_T(before), NN_T(nni_do(s, div, NN_T(left), NN_T(divisor))), NN_T(later)));
+  int dim;
+  if (!nni_dim(s, g->arg[1].u.i, g->xs[0].ndim, &dim)) return err(s);
+  nn_tensor *r = nni_do(s, linear_scan, NN_T(moved(s, g->x[0], dim, false, 0)), NN_T(g->d[0]), NN_I(dim), NN_I(1));
+  return got(g, nni_do(s, mul, NN_T(moved(s, g->y[0], dim, true, 1)), NN_T(r)));
 }
 
 static nn_status running_best(nni_call *c, int op) {
@@ -83,23 +91,6 @@ nn_status nni_rule_cummax(nni_call *c) { return running_best(c, MAX); }
 nn_status nni_rule_cummin(nni_call *c) { return running_best(c, MIN); }
 nn_status nni_grad_cummax(nni_gradcall *g) { return to_positions(g); }
 nn_status nni_grad_cummin(nni_gradcall *g) { return to_positions(g); }
-
-static nn_tensor *part(nni_scope *s, nn_tensor *x, int dim, int64_t start, int64_t size) { return nni_do(s, narrow, NN_T(x), NN_I(dim), NN_INTS(1, &start), NN_I(size)); }
-
-/* x with a slice of zeros in front or behind */
-static nn_tensor *with_zero(nni_scope *s, nn_tensor *x, int dim, bool front) {
-  if (!x) return NULL;
-  nni_out one = nni_like(x->dtype, x->l.ndim, x->l.shape);
-  one.shape[dim] = 1;
-  nn_tensor *zero = zeros(s, &one);
-  return zero ? nni_do(s, cat, NN_TENSORS(2, ((nn_tensor *[]){front ? zero : x, front ? x : zero})), NN_I(dim)) : NULL;
-}
-
-/* x moved by one along dim, towards the end or the front, 0 coming in */
-static nn_tensor *moved(nni_scope *s, nn_tensor *x, int dim, bool to_end) {
-  if (!x || x->l.shape[dim] == 0) return x;
-  return with_zero(s, part(s, x, dim, to_end ? 0 : 1, x->l.shape[dim] - 1), dim, to_end);
-}
 
 nn_status nni_rule_linear_scan(nni_call *c) {
   nni_scope *s = &c->s;
@@ -125,9 +116,9 @@ nn_status nni_grad_linear_scan(nni_gradcall *g) {
   bool reverse = g->arg[3].u.i != 0;
   int dim;
   if (!a || !nni_dim(s, g->arg[2].u.i, y->l.ndim, &dim)) return err(s);
-  nn_tensor *db = nni_do(s, linear_scan, NN_T(moved(s, a, dim, reverse)), NN_T(g->d[0]), NN_I(dim), NN_I(!reverse));
+  nn_tensor *db = nni_do(s, linear_scan, NN_T(moved(s, a, dim, reverse, 0)), NN_T(g->d[0]), NN_I(dim), NN_I(!reverse));
   g->dx[1] = db;
-  return got(g, nni_do(s, mul, NN_T(db), NN_T(moved(s, y, dim, !reverse))));
+  return got(g, nni_do(s, mul, NN_T(db), NN_T(moved(s, y, dim, !reverse, 0))));
 }
 
 nn_status nni_rule_logcumsumexp(nni_call *c) {
@@ -146,7 +137,7 @@ nn_status nni_grad_logcumsumexp(nni_gradcall *g) {
   const int64_t n = y->l.shape[dim];
   if (!base || n == 0) return got(g, base);
   nn_tensor *fall = nni_do(s, exp, NN_T(nni_do(s, sub, NN_T(part(s, base, dim, 0, n - 1)), NN_T(part(s, base, dim, 1, n - 1)))));
-  nn_tensor *factor = nni_do(s, where, NN_T(none), NN_F(0), NN_T(with_zero(s, fall, dim, false)));
+  nn_tensor *factor = nni_do(s, where, NN_T(none), NN_F(0), NN_T(with_edge(s, fall, dim, false, 0)));
   nn_tensor *r = nni_do(s, linear_scan, NN_T(factor), NN_T(g->d[0]), NN_I(dim), NN_I(1));
   return got(g, nni_do(s, mul, NN_T(nni_do(s, exp, NN_T(nni_do(s, sub, NN_T(x), NN_T(base))))), NN_T(r)));
 }
