@@ -3,8 +3,8 @@
 **   x[i]                      slice i of dim 1 (the dim is dropped); negative counts from the end
 **   x[{ {1, 3}, {}, -1 }]     per dim: {first, last[, step]} closed range, {} everything, a number (dim dropped), a tensor of positions, a mask
 **   x[ids], x[mask]           slices of dim 1 named by an integer tensor; elements (or slices) where a bool tensor is true
-** Tensors of positions may have any shape and be several: they are broadcast together and name tuples, as in NumPy (numbers beside them drop their dim first, as in
-** PyTorch); -1 is the last position. A mask of k dims stands for k dims. Positions of a mask are needed at once, so it runs what is pending.
+** Tensors of positions may have any shape and be several: they are broadcast together and name tuples, as in NumPy (numbers beside them drop their
+** dim first, as in PyTorch); -1 is the last position. A mask of k dims stands for k dims. Positions of a mask are needed at once, so it runs what is pending.
 ** Assignment takes the same keys and re-binds the handle to a new value; the value is broadcast to what the key names. A string key is a method.
 */
 #include <stdlib.h>
@@ -24,8 +24,8 @@ typedef struct box {
   int64_t shape[NN_MAXDIM];                                  /* of the box without dropped dims */
   int nshape;
   bool whole;                                                /* nothing but tensors of positions */
-  nn_tensor *ids[NN_MAXDIM];                                 /* tensors of 0-based positions (held by temps), and which dim of the box without dropped dims each is for */
-  int64_t ids_dim[NN_MAXDIM];
+  nn_tensor *ids[NN_MAXDIM];                                 /* tensors of 0-based positions, held by temps */
+  int64_t ids_dim[NN_MAXDIM];                                /* which dim of the box without dropped dims each is for */
   int nids;
 } box;
 
@@ -60,7 +60,9 @@ static int64_t position(lua_State *L, int64_t i, int64_t size, int dim) {
 static int64_t integer(lua_State *L, int dim) {
   int ok;
   int64_t v = lua_tointegerx(L, -1, &ok);
-  if (!ok || lua_type(L, -1) != LUA_TNUMBER) nnL_raise(L, "index: entry of dim %d must be an integer, a range {first, last}, {} or a tensor of positions, got %s", dim + 1, luaL_typename(L, -1));
+  if (!ok || lua_type(L, -1) != LUA_TNUMBER) 
+    nnL_raise(L, "index: entry of dim %d must be an integer, a range {first, last}, {} or a tensor of positions, got %s", dim + 1,
+              luaL_typename(L, -1));
   return v;
 }
 
@@ -115,7 +117,8 @@ static void mask(lua_State *L, nn_tensor *x, box *b, int d, nn_tensor *m, temps 
   if (k < 1 || d + k > b->n) nnL_raise(L, "index: a mask of %d dims at dim %d of a tensor of %d dims", k, d + 1, b->n);
   for (int i = 0; i < k; i++)
     if (nn_shape(m)[i] != nn_shape(x)[d + i])
-      nnL_raise(L, "index: the mask's size %lld differs from the tensor's in dim %d, %lld", (long long)nn_shape(m)[i], d + i + 1, (long long)nn_shape(x)[d + i]);
+      nnL_raise(L, "index: the mask's size %lld differs from the tensor's in dim %d, %lld", (long long)nn_shape(m)[i], d + i + 1,
+                (long long)nn_shape(x)[d + i]);
   nn_tensor *at = hold(t, nn_call(ctx, "nonzero", NN_T(m))); /* (count, k) */
   for (int i = 0; i < k; i++) {
     const int64_t start[2] = {0, i}, size[2] = {nn_shape(at)[0], 1}, step[2] = {1, 1};
@@ -239,7 +242,8 @@ static int index_any(lua_State *L) {
 static nn_tensor *value_for(lua_State *L, int arg, nn_dtype d) {
   nn_tensor *v = nnL_testtensor(L, arg);
   if (v) return nn_retain(v);
-  if (lua_type(L, arg) != LUA_TNUMBER && lua_type(L, arg) != LUA_TBOOLEAN) nnL_raise(L, "index: the value must be a tensor or a number, got %s", luaL_typename(L, arg));
+  if (lua_type(L, arg) != LUA_TNUMBER && lua_type(L, arg) != LUA_TBOOLEAN)
+    nnL_raise(L, "index: the value must be a tensor or a number, got %s", luaL_typename(L, arg));
   v = nn_scalar(nnL_context(L), d, lua_isboolean(L, arg) ? lua_toboolean(L, arg) : lua_tonumber(L, arg));
   if (!v) nnL_check(L, NN_ENOMEM);
   return v;

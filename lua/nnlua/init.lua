@@ -4,6 +4,7 @@
 -- used, so that starting costs next to nothing. `pairs(nn)` lists every name.
 
 local core = require "nnlua.core"
+require "nnlua.tensor" -- adds its operators to core, and to the methods of tensors
 
 local nn = {}
 for name, value in pairs(core) do nn[name] = value end

@@ -1,7 +1,7 @@
 /* cpu/k_index.c - kernels that look up or store by position: ravel_ids, gather, scatter, nonzero; and the integer draws of randint.
 **
-** Every position is checked before anything is written; messages name the operator and count from 1. A destination of scatter is written by one thread only, in
-** the order of the positions, so duplicates are deterministic.
+** Every position is checked before anything is written; messages name the operator and count from 1. A destination of scatter is written by one
+** thread only, in the order of the positions, so duplicates are deterministic.
 */
 #include <inttypes.h>
 #include <stdio.h>
@@ -36,7 +36,8 @@ static nn_status outside(const nni_kernel_call *k, int64_t op, int64_t id, int64
   const char *name = op >= 0 && op < NNI_COUNT(op_names) ? op_names[op] : "index";
   if (id < 0) snprintf(shown, sizeof shown, "%" PRId64, id + 1);
   else snprintf(shown, sizeof shown, "%" PRIu64, (uint64_t)id + 1);
-  return nni_fail(k->err, NN_EINDEX, "%s: position %s (element %" PRId64 " of the positions) is not in 1..%" PRId64 " of dim %" PRId64, name, shown, at + 1, size, dim + 1);
+  return nni_fail(k->err, NN_EINDEX, "%s: position %s (element %" PRId64 " of the positions) is not in 1..%" PRId64 " of dim %" PRId64, name, shown,
+                  at + 1, size, dim + 1);
 }
 
 /* ---- ravel_ids ----------------------------------------------------------------------------------------------------------- */
@@ -91,7 +92,14 @@ typedef struct job {
 
 static void job_init(job *j, const nni_kernel_call *k) {
   const nni_operand *x = &k->in[0], *ids = &k->in[1];
-  *j = (job){.ids = ids->data, .a = x->shape[0], .v = x->shape[1], .m = ids->shape[1], .b = x->shape[2], .ia = ids->stride[0], .im = ids->stride[1], .ib = ids->stride[2]};
+  *j = (job){.ids = ids->data,
+             .a = x->shape[0],
+             .v = x->shape[1],
+             .m = ids->shape[1],
+             .b = x->shape[2],
+             .ia = ids->stride[0],
+             .im = ids->stride[1],
+             .ib = ids->stride[2]};
   j->size = (int64_t)nn_dtype_size(x->dtype);
   j->d = x->dtype;
   j->strips = (j->b + STRIP - 1) / STRIP;

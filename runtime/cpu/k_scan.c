@@ -12,9 +12,9 @@ typedef struct job {
   int op;
   bool reverse, exclusive;
   nn_dtype d;
-  const void *x, *k;  /* k: LINEAR's factors */
+  const void *x, *k; /* k: LINEAR's factors */
   void *y;
-  int64_t *at;        /* MAX and MIN: positions */
+  int64_t *at; /* MAX and MIN: positions */
   int64_t a, n, b, strips;
 } job;
 
@@ -73,7 +73,7 @@ static inline __attribute__((always_inline)) void run_lanes(const job *j, int64_
   } else {
     switch (j->op) {
     case SUM: LANES(int64_t, int64_t, 0, c + e) break;
-    case PROD: LANES(int64_t, int64_t, 1, c *e) break;
+    case PROD: LANES(int64_t, int64_t, 1, c * e) break;
     case MAX: BEST(int64_t, e >= c) break;
     default: BEST(int64_t, e <= c) break;
     }

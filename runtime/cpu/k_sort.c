@@ -1,14 +1,17 @@
 /* cpu/k_sort.c - sort (stable, with positions) and searchsorted.
 **
-** Elements become unsigned keys that order as the elements do (NaN above everything, -0 equal to 0; a descending sort complements them). A row whose keys fit
-** 32 bits is sorted as packed (key, position) words, any other as pairs; both by counting digits of 8 bits from the least, skipping digits that all share.
+** Elements become unsigned keys that order as the elements do (NaN above everything, -0 equal to 0; a descending sort complements them). A row whose
+** keys fit 32 bits is sorted as packed (key, position) words, any other as pairs; both by counting digits of 8 bits from the least, skipping digits
+** that all share.
 ** A row is sorted by one thread.
 */
 #include "cpu.h"
 
 enum { SMALL = 48, SERIAL = 1 << 12 };
 
-typedef struct pair { uint64_t key, at; } pair;
+typedef struct pair {
+  uint64_t key, at;
+} pair;
 
 typedef struct job {
   const nni_operand *in;
@@ -128,16 +131,20 @@ static void sort_rows(void *arg, int64_t begin, int64_t end, int tid) {
 
 nn_status nn_cpu_sort(const nni_kernel_call *k) {
   const nni_operand *in = &k->in[0];
-  job j = {.in = in, .values = k->out[0].data, .at = k->out[1].data, .rows = in->shape[0], .n = in->shape[1], .down = k->ia[0] != 0, .scratch = k->scratch};
+  job j = {.in = in,
+           .values = k->out[0].data,
+           .at = k->out[1].data,
+           .rows = in->shape[0],
+           .n = in->shape[1],
+           .down = k->ia[0] != 0,
+           .scratch = k->scratch};
   if (j.rows * j.n == 0) return NN_OK;
   if (j.n > INT64_C(0xffffffff)) return nni_fail(k->err, NN_EUNSUPPORTED, "sort: more than 2^32 elements in a row");
   if (j.rows * j.n < SERIAL) sort_rows(&j, 0, j.rows, 0);
   else nni_parallel(k->threads, j.rows, sort_rows, &j);
   return NN_OK;
 }
-size_t nn_cpu_sort_scratch(const nni_kernel_call *k) {
-  return (size_t)k->in[0].shape[1] * 2 * sizeof(pair) * (size_t)nni_threads_count(k->threads);
-}
+size_t nn_cpu_sort_scratch(const nni_kernel_call *k) { return (size_t)k->in[0].shape[1] * 2 * sizeof(pair) * (size_t)nni_threads_count(k->threads); }
 
 /* ---- searchsorted ------------------------------------------------------------------------------------------------------------- */
 typedef struct search {

@@ -1,7 +1,7 @@
 /* ops/index.c - looking up and storing by position: what x[...] records for tensors of positions, gather and scatter in their forms, masks, counting.
 **
-** Everything is one of two kernels on (A, V, B): `gather` reads and `scatter` writes at (a, ids[a, m, b], b). Tuples of positions become one row-major number each
-** (`ravel_ids`) first. Where the same element is stored twice the last position wins, and gradients know which one that was.
+** Everything is one of two kernels on (A, V, B): `gather` reads and `scatter` writes at (a, ids[a, m, b], b). Tuples of positions become one
+** row-major number each (`ravel_ids`) first. Where the same element is stored twice the last position wins, and gradients know which one that was.
 */
 #include "ops.h"
 
@@ -22,7 +22,9 @@ static nn_tensor *positions(nni_scope *s, nn_tensor *ids) {
 }
 
 static nn_tensor *expand(nni_scope *s, nn_tensor *t, int n, const int64_t *shape) { return t ? nni_do(s, expand, NN_T(t), NN_INTS(n, shape)) : NULL; }
-static nn_tensor *filled(nni_scope *s, int n, const int64_t *shape, double v, nn_dtype d) { return nni_do(s, full, NN_INTS(n, shape), NN_F(v), NN_I(d)); }
+static nn_tensor *filled(nni_scope *s, int n, const int64_t *shape, double v, nn_dtype d) {
+  return nni_do(s, full, NN_INTS(n, shape), NN_F(v), NN_I(d));
+}
 
 /* v, a tensor or a number, as a tensor of dtype d */
 static nn_tensor *value_of(nni_scope *s, const nn_arg *v, nn_dtype d) {
@@ -46,7 +48,8 @@ static nn_tensor *scatter3(nni_scope *s, nn_tensor *x, nn_tensor *ids, nn_tensor
   nn_tensor *in[3] = {nni_cast(s, x, d), ids, nni_cast(s, v, d)};
   const int64_t ia[3] = {s->op->id, dim, mode};
   nni_out o = nni_like(d, 3, x->l.shape);
-  return nni_cast(s, nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_scatter, .nin = 3, .in = in, .nia = 3, .ia = ia, .nout = 1, .out = &o}), keep);
+  return nni_cast(s, nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_scatter, .nin = 3, .in = in, .nia = 3, .ia = ia, .nout = 1, .out = &o}),
+                  keep);
 }
 
 /* ---- tuples of positions: index, index_set and what is like them ---- */
@@ -110,7 +113,8 @@ static nn_tensor *ravel(nni_scope *s, nn_tensor *x, nn_tensor *ids, const spot *
   for (int i = 0; i < p->k; i++) ia[1 + i] = x->l.shape[p->dim[i]], ia[1 + p->k + i] = p->dim[i];
   nn_tensor *flat = ids ? nni_reshape(s, ids, 2, (int64_t[]){p->m, p->k}) : NULL;
   nni_out o = nni_like(NN_I64, 1, &p->m);
-  nn_tensor *one = nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_ravel_ids, .nin = 1, .in = &flat, .nia = 1 + 2 * p->k, .ia = ia, .nout = 1, .out = &o});
+  nn_tensor *one = nni_rec1(
+      s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_ravel_ids, .nin = 1, .in = &flat, .nia = 1 + 2 * p->k, .ia = ia, .nout = 1, .out = &o});
   if (!one) return NULL;
   return expand(s, nni_reshape(s, one, 3, (int64_t[]){1, p->m, 1}), 3, (int64_t[]){p->a, p->m, p->b});
 }
@@ -364,7 +368,10 @@ nn_status nni_grad_scatter(nni_gradcall *g) {
   return (g->need[0] && !g->dx[0]) || (value && !g->dx[2]) ? err(s) : NN_OK;
 }
 
-static const struct { const char *name; int mode; } reductions[] = {{"sum", ADD}, {"amin", LEAST}, {"amax", MOST}, {"prod", TIMES}};
+static const struct {
+  const char *name;
+  int mode;
+} reductions[] = {{"sum", ADD}, {"amin", LEAST}, {"amax", MOST}, {"prod", TIMES}};
 
 nn_status nni_rule_scatter_reduce(nni_call *c) {
   for (int i = 0; i < NNI_COUNT(reductions); i++)

@@ -1,4 +1,5 @@
-/* ops/scan.c - running sums, products, extremes and recurrences along one dim (the kernel `scan`), and reductions that are made of others (norm, count_nonzero).
+/* ops/scan.c - running sums, products, extremes and recurrences along one dim (the kernel `scan`), and reductions made of others
+** (norm, count_nonzero).
 **
 ** The gradient of a running sum is the running sum from the other end; that of a recurrence is a recurrence from the other end.
 */
@@ -34,7 +35,9 @@ static nn_tensor *scan(nni_scope *s, nn_tensor *x, nn_tensor *k, int dim, int op
   return y ? nni_reshape(s, y, x->l.ndim, x->l.shape) : NULL;
 }
 
-static nn_tensor *part(nni_scope *s, nn_tensor *x, int dim, int64_t start, int64_t size) { return nni_do(s, narrow, NN_T(x), NN_I(dim), NN_INTS(1, &start), NN_I(size)); }
+static nn_tensor *part(nni_scope *s, nn_tensor *x, int dim, int64_t start, int64_t size) {
+  return nni_do(s, narrow, NN_T(x), NN_I(dim), NN_INTS(1, &start), NN_I(size));
+}
 
 /* x with a slice of one value in front or behind */
 static nn_tensor *with_edge(nni_scope *s, nn_tensor *x, int dim, bool front, double v) {
@@ -163,7 +166,8 @@ nn_status nni_rule_norm(nni_call *c) {
   nn_tensor *each = p == 0 ? nni_float(s, nni_do(s, ne, NN_T(x), NN_F(0))) : p == 2 ? nni_do(s, square, NN_T(x)) : nni_do(s, pow, NN_T(a), NN_F(p));
   nn_tensor *sum = each ? nni_do(s, sum, NN_T(each), dim, keep) : NULL;
   if (p == 0 || p < 0) return nni_give(c, p == 0 ? sum : nni_do(s, pow, NN_T(sum), NN_F(1 / p)));
-  nn_tensor *zero = nni_do(s, eq, NN_T(sum), NN_F(0)), *safe = nni_do(s, where, NN_T(zero), NN_F(1), NN_T(sum)); /* the gradient of a zero norm is 0 */
+  nn_tensor *zero = nni_do(s, eq, NN_T(sum), NN_F(0)),
+            *safe = nni_do(s, where, NN_T(zero), NN_F(1), NN_T(sum)); /* the gradient of a zero norm is 0 */
   nn_tensor *root = p == 2 ? nni_do(s, sqrt, NN_T(safe)) : nni_do(s, pow, NN_T(safe), NN_F(1 / p));
   return nni_give(c, nni_do(s, where, NN_T(zero), NN_F(0), NN_T(root)));
 }

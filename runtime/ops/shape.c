@@ -1,4 +1,5 @@
-/* ops/shape.c - operators that rearrange, repeat or border a tensor, triangles and diagonals, and tensors made from nothing with a pattern or by chance.
+/* ops/shape.c - operators that rearrange, repeat or border a tensor, triangles and diagonals, and tensors made from nothing with a pattern
+** or by chance.
 **
 ** All of them are composed of views, cat, where, index_select and slice_set; their gradients are those of the parts.
 */
@@ -10,7 +11,9 @@ static nn_status err(const nni_scope *s) { return nni_error_of(s->ctx)->status; 
 static nn_tensor *narrow(nni_scope *s, nn_tensor *x, int dim, int64_t start, int64_t size) {
   return nni_do(s, narrow, NN_T(x), NN_I(dim), NN_INTS(1, &start), NN_I(size));
 }
-static nn_tensor *permuted(nni_scope *s, nn_tensor *x, const int64_t *dims) { return x ? nni_do(s, permute, NN_T(x), NN_INTS(x->l.ndim, dims)) : NULL; }
+static nn_tensor *permuted(nni_scope *s, nn_tensor *x, const int64_t *dims) {
+  return x ? nni_do(s, permute, NN_T(x), NN_INTS(x->l.ndim, dims)) : NULL;
+}
 
 static void list_of(const nn_arg *a, int *n, const int64_t **v) {
   *n = a->kind == NN_ARG_INTS ? a->n : 1;
@@ -59,7 +62,8 @@ nn_status nni_rule_narrow(nni_call *c) {
   if (c->arg[2].n != 1) return nni_opfail(s, NN_EINVAL, "start must be one position");
   const int64_t first = c->arg[2].u.ints[0];
   if (first < 0 || n < 0 || first > x->l.shape[dim] || n > x->l.shape[dim] - first)
-    return nni_opfail(s, NN_EINDEX, "%lld elements from position %lld on are not in dim %d, which has size %lld", (long long)n, (long long)first + 1, dim + 1, (long long)x->l.shape[dim]);
+    return nni_opfail(s, NN_EINDEX, "%lld elements from position %lld on are not in dim %d, which has size %lld", (long long)n, (long long)first + 1,
+                      dim + 1, (long long)x->l.shape[dim]);
   for (int i = 0; i < x->l.ndim; i++) step[i] = 1, size[i] = x->l.shape[i];
   start[dim] = first;
   size[dim] = n;
@@ -203,7 +207,8 @@ static nn_tensor *bordered(nni_scope *s, nn_tensor *x, int dim, int64_t before, 
   if (!x || (before <= 0 && after <= 0)) return x;
   const int64_t most = x->l.shape[dim] - (mode == REFLECT ? 1 : 0);
   if (x->l.shape[dim] < 1 || (mode != REPLICATE && (before > most || after > most))) {
-    nni_opfail(s, NN_ESHAPE, "%s borders of %lld and %lld are too wide for dim %d of size %lld", modes[mode], (long long)before, (long long)after, dim + 1, (long long)size);
+    nni_opfail(s, NN_ESHAPE, "%s borders of %lld and %lld are too wide for dim %d of size %lld", modes[mode], (long long)before, (long long)after,
+               dim + 1, (long long)size);
     return NULL;
   }
   nn_tensor *part[3];
@@ -223,7 +228,8 @@ static nn_tensor *set_in(nni_scope *s, nn_tensor *x, const int64_t *before, cons
     if (!x) return NULL;
     start[i] = before[i] > 0 ? before[i] : 0;
     step[i] = 1;
-    if (__builtin_add_overflow(x->l.shape[i], start[i], &shape[i]) || __builtin_add_overflow(shape[i], after[i] > 0 ? after[i] : 0, &shape[i])) shape[i] = -1;
+    if (__builtin_add_overflow(x->l.shape[i], start[i], &shape[i]) || __builtin_add_overflow(shape[i], after[i] > 0 ? after[i] : 0, &shape[i]))
+      shape[i] = -1;
   }
   if (!nni_size_mul(shape, nd, 8, &count)) {
     nni_opfail(s, NN_ESHAPE, "the result would be too large");
@@ -242,12 +248,15 @@ nn_status nni_rule_pad(nni_call *c) {
   int mode = 0;
   while (mode < NNI_COUNT(modes) && strcmp(modes[mode], c->arg[2].u.s) != 0) mode++;
   if (mode == NNI_COUNT(modes)) return nni_opfail(s, NN_EINVAL, "mode = \"%s\"; there are constant, reflect, replicate, circular", c->arg[2].u.s);
-  if (n % 2 || n / 2 > nd) return nni_opfail(s, NN_EINVAL, "%d border sizes for %d dims; they come in pairs {before, after}, the last dim first", n, nd);
+  if (n % 2 || n / 2 > nd)
+    return nni_opfail(s, NN_EINVAL, "%d border sizes for %d dims; they come in pairs {before, after}, the last dim first", n, nd);
   for (int i = 0; i < n / 2; i++) {
     const int d = nd - 1 - i;
     before[d] = pads[2 * i], after[d] = pads[2 * i + 1];
-    if ((before[d] < 0 || after[d] < 0) && (before[d] < -x->l.shape[d] || after[d] < -x->l.shape[d] || (before[d] < 0 ? before[d] : 0) + (after[d] < 0 ? after[d] : 0) < -x->l.shape[d]))
-      return nni_opfail(s, NN_ESHAPE, "borders of %lld and %lld cut more than dim %d of size %lld has", (long long)before[d], (long long)after[d], d + 1, (long long)x->l.shape[d]);
+    if ((before[d] < 0 || after[d] < 0) &&
+        (before[d] < -x->l.shape[d] || after[d] < -x->l.shape[d] || (before[d] < 0 ? before[d] : 0) + (after[d] < 0 ? after[d] : 0) < -x->l.shape[d]))
+      return nni_opfail(s, NN_ESHAPE, "borders of %lld and %lld cut more than dim %d of size %lld has", (long long)before[d], (long long)after[d],
+                        d + 1, (long long)x->l.shape[d]);
   }
   if (mode == CONSTANT) return nni_give(c, set_in(s, x, before, after, c->arg[3].u.f));
   for (int d = nd - 1; x && d >= 0; d--) x = bordered(s, x, d, before[d], after[d], mode);
@@ -257,7 +266,8 @@ nn_status nni_rule_pad(nni_call *c) {
 /* ---- triangles and diagonals ---- */
 /* bool (rows, cols): true where the column is at most row + k */
 static nn_tensor *below(nni_scope *s, int64_t rows, int64_t cols, int64_t k) {
-  nn_tensor *r = nni_do(s, arange, NN_F((double)k), NN_F((double)k + (double)rows), NN_F(1), NN_I(NN_I64)), *q = nni_do(s, arange, NN_F(0), NN_F((double)cols), NN_F(1), NN_I(NN_I64));
+  nn_tensor *r = nni_do(s, arange, NN_F((double)k), NN_F((double)k + (double)rows), NN_F(1), NN_I(NN_I64)),
+            *q = nni_do(s, arange, NN_F(0), NN_F((double)cols), NN_F(1), NN_I(NN_I64));
   return nni_do(s, ge, NN_T(nni_do(s, unsqueeze, NN_T(r), NN_I(1))), NN_T(q));
 }
 
@@ -344,9 +354,11 @@ nn_status nni_rule_unfold(nni_call *c) {
   if (!nni_dim(s, c->arg[1].u.i, x->l.ndim, &dim)) return NN_EINVAL;
   const int64_t n = x->l.shape[dim];
   if (x->l.ndim == NN_MAXDIM) return nni_opfail(s, NN_ESHAPE, "the tensor has %d dims already", NN_MAXDIM);
-  if (size < 0 || size > n || step < 1) return nni_opfail(s, NN_EINVAL, "windows of %lld every %lld in dim %d of size %lld", (long long)size, (long long)step, dim + 1, (long long)n);
+  if (size < 0 || size > n || step < 1)
+    return nni_opfail(s, NN_EINVAL, "windows of %lld every %lld in dim %d of size %lld", (long long)size, (long long)step, dim + 1, (long long)n);
   const int64_t count = (n - size) / step + 1;
-  nn_tensor *first = nni_do(s, arange, NN_F(0), NN_F((double)count), NN_F(1), NN_I(NN_I64)), *off = nni_do(s, arange, NN_F(0), NN_F((double)size), NN_F(1), NN_I(NN_I64));
+  nn_tensor *first = nni_do(s, arange, NN_F(0), NN_F((double)count), NN_F(1), NN_I(NN_I64)),
+            *off = nni_do(s, arange, NN_F(0), NN_F((double)size), NN_F(1), NN_I(NN_I64));
   nn_tensor *ids = nni_do(s, add, NN_T(nni_do(s, unsqueeze, NN_T(nni_do(s, mul, NN_T(first), NN_I(step))), NN_I(1))), NN_T(off));
   nn_tensor *y = nni_do(s, index_select, NN_T(x), NN_I(dim), NN_T(ids ? nni_reshape(s, ids, 1, (int64_t[]){count * size}) : NULL));
   int k = 0;
@@ -379,7 +391,8 @@ nn_status nni_rule_eye(nni_call *c) {
   nni_scope *s = &c->s;
   const int64_t rows = c->arg[0].u.i, cols = c->arg[1].kind == NN_ARG_NONE ? rows : c->arg[1].u.i;
   if (!sizes(s, rows, cols, c->arg[2].u.i)) return err(s);
-  nn_tensor *r = nni_do(s, arange, NN_F(0), NN_F((double)rows), NN_F(1), NN_I(NN_I64)), *q = nni_do(s, arange, NN_F(0), NN_F((double)cols), NN_F(1), NN_I(NN_I64));
+  nn_tensor *r = nni_do(s, arange, NN_F(0), NN_F((double)rows), NN_F(1), NN_I(NN_I64)),
+            *q = nni_do(s, arange, NN_F(0), NN_F((double)cols), NN_F(1), NN_I(NN_I64));
   return nni_give(c, nni_cast(s, nni_do(s, eq, NN_T(nni_do(s, unsqueeze, NN_T(r), NN_I(1))), NN_T(q)), (nn_dtype)c->arg[2].u.i));
 }
 
@@ -389,8 +402,10 @@ nn_status nni_rule_linspace(nni_call *c) {
   const int64_t n = c->arg[2].u.i;
   if (!sizes(s, n, 1, c->arg[3].u.i)) return err(s);
   const double step = n > 1 ? (b - a) / (double)(n - 1) : 0;
-  nn_tensor *i = nni_do(s, arange, NN_F(0), NN_F((double)n), NN_F(1), NN_I(NN_F32)), *left = nni_do(s, arange, NN_F((double)n - 1), NN_F(-1), NN_F(-1), NN_I(NN_F32));
-  nn_tensor *front = nni_do(s, add, NN_T(nni_do(s, mul, NN_T(i), NN_F(step))), NN_F(a)), *back = nni_do(s, add, NN_T(nni_do(s, mul, NN_T(left), NN_F(-step))), NN_F(b));
+  nn_tensor *i = nni_do(s, arange, NN_F(0), NN_F((double)n), NN_F(1), NN_I(NN_F32)),
+            *left = nni_do(s, arange, NN_F((double)n - 1), NN_F(-1), NN_F(-1), NN_I(NN_F32));
+  nn_tensor *front = nni_do(s, add, NN_T(nni_do(s, mul, NN_T(i), NN_F(step))), NN_F(a)),
+            *back = nni_do(s, add, NN_T(nni_do(s, mul, NN_T(left), NN_F(-step))), NN_F(b));
   nn_tensor *early = nni_do(s, lt, NN_T(i), NN_F(n > 1 ? (double)n / 2 : 1)); /* each half from its own end: both ends are exact */
   return nni_give(c, nni_cast(s, nni_do(s, where, NN_T(early), NN_T(front), NN_T(back)), (nn_dtype)c->arg[3].u.i));
 }
@@ -444,7 +459,8 @@ nn_status nni_rule_multinomial(nni_call *c) {
   const int last = p->l.ndim - 1;
   if (last < 0 || last > 1) return nni_opfail(s, NN_ESHAPE, "probs must have 1 or 2 dims, it has %d", last + 1);
   const int64_t n = p->l.shape[last];
-  if (k < 0 || n < 1 || (c->arg[2].u.i == 0 && k > n)) return nni_opfail(s, NN_EINVAL, "%lld draws of %lld, with replacement = %s", (long long)k, (long long)n, c->arg[2].u.i ? "true" : "false");
+  if (k < 0 || n < 1 || (c->arg[2].u.i == 0 && k > n))
+    return nni_opfail(s, NN_EINVAL, "%lld draws of %lld, with replacement = %s", (long long)k, (long long)n, c->arg[2].u.i ? "true" : "false");
   int64_t shape[2] = {p->l.shape[0], n};
   if (c->arg[2].u.i) { /* where a uniform draw falls among the running sums */
     shape[last] = k;

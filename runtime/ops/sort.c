@@ -42,7 +42,8 @@ nn_status nni_rule_sort(nni_call *c) {
   const int64_t ia = c->arg[2].u.i != 0;
   const nni_out o[2] = {nni_like(x->dtype, 2, (int64_t[]){rows, n}), nni_like(NN_I64, 2, (int64_t[]){rows, n})};
   if (!in) return err(s);
-  nn_status st = nni_record(s->ctx, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_sort, .nin = 1, .in = &in, .nia = 1, .ia = &ia, .nout = 2, .out = o}, out);
+  nn_status st =
+      nni_record(s->ctx, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_sort, .nin = 1, .in = &in, .nia = 1, .ia = &ia, .nout = 2, .out = o}, out);
   if (st != NN_OK) return st;
   for (int i = 0; i < 2; i++) {
     out[i] = nni_hold(s, out[i]);
@@ -68,7 +69,8 @@ nn_status nni_rule_topk(nni_call *c) {
   const int64_t k = c->arg[1].u.i;
   int dim;
   if (!nni_dim(s, c->arg[2].u.i, x->l.ndim, &dim)) return err(s);
-  if (k < 0 || k > x->l.shape[dim]) return nni_opfail(s, NN_EINVAL, "k = %lld is not in 0..%lld, the size of dim %d", (long long)k, (long long)x->l.shape[dim], dim + 1);
+  if (k < 0 || k > x->l.shape[dim])
+    return nni_opfail(s, NN_EINVAL, "k = %lld is not in 0..%lld, the size of dim %d", (long long)k, (long long)x->l.shape[dim], dim + 1);
   if (!do2(s, NNI_OP_sort, (nn_arg[]){NN_T(x), NN_I(dim), NN_I(c->arg[3].u.i != 0)}, 3, y)) return err(s);
   return give2(c, narrow(s, y[0], dim, 0, k), narrow(s, y[1], dim, 0, k));
 }
@@ -152,7 +154,8 @@ static nn_tensor *quantiles_at(nni_scope *s, nn_tensor *x, nn_tensor *q, int met
   nn_tensor *at = nni_do(s, mul, NN_T(q), NN_F((double)(x->l.shape[last] - 1))), *down = nni_do(s, floor, NN_T(at)), *up = nni_do(s, ceil, NN_T(at));
   if (method == NEAREST) down = up = nni_do(s, round, NN_T(at));
   if (!down || !up) return NULL;
-  nn_tensor *a = nni_do(s, index_select, NN_T(x), NN_I(last), NN_T(nni_cast(s, down, NN_I64))), *b = nni_do(s, index_select, NN_T(x), NN_I(last), NN_T(nni_cast(s, up, NN_I64)));
+  nn_tensor *a = nni_do(s, index_select, NN_T(x), NN_I(last), NN_T(nni_cast(s, down, NN_I64))),
+            *b = nni_do(s, index_select, NN_T(x), NN_I(last), NN_T(nni_cast(s, up, NN_I64)));
   if (method == LOWER || method == NEAREST) return a;
   if (method == HIGHER) return b;
   nn_tensor *w = nni_do(s, sub, NN_T(at), NN_T(down)), *mid = between(s, a, b, method == MIDPOINT ? NN_F(0.5) : NN_T(w));
@@ -166,7 +169,8 @@ nn_status nni_rule_quantile(nni_call *c) {
   int dim, method = 0;
   nn_tensor *x = nni_float(s, c->arg[0].u.t), *y[2], *r;
   while (method < NNI_COUNT(methods) && strcmp(methods[method], c->arg[4].u.s) != 0) method++;
-  if (method == NNI_COUNT(methods)) return nni_opfail(s, NN_EINVAL, "method = \"%s\"; there are linear, lower, higher, nearest, midpoint", c->arg[4].u.s);
+  if (method == NNI_COUNT(methods))
+    return nni_opfail(s, NN_EINVAL, "method = \"%s\"; there are linear, lower, higher, nearest, midpoint", c->arg[4].u.s);
   const double v = q->kind == NN_ARG_INT ? (double)q->u.i : many ? 0 : q->u.f;
   if (!(v >= 0 && v <= 1)) return nni_opfail(s, NN_EINVAL, "q = %g is not in 0..1", v);
   if (many && q->u.t->l.ndim != 1) return nni_opfail(s, NN_ESHAPE, "q must be a number or a 1-D tensor, it has %d dims", q->u.t->l.ndim);
@@ -195,7 +199,10 @@ nn_status nni_rule_quantile(nni_call *c) {
 /* ---- searchsorted, unique ---- */
 nn_status nni_rule_searchsorted(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *t = c->arg[0].u.t, *v = c->arg[1].kind == NN_ARG_TENSOR ? c->arg[1].u.t : nni_do(s, full, NN_INTS(0, NULL), c->arg[1].kind == NN_ARG_INT ? NN_F((double)c->arg[1].u.i) : c->arg[1], NN_I(NN_F32));
+  nn_tensor *t = c->arg[0].u.t,
+            *v = c->arg[1].kind == NN_ARG_TENSOR
+                     ? c->arg[1].u.t
+                     : nni_do(s, full, NN_INTS(0, NULL), c->arg[1].kind == NN_ARG_INT ? NN_F((double)c->arg[1].u.i) : c->arg[1], NN_I(NN_F32));
   if (!v) return err(s);
   const int n = t->l.ndim - 1;
   nn_dtype d = t->dtype == NN_F32 || v->dtype == NN_F32 ? NN_F32 : NN_I64;
@@ -215,7 +222,8 @@ nn_status nni_rule_searchsorted(nni_call *c) {
   nn_tensor *in[2] = {nni_reshape(s, t, 2, (int64_t[]){rows, t->l.shape[n]}), nni_reshape(s, flat, 2, (int64_t[]){rows, m})};
   const int64_t ia = c->arg[2].u.i != 0;
   nni_out o = nni_like(NN_I64, 2, (int64_t[]){rows, m});
-  nn_tensor *y = nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_searchsorted, .nin = 2, .in = in, .nia = 1, .ia = &ia, .nout = 1, .out = &o});
+  nn_tensor *y =
+      nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_searchsorted, .nin = 2, .in = in, .nia = 1, .ia = &ia, .nout = 1, .out = &o});
   return nni_give(c, y ? nni_reshape(s, y, v->l.ndim, v->l.shape) : NULL);
 }
 
