@@ -1,8 +1,7 @@
 --- Operators that are compositions of others (door A): those that give lists, and what is a line or two of Lua.
 --
--- Owns: split, chunk, unbind, meshgrid, index_put, full_like, empty, empty_like, from_table. `nnlua` loads this file when it starts: a
--- function is added to the core table, and as a method to tensors where its first argument is one. Everything here
--- is differentiable because its parts are.
+-- Owns: split, chunk, unbind, meshgrid, index_put, full_like, empty, empty_like, from_table. nnlua.init loads this file when one of them is first used, as a
+-- function or as a method of tensors. Everything here is differentiable because its parts are.
 
 local core = require "nnlua.core"
 local options = require "nnlua.options"
@@ -157,9 +156,5 @@ function tensor.empty(...) return core.zeros(...) end
 
 --- A tensor from nested tables: nn.tensor under another name.
 function tensor.from_table(...) return core.tensor(...) end
-
-local methods = core.tensor_metatable.methods
-for name, fn in pairs(tensor) do core[name] = fn end
-for _, name in ipairs { "split", "chunk", "unbind", "index_put", "full_like", "empty_like" } do methods[name] = tensor[name] end
 
 return tensor
