@@ -430,6 +430,7 @@ nn_status nni_rule_bincount(nni_call *c) {
   }
   if (least < 0) return nni_opfail(s, NN_EINDEX, "id %lld is below 1", (long long)least + 1);
   if (most >= length) length = most + 1;
+  if (length < 0 || length > PTRDIFF_MAX / 8) return nni_opfail(s, NN_ESHAPE, "id %lld needs too long a result", (long long)most);
   if (w) return nni_give(c, nni_do(s, add_rows, NN_T(w), NN_T(ids), NN_I(length)));
   return nni_give(c, store(s, filled(s, 1, &length, 0, NN_I64), as_tuples(s, ids), &NN_I(0), &NN_I(1), ADD));
 }
