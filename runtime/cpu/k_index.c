@@ -82,7 +82,7 @@ typedef struct job {
   int64_t a, v, m, b;   /* table (a, v, b), positions (a, m, b) */
   int64_t ia, im, ib;   /* elements per step of ids */
   int64_t sa, sm, sb;   /* the same of scatter's source */
-  int64_t size, strips; /* bytes per element; pieces of b */
+  int64_t size, strip, strips; /* bytes per element; pieces of b: size, count */
   const char *in;
   char *out;
   int mode;
@@ -102,23 +102,36 @@ static void job_init(job *j, const nni_kernel_call *k) {
              .ib = ids->stride[2]};
   j->size = (int64_t)nn_dtype_size(x->dtype);
   j->d = x->dtype;
-  j->strips = (j->b + STRIP - 1) / STRIP;
+  int64_t pieces = (nni_threads_count(k->threads) + j->a - 1) / (j->a ? j->a : 1); /* what an element gets does not depend on the cut */
+  j->strip = ((j->b + pieces - 1) / (pieces ? pieces : 1) + STRIP - 1) / STRIP * STRIP;
+  j->strips = j->b ? (j->b + j->strip - 1) / j->strip : 0;
   j->out = k->out[0].data;
   atomic_init(&j->bad, -1);
 }
+
+/* Rows of positions begin..end, cut where `a` changes: calls f with row r, its a, the positions of that row and how many rows follow in this a. */
+#define EACH_RUN(f)                                                                                                                                  \
+  for (int64_t r = begin, n; r < end; r += n) {                                                                                                      \
+    const int64_t o = r / j->m, m0 = r % j->m, *id = j->ids + o * j->ia + m0 * j->im;                                                                \
+    n = j->m - m0 < end - r ? j->m - m0 : end - r;                                                                                                   \
+    f                                                                                                                                                \
+  }
 
 static void check_some(void *arg, int64_t begin, int64_t end, int tid) {
   job *j = arg;
   const int64_t nb = j->ib == 0 ? 1 : j->b; /* one position serves the whole row */
   (void)tid;
-  for (int64_t r = begin; r < end; r++) {
-    const int64_t *id = j->ids + r / j->m * j->ia + r % j->m * j->im;
-    for (int64_t i = 0; i < nb; i++)
-      if ((uint64_t)id[i * j->ib] >= (uint64_t)j->v) {
-        note_first(&j->bad, r * nb + i);
-        return;
-      }
-  }
+  EACH_RUN({
+    for (int64_t m = 0; m < n; m++, id += j->im) {
+      bool bad = false;
+      for (int64_t i = 0; i < nb; i++) bad |= (uint64_t)id[i * j->ib] >= (uint64_t)j->v;
+      for (int64_t i = 0; bad && i < nb; i++)
+        if ((uint64_t)id[i * j->ib] >= (uint64_t)j->v) {
+          note_first(&j->bad, (r + m) * nb + i);
+          return;
+        }
+    }
+  })
 }
 static nn_status check(const nni_kernel_call *k, job *j) {
   for_all(k->threads, j->a * j->m, j->a * j->m * (j->ib ? j->b : 1), check_some, j);
@@ -133,19 +146,24 @@ static nn_status check(const nni_kernel_call *k, job *j) {
   {                                                                                                                                                  \
     const T *x = (const T *)(const void *)j->in + o * j->v * j->b;                                                                                   \
     T *y = (T *)(void *)j->out + r * j->b;                                                                                                           \
-    for (int64_t i = 0; i < j->b; i++) y[i] = x[id[i * j->ib] * j->b + i];                                                                           \
+    if (j->b == 1) {                                                                                                                                 \
+      for (int64_t m = 0; m < n; m++) y[m] = x[id[m * j->im]];                                                                                       \
+    } else {                                                                                                                                         \
+      for (int64_t m = 0; m < n; m++, id += j->im, y += j->b)                                                                                        \
+        for (int64_t i = 0; i < j->b; i++) y[i] = x[id[i * j->ib] * j->b + i];                                                                       \
+    }                                                                                                                                                \
   }
 static void gather_some(void *arg, int64_t begin, int64_t end, int tid) {
   const job *j = arg;
   const int64_t row = j->b * j->size;
   (void)tid;
-  for (int64_t r = begin; r < end; r++) {
-    const int64_t o = r / j->m, *id = j->ids + o * j->ia + r % j->m * j->im;
-    if (j->ib == 0 && j->b > 1) memcpy(j->out + r * row, j->in + (o * j->v + *id) * row, (size_t)row);
+  EACH_RUN({
+    if (j->ib == 0 && j->b > 1)
+      for (int64_t m = 0; m < n; m++) memcpy(j->out + (r + m) * row, j->in + (o * j->v + id[m * j->im]) * row, (size_t)row);
     else if (j->size == 4) PICK(uint32_t)
     else if (j->size == 8) PICK(uint64_t)
     else PICK(uint8_t)
-  }
+  })
 }
 
 nn_status nn_cpu_gather(const nni_kernel_call *k) {
@@ -163,6 +181,15 @@ nn_status nn_cpu_gather(const nni_kernel_call *k) {
     const int64_t *id = j->ids + o * j->ia + m * j->im;                                                                                              \
     const T *s = (const T *)(const void *)j->in + o * j->sa + m * j->sm;                                                                             \
     T *y = (T *)(void *)j->out + o * j->v * j->b;                                                                                                    \
+    if (j->ib == 0 && j->sb == 1) { /* whole rows */                                                                                                 \
+      T *p = y + *id * j->b;                                                                                                                         \
+      for (int64_t i = i0; i < i1; i++) {                                                                                                            \
+        const T old = p[i], new = s[i];                                                                                                              \
+        (void)old;                                                                                                                                   \
+        p[i] = (expr);                                                                                                                               \
+      }                                                                                                                                              \
+      continue;                                                                                                                                      \
+    }                                                                                                                                                \
     for (int64_t i = i0; i < i1; i++) {                                                                                                              \
       T *p = y + id[i * j->ib] * j->b + i;                                                                                                           \
       const T old = *p, new = s[i * j->sb];                                                                                                          \
@@ -182,7 +209,7 @@ static void scatter_some(void *arg, int64_t begin, int64_t end, int tid) {
   const job *j = arg;
   (void)tid;
   for (int64_t u = begin; u < end; u++) {
-    const int64_t o = u / j->strips, i0 = u % j->strips * STRIP, i1 = i0 + STRIP < j->b ? i0 + STRIP : j->b;
+    const int64_t o = u / j->strips, i0 = u % j->strips * j->strip, i1 = i0 + j->strip < j->b ? i0 + j->strip : j->b;
     if (j->mode == 0 && j->size == 4) STORE(uint32_t, new)
     else if (j->mode == 0 && j->size == 8) STORE(uint64_t, new)
     else if (j->mode == 0) STORE(uint8_t, new)
