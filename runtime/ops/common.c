@@ -30,6 +30,22 @@ static bool fits(nni_argtype t, const nn_arg *a) {
   return false;
 }
 
+/* A composite fails in one of its parts; the message names what the user called. (What a run finds is named by its kernel.) */
+static nn_status renamed(nn_context *ctx, const nn_op *op, nn_status st, uint64_t runs) {
+  nni_error *e = err_of(ctx);
+  char rest[sizeof e->text];
+  const char *colon = strstr(e->text, ": ");
+  size_t n = colon ? (size_t)(colon - e->text) : 0;
+  if (!n || nn_run_stats(ctx).runs != runs || (strlen(op->name) == n && strncmp(e->text, op->name, n) == 0)) return st;
+  for (int i = 0; i < NNI_NOP; i++) {
+    const char *name = nni_op_row((nni_opid)i)->name;
+    if (strlen(name) != n || strncmp(e->text, name, n) != 0) continue;
+    snprintf(rest, sizeof rest, "%s", colon + 2);
+    return nni_fail(e, st, "%s: %s", op->name, rest);
+  }
+  return st;
+}
+
 nn_status nn_op_call(nn_context *ctx, const nn_op *op, const nn_arg *args, int nargs, nn_tensor **out, int *nout) {
   const nni_sig *g = nni_op_sig(op);
   nn_arg full[NN_MAXARG];
@@ -47,7 +63,9 @@ nn_status nn_op_call(nn_context *ctx, const nn_op *op, const nn_arg *args, int n
     if (p->type == NNI_A_T && nn_context_of(a->u.t) != ctx)
       return nni_fail(err_of(ctx), NN_EINVAL, "%s: argument '%s' belongs to another context", op->name, p->name);
   }
-  return nni_apply(ctx, op, full, g->n, out, nout);
+  uint64_t runs = nn_run_stats(ctx).runs;
+  nn_status st = nni_apply(ctx, op, full, g->n, out, nout);
+  return st == NN_OK ? st : renamed(ctx, op, st, runs);
 }
 
 nn_tensor *nn_call_(nn_context *ctx, const char *name, const nn_arg *args, int nargs) {
