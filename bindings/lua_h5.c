@@ -101,16 +101,16 @@ static void add_attr(lua_State *L, nn_archive *a) {
   lua_pushvalue(L, top);
   name = text_field(L, "an attribute", "name");
   switch (lua_getfield(L, top, "value")) {
-    case LUA_TSTRING:
-      lua_pushvalue(L, top);
-      nnL_check(L, nn_archive_set_text(a, path, name, text_field(L, "an attribute", "value")));
-      break;
-    case LUA_TNUMBER:
-      if (lua_isinteger(L, -1)) nnL_check(L, nn_archive_set_int(a, path, name, lua_tointeger(L, -1)));
-      else nnL_check(L, nn_archive_set_float(a, path, name, lua_tonumber(L, -1)));
-      break;
-    case LUA_TTABLE: nnL_check(L, add_texts(L, a, path, name, lua_gettop(L))); break;
-    default: nnL_raise(L, "h5_write: attribute %s of %s: needs a text, a number or a list of texts, got a %s", name, path, luaL_typename(L, -1));
+  case LUA_TSTRING:
+    lua_pushvalue(L, top);
+    nnL_check(L, nn_archive_set_text(a, path, name, text_field(L, "an attribute", "value")));
+    break;
+  case LUA_TNUMBER:
+    if (lua_isinteger(L, -1)) nnL_check(L, nn_archive_set_int(a, path, name, lua_tointeger(L, -1)));
+    else nnL_check(L, nn_archive_set_float(a, path, name, lua_tonumber(L, -1)));
+    break;
+  case LUA_TTABLE: nnL_check(L, add_texts(L, a, path, name, lua_gettop(L))); break;
+  default: nnL_raise(L, "h5_write: attribute %s of %s: needs a text, a number or a list of texts, got a %s", name, path, luaL_typename(L, -1));
   }
   lua_settop(L, top);
 }
@@ -146,10 +146,10 @@ static int h5_write(lua_State *L) {
 static void push_attr(lua_State *L, const nn_attr *at) {
   int i;
   switch (at->kind) {
-    case NN_ATTR_TEXT: lua_pushstring(L, at->texts[0]); return;
-    case NN_ATTR_INT: lua_pushinteger(L, at->i); return;
-    case NN_ATTR_FLOAT: lua_pushnumber(L, at->f); return;
-    case NN_ATTR_TEXTS: break;
+  case NN_ATTR_TEXT: lua_pushstring(L, at->texts[0]); return;
+  case NN_ATTR_INT: lua_pushinteger(L, at->i); return;
+  case NN_ATTR_FLOAT: lua_pushnumber(L, at->f); return;
+  case NN_ATTR_TEXTS: break;
   }
   lua_createtable(L, at->n, 0);
   for (i = 0; i < at->n; i++) {

@@ -97,7 +97,10 @@ static void put_list(writer *w, int idx, lua_Integer n, int depth) {
   put(w, "]");
 }
 
-typedef struct key { const char *s; size_t n; } key;
+typedef struct key {
+  const char *s;
+  size_t n;
+} key;
 
 static int compare_keys(const void *a, const void *b) {
   const key *x = a, *y = b;
@@ -161,26 +164,26 @@ static void put_value(writer *w, int idx, int depth) {
   size_t n;
   const char *s;
   switch (lua_type(L, idx)) {
-    case LUA_TSTRING:
-      s = lua_tolstring(L, idx, &n);
-      put_text(w, s, n);
+  case LUA_TSTRING:
+    s = lua_tolstring(L, idx, &n);
+    put_text(w, s, n);
+    return;
+  case LUA_TNUMBER:
+    if (lua_isinteger(L, idx)) {
+      char text[32];
+      snprintf(text, sizeof text, "%lld", (long long)lua_tointeger(L, idx));
+      put(w, text);
+    } else put_float(w, lua_tonumber(L, idx));
+    return;
+  case LUA_TBOOLEAN: put(w, lua_toboolean(L, idx) ? "true" : "false"); return;
+  case LUA_TTABLE: put_table(w, idx, depth); return;
+  case LUA_TLIGHTUSERDATA:
+    if (lua_touserdata(L, idx) == NULL) {
+      put(w, "null");
       return;
-    case LUA_TNUMBER:
-      if (lua_isinteger(L, idx)) {
-        char text[32];
-        snprintf(text, sizeof text, "%lld", (long long)lua_tointeger(L, idx));
-        put(w, text);
-      } else put_float(w, lua_tonumber(L, idx));
-      return;
-    case LUA_TBOOLEAN: put(w, lua_toboolean(L, idx) ? "true" : "false"); return;
-    case LUA_TTABLE: put_table(w, idx, depth); return;
-    case LUA_TLIGHTUSERDATA:
-      if (lua_touserdata(L, idx) == NULL) {
-        put(w, "null");
-        return;
-      }
-      break;
-    default: break;
+    }
+    break;
+  default: break;
   }
   nnL_raise(L, "json_encode: JSON has no %s", luaL_typename(L, idx));
 }
@@ -240,14 +243,14 @@ static bool push_object(lua_State *L, const json_t *v, int depth) {
 static bool push_value(lua_State *L, const json_t *v, int depth) {
   luaL_checkstack(L, 6, "json_decode");
   switch (json_typeof(v)) {
-    case JSON_OBJECT: return depth < MAX_DEPTH && push_object(L, v, depth);
-    case JSON_ARRAY: return depth < MAX_DEPTH && push_list(L, v, depth);
-    case JSON_STRING: lua_pushlstring(L, json_string_value(v), json_string_length(v)); break;
-    case JSON_INTEGER: lua_pushinteger(L, (lua_Integer)json_integer_value(v)); break;
-    case JSON_REAL: lua_pushnumber(L, json_real_value(v)); break;
-    case JSON_TRUE: lua_pushboolean(L, 1); break;
-    case JSON_FALSE: lua_pushboolean(L, 0); break;
-    case JSON_NULL: lua_pushlightuserdata(L, NULL); break;
+  case JSON_OBJECT: return depth < MAX_DEPTH && push_object(L, v, depth);
+  case JSON_ARRAY: return depth < MAX_DEPTH && push_list(L, v, depth);
+  case JSON_STRING: lua_pushlstring(L, json_string_value(v), json_string_length(v)); break;
+  case JSON_INTEGER: lua_pushinteger(L, (lua_Integer)json_integer_value(v)); break;
+  case JSON_REAL: lua_pushnumber(L, json_real_value(v)); break;
+  case JSON_TRUE: lua_pushboolean(L, 1); break;
+  case JSON_FALSE: lua_pushboolean(L, 0); break;
+  case JSON_NULL: lua_pushlightuserdata(L, NULL); break;
   }
   return true;
 }

@@ -30,7 +30,7 @@ NN_API nn_status nn_archive_save(nn_archive *a, const char *file);
 NN_API nn_status nn_archive_load(nn_archive *a, const char *file);
 
 /* What a loaded archive holds, numbered from 0, in the order of its tree. NULL and false past the end. */
-NN_API int nn_archive_tensors(const nn_archive *a); /* how many */
+NN_API int nn_archive_tensors(const nn_archive *a);                         /* how many */
 NN_API nn_tensor *nn_archive_take(nn_archive *a, int i, const char **path); /* a new reference; each tensor can be taken once */
 typedef enum nn_attr_kind { NN_ATTR_TEXT, NN_ATTR_TEXTS, NN_ATTR_INT, NN_ATTR_FLOAT } nn_attr_kind;
 typedef struct nn_attr {

@@ -1,6 +1,6 @@
 /* cpu/k_index.c - kernels that look up or store by position: ravel_ids, gather, scatter, nonzero; and the integer draws of randint.
 **
-** Every position is checked before anything is written; messages name the operator and count from 1. A destination of scatter is written by one
+** Every position is checked before anything is written; messages count from 1. A destination of scatter is written by one
 ** thread only, in the order of the positions, so duplicates are deterministic.
 */
 #include <inttypes.h>
@@ -8,15 +8,6 @@
 #include "cpu.h"
 
 enum { SERIAL = 1 << 14, STRIP = 64 };
-
-static const char *const op_names[] = {
-#define NN_PW(name, ...) #name,
-#include "../ops/pointwise.def"
-#undef NN_PW
-#define NN_OP(name, ...) #name,
-#include "../ops/structural.def"
-#undef NN_OP
-};
 
 static void for_all(nni_threads *t, int64_t count, int64_t work, nni_block_fn fn, void *arg) {
   if (count <= 0) return;
@@ -31,13 +22,11 @@ static void note_first(_Atomic int64_t *first, int64_t i) {
 }
 
 /* position `id` (0-based) at element `at` */
-static nn_status outside(const nni_kernel_call *k, int64_t op, int64_t id, int64_t at, int64_t size, int64_t dim) {
+static nn_status outside(const nni_kernel_call *k, int64_t id, int64_t at, int64_t size, int64_t dim) {
   char shown[24]; /* id + 1, which INT64_MAX has no room for */
-  const char *name = op >= 0 && op < NNI_COUNT(op_names) ? op_names[op] : "index";
   if (id < 0) snprintf(shown, sizeof shown, "%" PRId64, id + 1);
   else snprintf(shown, sizeof shown, "%" PRIu64, (uint64_t)id + 1);
-  return nni_fail(k->err, NN_EINDEX, "%s: position %s (element %" PRId64 " of the positions) is not in 1..%" PRId64 " of dim %" PRId64, name, shown,
-                  at + 1, size, dim + 1);
+  return nni_fail(k->err, NN_EINDEX, "position %s (element %" PRId64 " of the positions) is not in 1..%" PRId64 " of dim %" PRId64, shown, at + 1, size, dim + 1);
 }
 
 /* ---- ravel_ids ----------------------------------------------------------------------------------------------------------- */
@@ -67,13 +56,13 @@ static void ravel_some(void *arg, int64_t begin, int64_t end, int tid) {
 
 nn_status nn_cpu_ravel_ids(const nni_kernel_call *k) {
   const nni_operand *ids = &k->in[0];
-  ravel r = {.ids = ids->data, .size = k->ia + 1, .out = k->out[0].data, .width = ids->shape[1], .sm = ids->stride[0], .sk = ids->stride[1]};
+  ravel r = {.ids = ids->data, .size = k->ia, .out = k->out[0].data, .width = ids->shape[1], .sm = ids->stride[0], .sk = ids->stride[1]};
   atomic_init(&r.bad, -1);
   for_all(k->threads, ids->shape[0], ids->shape[0] * r.width, ravel_some, &r);
   const int64_t bad = atomic_load(&r.bad);
   if (bad < 0) return NN_OK;
   const int64_t c = bad % r.width;
-  return outside(k, k->ia[0], r.ids[bad / r.width * r.sm + c * r.sk], bad / r.width, r.size[c], r.size[r.width + c]);
+  return outside(k, r.ids[bad / r.width * r.sm + c * r.sk], bad / r.width, r.size[c], r.size[r.width + c]);
 }
 
 /* ---- gather and scatter: common ------------------------------------------------------------------------------------------- */
@@ -138,7 +127,7 @@ static nn_status check(const nni_kernel_call *k, job *j) {
   const int64_t bad = atomic_load(&j->bad);
   if (bad < 0) return NN_OK;
   const int64_t nb = j->ib == 0 ? 1 : j->b, r = bad / nb;
-  return outside(k, k->ia[0], j->ids[r / j->m * j->ia + r % j->m * j->im + bad % nb * j->ib], bad, j->v, k->ia[1]);
+  return outside(k, j->ids[r / j->m * j->ia + r % j->m * j->im + bad % nb * j->ib], bad, j->v, k->ia[0]);
 }
 
 /* ---- gather ---------------------------------------------------------------------------------------------------------------- */
@@ -227,7 +216,7 @@ nn_status nn_cpu_scatter(const nni_kernel_call *k) {
   nn_cpu_copy_bytes(k->threads, j.out, k->in[0].data, (size_t)(j.a * j.v * j.b * j.size));
   j.in = src->data;
   j.sa = src->stride[0], j.sm = src->stride[1], j.sb = src->stride[2];
-  j.mode = (int)k->ia[2];
+  j.mode = (int)k->ia[1];
   if (j.mode && j.d != NN_F32 && j.d != NN_I64) return nni_fail(k->err, NN_EINTERNAL, "scatter: no such dtype");
   for_all(k->threads, j.a * j.strips, j.a * j.m * j.b, scatter_some, &j);
   return NN_OK;

@@ -104,6 +104,7 @@ static bool prepare(fuse *f, nni_arena *a) {
   if (!f->u || !f->unit_of || !f->next || !f->vbase || !f->level || !f->live || !deps) return false;
   memset(deps, 0, sizeof(uint64_t) * n * (size_t)f->words);
   for (int i = 0; i < f->n; i++) {
+    f->unit_of[i] = i; /* within_limits asks about nodes whose turn has not come */
     f->vbase[i] = nv;
     nv += f->node[i]->nout;
     f->u[i].deps = deps + (size_t)i * (size_t)f->words;
@@ -174,6 +175,7 @@ static bool reads_fit(const fuse *f, const pair *p, int node) {
 /* arguments and results of the joint program, counted generously */
 static bool within_limits(const fuse *f, const pair *p) {
   const nn_tensor *in[NNI_PROG_MAXIO];
+  int level[NNI_PROG_MAXIO]; /* a tensor may be loaded per point and per row */
   int nin = 0, nout = 0;
   const int heads[2] = {f->u[p->a].head, f->u[p->b].head};
   if (f->u[p->a].n + f->u[p->b].n > MAXMEMBERS) return false;
@@ -185,10 +187,11 @@ static bool within_limits(const fuse *f, const pair *p) {
         if (!t) continue;
         int fu = t->v->node ? f->unit_of[t->v->index] : -1;
         if (fu >= 0 && (fu == p->a || fu == p->b)) continue;
-        int j = 0;
-        while (j < nin && in[j] != t) j++;
+        int j = 0, lv = new_level(f, p, i);
+        while (j < nin && (in[j] != t || level[j] != lv)) j++;
         if (j < nin) continue;
         if (nin == NNI_PROG_MAXIO) return false;
+        level[nin] = lv;
         in[nin++] = t;
       }
       int v = f->vbase[i];

@@ -152,16 +152,15 @@ const nn_attr *nni_archive_find_attr(const nni_archive *a, const char *path, con
 static int compare_paths(const char *a, const char *b) {
   if (a[1] == 0) a++;
   if (b[1] == 0) b++;
-  for (; *a && *a == *b; a++, b++) {}
+  for (; *a && *a == *b; a++, b++) {
+  }
   if (*a == *b) return 0;
   if (!*a || !*b) return *a ? 1 : -1;
   if (*a == '/' || *b == '/') return *a == '/' ? -1 : 1;
   return (unsigned char)*a < (unsigned char)*b ? -1 : 1;
 }
 
-static int compare_arrays(const void *a, const void *b) {
-  return compare_paths(((const nni_array *)a)->path, ((const nni_array *)b)->path);
-}
+static int compare_arrays(const void *a, const void *b) { return compare_paths(((const nni_array *)a)->path, ((const nni_array *)b)->path); }
 
 static int compare_attrs(const void *a, const void *b) {
   const nn_attr *x = a, *y = b;
@@ -207,7 +206,10 @@ static void sort_list(void *items, size_t n, size_t size, int (*compare)(const v
 }
 
 nn_status nni_archive_sort(nni_archive *a, nni_error *err) {
-  union { nni_array d; nn_attr t; } tmp;
+  union {
+    nni_array d;
+    nn_attr t;
+  } tmp;
   const nni_array *d, *last = NULL;
   const nn_attr *at, *last_attr = NULL;
   nni_archive_walk w = {a, 0, 0};
@@ -282,4 +284,3 @@ nn_status nni_archive_digest(nni_archive *a, char hex[NNI_DIGEST_TEXT], nni_erro
   hex[2 * i] = 0;
   return NN_OK;
 }
-

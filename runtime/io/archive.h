@@ -20,9 +20,9 @@
 #include "../base/base.h"
 #include "../nn_archive.h"
 
-#define NNI_ARCHIVE_MAXPATH 4000  /* bytes of a path inside the archive */
-#define NNI_ARCHIVE_MAXNAME 255   /* bytes of one name */
-#define NNI_ARCHIVE_MAXDEPTH 32   /* names in a path */
+#define NNI_ARCHIVE_MAXPATH 4000 /* bytes of a path inside the archive */
+#define NNI_ARCHIVE_MAXNAME 255  /* bytes of one name */
+#define NNI_ARCHIVE_MAXDEPTH 32  /* names in a path */
 #define NNI_ARCHIVE_MAXITEMS 100000
 
 typedef struct nni_array {
@@ -55,13 +55,16 @@ nn_status nni_archive_set_texts(nni_archive *a, const char *path, const char *na
 nn_status nni_archive_set_int(nni_archive *a, const char *path, const char *name, int64_t value, nni_error *err);
 nn_status nni_archive_set_float(nni_archive *a, const char *path, const char *name, double value, nni_error *err);
 
-const nni_array *nni_archive_find(const nni_archive *a, const char *path);                    /* NULL when there is none */
+const nni_array *nni_archive_find(const nni_archive *a, const char *path); /* NULL when there is none */
 const nn_attr *nni_archive_find_attr(const nni_archive *a, const char *path, const char *name);
 
 /* Order the items and check that they form one tree (no duplicates, nothing below a data set). */
 nn_status nni_archive_sort(nni_archive *a, nni_error *err);
 /* The items of a sorted archive in its one order: either d or at is set. Start with {a, 0, 0}; false at the end. */
-typedef struct nni_archive_walk { const nni_archive *a; int d, t; } nni_archive_walk;
+typedef struct nni_archive_walk {
+  const nni_archive *a;
+  int d, t;
+} nni_archive_walk;
 bool nni_archive_next(nni_archive_walk *w, const nni_array **d, const nn_attr **at);
 #define NNI_DIGEST_TEXT 65
 nn_status nni_archive_digest(nni_archive *a, char hex[NNI_DIGEST_TEXT], nni_error *err);

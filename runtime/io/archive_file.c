@@ -24,7 +24,7 @@ static nn_status fail_memory(nni_error *err) { return nni_fail(err, NN_ENOMEM, "
 
 /* ---- the module ------------------------------------------------------------------------------------------------------------------ */
 static pthread_mutex_t module_lock = PTHREAD_MUTEX_INITIALIZER; /* also: one thread at a time inside HDF5 */
-static const nni_h5_module_table *module; /* set once */
+static const nni_h5_module_table *module;                       /* set once */
 
 static const nni_h5_module_table *open_module(const char *dir, int len, const char *sub, char *why, size_t size) {
   char path[PATH_MAX];
@@ -302,7 +302,11 @@ static bool same_archive(const nni_archive *a, const nni_archive *b) {
   return true;
 }
 
-typedef struct verifier { writer *w; const char *path; const char *digest; } verifier;
+typedef struct verifier {
+  writer *w;
+  const char *path;
+  const char *digest;
+} verifier;
 
 /* The image is no longer needed: its memory goes to the copy that is read back. */
 static nn_status verify_file(void *ud, const char *temporary, nni_error *err) {

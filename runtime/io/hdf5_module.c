@@ -53,7 +53,10 @@ static nn_status fail_h5(nni_error *err, nn_status s, const char *before, const 
 }
 
 /* ---- entering and leaving ------------------------------------------------------------------------------------------------------ */
-typedef struct quiet { H5E_auto2_t fn; void *data; } quiet;
+typedef struct quiet {
+  H5E_auto2_t fn;
+  void *data;
+} quiet;
 
 static bool started;
 
@@ -154,19 +157,21 @@ static nn_status make_groups(const writer *w, const char *path, bool whole) {
 
 static hid_t file_type(nn_dtype d) {
   switch (d) {
-    case NN_BOOL: case NN_U8: return H5T_STD_U8LE;
-    case NN_I32: return H5T_STD_I32LE;
-    case NN_I64: return H5T_STD_I64LE;
-    case NN_F32: return H5T_IEEE_F32LE;
-    default: return -1;
+  case NN_BOOL:
+  case NN_U8: return H5T_STD_U8LE;
+  case NN_I32: return H5T_STD_I32LE;
+  case NN_I64: return H5T_STD_I64LE;
+  case NN_F32: return H5T_IEEE_F32LE;
+  default: return -1;
   }
 }
 
 static size_t element_size(nn_dtype d) {
   switch (d) {
-    case NN_BOOL: case NN_U8: return 1;
-    case NN_I64: return 8;
-    default: return 4;
+  case NN_BOOL:
+  case NN_U8: return 1;
+  case NN_I64: return 8;
+  default: return 4;
   }
 }
 
@@ -178,7 +183,10 @@ static bool set_layout(hid_t dcpl, const nni_array *d) {
   if (d->ndim == 0 || d->bytes == 0) return H5Pset_layout(dcpl, H5D_COMPACT) >= 0;
   for (i = 0; i < d->ndim; i++) chunk[i] = (hsize_t)d->shape[i];
   for (i = 0; bytes > CHUNK_BYTES && i < d->ndim;) {
-    if (chunk[i] == 1) { i++; continue; }
+    if (chunk[i] == 1) {
+      i++;
+      continue;
+    }
     bytes = bytes / chunk[i];
     chunk[i] = (chunk[i] + 1) / 2;
     bytes *= chunk[i];
@@ -252,8 +260,7 @@ static nn_status write_attr(const writer *w, const nn_attr *at) {
     type = H5Tcopy(text ? H5T_C_S1 : at->kind == NN_ATTR_INT ? H5T_STD_I64LE : H5T_IEEE_F64LE);
     if (type < 0 || space < 0 ||
         (text && (H5Tset_size(type, field) < 0 || H5Tset_strpad(type, H5T_STR_NULLPAD) < 0 || H5Tset_cset(type, H5T_CSET_UTF8) < 0)) ||
-        (object = H5Oopen(w->file, at->path, H5P_DEFAULT)) < 0 ||
-        (attr = H5Acreate2(object, at->name, type, space, H5P_DEFAULT, H5P_DEFAULT)) < 0 ||
+        (object = H5Oopen(w->file, at->path, H5P_DEFAULT)) < 0 || (attr = H5Acreate2(object, at->name, type, space, H5P_DEFAULT, H5P_DEFAULT)) < 0 ||
         ((!text || at->n) && H5Awrite(attr, type, data) < 0))
       s = write_fail(w, at->path, "writing an attribute");
   }
@@ -315,8 +322,8 @@ typedef struct reader {
   int64_t file_size; /* nothing in the file can be longer */
   int objects, depth;
   char path[NNI_ARCHIVE_MAXPATH + 2];
-  size_t len;        /* of path; 1 is the root "/" */
-  bool failed;       /* err is filled */
+  size_t len;  /* of path; 1 is the root "/" */
+  bool failed; /* err is filled */
 } reader;
 
 static NNI_PRINTF(2, 3) herr_t read_fail(reader *r, const char *fmt, ...) {
@@ -434,8 +441,8 @@ static int is_bool(reader *r, hid_t set) {
   if (!there) return 0;
   if ((attr = H5Aopen(set, NNI_H5_DTYPE, H5P_DEFAULT)) < 0) return read_fail_h5(r, "opening an attribute");
   type = H5Aget_type(attr);
-  good = type >= 0 && H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0 && H5Tget_size(type) == 4 &&
-         H5Aget_storage_size(attr) == 4 && H5Aread(attr, type, text) >= 0 && strcmp(text, "bool") == 0;
+  good = type >= 0 && H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0 && H5Tget_size(type) == 4 && H5Aget_storage_size(attr) == 4 &&
+         H5Aread(attr, type, text) >= 0 && strcmp(text, "bool") == 0;
   if (type >= 0) H5Tclose(type);
   H5Aclose(attr);
   return good ? 1 : read_fail(r, "the attribute '" NNI_H5_DTYPE "' is not supported");

@@ -16,10 +16,10 @@
 
 typedef struct nni_h5_host {
   void *ud;
-  void *(*image)(void *ud, size_t n);               /* writing: memory for n bytes that keeps what it holds; NULL fails */
-  void *(*scratch)(void *ud, size_t n);             /* reading: lives as long as the archive; NULL fails */
+  void *(*image)(void *ud, size_t n);             /* writing: memory for n bytes that keeps what it holds; NULL fails */
+  void *(*scratch)(void *ud, size_t n);           /* reading: lives as long as the archive; NULL fails */
   void *(*dataset)(void *ud, const nni_array *d); /* reading: where d's elements go; NULL fails, with the error slot filled */
-  bool (*attr)(void *ud, const nn_attr *at);       /* reading: takes a copy; false fails, with the error slot filled */
+  bool (*attr)(void *ud, const nn_attr *at);      /* reading: takes a copy; false fails, with the error slot filled */
 } nni_h5_host;
 
 typedef struct nni_h5_module_table {

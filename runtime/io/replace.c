@@ -26,19 +26,22 @@
 #define TMP_SIZE (sizeof TMP_PREFIX + TMP_DIGITS + sizeof TMP_SUFFIX)
 
 typedef struct job {
-  const char *path;          /* as the user wrote it: for messages */
-  char target[PATH_MAX];     /* the file behind every link */
+  const char *path;      /* as the user wrote it: for messages */
+  char target[PATH_MAX]; /* the file behind every link */
   char folder[PATH_MAX];
-  const char *name;          /* last part of target */
-  char tmp[TMP_SIZE];        /* name in folder; "" when there is none */
+  const char *name;   /* last part of target */
+  char tmp[TMP_SIZE]; /* name in folder; "" when there is none */
   char tmp_path[PATH_MAX];
   int dirfd, fd;
-  bool exists;               /* the target, when we began */
+  bool exists; /* the target, when we began */
   struct stat old;
 } job;
 
 /* ---- held-back SIGXFSZ --------------------------------------------------------------------------------------------------- */
-typedef struct guard { sigset_t set, old; bool pending; } guard;
+typedef struct guard {
+  sigset_t set, old;
+  bool pending;
+} guard;
 
 static void guard_enter(guard *g) {
   sigset_t now;
@@ -51,7 +54,8 @@ static void guard_enter(guard *g) {
 static void guard_leave(guard *g) {
   const struct timespec none = {0, 0};
   if (!g->pending) /* ours: take it away before it could be delivered */
-    while (sigtimedwait(&g->set, NULL, &none) == -1 && errno == EINTR) {}
+    while (sigtimedwait(&g->set, NULL, &none) == -1 && errno == EINTR) {
+    }
   pthread_sigmask(SIG_SETMASK, &g->old, NULL);
 }
 

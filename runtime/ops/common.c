@@ -30,25 +30,21 @@ static bool fits(nni_argtype t, const nn_arg *a) {
   return false;
 }
 
-/* A composite fails in one of its parts; the message names what the user called. (What a run finds is named by its kernel.) */
-static nn_status renamed(nn_context *ctx, const nn_op *op, nn_status st, uint64_t runs) {
-  nni_error *e = err_of(ctx);
-  char rest[sizeof e->text];
-  const char *colon = strstr(e->text, ": ");
-  size_t n = colon ? (size_t)(colon - e->text) : 0;
-  if (!n || nn_run_stats(ctx).runs != runs || (strlen(op->name) == n && strncmp(e->text, op->name, n) == 0)) return st;
-  for (int i = 0; i < NNI_NOP; i++) {
-    const char *name = nni_op_row((nni_opid)i)->name;
-    if (strlen(name) != n || strncmp(e->text, name, n) != 0) continue;
-    snprintf(rest, sizeof rest, "%s", colon + 2);
-    return nni_fail(e, st, "%s: %s", op->name, rest);
-  }
-  return st;
+/* A message of an operator that the called one is made of ("cat: ..." from stack) is shown as the called one's. */
+static void name_caller(nni_error *e, const nn_op *op) {
+  char inner[64];
+  size_t n = strcspn(e->text, ":");
+  if (n >= sizeof inner || e->text[n] != ':') return;
+  memcpy(inner, e->text, n);
+  inner[n] = 0;
+  if (strcmp(inner, op->name) == 0 || !nn_op_find(inner)) return;
+  nni_fail(e, e->status, "%s%s", op->name, e->text + n);
 }
 
 nn_status nn_op_call(nn_context *ctx, const nn_op *op, const nn_arg *args, int nargs, nn_tensor **out, int *nout) {
   const nni_sig *g = nni_op_sig(op);
   nn_arg full[NN_MAXARG];
+  *nout = 0;
   if (nargs > g->n) return nni_fail(err_of(ctx), NN_EINVAL, "%s: %d arguments, at most %d are possible (%s)", op->name, nargs, g->n, op->sig);
   for (int i = 0; i < g->n; i++) {
     const nni_param_spec *p = &g->p[i];
@@ -63,9 +59,13 @@ nn_status nn_op_call(nn_context *ctx, const nn_op *op, const nn_arg *args, int n
     if (p->type == NNI_A_T && nn_context_of(a->u.t) != ctx)
       return nni_fail(err_of(ctx), NN_EINVAL, "%s: argument '%s' belongs to another context", op->name, p->name);
   }
-  uint64_t runs = nn_run_stats(ctx).runs;
+  nni_core *core = (nni_core *)(void *)ctx;
+  const char *outer = core->caller;
+  if (!outer) core->caller = op->name;
   nn_status st = nni_apply(ctx, op, full, g->n, out, nout);
-  return st == NN_OK ? st : renamed(ctx, op, st, runs);
+  core->caller = outer;
+  if (st != NN_OK && !outer) name_caller(&core->err, op);
+  return st;
 }
 
 nn_tensor *nn_call_(nn_context *ctx, const char *name, const nn_arg *args, int nargs) {

@@ -36,9 +36,9 @@ static nn_tensor *value_of(nni_scope *s, const nn_arg *v, nn_dtype d) {
 static nn_tensor *gather3(nni_scope *s, nn_tensor *x, nn_tensor *ids, int dim) {
   if (!x || !ids) return NULL;
   nn_tensor *in[2] = {x, ids};
-  const int64_t ia[2] = {s->op->id, dim};
+  const int64_t ia = dim;
   nni_out o = nni_like(x->dtype, 3, ids->l.shape);
-  return nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_gather, .nin = 2, .in = in, .nia = 2, .ia = ia, .nout = 1, .out = &o});
+  return nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_gather, .nin = 2, .in = in, .nia = 1, .ia = &ia, .nout = 1, .out = &o});
 }
 
 enum { SET, ADD, LEAST, MOST, TIMES };
@@ -46,9 +46,9 @@ static nn_tensor *scatter3(nni_scope *s, nn_tensor *x, nn_tensor *ids, nn_tensor
   if (!x || !ids || !v) return NULL;
   nn_dtype keep = x->dtype, d = mode && keep != NN_F32 ? NN_I64 : keep;
   nn_tensor *in[3] = {nni_cast(s, x, d), ids, nni_cast(s, v, d)};
-  const int64_t ia[3] = {s->op->id, dim, mode};
+  const int64_t ia[2] = {dim, mode};
   nni_out o = nni_like(d, 3, x->l.shape);
-  return nni_cast(s, nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_scatter, .nin = 3, .in = in, .nia = 3, .ia = ia, .nout = 1, .out = &o}),
+  return nni_cast(s, nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_scatter, .nin = 3, .in = in, .nia = 2, .ia = ia, .nout = 1, .out = &o}),
                   keep);
 }
 
@@ -108,13 +108,12 @@ static nni_out out_of(const nn_tensor *t) { return nni_like(t->dtype, t->l.ndim,
 
 /* ids (..., K) as (a, m, b), one number each */
 static nn_tensor *ravel(nni_scope *s, nn_tensor *x, nn_tensor *ids, const spot *p) {
-  int64_t ia[1 + 2 * NN_MAXDIM];
-  ia[0] = s->op->id;
-  for (int i = 0; i < p->k; i++) ia[1 + i] = x->l.shape[p->dim[i]], ia[1 + p->k + i] = p->dim[i];
+  int64_t ia[2 * NN_MAXDIM];
+  for (int i = 0; i < p->k; i++) ia[i] = x->l.shape[p->dim[i]], ia[p->k + i] = p->dim[i];
   nn_tensor *flat = ids ? nni_reshape(s, ids, 2, (int64_t[]){p->m, p->k}) : NULL;
   nni_out o = nni_like(NN_I64, 1, &p->m);
   nn_tensor *one = nni_rec1(
-      s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_ravel_ids, .nin = 1, .in = &flat, .nia = 1 + 2 * p->k, .ia = ia, .nout = 1, .out = &o});
+      s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_ravel_ids, .nin = 1, .in = &flat, .nia = 2 * p->k, .ia = ia, .nout = 1, .out = &o});
   if (!one) return NULL;
   return expand(s, nni_reshape(s, one, 3, (int64_t[]){1, p->m, 1}), 3, (int64_t[]){p->a, p->m, p->b});
 }

@@ -130,7 +130,7 @@ static void test_gather(void) {
   for (int s = 0; s < NNI_COUNT(sizes); s++)
     for (int d = 0; d < NN_NDTYPE; d++)
       for (int splat = 0; splat < 2; splat++) {
-        const int64_t A = sizes[s][0], V = sizes[s][1], M = sizes[s][2], B = sizes[s][3], ia[2] = {0, 1};
+        const int64_t A = sizes[s][0], V = sizes[s][1], M = sizes[s][2], B = sizes[s][3], ia[1] = {1};
         arr *x = new_arr((nn_dtype)d, 3, A, V, B), *ids = new_ids(A, M, B, V, splat), *y = new_arr((nn_dtype)d, 3, A, M, B);
         CHECK(run("gather", K(gather), (arr *[]){x, ids}, 2, &y, 1, ia, NULL) == NN_OK, "%s", err.text);
         int64_t bad = 0;
@@ -142,7 +142,7 @@ static void test_gather(void) {
           ints(ids)[0] = V + 6;
           CHECK(run("gather", K(gather), (arr *[]){x, ids}, 2, &y, 1, ia, NULL) == NN_EINDEX, "no error");
           char want[100];
-          snprintf(want, sizeof want, "add: position %" PRId64 " (element 1 of the positions) is not in 1..%" PRId64 " of dim 2", V + 7, V);
+          snprintf(want, sizeof want, "position %" PRId64 " (element 1 of the positions) is not in 1..%" PRId64 " of dim 2", V + 7, V);
           CHECK(strcmp(err.text, want) == 0, "message: %s", err.text);
           ints(ids)[0] = INT64_MAX;
           CHECK(run("gather", K(gather), (arr *[]){x, ids}, 2, &y, 1, ia, NULL) == NN_EINDEX && strstr(err.text, "9223372036854775808"), "message: %s", err.text);
@@ -162,7 +162,7 @@ static void test_scatter(void) {
     for (int mode = 0; mode < 5; mode++)
       for (int d = 0; d < NN_NDTYPE; d++) {
         if (mode && d != NN_F32 && d != NN_I64) continue;
-        const int64_t A = sizes[s][0], V = sizes[s][1], M = sizes[s][2], B = sizes[s][3], ia[3] = {0, 0, mode};
+        const int64_t A = sizes[s][0], V = sizes[s][1], M = sizes[s][2], B = sizes[s][3], ia[2] = {0, mode};
         arr *x = new_arr((nn_dtype)d, 3, A, V, B), *ids = new_ids(A, M, B, V, s % 2), *v = new_arr((nn_dtype)d, 3, A, M, B), *y = new_arr((nn_dtype)d, 3, A, V, B);
         if (s == 3) v->stride[1] = 0; /* a broadcast source */
         if (mode == 4)
@@ -188,10 +188,10 @@ static void test_scatter(void) {
 }
 
 static void test_ravel(void) {
-  const int64_t M = 20000, ia[7] = {0, 5, 6, 7, 3, 1, 0};
+  const int64_t M = 20000, ia[6] = {5, 6, 7, 3, 1, 0};
   arr *ids = new_arr(NN_I64, 2, M, 3, 1), *y = new_arr(NN_I64, 1, M, 1, 1);
   for (int64_t i = 0; i < M; i++)
-    for (int k = 0; k < 3; k++) ints(ids)[3 * i + k] = below(ia[1 + k]);
+    for (int k = 0; k < 3; k++) ints(ids)[3 * i + k] = below(ia[k]);
   CHECK(run("ravel_ids", K(ravel_ids), &ids, 1, &y, 1, ia, NULL) == NN_OK, "%s", err.text);
   int64_t bad = 0;
   for (int64_t i = 0; i < M; i++) bad += int_at(y, i) != (int_at(ids, 3 * i) * 6 + int_at(ids, 3 * i + 1)) * 7 + int_at(ids, 3 * i + 2);
@@ -199,7 +199,7 @@ static void test_ravel(void) {
   ints(ids)[3 * 700 + 1] = 6;
   ints(ids)[3 * 15000] = -2;
   CHECK(run("ravel_ids", K(ravel_ids), &ids, 1, &y, 1, ia, NULL) == NN_EINDEX, "no error");
-  CHECK(strcmp(err.text, "add: position 7 (element 701 of the positions) is not in 1..6 of dim 2") == 0, "message: %s", err.text);
+  CHECK(strcmp(err.text, "position 7 (element 701 of the positions) is not in 1..6 of dim 2") == 0, "message: %s", err.text);
   drop(ids), drop(y);
 }
 

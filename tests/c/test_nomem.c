@@ -1,14 +1,14 @@
 /* tests/c/test_nomem.c - every allocation of the runtime may fail: a training step is run with its N-th request refused, for every N.
 **
-** Two modes: only the N-th request fails; the N-th and all later ones fail. After a failure: a status and a message; parameters and optimizer state are, to the bit,
-** what they were before the step (or after it, when it was over); the same step run again gives the bits of an undisturbed one; closing leaves nothing alive.
+** Two modes: only the N-th request fails; the N-th and all later ones fail. After a failure: a status and a message; parameters and
+** optimizer state are, to the bit, what they were before the step (or after it, when it was over); the same step run again gives the bits
+** of an undisturbed one; closing leaves nothing alive.
 */
 #include <string.h>
 #include "nomem.h"
 #include "tensor/tensor.h"
 
 static int failures;
-#define MAXSTATE 40
 #define MAXFAIL 20 /* lines of complaint */
 
 /* ---- a model: parameters, Adam's two moments of each, and statistics that are assigned ---- */
@@ -35,9 +35,7 @@ static void add_param(model *m, int ndim, const int64_t *shape, double std) {
   nn_release(w);
 }
 
-static void add_stat(model *m, int64_t n, double value) {
-  m->stat[m->nstat++] = nn_call(m->ctx, "full", NN_INTS(1, &n), NN_F(value));
-}
+static void add_stat(model *m, int64_t n, double value) { m->stat[m->nstat++] = nn_call(m->ctx, "full", NN_INTS(1, &n), NN_F(value)); }
 
 static nn_tensor *input(model *m, int ndim, const int64_t *shape) {
   float x[1024];
@@ -128,8 +126,11 @@ static nn_tensor *odd_loss(model *m) {
                         DO("prod", NN_T(DO("clamp", NN_T(cat), NN_F(-1), NN_F(1))), NN_I(0))};
   for (int i = 0; i < 4; i++)
     if (!parts[i]) return NULL;
-  nn_tensor *all = DO("softmax", NN_T(DO("reshape", NN_T(DO("contiguous", NN_T(DO("transpose", NN_T(DO("slice", NN_T(DO("stack", NN_TENSORS(4, parts))),
-                   NN_INTS(2, start), NN_INTS(2, ((int64_t[]){3, 4})), NN_INTS(2, one))))))), NN_INTS(2, shape))));
+  nn_tensor *all =
+      DO("softmax", NN_T(DO("reshape",
+                            NN_T(DO("contiguous", NN_T(DO("transpose", NN_T(DO("slice", NN_T(DO("stack", NN_TENSORS(4, parts))), NN_INTS(2, start),
+                                                                               NN_INTS(2, ((int64_t[]){3, 4})), NN_INTS(2, one))))))),
+                            NN_INTS(2, shape))));
   nn_tensor *inner = DO("sum", NN_T(DO("pow", NN_T(all), NN_F(1.5)))), *g = NULL;
   if (!inner || nn_grad(&inner, NULL, 1, &m->p[1], 1, true, true, &g) != NN_OK) return NULL;
   hold(m, g);
@@ -193,14 +194,15 @@ typedef struct job {
   const char *name;
   void (*init)(model *);
   nn_tensor *(*loss)(model *);
-  int warm;   /* undisturbed steps before: the plan is cached then */
+  int threads;
+  int warm; /* undisturbed steps before: the plan is cached then */
   bool eager;
 } job;
 
 static nn_status model_open(const job *j, nomem *h, model *m) {
   float loss;
   *m = (model){0};
-  nn_status st = nn_open(&(nn_options){.alloc = nomem_alloc, .alloc_ud = h, .threads = 2, .seed = 1}, &m->ctx);
+  nn_status st = nn_open(&(nn_options){.alloc = nomem_alloc, .alloc_ud = h, .threads = j->threads, .seed = 1}, &m->ctx);
   if (st != NN_OK) return st;
   nn_set_eager(m->ctx, j->eager);
   j->init(m);
@@ -220,7 +222,9 @@ static bool complain(const job *j, nomem_mode mode, long long at, const char *wh
   return false;
 }
 
-typedef struct tally { long long requests, failed, finished; } tally; /* finished: the step was over although a request had failed */
+typedef struct tally {
+  long long requests, failed, finished;
+} tally; /* finished: the step was over although a request had failed */
 
 /* One disturbed step in a fresh context; false when the N-th request was never made. */
 static bool disturb(const job *j, nomem_mode mode, long long at, const bits *before, const bits *after, float want, tally *t) {
@@ -275,8 +279,8 @@ static void sweep(const job *j) {
     while (disturb(j, mode, at, &before, &after, loss, &t[k]) && failures < MAXFAIL) at++;
     if (failures == 0 && at - 1 != t[k].requests) complain(j, mode, at, "the sweep has another length than the undisturbed step has requests", "");
   }
-  printf("%-10s %4lld requests; one fails: %lld steps fail, %lld absorb it; all fail from there on: %lld fail, %lld absorb it\n", j->name, t[0].requests, t[0].failed,
-         t[0].finished, t[1].failed, t[1].finished);
+  printf("%-10s %4lld requests; one fails: %lld steps fail, %lld absorb it; all fail from there on: %lld fail, %lld absorb it\n", j->name,
+         t[0].requests, t[0].failed, t[0].finished, t[1].failed, t[1].finished);
   if (ok && !j->warm && t[1].failed < t[1].requests / 2) complain(j, NOMEM_ONWARD, 0, "hardly any step failed: is the hook in use?", "");
 }
 
@@ -298,9 +302,9 @@ static void sweep_open(void) {
 }
 
 int main(void) {
-  static const job jobs[] = {{"mlp", mlp_init, mlp_loss, 0, false},      {"mlp warm", mlp_init, mlp_loss, 2, false}, {"mlp eager", mlp_init, mlp_loss, 0, true},
-                             {"cnn", cnn_init, cnn_loss, 0, false},      {"cnn warm", cnn_init, cnn_loss, 2, false}, {"odd", odd_init, odd_loss, 0, false},
-                             {"odd eager", odd_init, odd_loss, 0, true}};
+  static const job jobs[] = {{"mlp", mlp_init, mlp_loss, 1, 0, false},      {"mlp warm", mlp_init, mlp_loss, 1, 2, false},
+                             {"mlp eager", mlp_init, mlp_loss, 1, 0, true}, {"cnn", cnn_init, cnn_loss, 2, 0, false},
+                             {"cnn warm", cnn_init, cnn_loss, 2, 2, false}, {"odd", odd_init, odd_loss, 1, 0, false}};
   sweep_open();
   for (int i = 0; i < (int)(sizeof jobs / sizeof *jobs); i++) sweep(&jobs[i]);
   if (failures) fprintf(stderr, "%d failures\n", failures);
