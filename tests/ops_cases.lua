@@ -1111,6 +1111,6 @@ cases.nll = { { T { 4, 5 }, ids({ 4 }, 5), ref = nll, tol = 0 }, { T { 2, 3, 4 }
 
 -- ---- looking up and storing by position, scans, sorting, shapes ------------------------------------------------
 M.reduce, M.T, M.ids, M.given, M.philox_word = reduce, T, ids, given, philox_word
-for name, list in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases_index.lua")(M)) do cases[name] = list end
+for name, rows in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases_index.lua")(M)) do cases[name] = rows end
 
 return M
