@@ -140,7 +140,8 @@ static int entry(lua_State *L, nn_tensor *x, box *b, int d, temps *t) {
   }
   if (e) {
     int at = lua_gettop(L);
-    if (nn_dtype_of(e) == NN_F32) nnL_raise(L, "index: positions must be integers or a mask, dim %d has a tensor of dtype f32", d + 1);
+    if (nn_dtype_is_float(nn_dtype_of(e)))
+      nnL_raise(L, "index: positions must be integers or a mask, dim %d has a tensor of dtype %s", d + 1, nn_dtype_name(nn_dtype_of(e)));
     add_ids(L, b, zero_based(t, e, size));
     lua_pushvalue(L, at);
   } else if (lua_istable(L, -1)) {

@@ -114,7 +114,7 @@ static bool ids_at(call *c, int i, const char *name, nn_arg *a) {
   nn_context *ctx = nnL_context(c->L);
   nn_tensor *t = tensor_at(c, i), *z = NULL;
   if (t) {
-    if (nn_dtype_of(t) == NN_F32 || nn_dtype_of(t) == NN_BOOL) return fail(c, "argument '%s' must hold integers (positions from 1), its dtype is %s", name, nn_dtype_name(nn_dtype_of(t)));
+    if (nn_dtype_is_float(nn_dtype_of(t)) || nn_dtype_of(t) == NN_BOOL) return fail(c, "argument '%s' must hold integers (positions from 1), its dtype is %s", name, nn_dtype_name(nn_dtype_of(t)));
     nn_tensor *w = nn_dtype_of(t) == NN_I64 ? nn_retain(t) : nn_call(ctx, "cast", NN_T(t), NN_I(NN_I64));
     z = w ? nn_call(ctx, "sub", NN_T(w), NN_I(1)) : NULL;
     nn_release(w);
@@ -169,7 +169,7 @@ static bool convert(call *c, int i, int upto, const nni_param_spec *p, nn_arg *a
     case NNI_A_Y: {
       nn_dtype d;
       const char *s = type == LUA_TSTRING ? lua_tostring(L, i) : NULL;
-      if (!s || !nn_dtype_from_name(s, &d)) return fail(c, "argument '%s' must be a dtype (bool, u8, i32, i64, f32), got %s", p->name, s ? s : luaL_typename(L, i));
+      if (!s || !nn_dtype_from_name(s, &d)) return fail(c, "argument '%s' must be a dtype (bool, u8, i32, i64, f16, bf16, f32, f64), got %s", p->name, s ? s : luaL_typename(L, i));
       *a = NN_I(d);
       return true;
     }
@@ -310,7 +310,9 @@ static int list_ops(lua_State *L) {
 }
 
 /* a + b and the like: the operator's function as a metamethod */
-static const char *const meta[][2] = {{"__add", "add"}, {"__sub", "sub"}, {"__mul", "mul"}, {"__div", "div"}, {"__pow", "pow"}};
+static const char *const meta[][2] = {{"__add", "add"}, {"__sub", "sub"}, {"__mul", "mul"}, {"__div", "div"}, {"__pow", "pow"},
+                                     {"__idiv", "floor_div"}, {"__mod", "mod"}, {"__band", "bitwise_and"}, {"__bor", "bitwise_or"},
+                                     {"__bxor", "bitwise_xor"}, {"__shl", "bitwise_left_shift"}, {"__shr", "bitwise_right_shift"}};
 
 /* Lua turns what < and <= give into true or false, so they can't compare element by element */
 static int call_order(lua_State *L) { return nnL_raise(L, "tensors have no order: compare element by element with a:lt(b), a:le(b), a:gt(b), a:ge(b)"); }
@@ -348,6 +350,8 @@ void nnL_open_ops(lua_State *L) {
   lua_setfield(L, -3, "__le");
   push_op(L, nn_op_find("neg"), call_neg);
   lua_setfield(L, -3, "__unm");
+  push_op(L, nn_op_find("bitwise_not"), call_neg);
+  lua_setfield(L, -3, "__bnot");
   lua_settop(L, core);
   lua_pushcfunction(L, list_ops);
   lua_setfield(L, core, "ops");

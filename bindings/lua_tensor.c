@@ -49,13 +49,7 @@ static void walk(reader *r, int depth) {
   }
   double f = t == LUA_TBOOLEAN ? lua_toboolean(L, -1) : lua_tonumber(L, -1);
   int64_t n = t == LUA_TBOOLEAN ? lua_toboolean(L, -1) : lua_isinteger(L, -1) ? lua_tointeger(L, -1) : f > -9.2e18 && f < 9.2e18 ? (int64_t)f : 0;
-  switch (r->dtype) {
-    case NN_F32: { float v = (float)f; memcpy(r->p, &v, 4); break; }
-    case NN_I64: memcpy(r->p, &n, 8); break;
-    case NN_I32: { int32_t v = (int32_t)n; memcpy(r->p, &v, 4); break; }
-    case NN_BOOL: *r->p = f != 0; break;
-    default: *(uint8_t *)r->p = (uint8_t)n;
-  }
+  nn_element_write(r->dtype, r->p, f, n);
   r->p += nn_dtype_size(r->dtype);
 }
 
@@ -225,13 +219,12 @@ static int is_contiguous(lua_State *L) {
 
 /* ---- reading ---- */
 static void push_element(lua_State *L, nn_dtype d, const char *p) {
-  switch (d) {
-    case NN_F32: { float v; memcpy(&v, p, 4); lua_pushnumber(L, (double)v); break; }
-    case NN_I64: { int64_t v; memcpy(&v, p, 8); lua_pushinteger(L, v); break; }
-    case NN_I32: { int32_t v; memcpy(&v, p, 4); lua_pushinteger(L, v); break; }
-    case NN_BOOL: lua_pushboolean(L, *p); break;
-    default: lua_pushinteger(L, *(const uint8_t *)p);
-  }
+  double f;
+  int64_t n;
+  nn_element_read(d, p, &f, &n);
+  if (d == NN_BOOL) lua_pushboolean(L, n != 0);
+  else if (nn_dtype_is_float(d)) lua_pushnumber(L, f);
+  else lua_pushinteger(L, n);
 }
 
 static int item(lua_State *L) {
@@ -239,7 +232,7 @@ static int item(lua_State *L) {
   double f;
   int64_t i;
   nnL_check(L, nn_item(t, &f, &i));
-  if (nn_dtype_of(t) == NN_F32) lua_pushnumber(L, f);
+  if (nn_dtype_is_float(nn_dtype_of(t))) lua_pushnumber(L, f);
   else if (nn_dtype_of(t) == NN_BOOL) lua_pushboolean(L, i != 0);
   else lua_pushinteger(L, i);
   return 1;
@@ -333,6 +326,8 @@ static int to(lua_State *L) {
 static int to_float(lua_State *L) { return cast_to(L, NN_F32); }
 static int to_long(lua_State *L) { return cast_to(L, NN_I64); }
 static int to_int(lua_State *L) { return cast_to(L, NN_I32); }
+static int to_double(lua_State *L) { return cast_to(L, NN_F64); }
+static int to_half(lua_State *L) { return cast_to(L, NN_F16); }
 static int to_byte(lua_State *L) { return cast_to(L, NN_U8); }
 static int to_bool(lua_State *L) { return cast_to(L, NN_BOOL); }
 
@@ -355,7 +350,8 @@ void nnL_open_tensor(lua_State *L) {
   static const luaL_Reg methods[] = {{"shape", shape}, {"size", size}, {"dim", dim}, {"numel", numel}, {"dtype", dtype}, {"device", device},
                                      {"is_contiguous", is_contiguous}, {"item", item}, {"totable", totable}, {"elements", elements},
                                      {"tostring_bytes", bytes_of}, {"free", tensor_gc}, {"keep", keep}, {"clone", clone}, {"detach", detach},
-                                     {"to", to}, {"float", to_float}, {"long", to_long}, {"int", to_int}, {"byte", to_byte}, {"bool", to_bool},
+                                     {"to", to}, {"float", to_float}, {"double", to_double}, {"half", to_half},
+                                     {"long", to_long}, {"int", to_int}, {"byte", to_byte}, {"bool", to_bool},
                                      {"zeros_like", zeros_like}, {"ones_like", ones_like}, {"is_alive", alive}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   if (luaL_newmetatable(L, NNL_TENSOR)) {

@@ -89,6 +89,27 @@ Tensor.mul = nn.mul
 function nn.div(a, b) end
 Tensor.div = nn.div
 
+--- largest integer not above a / b
+---@param a nnlua.Tensor|number
+---@param b nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.floor_div(a, b) end
+Tensor.floor_div = nn.floor_div
+
+--- remainder of a / b with the sign of b
+---@param a nnlua.Tensor|number
+---@param b nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.mod(a, b) end
+Tensor.mod = nn.mod
+
+--- remainder of a / b with the sign of a
+---@param a nnlua.Tensor|number
+---@param b nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.fmod(a, b) end
+Tensor.fmod = nn.fmod
+
 --- a to the power b
 ---@param a nnlua.Tensor|number
 ---@param b nnlua.Tensor|number
@@ -160,11 +181,41 @@ Tensor.reciprocal = nn.reciprocal
 function nn.exp(a) end
 Tensor.exp = nn.exp
 
+--- 2 to the power a
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.exp2(a) end
+Tensor.exp2 = nn.exp2
+
+--- exp(a) - 1, exact near 0
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.expm1(a) end
+Tensor.expm1 = nn.expm1
+
 --- natural logarithm
 ---@param a nnlua.Tensor
 ---@return nnlua.Tensor
 function nn.log(a) end
 Tensor.log = nn.log
+
+--- logarithm to base 2
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.log2(a) end
+Tensor.log2 = nn.log2
+
+--- logarithm to base 10
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.log10(a) end
+Tensor.log10 = nn.log10
+
+--- log(1 + a), exact near 0
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.log1p(a) end
+Tensor.log1p = nn.log1p
 
 --- sine of radians
 ---@param a nnlua.Tensor
@@ -178,11 +229,78 @@ Tensor.sin = nn.sin
 function nn.cos(a) end
 Tensor.cos = nn.cos
 
+--- tangent of radians
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.tan(a) end
+Tensor.tan = nn.tan
+
+--- arc sine, in [-pi/2, pi/2]
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.asin(a) end
+Tensor.asin = nn.asin
+
+--- arc cosine, in [0, pi]
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.acos(a) end
+Tensor.acos = nn.acos
+
+--- arc tangent, in (-pi/2, pi/2)
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.atan(a) end
+Tensor.atan = nn.atan
+
+--- angle of the point (b, a), in (-pi, pi]
+---@param a nnlua.Tensor|number
+---@param b nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.atan2(a, b) end
+Tensor.atan2 = nn.atan2
+
+--- hyperbolic sine
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.sinh(a) end
+Tensor.sinh = nn.sinh
+
+--- hyperbolic cosine
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.cosh(a) end
+Tensor.cosh = nn.cosh
+
 --- hyperbolic tangent
 ---@param a nnlua.Tensor
 ---@return nnlua.Tensor
 function nn.tanh(a) end
 Tensor.tanh = nn.tanh
+
+--- inverse hyperbolic sine
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.asinh(a) end
+Tensor.asinh = nn.asinh
+
+--- inverse hyperbolic cosine, of a >= 1
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.acosh(a) end
+Tensor.acosh = nn.acosh
+
+--- inverse hyperbolic tangent, of |a| <= 1
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.atanh(a) end
+Tensor.atanh = nn.atanh
+
+--- 1 - erf(a), exact in the tail
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.erfc(a) end
+Tensor.erfc = nn.erfc
 
 --- error function
 ---@param a nnlua.Tensor
@@ -216,6 +334,12 @@ Tensor.round = nn.round
 function nn.trunc(a) end
 Tensor.trunc = nn.trunc
 
+--- a - trunc(a)
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.frac(a) end
+Tensor.frac = nn.frac
+
 --- a limited to [min, max]
 ---@param a nnlua.Tensor
 ---@param min? number default -math.huge
@@ -224,6 +348,14 @@ Tensor.trunc = nn.trunc
 ---@overload fun(a: nnlua.Tensor, options: { min?: number, max?: number }): nnlua.Tensor
 function nn.clamp(a, min, max) end
 Tensor.clamp = nn.clamp
+
+--- a + weight * (b - a)
+---@param a nnlua.Tensor|number
+---@param b nnlua.Tensor|number
+---@param weight nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.lerp(a, b, weight) end
+Tensor.lerp = nn.lerp
 
 -- ---- Comparison and logic
 
@@ -283,11 +415,77 @@ Tensor.logical_and = nn.logical_and
 function nn.logical_or(a, b) end
 Tensor.logical_or = nn.logical_or
 
+--- one of them is not zero, the other is
+---@param a nnlua.Tensor
+---@param b nnlua.Tensor
+---@return nnlua.Tensor
+function nn.logical_xor(a, b) end
+Tensor.logical_xor = nn.logical_xor
+
 --- a is zero
 ---@param a nnlua.Tensor
 ---@return nnlua.Tensor
 function nn.logical_not(a) end
 Tensor.logical_not = nn.logical_not
+
+--- a is not a number
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.isnan(a) end
+Tensor.isnan = nn.isnan
+
+--- a is infinite
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.isinf(a) end
+Tensor.isinf = nn.isinf
+
+--- a is neither infinite nor NaN
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.isfinite(a) end
+Tensor.isfinite = nn.isfinite
+
+--- bits that both have
+---@param a nnlua.Tensor|number
+---@param b nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.bitwise_and(a, b) end
+Tensor.bitwise_and = nn.bitwise_and
+
+--- bits that one of them has
+---@param a nnlua.Tensor|number
+---@param b nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.bitwise_or(a, b) end
+Tensor.bitwise_or = nn.bitwise_or
+
+--- bits that only one of them has
+---@param a nnlua.Tensor|number
+---@param b nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.bitwise_xor(a, b) end
+Tensor.bitwise_xor = nn.bitwise_xor
+
+--- every bit turned
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.bitwise_not(a) end
+Tensor.bitwise_not = nn.bitwise_not
+
+--- bits of a moved up by b places
+---@param a nnlua.Tensor|number
+---@param b nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.bitwise_left_shift(a, b) end
+Tensor.bitwise_left_shift = nn.bitwise_left_shift
+
+--- bits of a moved down by b places; the sign stays
+---@param a nnlua.Tensor|number
+---@param b nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.bitwise_right_shift(a, b) end
+Tensor.bitwise_right_shift = nn.bitwise_right_shift
 
 --- b where a, else c
 ---@param a nnlua.Tensor
@@ -313,11 +511,150 @@ Tensor.relu = nn.relu
 function nn.leaky_relu(a, slope) end
 Tensor.leaky_relu = nn.leaky_relu
 
+--- a limited to [0, 6]
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.relu6(a) end
+Tensor.relu6 = nn.relu6
+
+--- a where a > 0, else weight * a (one weight, or one per channel: the last dim)
+---@param a nnlua.Tensor
+---@param weight nnlua.Tensor
+---@return nnlua.Tensor
+function nn.prelu(a, weight) end
+Tensor.prelu = nn.prelu
+
+--- a where a > 0, else alpha * (exp(a) - 1)
+---@param a nnlua.Tensor
+---@param alpha? number default 1
+---@return nnlua.Tensor
+---@overload fun(a: nnlua.Tensor, options: { alpha?: number }): nnlua.Tensor
+function nn.elu(a, alpha) end
+Tensor.elu = nn.elu
+
+--- elu with the scale and alpha that keep mean and variance
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.selu(a) end
+Tensor.selu = nn.selu
+
+--- a where a > 0, else alpha * (exp(a / alpha) - 1)
+---@param a nnlua.Tensor
+---@param alpha? number default 1
+---@return nnlua.Tensor
+---@overload fun(a: nnlua.Tensor, options: { alpha?: number }): nnlua.Tensor
+function nn.celu(a, alpha) end
+Tensor.celu = nn.celu
+
+--- a * Phi(a), Phi the normal distribution
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.gelu(a) end
+Tensor.gelu = nn.gelu
+
+--- the approximation of gelu by tanh
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.gelu_tanh(a) end
+Tensor.gelu_tanh = nn.gelu_tanh
+
 --- logistic function 1 / (1 + exp(-a))
 ---@param a nnlua.Tensor
 ---@return nnlua.Tensor
 function nn.sigmoid(a) end
 Tensor.sigmoid = nn.sigmoid
+
+--- log(a / (1 - a)); with eps >= 0 of a limited to [eps, 1 - eps]
+---@param a nnlua.Tensor
+---@param eps? number default -1
+---@return nnlua.Tensor
+---@overload fun(a: nnlua.Tensor, options: { eps?: number }): nnlua.Tensor
+function nn.logit(a, eps) end
+Tensor.logit = nn.logit
+
+--- a * sigmoid(a), also known as swish
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.silu(a) end
+Tensor.silu = nn.silu
+
+--- log(1 + exp(beta * a)) / beta; a itself where beta * a > threshold
+---@param a nnlua.Tensor
+---@param beta? number default 1
+---@param threshold? number default 20
+---@return nnlua.Tensor
+---@overload fun(a: nnlua.Tensor, options: { beta?: number, threshold?: number }): nnlua.Tensor
+function nn.softplus(a, beta, threshold) end
+Tensor.softplus = nn.softplus
+
+--- log of sigmoid(a), without overflow
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.log_sigmoid(a) end
+Tensor.log_sigmoid = nn.log_sigmoid
+
+--- a * tanh(softplus(a))
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.mish(a) end
+Tensor.mish = nn.mish
+
+--- a / (1 + |a|)
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.softsign(a) end
+Tensor.softsign = nn.softsign
+
+--- a / 6 + 1/2 limited to [0, 1]
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.hard_sigmoid(a) end
+Tensor.hard_sigmoid = nn.hard_sigmoid
+
+--- a * hard_sigmoid(a)
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.hard_swish(a) end
+Tensor.hard_swish = nn.hard_swish
+
+--- a limited to [min, max]
+---@param a nnlua.Tensor
+---@param min? number default -1
+---@param max? number default 1
+---@return nnlua.Tensor
+---@overload fun(a: nnlua.Tensor, options: { min?: number, max?: number }): nnlua.Tensor
+function nn.hard_tanh(a, min, max) end
+Tensor.hard_tanh = nn.hard_tanh
+
+--- 0 where |a| <= lambda, else a
+---@param a nnlua.Tensor
+---@param lambda? number default 0.5
+---@return nnlua.Tensor
+---@overload fun(a: nnlua.Tensor, options: { lambda?: number }): nnlua.Tensor
+function nn.hard_shrink(a, lambda) end
+Tensor.hard_shrink = nn.hard_shrink
+
+--- a brought nearer to 0 by lambda, 0 where |a| <= lambda
+---@param a nnlua.Tensor
+---@param lambda? number default 0.5
+---@return nnlua.Tensor
+---@overload fun(a: nnlua.Tensor, options: { lambda?: number }): nnlua.Tensor
+function nn.soft_shrink(a, lambda) end
+Tensor.soft_shrink = nn.soft_shrink
+
+--- a - tanh(a)
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.tanh_shrink(a) end
+Tensor.tanh_shrink = nn.tanh_shrink
+
+--- a where a > threshold, else value
+---@param a nnlua.Tensor
+---@param threshold number
+---@param value number
+---@return nnlua.Tensor
+function nn.threshold(a, threshold, value) end
+Tensor.threshold = nn.threshold
 
 -- ---- Views: layouts only, no copy when it can be helped
 

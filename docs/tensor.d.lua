@@ -2,7 +2,7 @@
 -- What an editor shows for tensors and for the functions of nn that are no operators. Written by hand; tests/docs_spec.lua compares the names with
 -- the program's. nnlua.d.lua beside it has the operators.
 
----@alias nnlua.dtype "bool"|"u8"|"i32"|"i64"|"f32"
+---@alias nnlua.dtype "bool"|"u8"|"i32"|"i64"|"f16"|"bf16"|"f32"|"f64"
 
 --- A value: a typed array of up to 8 dims, immutable for everybody who holds it. `x[2] = 5` binds the handle x to a new value.
 --- Positions count from 1 and from -1 at the end: `x[1]`, `x[{ {1, 3}, {}, -1 }]` (closed ranges, all, one position), `x[mask]`, `x[ids]`.
@@ -12,6 +12,14 @@
 ---@operator mul(nnlua.Tensor|number): nnlua.Tensor
 ---@operator div(nnlua.Tensor|number): nnlua.Tensor
 ---@operator pow(nnlua.Tensor|number): nnlua.Tensor
+---@operator idiv(nnlua.Tensor|number): nnlua.Tensor
+---@operator mod(nnlua.Tensor|number): nnlua.Tensor
+---@operator band(nnlua.Tensor|number): nnlua.Tensor
+---@operator bor(nnlua.Tensor|number): nnlua.Tensor
+---@operator bxor(nnlua.Tensor|number): nnlua.Tensor
+---@operator shl(nnlua.Tensor|number): nnlua.Tensor
+---@operator shr(nnlua.Tensor|number): nnlua.Tensor
+---@operator bnot: nnlua.Tensor
 ---@operator unm: nnlua.Tensor
 ---@operator len: integer
 ---@field [any] any
@@ -150,6 +158,10 @@ function Tensor:to(where) end
 
 ---@return nnlua.Tensor # as f32
 function Tensor:float() end
+---@return nnlua.Tensor # as f64
+function Tensor:double() end
+---@return nnlua.Tensor # as f16
+function Tensor:half() end
 ---@return nnlua.Tensor # as i64
 function Tensor:long() end
 ---@return nnlua.Tensor # as i32

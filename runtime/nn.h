@@ -55,13 +55,16 @@ NN_API const char *nn_status_text(nn_status s);      /* "out of memory" */
 NN_API const char *nn_error(const nn_context *ctx);  /* message of the last failure, "" when none */
 
 /* ---- dtypes -------------------------------------------------------------------------------------------------------- */
-/* X(enum, name, C type, bytes); order is promotion order within a kind */
+/* X(enum, name, C type, bytes); order is promotion order (but f16 with bf16: f32). f16 and bf16 are stored; arithmetic is f32 */
 #define NN_DTYPE_MAP(X)          \
   X(BOOL, "bool", uint8_t, 1)    \
   X(U8, "u8", uint8_t, 1)        \
   X(I32, "i32", int32_t, 4)      \
   X(I64, "i64", int64_t, 8)      \
-  X(F32, "f32", float, 4)
+  X(F16, "f16", uint16_t, 2)     \
+  X(BF16, "bf16", uint16_t, 2)   \
+  X(F32, "f32", float, 4)        \
+  X(F64, "f64", double, 8)
 typedef enum nn_dtype {
 #define NN_X(name, text, type, bytes) NN_##name,
   NN_DTYPE_MAP(NN_X)
@@ -72,6 +75,10 @@ NN_API const char *nn_dtype_name(nn_dtype d);
 NN_API size_t nn_dtype_size(nn_dtype d);                    /* bytes per element */
 NN_API bool nn_dtype_from_name(const char *s, nn_dtype *d); /* accepts "f32", "float32", "int64", ... */
 NN_API nn_dtype nn_dtype_promote(nn_dtype a, nn_dtype b);
+NN_API bool nn_dtype_is_float(nn_dtype d);
+/* One element in memory, of any alignment. A float is read to both (i is 0 where it does not fit), and written from f; an integer from i, a bool from f. */
+NN_API void nn_element_read(nn_dtype d, const void *p, double *f, int64_t *i);
+NN_API void nn_element_write(nn_dtype d, void *p, double f, int64_t i);
 
 /* ---- context ------------------------------------------------------------------------------------------------------- */
 /* Every byte of the runtime comes through one function, as in Lua: nsize == 0 frees; NULL means failure. Must be thread-safe. */

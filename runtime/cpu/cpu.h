@@ -27,7 +27,7 @@ typedef struct nn_cpu_side {
   nn_dtype dtype;
   const int64_t *stride;
 } nn_cpu_side;
-/* dst[i] = src[i] (converted as NNI_R_CAST says), or dst[i] += src[i] when add (one dtype: f32, i32 or i64). The two must not overlap
+/* dst[i] = src[i] (converted as NNI_R_CAST says), or dst[i] += src[i] when add (one dtype: a float, i32 or i64). The two must not overlap
 ** unless they are the same elements; destinations must be distinct. */
 void nn_cpu_copy_strided(nni_threads *t, int ndim, const int64_t *shape, nn_cpu_side dst, nn_cpu_side src, bool add);
 /* n bytes, by several threads when that pays; nothing when dst == src. */

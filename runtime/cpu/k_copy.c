@@ -147,7 +147,7 @@ void nn_cpu_copy_strided(nni_threads *t, int ndim, const int64_t *shape, nn_cpu_
   if (pick_tiles(&j)) {
     fn = move_tiles;
     outer--;
-    j.turn = !add && dst.dtype == src.dtype && j.ds[outer + 1] == 1 && j.ss[outer] == 1;
+    j.turn = !add && dst.dtype == src.dtype && j.dsize != 2 && j.ds[outer + 1] == 1 && j.ss[outer] == 1;
     j.across = (j.shape[outer] + TILE - 1) / TILE;
     j.chunks = (j.shape[outer + 1] + TILE - 1) / TILE;
     blocks = j.across * j.chunks;

@@ -203,6 +203,7 @@ static void scatter_some(void *arg, int64_t begin, int64_t end, int tid) {
     else if (j->mode == 0 && j->size == 8) STORE(uint64_t, new)
     else if (j->mode == 0) STORE(uint8_t, new)
     else if (j->d == NN_F32) MODES(float)
+    else if (j->d == NN_F64) MODES(double)
     else MODES(int64_t)
   }
 }
@@ -217,7 +218,7 @@ nn_status nn_cpu_scatter(const nni_kernel_call *k) {
   j.in = src->data;
   j.sa = src->stride[0], j.sm = src->stride[1], j.sb = src->stride[2];
   j.mode = (int)k->ia[1];
-  if (j.mode && j.d != NN_F32 && j.d != NN_I64) return nni_fail(k->err, NN_EINTERNAL, "scatter: no such dtype");
+  if (j.mode && j.d != NN_F32 && j.d != NN_F64 && j.d != NN_I64) return nni_fail(k->err, NN_EINTERNAL, "scatter: no such dtype");
   for_all(k->threads, j.a * j.strips, j.a * j.m * j.b, scatter_some, &j);
   return NN_OK;
 }

@@ -4,6 +4,7 @@
 ** neighbouring ones. A BLAS gives other bits when a product is cut elsewhere: its pieces are those of the shape, never joined.
 */
 #include "blas.h"
+#include "double.h"
 #include "isa_kernels.h"
 
 enum {
@@ -94,6 +95,7 @@ static void cut(job *j) {
 }
 
 nn_status nn_cpu_matmul(const nni_kernel_call *k) {
+  if (k->out[0].dtype == NN_F64) return nn_cpu_matmul_f64(k);
   const nni_operand *a = &k->in[0], *b = &k->in[1], *c = &k->out[0];
   const int d = a->ndim - 2;
   job j = {.k = k, .nbatch = d, .batches = 1};

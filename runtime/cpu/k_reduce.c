@@ -4,6 +4,7 @@
 ** RUN elements. inner > 1: the rows are cut into blocks and the columns into strips. When there is more than one run or block, partial
 ** results go to scratch and a second step joins them in order.
 */
+#include "double.h"
 #include "isa_kernels.h"
 
 enum {
@@ -156,6 +157,7 @@ static void fill_identity(const job *j) {
 }
 
 nn_status nn_cpu_reduce(const nni_kernel_call *k) {
+  if (k->in[0].dtype == NN_F64) return nn_cpu_reduce_f64(k);
   job j = make_job(k);
   if (j.outer == 0 || j.inner == 0) return NN_OK;
   if (j.n == 0) {
@@ -173,6 +175,7 @@ nn_status nn_cpu_reduce(const nni_kernel_call *k) {
 }
 
 size_t nn_cpu_reduce_scratch(const nni_kernel_call *k) {
+  if (k->in[0].dtype == NN_F64) return 0;
   const job j = make_job(k);
   return j.blocks > 1 ? (size_t)(j.outer * j.blocks * j.inner) * part_size(&j) : 0;
 }

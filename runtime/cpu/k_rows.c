@@ -2,6 +2,7 @@
 **
 ** Every id is checked before anything is written. Messages show ids and positions 1-based, as Lua counts.
 */
+#include "double.h"
 #include "isa_kernels.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -108,8 +109,12 @@ nn_status nn_cpu_add_rows(const nni_kernel_call *k) {
   nn_status s = check(k, ids, a.v, "");
   if (s != NN_OK) return s;
   for (int d = 1; d < k->out[0].ndim; d++) a.width *= k->out[0].shape[d];
-  nn_cpu_zero_bytes(k->threads, a.out, (size_t)(a.v * a.width) * sizeof(float));
+  nn_cpu_zero_bytes(k->threads, a.out, (size_t)(a.v * a.width) * nn_dtype_size(in->dtype));
   if (a.n == 0 || a.width == 0) return NN_OK;
+  if (in->dtype == NN_F64) {
+    nn_cpu_add_rows_f64(k->threads, ids->dtype, ids->data, a.n, in->data, k->out[0].data, a.width);
+    return NN_OK;
+  }
   const int64_t blocks = (a.width + COLUMNS - 1) / COLUMNS;
   if (a.n * a.width < SERIAL || a.width < COLUMNS) /* for very narrow rows looking at the ids is most of the work */
     add_columns(&a, 0, blocks, 0);

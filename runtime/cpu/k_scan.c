@@ -59,25 +59,28 @@ static inline double add_logs(double a, double b) {
     }                                                                                                                                                \
   }
 
+#define FLOATS(T)                                                                                                                                    \
+  {                                                                                                                                                  \
+    const T *k = j->k ? (const T *)j->k + base : NULL;                                                                                               \
+    switch (j->op) {                                                                                                                                 \
+    case SUM: LANES(T, double, 0, c + e) break;                                                                                                      \
+    case PROD: LANES(T, double, 1, c *e) break;                                                                                                      \
+    case MAX: BEST(T, e >= c) break;                                                                                                                 \
+    case MIN: BEST(T, e <= c) break;                                                                                                                 \
+    case LSE: LANES(T, double, -(double)INFINITY, add_logs(c, e)) break;                                                                             \
+    default: LANES(T, double, 0, (double)k[r + i] * c + e) break;                                                                                    \
+    }                                                                                                                                                \
+  }
 static inline __attribute__((always_inline)) void run_lanes(const job *j, int64_t base, int64_t w) {
-  const float *k = j->k ? (const float *)j->k + base : NULL;
-  if (j->d == NN_F32) {
-    switch (j->op) {
-    case SUM: LANES(float, double, 0, c + e) break;
-    case PROD: LANES(float, double, 1, c *e) break;
-    case MAX: BEST(float, e >= c) break;
-    case MIN: BEST(float, e <= c) break;
-    case LSE: LANES(float, double, -(double)INFINITY, add_logs(c, e)) break;
-    default: LANES(float, double, 0, (double)k[r + i] * c + e) break;
-    }
-  } else {
+  if (j->d == NN_F32) FLOATS(float)
+  else if (j->d == NN_F64) FLOATS(double)
+  else
     switch (j->op) {
     case SUM: LANES(int64_t, int64_t, 0, c + e) break;
-    case PROD: LANES(int64_t, int64_t, 1, c * e) break;
+    case PROD: LANES(int64_t, int64_t, 1, c *e) break;
     case MAX: BEST(int64_t, e >= c) break;
     default: BEST(int64_t, e <= c) break;
     }
-  }
 }
 
 static void scan_some(void *arg, int64_t begin, int64_t end, int tid) {
@@ -98,7 +101,7 @@ nn_status nn_cpu_scan(const nni_kernel_call *k) {
   if (k->nin > 1) j.k = k->in[1].data;
   if (k->nout > 1) j.at = k->out[1].data;
   if (j.a * j.n * j.b == 0) return NN_OK;
-  if ((j.d != NN_F32 && (j.d != NN_I64 || j.op > MIN)) || (j.op == LINEAR && !j.k) || ((j.op == MAX || j.op == MIN) && !j.at))
+  if ((j.d != NN_F32 && j.d != NN_F64 && (j.d != NN_I64 || j.op > MIN)) || (j.op == LINEAR && !j.k) || ((j.op == MAX || j.op == MIN) && !j.at))
     return nni_fail(k->err, NN_EINTERNAL, "scan: no such operands");
   if (j.a * j.n * j.b < SERIAL) scan_some(&j, 0, j.a * j.strips, 0);
   else nni_parallel(k->threads, j.a * j.strips, scan_some, &j);

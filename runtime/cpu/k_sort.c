@@ -31,6 +31,14 @@ static inline uint32_t key_of_float(float f) {
   return u & 0x80000000u ? ~u : u | 0x80000000u;
 }
 
+static inline uint64_t key_of_double(double f) {
+  uint64_t u;
+  if (f != f) return UINT64_MAX;
+  f += 0.0;
+  memcpy(&u, &f, 8);
+  return u >> 63 ? ~u : u | (uint64_t)1 << 63;
+}
+
 /* 32-bit keys of a row into the high half of w, positions in the low one; false when they don't fit */
 static bool pack(const job *j, int64_t row, uint64_t *w) {
   const int64_t n = j->n;
@@ -41,6 +49,7 @@ static bool pack(const job *j, int64_t row, uint64_t *w) {
     for (int64_t i = 0; i < n; i++) w[i] = (uint64_t)(key_of_float(x[i]) ^ flip) << 32 | (uint64_t)i;
     return true;
   }
+  case NN_F64: return false;
   case NN_I32: {
     const int32_t *x = (const int32_t *)j->in->data + row * n;
     for (int64_t i = 0; i < n; i++) w[i] = (uint64_t)(((uint32_t)x[i] ^ 0x80000000u) ^ flip) << 32 | (uint64_t)i;
@@ -120,8 +129,14 @@ static void sort_rows(void *arg, int64_t begin, int64_t end, int tid) {
       const uint64_t *s = sort_words(words, words + n, n);
       for (int64_t i = 0; i < n; i++) at[i] = (int64_t)(s[i] & UINT32_MAX);
     } else {
-      const int64_t *x = (const int64_t *)j->in->data + row * n;
-      for (int64_t i = 0; i < n; i++) room[i] = (pair){((uint64_t)x[i] ^ (uint64_t)1 << 63) ^ (j->down ? UINT64_MAX : 0), (uint64_t)i};
+      const uint64_t flip = j->down ? UINT64_MAX : 0;
+      if (j->in->dtype == NN_F64) {
+        const double *x = (const double *)j->in->data + row * n;
+        for (int64_t i = 0; i < n; i++) room[i] = (pair){key_of_double(x[i]) ^ flip, (uint64_t)i};
+      } else {
+        const int64_t *x = (const int64_t *)j->in->data + row * n;
+        for (int64_t i = 0; i < n; i++) room[i] = (pair){((uint64_t)x[i] ^ (uint64_t)1 << 63) ^ flip, (uint64_t)i};
+      }
       const pair *s = sort_pairs(room, room + n, n);
       for (int64_t i = 0; i < n; i++) at[i] = (int64_t)s[i].at;
     }
@@ -170,6 +185,7 @@ static void search_some(void *arg, int64_t begin, int64_t end, int tid) {
   for (int64_t i = begin; i < end; i++) {
     int64_t lo = 0, hi = s->n;
     if (s->table->dtype == NN_F32) SEARCH(float)
+    else if (s->table->dtype == NN_F64) SEARCH(double)
     else SEARCH(int64_t)
     s->out[i] = lo;
   }

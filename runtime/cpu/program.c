@@ -21,9 +21,10 @@ static const uint8_t dtype_bytes[NN_NDTYPE] = {
   NN_DTYPE_MAP(NN_X)
 #undef NN_X
 };
-static int dtype_class(nn_dtype d) { return d == NN_F32 ? NNI_F : d == NN_I64 ? NNI_L : NNI_I; }
-static size_t class_size(int cls) { return cls == NNI_L ? 8 : 4; }
-static bool is_natural(nn_dtype d) { return d != NN_BOOL && d != NN_U8; } /* in memory as in a register */
+static int dtype_class(nn_dtype d) { return d == NN_F64 ? NNI_D : d >= NN_F16 ? NNI_F : d == NN_I64 ? NNI_L : NNI_I; }
+static bool is_half(nn_dtype d) { return d == NN_F16 || d == NN_BF16; }
+static size_t class_size(int cls) { return cls == NNI_L || cls == NNI_D ? 8 : 4; }
+static bool is_natural(nn_dtype d) { return d != NN_BOOL && d != NN_U8 && !is_half(d); } /* in memory as in a register */
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
@@ -164,7 +165,8 @@ static int expand(builder *b, int v, shape want, bool splat_will_do) {
 
 static int cast(builder *b, int v, nn_dtype to) {
   step *from = step_at(b, v);
-  bool same = dtype_class(to) == from->cls && (from->cls != NNI_I || to == NN_I32 || to == from->dtype || (to == NN_U8 && from->dtype == NN_BOOL));
+  bool same = dtype_class(to) == from->cls && (!is_half(to) || to == from->dtype) &&
+              (from->cls != NNI_I || to == NN_I32 || to == from->dtype || (to == NN_U8 && from->dtype == NN_BOOL));
   if (same) return v;
   step *s = add_step(b, S_PW, dtype_class(to), (shape)from->shape);
   s->fn.pw = b->p->k->cast[from->cls][to];
@@ -208,6 +210,7 @@ static bool keeps_range(int op) {
 #define KEEPS_C 1
 #define KEEPS_B 1
 #define KEEPS_W 1
+#define KEEPS_I 0
   static const uint8_t keeps[NNI_NPW] = {
 #define NN_PW(name, TYPE, ...) [NNI_PW_##name] = KEEPS_##TYPE,
 #include "../ops/pointwise.def"
@@ -215,10 +218,17 @@ static bool keeps_range(int op) {
   };
   return keeps[op] || op == NNI_PW_minimum || op == NNI_PW_maximum || op == NNI_PW_relu;
 }
+/* does its formula contain a function that is a polynomial or worse? */
 static bool is_heavy(int op) {
-  static const uint8_t heavy[NNI_NPW] = {[NNI_PW_exp] = 1, [NNI_PW_log] = 1, [NNI_PW_sin] = 1, [NNI_PW_cos] = 1,
-                                         [NNI_PW_tanh] = 1, [NNI_PW_erf] = 1, [NNI_PW_pow] = 1, [NNI_PW_sigmoid] = 1};
-  return heavy[op];
+  static const char *const formulas[NNI_NPW] = {
+#define NN_PW(name, TYPE, sig, nargs, doc, formula, ...) [NNI_PW_##name] = #formula,
+#include "../ops/pointwise.def"
+#undef NN_PW
+  };
+  static const char *const words[] = {"EXP", "LOG", "SIN", "COS", "TAN", "ERF", "POW", "SIGMOID", "MOD(", "FLOORDIV("};
+  for (int i = 0; i < NNI_COUNT(words); i++)
+    if (strstr(formulas[op], words[i])) return true;
+  return false;
 }
 
 static int build_pw(builder *b, const nni_rinstr *i) {
@@ -236,12 +246,17 @@ static int build_pw(builder *b, const nni_rinstr *i) {
   if (!s->fn.pw) b->failed = true;
   s->src_cls = i->opcls;
   s->dtype = i->dtype;
-  s->lanes = (uint8_t)(i->opcls == NNI_L ? p->k->vw / 2 : p->k->vw);
+  s->lanes = (uint8_t)(class_size(i->opcls) == 8 ? p->k->vw / 2 : p->k->vw);
   for (int k = 0; k < 3; k++) {
     s->a[k] = (int16_t)a[k];
     if (a[k] >= 0 && !is_splat(p, step_at(b, a[k]))) s->step[k] = s->lanes * (int32_t)class_size(step_at(b, a[k])->cls);
   }
   s->cost = is_heavy(i->op) ? 30 : 6;
+  s->cost = (uint8_t)(i->opcls == NNI_D && s->cost > 6 ? 200 : s->cost);
+  if (is_half(i->dtype)) { /* even what a comparison chose: a number among the operands is no half */
+    s->dtype = NN_F32;
+    return cast(b, s->self, (nn_dtype)i->dtype);
+  }
   if (i->cls != NNI_I || i->dtype == NN_I32 || keeps_range(i->op)) return s->self;
   s->dtype = NN_I32; /* u8 arithmetic: bring the sum back into range */
   return cast(b, s->self, (nn_dtype)i->dtype);
@@ -259,7 +274,9 @@ static int build_reduce(builder *b, const nni_rinstr *i) {
   s->fn.reduce = b->p->k->reduce[s->src_cls][i->op];
   s->op = (uint8_t)i->op;
   s->io = (int16_t)b->p->nreduce++;
-  return s->self;
+  if (!is_half(i->dtype)) return s->self;
+  s->dtype = NN_F32;
+  return cast(b, s->self, (nn_dtype)i->dtype);
 }
 
 /* Stores run after everything else in the tile, unless the value is computed right in the output. */
@@ -306,7 +323,7 @@ static void build(builder *b) {
     case NNI_R_STORE: build_store(b, i); break;
     }
     if (s) {
-      s->dtype = i->dtype;
+      s->dtype = is_half((nn_dtype)i->dtype) ? NN_F32 : i->dtype; /* numbers are not rounded, results are */
       s->io = i->slot;
       b->value[n] = s->self;
     }
@@ -363,7 +380,7 @@ static void find_conflicts(program *p, const int16_t *position) {
   }
 }
 
-static int register_size(const step *s) { return s->shape != FULL ? 2 : s->cls == NNI_L; } /* FULL of 4 bytes, FULL of 8, ROW */
+static int register_size(const step *s) { return s->shape != FULL ? 2 : class_size(s->cls) == 8; } /* FULL of 4 bytes, FULL of 8, ROW */
 
 /* Linear scan. A step may write over an operand that it reads last if their elements have one size: kernels read a vector before they write it.
 ** Not over a splat that is read again for a second vector (class L, whose vectors have fewer lanes than a splat). */

@@ -15,7 +15,7 @@ typedef struct tile {
   int64_t row, nrows, col, n, first; /* n elements from column col of row `row` on; first: linear index */
 } tile;
 
-static size_t class_size(int cls) { return cls == NNI_L ? 8 : 4; }
+static size_t class_size(int cls) { return cls == NNI_L || cls == NNI_D ? 8 : 4; }
 
 /* where a row starts in input `io`, in elements */
 static int64_t row_offset(const program *p, int io, int64_t row) {
@@ -71,8 +71,9 @@ static void load_rows(const run *r, const step *s, const tile *t, void **v) {
 
 static void load_param(const run *r, const step *s, void **v) {
   double x = r->params[s->io].f;
-  union { float f; int32_t i; int64_t l; } u;
+  union { float f; int32_t i; int64_t l; double d; } u;
   if (s->cls == NNI_F) u.f = (float)x;
+  else if (s->cls == NNI_D) u.d = x;
   else if (s->cls == NNI_L) u.l = x != x ? 0 : x >= 0x1p63 ? INT64_MAX : x < -0x1p63 ? INT64_MIN : (int64_t)x;
   else u.i = x != x ? 0 : x >= 2147483647.0 ? INT32_MAX : x <= -2147483648.0 ? INT32_MIN : (int32_t)x;
   if (s->dtype == NN_BOOL) u.i = x != 0;

@@ -35,15 +35,16 @@ typedef size_t (*nni_scratch_fn)(const nni_kernel_call *k);
 /* ---- row programs -------------------------------------------------------------------------------------------------------- */
 /* A chain of pointwise operators and last-axis reductions over one iteration space (rows x cols, cols = the last dim). SSA: instruction i
 ** defines value i. FULL values have an element per point of the space, ROW values one per row (what a reduction gives). A FULL instruction
-** with a ROW operand sees it repeated along the row. Registers have a class: F (f32), I (i32; also u8 and bool), L (i64). */
-typedef enum nni_rclass { NNI_F, NNI_I, NNI_L } nni_rclass;
+** with a ROW operand sees it repeated along the row. Registers have a class: F (f32; also f16 and bf16, which are
+** rounded to their own precision whenever they are the result of an instruction), I (i32; also u8 and bool), L (i64), D (f64). */
+typedef enum nni_rclass { NNI_F, NNI_I, NNI_L, NNI_D, NNI_NCLASS } nni_rclass;
 typedef enum nni_rlevel { NNI_FULL, NNI_ROW } nni_rlevel;
 typedef enum nni_rkind {
   NNI_R_LOAD,    /* slot = input operand */
   NNI_R_PARAM,   /* slot = run-time parameter, read as double, converted to cls */
   NNI_R_INDEX,   /* linear element index in the space (FULL, class L) */
   NNI_R_RANDOM,  /* class F, [0,1): Philox draw = linear element index; slot, slot+1 = parameters seed (.u) and stream (.u) */
-  NNI_R_CAST,    /* a[0] converted to dtype (a float to an integer truncates; to bool: != 0; to u8: modulo 256) */
+  NNI_R_CAST,    /* a[0] converted to dtype (a float to an integer truncates; to bool: != 0; to u8: modulo 256; to f16, bf16: rounded) */
   NNI_R_PW,      /* op = row of pointwise.def, operands a[] all of class `opcls`; comparisons give class I holding 0 or 1 */
   NNI_R_REDUCE,  /* op = row of reduce.def, a[0] FULL -> ROW (rargmax and rargmin give class L) */
   NNI_R_STORE    /* a[0] to output operand slot, converted to its dtype */

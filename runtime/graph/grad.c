@@ -40,6 +40,7 @@ static nn_status run_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, i
 
 nn_status nni_apply(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nargs, nn_tensor **out, int *nout) {
   nn_status st;
+  if (op->rule && nni_wants_wider(op, arg, nargs)) return nni_apply_wider(ctx, op, arg, nargs, out, nout);
   bool tape = ctx->no_tape == 0 && ctx->grad_enabled && op->grad_own && wants_grad(arg, nargs);
   if (!op->rule) {
     nn_arg full[4];
@@ -53,7 +54,7 @@ nn_status nni_apply(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nar
     st = run_rule(ctx, op, arg, nargs, out, nout);
     if (op->grad_own) ctx->no_tape--;
   }
-  if (st != NN_OK || !tape || out[0]->dtype != NN_F32) return st;
+  if (st != NN_OK || !tape || !nn_dtype_is_float(out[0]->dtype)) return st;
   /* a rule that changes nothing (a reshape to the same shape) may return its argument: history needs a tensor of its own */
   for (int k = 0; k < *nout; k++)
     if (out[k]->tape || out[k]->requires_grad || out[k]->refs - out[k]->wrefs > 1) {
@@ -211,8 +212,8 @@ nn_status nn_record_custom(nn_context *ctx, const nn_custom *f, nn_tensor *const
   }
   nn_status st = NN_OK;
   for (int i = 0; i < nout && st == NN_OK; i++) {
-    nn_tensor *v = out[i]->dtype == NN_F32 ? nni_tensor_view(out[i], out[i]->dtype, &out[i]->l) : NULL;
-    if (!v) st = out[i]->dtype == NN_F32 ? NN_ENOMEM : nni_fail(&ctx->core.err, NN_EDTYPE, "custom: results must be f32");
+    nn_tensor *v = nn_dtype_is_float(out[i]->dtype) ? nni_tensor_view(out[i], out[i]->dtype, &out[i]->l) : NULL;
+    if (!v) st = nn_dtype_is_float(out[i]->dtype) ? NN_ENOMEM : nni_fail(&ctx->core.err, NN_EDTYPE, "custom: results must be floats");
     else nn_release(out[i]), out[i] = v;
     arg[2 + i] = NN_INTS(out[i]->l.ndim, out[i]->l.shape);
   }
@@ -226,8 +227,8 @@ nn_status nn_fail(nn_context *ctx, nn_status s, const char *message) { return nn
 
 /* ---- leaves ---- */
 nn_tensor *nn_variable(nn_tensor *t) {
-  if (t->dtype != NN_F32) {
-    nni_fail(&t->ctx->core.err, NN_EDTYPE, "requires_grad: only f32 tensors can have a gradient, this one is %s", nn_dtype_name(t->dtype));
+  if (!nn_dtype_is_float(t->dtype)) {
+    nni_fail(&t->ctx->core.err, NN_EDTYPE, "requires_grad: only tensors of floats can have a gradient, this one is %s", nn_dtype_name(t->dtype));
     return NULL;
   }
   nn_tensor *v = nni_tensor_view(t, t->dtype, &t->l);
@@ -345,7 +346,7 @@ static nn_status seed(walk *w, nn_tensor *out, nn_tensor *dout) {
       nn_shape_text(out, s, sizeof s);
       return nni_fail(&ctx->core.err, NN_ESHAPE, "backward: the loss must be a scalar, its shape is %s; reduce it (mean, sum) or give a cotangent of its shape", s);
     }
-    d = nn_call(ctx, "full", NN_INTS(out->l.ndim, out->l.shape), NN_F(1));
+    d = nn_call(ctx, "full", NN_INTS(out->l.ndim, out->l.shape), NN_F(1), NN_I(out->dtype));
     if (!d) return ctx->core.err.status;
   } else if (!nni_layout_same_shape(&d->l, &out->l)) {
     char a[150], b[150];

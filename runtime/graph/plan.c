@@ -237,7 +237,7 @@ typedef struct prog {
   int nparam;
 } prog;
 
-static int class_of(nn_dtype d) { return d == NN_F32 ? NNI_F : d == NN_I64 ? NNI_L : NNI_I; }
+static int class_of(nn_dtype d) { return d == NN_F64 ? NNI_D : d >= NN_F16 ? NNI_F : d == NN_I64 ? NNI_L : NNI_I; }
 
 static int emit(prog *q, nni_rinstr in) {
   if (q->p.ninstr == q->cap) return -1; /* the array was sized for the worst case */
@@ -312,7 +312,11 @@ static int emit_node(build *b, prog *q, int node, const int *def) {
       if (q->loaded[i] == a) q->lastread[i] = q->p.ninstr;
   }
   switch (n->kind) {
-    case NNI_N_FILL: return param_value(q, n->param, od, level);
+    case NNI_N_FILL: {
+      int a = param_value(q, n->param, od, level);
+      if (od != NN_F16 && od != NN_BF16) return a;
+      return emit(q, (nni_rinstr){.kind = NNI_R_CAST, .cls = NNI_F, .opcls = NNI_F, .level = (uint8_t)level, .dtype = (uint8_t)od, .nargs = 1, .a = {(int16_t)a}});
+    }
     case NNI_N_INDEX: r.kind = NNI_R_INDEX; break;
     case NNI_N_RANDOM:
       r.kind = NNI_R_RANDOM;

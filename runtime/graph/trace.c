@@ -183,10 +183,15 @@ const nn_trace_run *nn_trace_stop(nn_context *ctx, int *n) {
 
 /* ---- finite results ---- */
 static bool finite_value(const nni_value *v) {
-  const float *p = v->data;
-  if (v->dtype != NN_F32 || !p) return true;
-  for (int64_t i = 0; i < v->numel; i++)
-    if (!isfinite(p[i])) return false;
+  const char *p = v->data;
+  const size_t size = nn_dtype_size(v->dtype);
+  if (!nn_dtype_is_float(v->dtype) || !p) return true;
+  for (int64_t i = 0; i < v->numel; i++) {
+    double f;
+    int64_t n;
+    nn_element_read(v->dtype, p + (size_t)i * size, &f, &n);
+    if (!isfinite(f)) return false;
+  }
   return true;
 }
 

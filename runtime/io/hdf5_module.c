@@ -162,6 +162,7 @@ static hid_t file_type(nn_dtype d) {
   case NN_I32: return H5T_STD_I32LE;
   case NN_I64: return H5T_STD_I64LE;
   case NN_F32: return H5T_IEEE_F32LE;
+  case NN_F64: return H5T_IEEE_F64LE;
   default: return -1;
   }
 }
@@ -170,7 +171,8 @@ static size_t element_size(nn_dtype d) {
   switch (d) {
   case NN_BOOL:
   case NN_U8: return 1;
-  case NN_I64: return 8;
+  case NN_I64:
+  case NN_F64: return 8;
   default: return 4;
   }
 }
@@ -485,7 +487,7 @@ static herr_t read_elements(reader *r, hid_t set, hid_t type, hid_t space, hid_t
   d.path = r->path;
   if (!layout_is_ours(dcpl)) return read_fail(r, "a data set that is not stored as nnlua stores them");
   for (d.dtype = (nn_dtype)0; d.dtype < NN_NDTYPE; d.dtype++)
-    if (equal_types(type, file_type(d.dtype))) break;
+    if (file_type(d.dtype) >= 0 && equal_types(type, file_type(d.dtype))) break;
   if (d.dtype == NN_NDTYPE) return read_fail(r, "a data set of a type that is not supported");
   if ((flag = is_bool(r, set)) < 0) return -1;
   if (flag && element_size(d.dtype) != 1) return read_fail(r, "a data set of a type that is not supported");

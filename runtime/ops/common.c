@@ -183,7 +183,12 @@ nn_tensor *nni_cast(nni_scope *s, nn_tensor *t, nn_dtype d) {
   return nni_do(s, cast, NN_T(t), NN_I(d));
 }
 
-nn_tensor *nni_float(nni_scope *s, nn_tensor *t) { return nni_cast(s, t, NN_F32); }
+nn_tensor *nni_float(nni_scope *s, nn_tensor *t) {
+  if (!t || t->dtype != NN_F64) return nni_cast(s, t, NN_F32);
+  nni_opfail(s, NN_EUNSUPPORTED, "not available for f64; cast to f32 first");
+  return NULL;
+}
+nn_tensor *nni_real(nni_scope *s, nn_tensor *t) { return !t || nn_dtype_is_float(t->dtype) ? t : nni_cast(s, t, NN_F32); }
 
 nn_tensor *nni_reshape(nni_scope *s, nn_tensor *t, int ndim, const int64_t *shape) { return nni_do(s, reshape, NN_T(t), NN_INTS(ndim, shape)); }
 
@@ -210,7 +215,7 @@ nn_dtype nni_weak_promote(const nn_arg *arg, int from, int n, nn_dtype floor) {
     else if (arg[i].kind == NN_ARG_FLOAT) fraction = true;
     else if (arg[i].kind == NN_ARG_INT) integer = true;
   }
-  if (fraction && d != NN_F32) return NN_F32;
+  if (fraction && !nn_dtype_is_float(d)) return NN_F32;
   if (integer && d == NN_BOOL) return NN_I64;
   return d;
 }

@@ -14,7 +14,7 @@ static int64_t product(const int64_t *v, int n) {
 }
 
 static nn_tensor *positions(nni_scope *s, nn_tensor *ids) {
-  if (ids->dtype == NN_F32 || ids->dtype == NN_BOOL) {
+  if (nn_dtype_is_float(ids->dtype) || ids->dtype == NN_BOOL) {
     nni_opfail(s, NN_EDTYPE, "positions must be integers (i64), got %s", nn_dtype_name(ids->dtype));
     return NULL;
   }
@@ -44,7 +44,7 @@ static nn_tensor *gather3(nni_scope *s, nn_tensor *x, nn_tensor *ids, int dim) {
 enum { SET, ADD, LEAST, MOST, TIMES };
 static nn_tensor *scatter3(nni_scope *s, nn_tensor *x, nn_tensor *ids, nn_tensor *v, int dim, int mode) {
   if (!x || !ids || !v) return NULL;
-  nn_dtype keep = x->dtype, d = mode && keep != NN_F32 ? NN_I64 : keep;
+  nn_dtype keep = x->dtype, d = mode && !nn_dtype_is_float(keep) ? NN_I64 : keep;
   nn_tensor *in[3] = {nni_cast(s, x, d), ids, nni_cast(s, v, d)};
   const int64_t ia[2] = {dim, mode};
   nni_out o = nni_like(d, 3, x->l.shape);
@@ -250,7 +250,7 @@ nn_status nni_rule_take(nni_call *c) {
 nn_status nni_grad_take(nni_gradcall *g) {
   nni_scope *s = &g->s;
   int64_t n = product(g->xs[0].shape, g->xs[0].ndim);
-  nn_tensor *d = nni_do(s, index_set, NN_T(filled(s, 1, &n, 0, NN_F32)), NN_T(as_tuples(s, g->x[1])), NN_I(0), NN_T(g->d[0]), NN_I(1));
+  nn_tensor *d = nni_do(s, index_set, NN_T(filled(s, 1, &n, 0, g->xs[0].dtype)), NN_T(as_tuples(s, g->x[1])), NN_I(0), NN_T(g->d[0]), NN_I(1));
   g->dx[0] = d ? nni_reshape(s, d, g->xs[0].ndim, g->xs[0].shape) : NULL;
   return g->dx[0] ? NN_OK : err(s);
 }
@@ -307,7 +307,7 @@ nn_status nni_rule_gather(nni_call *c) {
   return nni_give(c, y ? nni_reshape(s, y, io.ndim, io.shape) : NULL);
 }
 nn_status nni_grad_gather(nni_gradcall *g) {
-  nn_tensor *zero = filled(&g->s, g->xs[0].ndim, g->xs[0].shape, 0, NN_F32);
+  nn_tensor *zero = filled(&g->s, g->xs[0].ndim, g->xs[0].shape, 0, g->xs[0].dtype);
   g->dx[0] = nni_do(&g->s, scatter_add, NN_T(zero), g->arg[1], NN_T(g->x[1]), NN_T(g->d[0]));
   return g->dx[0] ? NN_OK : err(&g->s);
 }

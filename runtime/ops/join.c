@@ -88,7 +88,7 @@ nn_status nni_rule_stack(nni_call *c) {
 
 /* ---- by position ---- */
 static nn_status check_index(nni_scope *s, const nn_tensor *ids, int ndim) {
-  if (ids->dtype == NN_F32 || ids->dtype == NN_BOOL) return nni_opfail(s, NN_EDTYPE, "positions must be integers (i64), got %s", nn_dtype_name(ids->dtype));
+  if (nn_dtype_is_float(ids->dtype) || ids->dtype == NN_BOOL) return nni_opfail(s, NN_EDTYPE, "positions must be integers (i64), got %s", nn_dtype_name(ids->dtype));
   if (ndim >= 0 && ids->l.ndim != ndim) return nni_opfail(s, NN_ESHAPE, "positions must have %d dims, got %d", ndim, ids->l.ndim);
   return NN_OK;
 }
@@ -116,13 +116,13 @@ nn_status nni_grad_index_select(nni_gradcall *g) {
 }
 
 nn_status nni_rule_add_rows(nni_call *c) {
-  nn_tensor *x = nni_dense(&c->s, nni_float(&c->s, c->arg[0].u.t)), *ids = c->arg[1].u.t;
+  nn_tensor *x = nni_dense(&c->s, nni_real(&c->s, c->arg[0].u.t)), *ids = c->arg[1].u.t;
   nn_status st = check_index(&c->s, ids, 1);
   if (st != NN_OK || !x) return st != NN_OK ? st : nni_error_of(c->s.ctx)->status;
   if (x->l.ndim < 1 || x->l.shape[0] != ids->l.shape[0]) return nni_opfail(&c->s, NN_ESHAPE, "%lld positions for %lld slices", (long long)ids->l.shape[0], (long long)(x->l.ndim ? x->l.shape[0] : 1));
   if (c->arg[2].u.i < 0) return nni_opfail(&c->s, NN_ESHAPE, "rows = %lld is negative", (long long)c->arg[2].u.i);
   nn_tensor *in[2] = {x, nni_dense(&c->s, nni_cast(&c->s, ids, NN_I64))};
-  nni_out o = nni_like(NN_F32, x->l.ndim, x->l.shape);
+  nni_out o = nni_like(x->dtype, x->l.ndim, x->l.shape);
   o.shape[0] = c->arg[2].u.i;
   int64_t ia = o.shape[0];
   return nni_give(c, nni_rec1(&c->s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_add_rows, .nin = 2, .in = in, .nia = 1, .ia = &ia, .nout = 1, .out = &o}));

@@ -22,7 +22,7 @@ static nn_tensor *pick(nni_scope *s, nn_tensor *x, nn_tensor *mask) {
 
 nn_status nni_rule_softmax_cross_entropy(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *x = nni_float(s, c->arg[0].u.t), *ids = c->arg[1].u.t;
+  nn_tensor *x = nni_real(s, c->arg[0].u.t), *ids = c->arg[1].u.t;
   if (!x) return nni_error_of(s->ctx)->status;
   nn_status st = check_ids(s, x, ids);
   if (st != NN_OK) return st;
@@ -36,13 +36,13 @@ nn_status nni_grad_softmax_cross_entropy(nni_gradcall *g) {
   nn_tensor *p = nni_do(s, softmax, NN_T(g->x[0]), NN_I(-1));
   nn_tensor *mask = nni_one_hot_mask(s, g->x[1], classes_of(&g->xs[0]));
   nn_tensor *d = nni_do(s, unsqueeze, NN_T(g->d[0]), NN_I(-1));
-  g->dx[0] = nni_do(s, mul, NN_T(nni_do(s, sub, NN_T(p), NN_T(nni_float(s, mask)))), NN_T(d));
+  g->dx[0] = nni_do(s, mul, NN_T(nni_do(s, sub, NN_T(p), NN_T(nni_cast(s, mask, p ? p->dtype : NN_F32)))), NN_T(d));
   return g->dx[0] ? NN_OK : nni_error_of(s->ctx)->status;
 }
 
 nn_status nni_rule_nll(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *x = nni_float(s, c->arg[0].u.t), *ids = c->arg[1].u.t;
+  nn_tensor *x = nni_real(s, c->arg[0].u.t), *ids = c->arg[1].u.t;
   if (!x) return nni_error_of(s->ctx)->status;
   nn_status st = check_ids(s, x, ids);
   if (st != NN_OK) return st;

@@ -53,12 +53,12 @@ static nn_tensor *product(nni_scope *s, nn_tensor *a, nn_tensor *b) {
     return NULL;
   }
   nn_tensor *in[2] = {expand_batch(s, for_kernel(s, a), nd, batch), expand_batch(s, for_kernel(s, b), nd, batch)};
-  nni_out o = {.dtype = NN_F32, .ndim = nd + 2};
+  nni_out o = {.dtype = a->dtype, .ndim = nd + 2};
   for (int i = 0; i < nd; i++) o.shape[i] = batch[i];
   o.shape[nd] = m;
   o.shape[nd + 1] = n;
   int64_t count;
-  if (!nni_size_mul(o.shape, o.ndim, 4, &count)) {
+  if (!nni_size_mul(o.shape, o.ndim, nn_dtype_size(o.dtype), &count)) {
     nni_opfail(s, NN_ESHAPE, "the result is too large");
     return NULL;
   }
@@ -76,7 +76,8 @@ nn_status nni_rule_matmul(nni_call *c) {
   nn_tensor *a = c->arg[0].u.t, *b = c->arg[1].u.t;
   if (a->l.ndim == 0 || b->l.ndim == 0 || a->l.shape[a->l.ndim - 1] != b->l.shape[b->l.ndim > 1 ? b->l.ndim - 2 : 0]) return shapes_fail(s, a, b);
   bool va = a->l.ndim == 1, vb = b->l.ndim == 1;
-  nn_tensor *x = as_matrix(s, nni_float(s, a), true), *w = as_matrix(s, nni_float(s, b), false);
+  nn_dtype d = nn_dtype_promote(NN_F32, nn_dtype_promote(a->dtype, b->dtype));
+  nn_tensor *x = as_matrix(s, nni_cast(s, a, d), true), *w = as_matrix(s, nni_cast(s, b, d), false);
   if (!x || !w) return nni_error_of(s->ctx)->status;
   nn_tensor *y = product(s, x, w);
   if (!y || (!va && !vb)) return nni_give(c, y);
@@ -91,7 +92,7 @@ static nn_tensor *t2(nni_scope *s, nn_tensor *t) { return nni_do(s, transpose, N
 
 nn_status nni_grad_matmul(nni_gradcall *g) {
   nni_scope *s = &g->s;
-  nn_tensor *a = as_matrix(s, nni_float(s, g->x[0]), true), *b = as_matrix(s, nni_float(s, g->x[1]), false), *d = g->d[0];
+  nn_tensor *a = as_matrix(s, nni_cast(s, g->x[0], g->d[0]->dtype), true), *b = as_matrix(s, nni_cast(s, g->x[1], g->d[0]->dtype), false), *d = g->d[0];
   if (!a || !b) return nni_error_of(s->ctx)->status;
   bool va = g->xs[0].ndim == 1, vb = g->xs[1].ndim == 1;
   if (va || vb) { /* d as the product of the matrices would have it */

@@ -96,12 +96,18 @@ nn_status nni_opfail(nni_scope *s, nn_status st, const char *fmt, ...) NNI_PRINT
 bool nni_dim(nni_scope *s, int64_t dim, int ndim, int *out);              /* negative from the end; false: error set */
 bool nni_dims(nni_scope *s, const nn_arg *dims, int ndim, bool *on);      /* absent: all */
 nn_tensor *nni_dense(nni_scope *s, nn_tensor *t);                         /* contiguous (offset may be anything) */
-nn_tensor *nni_float(nni_scope *s, nn_tensor *t);                         /* f32 */
+nn_tensor *nni_float(nni_scope *s, nn_tensor *t);                         /* f32; f64 is an error: for kernels that have nothing else */
+nn_tensor *nni_real(nni_scope *s, nn_tensor *t);                          /* a float stays what it is, anything else becomes f32 */
 nn_tensor *nni_cast(nni_scope *s, nn_tensor *t, nn_dtype d);
 nn_tensor *nni_reshape(nni_scope *s, nn_tensor *t, int ndim, const int64_t *shape);
 nn_tensor *nni_unbroadcast(nni_scope *s, nn_tensor *t, int ndim, const int64_t *shape); /* sums what was broadcast */
 nni_out nni_like(nn_dtype d, int ndim, const int64_t *shape);
 nn_tensor *nni_one_hot_mask(nni_scope *s, nn_tensor *ids, int64_t classes); /* bool (ids..., classes): true at the id; ids are checked by the run */
+/* half.c: operators that have no form for f16 and bf16 are computed in f32 */
+bool nni_wants_wider(const nn_op *op, const nn_arg *arg, int nargs);
+nn_status nni_apply_wider(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nargs, nn_tensor **out, int *nout);
+typedef double (*nni_number_fn)(double a, double b, double c); /* numbers.c: by nni_pwid */
+extern const nni_number_fn nni_numbers[NNI_NPW];
 nn_status nni_pw_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_tensor **out);
 nn_status nni_pw_grad(nni_gradcall *g);
 nn_dtype nni_weak_promote(const nn_arg *arg, int from, int n, nn_dtype floor); /* tensors decide; a fractional number lifts integers to f32 */

@@ -57,7 +57,11 @@ static nn_dtype limited_dtype(const nn_op *op, const nn_arg *arg, int n) {
 
 static nn_dtype compute_dtype(const nn_op *op, const nn_arg *arg, int n) {
   switch (op->type) {
-    case 'F': return NN_F32;
+    case 'F': {
+      nn_dtype d = nni_weak_promote(arg, 0, n, NN_BOOL);
+      return nn_dtype_is_float(d) ? d : NN_F32;
+    }
+    case 'I': return nni_weak_promote(arg, 0, n, NN_BOOL);
     case 'B': return NN_BOOL;
     case 'W': return nni_weak_promote(arg, 1, n, NN_BOOL);
     case 'C': return nni_weak_promote(arg, 0, n, NN_BOOL);
@@ -69,13 +73,26 @@ static nn_dtype compute_dtype(const nn_op *op, const nn_arg *arg, int n) {
   }
 }
 
+/* bits: floats have none to offer, truth values have one */
+static nn_status bits_rule(nn_context *ctx, const nn_op **op, nn_dtype d) {
+  static const uint8_t has[NNI_NPW] = {[NNI_PW_bitwise_and] = 1, [NNI_PW_bitwise_or] = 1, [NNI_PW_bitwise_xor] = 1, [NNI_PW_bitwise_not] = 1};
+  static const nni_opid logical[NNI_NPW] = {[NNI_PW_bitwise_and] = NNI_OP_logical_and, [NNI_PW_bitwise_or] = NNI_OP_logical_or,
+                                            [NNI_PW_bitwise_xor] = NNI_OP_logical_xor, [NNI_PW_bitwise_not] = NNI_OP_logical_not};
+  if (nn_dtype_is_float(d)) return nni_fail(nni_error_of(ctx), NN_EDTYPE, "%s: floats have no bits to work on; cast to an integer dtype first", (*op)->name);
+  if (d != NN_BOOL) return NN_OK;
+  if (!has[(*op)->pw]) return nni_fail(nni_error_of(ctx), NN_EDTYPE, "%s: truth values can't be shifted; cast to an integer dtype first", (*op)->name);
+  *op = nni_op_row(logical[(*op)->pw]);
+  return NN_OK;
+}
+
 nn_status nni_pw_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_tensor **out) {
   int n = 0, npa = 0;
   while (n < NN_MAXARG && arg[n].kind != NN_ARG_NONE) n++;
   if (n > 4) n = 4;
   nn_dtype cd = compute_dtype(op, arg, n);
   nni_out o = {.dtype = op->type == 'C' ? NN_BOOL : cd};
-  nn_status st = infer_shape(ctx, op, arg, n, &o);
+  nn_status st = op->type == 'I' ? bits_rule(ctx, &op, cd) : NN_OK;
+  if (st == NN_OK) st = infer_shape(ctx, op, arg, n, &o);
   if (st != NN_OK) return st;
   nn_tensor *in[4];
   nni_param pa[4];
@@ -98,97 +115,18 @@ nn_status nni_pw_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_te
   return st;
 }
 
-/* ---- the language of pointwise.def over plain numbers ---- */
-/* Arguments may be numbers (the exponent of x^3): what a gradient computes from numbers alone is computed here, not recorded. */
-#define K(c) (c)
-#define ADD(p, q) ((p) + (q))
-#define SUB(p, q) ((p) - (q))
-#define MUL(p, q) ((p) * (q))
-#define DIV(p, q) ((p) / (q))
-#define POW(p, q) pow(p, q)
-#define MIN(p, q) ((p) < (q) ? (p) : (q))
-#define MAX(p, q) ((p) > (q) ? (p) : (q))
-#define LT(p, q) ((p) < (q))
-#define LE(p, q) ((p) <= (q))
-#define GT(p, q) ((p) > (q))
-#define GE(p, q) ((p) >= (q))
-#define EQ(p, q) ((p) == (q))
-#define NE(p, q) ((p) != (q))
-#define AND(p, q) ((p) != 0 && (q) != 0)
-#define OR(p, q) ((p) != 0 || (q) != 0)
-#define NOT(p) ((p) == 0)
-#define NEG(p) (-(p))
-#define ABS(p) fabs(p)
-#define SQRT(p) sqrt(p)
-#define EXP(p) exp(p)
-#define LOG(p) log(p)
-#define SIN(p) sin(p)
-#define COS(p) cos(p)
-#define TANH(p) tanh(p)
-#define ERF(p) erf(p)
-#define FLOOR(p) floor(p)
-#define CEIL(p) ceil(p)
-#define RINT(p) rint(p)
-#define TRUNC(p) trunc(p)
-#define SEL(m, p, q) ((m) != 0 ? (p) : (q))
-
-#define NN_PW(name, type, sig, n, doc, formula, ...)           \
-  static double number_##name(double a, double b, double c) { \
-    (void)a, (void)b, (void)c;                                \
-    return formula;                                           \
-  }
-#include "pointwise.def"
-#undef NN_PW
-
-static double (*const numbers[])(double a, double b, double c) = {
-#define NN_PW(name, ...) number_##name,
-#include "pointwise.def"
-#undef NN_PW
-};
-
-#undef K
-#undef ADD
-#undef SUB
-#undef MUL
-#undef DIV
-#undef POW
-#undef MIN
-#undef MAX
-#undef LT
-#undef LE
-#undef GT
-#undef GE
-#undef EQ
-#undef NE
-#undef AND
-#undef OR
-#undef NOT
-#undef NEG
-#undef ABS
-#undef SQRT
-#undef EXP
-#undef LOG
-#undef SIN
-#undef COS
-#undef TANH
-#undef ERF
-#undef FLOOR
-#undef CEIL
-#undef RINT
-#undef TRUNC
-#undef SEL
-
+/* ---- gradients: the language of pointwise.def as recorded operators ---- */
+/* Arguments may be numbers (the exponent of x^3): what a gradient computes from numbers alone is computed at once, not recorded. */
 static bool is_number(const nn_arg *a) { return a->kind == NN_ARG_FLOAT || a->kind == NN_ARG_INT; }
 static double number(const nn_arg *a) { return a->kind == NN_ARG_INT ? (double)a->u.i : a->u.f; }
 
-/* ---- gradients: the same language as recorded operators ---- */
 static nn_arg apply(nni_scope *s, nni_opid id, const nn_arg *v, int n) {
   double x[3] = {0, 0, 0};
   for (int i = 0; i < n; i++) {
     if (!is_number(&v[i])) return NN_T(nni_do_(s, id, v, n));
     x[i] = number(&v[i]);
   }
-  return NN_F(numbers[nni_op_row(id)->pw](x[0], x[1], x[2]));
+  return NN_F(nni_numbers[nni_op_row(id)->pw](x[0], x[1], x[2]));
 }
 static nn_arg un(nni_scope *s, nni_opid id, nn_arg a) { return apply(s, id, &a, 1); }
 static nn_arg bin(nni_scope *s, nni_opid id, nn_arg a, nn_arg b) {
@@ -222,11 +160,28 @@ static nn_arg sel(nni_scope *s, nn_arg m, nn_arg a, nn_arg b) {
 #define ABS(p) un(s, NNI_OP_abs, p)
 #define SQRT(p) un(s, NNI_OP_sqrt, p)
 #define EXP(p) un(s, NNI_OP_exp, p)
+#define EXPM1(p) un(s, NNI_OP_expm1, p)
 #define LOG(p) un(s, NNI_OP_log, p)
+#define LOG1P(p) un(s, NNI_OP_log1p, p)
+#define LOG2(p) un(s, NNI_OP_log2, p)
+#define LOG10(p) un(s, NNI_OP_log10, p)
 #define SIN(p) un(s, NNI_OP_sin, p)
 #define COS(p) un(s, NNI_OP_cos, p)
 #define TANH(p) un(s, NNI_OP_tanh, p)
 #define ERF(p) un(s, NNI_OP_erf, p)
+#define ERFC(p) un(s, NNI_OP_erfc, p)
+#define ATAN2(p, q) bin(s, NNI_OP_atan2, p, q)
+#define FMOD(p, q) bin(s, NNI_OP_fmod, p, q)
+#define MOD(p, q) bin(s, NNI_OP_mod, p, q)
+#define FLOORDIV(p, q) bin(s, NNI_OP_floor_div, p, q)
+#define FLOOR(p) un(s, NNI_OP_floor, p)
+#define CEIL(p) un(s, NNI_OP_ceil, p)
+#define RINT(p) un(s, NNI_OP_round, p)
+#define TRUNC(p) un(s, NNI_OP_trunc, p)
+#define XOR(p, q) bin(s, NNI_OP_logical_xor, p, q)
+#define SIGMOID(p) un(s, NNI_OP_sigmoid, p)
+#define SINH(p) un(s, NNI_OP_sinh, p)
+#define COSH(p) un(s, NNI_OP_cosh, p)
 #define SEL(m, p, q) sel(s, m, p, q)
 #define NOGRAD NN_NONE
 

@@ -32,8 +32,8 @@ nn_status nni_rule_arange(nni_call *c) {
   if (count < 0) count = 0;
   nni_out o = nni_like(NN_I64, 1, (int64_t[]){(int64_t)count});
   nn_tensor *i = nni_rec1(s, &(nni_rec){.kind = NNI_N_INDEX, .nout = 1, .out = &o});
-  bool whole = d != NN_F32 && start == floor(start) && step == floor(step);
-  nn_tensor *y = whole ? i : nni_float(s, i);
+  bool whole = !nn_dtype_is_float(d) && start == floor(start) && step == floor(step);
+  nn_tensor *y = whole ? i : nni_cast(s, i, d == NN_F64 ? NN_F64 : NN_F32);
   if (step != 1) y = nni_do(s, mul, NN_T(y), whole ? NN_I((int64_t)step) : NN_F(step));
   if (start != 0) y = nni_do(s, add, NN_T(y), whole ? NN_I((int64_t)start) : NN_F(start));
   return nni_give(c, nni_cast(s, y, d));
@@ -75,7 +75,7 @@ nn_status nni_rule_bernoulli(nni_call *c) {
 
 nn_status nni_rule_dropout(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *x = nni_float(s, c->arg[0].u.t);
+  nn_tensor *x = nni_real(s, c->arg[0].u.t);
   double p = c->arg[1].u.f;
   if (!x) return nni_error_of(s->ctx)->status;
   if (!(p >= 0 && p <= 1)) return nni_opfail(s, NN_EINVAL, "p = %g is not in 0..1", p);

@@ -71,7 +71,7 @@ static nn_tensor *reduce(nni_scope *s, nn_tensor *x, int red, const bool *on, bo
   return nni_reshape(s, reduce_block(s, x, red, outer, n, inner), nd, shape);
 }
 
-static nn_tensor *countable(nni_scope *s, nn_tensor *x) { return x->dtype == NN_F32 ? x : nni_cast(s, x, NN_I64); }
+static nn_tensor *countable(nni_scope *s, nn_tensor *x) { return nn_dtype_is_float(x->dtype) ? x : nni_cast(s, x, NN_I64); }
 
 static nn_status simple(nni_call *c, nn_tensor *x, int red) {
   bool on[NN_MAXDIM];
@@ -127,7 +127,7 @@ nn_status nni_rule_amin(nni_call *c) { return extreme(c, NNI_RED_rmin); }
 nn_status nni_grad_amax(nni_gradcall *g) {
   nni_scope *s = &g->s;
   nn_tensor *y = with_dims(s, g->y[0], &g->xs[0], &g->arg[1]), *d = with_dims(s, g->d[0], &g->xs[0], &g->arg[1]);
-  nn_tensor *hit = nni_float(s, nni_do(s, eq, NN_T(g->x[0]), NN_T(y)));
+  nn_tensor *hit = nni_cast(s, nni_do(s, eq, NN_T(g->x[0]), NN_T(y)), g->x[0]->dtype);
   nn_tensor *count = nni_do(s, sum, NN_T(hit), g->arg[1], NN_I(1));
   return got(g, nni_do(s, mul, NN_T(hit), NN_T(nni_do(s, div, NN_T(d), NN_T(count)))));
 }
@@ -144,7 +144,7 @@ static nn_status position(nni_call *c, int red) {
     if (!nni_dim(&c->s, c->arg[1].u.i, x->l.ndim, &d)) return NN_EINVAL;
     on[d] = true;
   }
-  if (x && x->dtype != NN_F32 && x->dtype != NN_I64) x = nni_cast(&c->s, x, NN_I64);
+  if (x && !nn_dtype_is_float(x->dtype) && x->dtype != NN_I64) x = nni_cast(&c->s, x, NN_I64);
   return nni_give(c, reduce(&c->s, x, red, on, c->arg[2].u.i != 0));
 }
 nn_status nni_rule_argmax(nni_call *c) { return position(c, NNI_RED_rargmax); }
@@ -173,7 +173,7 @@ static int64_t reduced_count(const nn_tensor *x, const bool *on) {
 }
 
 nn_status nni_rule_mean(nni_call *c) {
-  nn_tensor *x = nni_float(&c->s, c->arg[0].u.t);
+  nn_tensor *x = nni_real(&c->s, c->arg[0].u.t);
   bool on[NN_MAXDIM];
   if (!x || !nni_dims(&c->s, &c->arg[1], x->l.ndim, on)) return nni_error_of(c->s.ctx)->status;
   nn_tensor *sum = nni_do(&c->s, sum, NN_T(x), c->arg[1], c->arg[2]);
@@ -182,7 +182,7 @@ nn_status nni_rule_mean(nni_call *c) {
 
 nn_status nni_rule_var(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *x = nni_float(s, c->arg[0].u.t);
+  nn_tensor *x = nni_real(s, c->arg[0].u.t);
   bool on[NN_MAXDIM];
   if (!x || !nni_dims(s, &c->arg[1], x->l.ndim, on)) return nni_error_of(s->ctx)->status;
   double n = (double)reduced_count(x, on) - (double)c->arg[2].u.i;
@@ -206,7 +206,7 @@ static nn_tensor *shift(nni_scope *s, nn_tensor *x, nn_arg dims) {
 
 nn_status nni_rule_logsumexp(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *x = nni_float(s, c->arg[0].u.t);
+  nn_tensor *x = nni_real(s, c->arg[0].u.t);
   bool on[NN_MAXDIM];
   int64_t shape[NN_MAXDIM];
   int nd = 0;
@@ -229,7 +229,7 @@ static nn_tensor *to_last(nni_scope *s, nn_tensor *x, int dim) {
 
 nn_status nni_rule_softmax(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *x = nni_float(s, c->arg[0].u.t);
+  nn_tensor *x = nni_real(s, c->arg[0].u.t);
   int dim;
   if (!x || !nni_dim(s, c->arg[1].u.i, x->l.ndim, &dim)) return nni_error_of(s->ctx)->status;
   x = to_last(s, x, dim);
@@ -246,7 +246,7 @@ nn_status nni_grad_softmax(nni_gradcall *g) {
 
 nn_status nni_rule_log_softmax(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *x = nni_float(s, c->arg[0].u.t);
+  nn_tensor *x = nni_real(s, c->arg[0].u.t);
   int dim;
   if (!x || !nni_dim(s, c->arg[1].u.i, x->l.ndim, &dim)) return nni_error_of(s->ctx)->status;
   x = to_last(s, x, dim);

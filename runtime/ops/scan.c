@@ -54,7 +54,7 @@ static nn_tensor *moved(nni_scope *s, nn_tensor *x, int dim, bool to_end, double
   return with_edge(s, part(s, x, dim, to_end ? 0 : 1, x->l.shape[dim] - 1), dim, to_end, v);
 }
 
-static nn_tensor *countable(nni_scope *s, nn_tensor *x) { return x->dtype == NN_F32 ? x : nni_cast(s, x, NN_I64); }
+static nn_tensor *countable(nni_scope *s, nn_tensor *x) { return nn_dtype_is_float(x->dtype) ? x : nni_cast(s, x, NN_I64); }
 
 nn_status nni_rule_cumsum(nni_call *c) {
   nn_tensor *x = countable(&c->s, c->arg[0].u.t);
@@ -97,7 +97,7 @@ nn_status nni_grad_cummin(nni_gradcall *g) { return to_positions(g); }
 
 nn_status nni_rule_linear_scan(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *a = nni_float(s, c->arg[0].u.t), *b = nni_float(s, c->arg[1].u.t);
+  nn_tensor *a = nni_real(s, c->arg[0].u.t), *b = nni_real(s, c->arg[1].u.t);
   int dim, nd;
   int64_t shape[NN_MAXDIM];
   if (!a || !b) return err(s);
@@ -108,8 +108,9 @@ nn_status nni_rule_linear_scan(nni_call *c) {
     return nni_opfail(s, NN_ESHAPE, "shapes do not broadcast: (%s) and (%s)", x, y);
   }
   if (!nni_dim(s, c->arg[2].u.i, nd, &dim)) return err(s);
-  a = nni_do(s, expand, NN_T(a), NN_INTS(nd, shape));
-  b = nni_do(s, expand, NN_T(b), NN_INTS(nd, shape));
+  const nn_dtype d = nn_dtype_promote(a->dtype, b->dtype);
+  a = nni_do(s, expand, NN_T(nni_cast(s, a, d)), NN_INTS(nd, shape));
+  b = nni_do(s, expand, NN_T(nni_cast(s, b, d)), NN_INTS(nd, shape));
   return nni_give(c, a && b ? scan(s, b, a, dim, LINEAR, c->arg[3].u.i != 0, false, NULL) : NULL);
 }
 /* db[t] = d[t] + a[t+1] * db[t+1], da[t] = db[t] * y[t-1] */
@@ -125,7 +126,7 @@ nn_status nni_grad_linear_scan(nni_gradcall *g) {
 }
 
 nn_status nni_rule_logcumsumexp(nni_call *c) {
-  nn_tensor *x = nni_float(&c->s, c->arg[0].u.t);
+  nn_tensor *x = nni_real(&c->s, c->arg[0].u.t);
   int dim;
   if (!x || !nni_dim(&c->s, c->arg[1].u.i, x->l.ndim, &dim)) return err(&c->s);
   return nni_give(c, scan(&c->s, x, NULL, dim, LSE, false, false, NULL));
@@ -153,7 +154,7 @@ nn_status nni_rule_count_nonzero(nni_call *c) {
 
 nn_status nni_rule_norm(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *x = nni_float(s, c->arg[0].u.t);
+  nn_tensor *x = nni_real(s, c->arg[0].u.t);
   const double p = c->arg[1].u.f;
   const nn_arg dim = c->arg[2], keep = c->arg[3];
   if (!x) return err(s);
@@ -163,7 +164,7 @@ nn_status nni_rule_norm(nni_call *c) {
   if (p == (double)INFINITY) return nni_give(c, nni_do(s, amax, NN_T(a), dim, keep));
   if (p == -(double)INFINITY) return nni_give(c, nni_do(s, amin, NN_T(a), dim, keep));
   if (p == 1) return nni_give(c, nni_do(s, sum, NN_T(a), dim, keep));
-  nn_tensor *each = p == 0 ? nni_float(s, nni_do(s, ne, NN_T(x), NN_F(0))) : p == 2 ? nni_do(s, square, NN_T(x)) : nni_do(s, pow, NN_T(a), NN_F(p));
+  nn_tensor *each = p == 0 ? nni_cast(s, nni_do(s, ne, NN_T(x), NN_F(0)), x->dtype) : p == 2 ? nni_do(s, square, NN_T(x)) : nni_do(s, pow, NN_T(a), NN_F(p));
   nn_tensor *sum = each ? nni_do(s, sum, NN_T(each), dim, keep) : NULL;
   if (p == 0 || p < 0) return nni_give(c, p == 0 ? sum : nni_do(s, pow, NN_T(sum), NN_F(1 / p)));
   nn_tensor *zero = nni_do(s, eq, NN_T(sum), NN_F(0)),

@@ -125,7 +125,7 @@ nn_status nni_rule_tile(nni_call *c) {
 /* As often as a tensor says: element i of the result is the first whose running count is above i. The sum must be known: the window runs here. */
 static nn_tensor *repeated_by(nni_scope *s, nn_tensor *x, int dim, nn_tensor *counts) {
   int64_t total, least = 0;
-  if (counts->dtype == NN_F32 || counts->dtype == NN_BOOL || counts->l.ndim != 1 || counts->l.shape[0] != x->l.shape[dim]) {
+  if (nn_dtype_is_float(counts->dtype) || counts->dtype == NN_BOOL || counts->l.ndim != 1 || counts->l.shape[0] != x->l.shape[dim]) {
     nni_opfail(s, NN_ESHAPE, "repeats must be an integer, or a 1-D integer tensor as long as dim %d (%lld)", dim + 1, (long long)x->l.shape[dim]);
     return NULL;
   }
@@ -403,13 +403,14 @@ nn_status nni_rule_linspace(nni_call *c) {
   const double a = c->arg[0].u.f, b = c->arg[1].u.f;
   const int64_t n = c->arg[2].u.i;
   if (!sizes(s, n, 1, c->arg[3].u.i)) return err(s);
+  const nn_dtype want = (nn_dtype)c->arg[3].u.i, d = want == NN_F64 || !nn_dtype_is_float(want) ? NN_F64 : NN_F32; /* what it is computed in */
   const double step = n > 1 ? (b - a) / (double)(n - 1) : 0;
-  nn_tensor *i = nni_do(s, arange, NN_F(0), NN_F((double)n), NN_F(1), NN_I(NN_F32)),
-            *left = nni_do(s, arange, NN_F((double)n - 1), NN_F(-1), NN_F(-1), NN_I(NN_F32));
+  nn_tensor *i = nni_do(s, arange, NN_F(0), NN_F((double)n), NN_F(1), NN_I(d)),
+            *left = nni_do(s, arange, NN_F((double)n - 1), NN_F(-1), NN_F(-1), NN_I(d));
   nn_tensor *front = nni_do(s, add, NN_T(nni_do(s, mul, NN_T(i), NN_F(step))), NN_F(a)),
             *back = nni_do(s, add, NN_T(nni_do(s, mul, NN_T(left), NN_F(-step))), NN_F(b));
   nn_tensor *early = nni_do(s, lt, NN_T(i), NN_F(n > 1 ? (double)n / 2 : 1)); /* each half from its own end: both ends are exact */
-  return nni_give(c, nni_cast(s, nni_do(s, where, NN_T(early), NN_T(front), NN_T(back)), (nn_dtype)c->arg[3].u.i));
+  return nni_give(c, nni_cast(s, nni_do(s, where, NN_T(early), NN_T(front), NN_T(back)), want));
 }
 
 nn_status nni_rule_logspace(nni_call *c) {
@@ -455,7 +456,7 @@ nn_status nni_rule_randperm(nni_call *c) {
 
 nn_status nni_rule_multinomial(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *p = nni_float(s, c->arg[0].u.t);
+  nn_tensor *p = nni_cast(s, c->arg[0].u.t, NN_F32);
   const int64_t k = c->arg[1].u.i;
   if (!p) return err(s);
   const int last = p->l.ndim - 1;

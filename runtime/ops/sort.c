@@ -53,7 +53,7 @@ nn_status nni_rule_sort(nni_call *c) {
   return give2(c, out[0], out[1]);
 }
 nn_status nni_grad_sort(nni_gradcall *g) {
-  nn_tensor *zero = nni_do(&g->s, full, NN_INTS(g->xs[0].ndim, g->xs[0].shape), NN_F(0), NN_I(NN_F32));
+  nn_tensor *zero = nni_do(&g->s, full, NN_INTS(g->xs[0].ndim, g->xs[0].shape), NN_F(0), NN_I(g->xs[0].dtype));
   g->dx[0] = nni_do(&g->s, scatter_add, NN_T(zero), g->arg[1], NN_T(g->y[1]), NN_T(g->d[0]));
   return g->dx[0] ? NN_OK : err(&g->s);
 }
@@ -167,7 +167,7 @@ nn_status nni_rule_quantile(nni_call *c) {
   const nn_arg *q = &c->arg[1];
   const bool keep = c->arg[3].u.i != 0, many = q->kind == NN_ARG_TENSOR;
   int dim, method = 0;
-  nn_tensor *x = nni_float(s, c->arg[0].u.t), *y[2], *r;
+  nn_tensor *x = nni_real(s, c->arg[0].u.t), *y[2], *r;
   while (method < NNI_COUNT(methods) && strcmp(methods[method], c->arg[4].u.s) != 0) method++;
   if (method == NNI_COUNT(methods))
     return nni_opfail(s, NN_EINVAL, "method = \"%s\"; there are linear, lower, higher, nearest, midpoint", c->arg[4].u.s);
@@ -177,7 +177,7 @@ nn_status nni_rule_quantile(nni_call *c) {
   x = x ? lane(s, x, &c->arg[2], &dim) : NULL;
   if (!x || !do2(s, NNI_OP_sort, (nn_arg[]){NN_T(nni_do(s, movedim, NN_T(x), NN_I(dim), NN_I(-1))), NN_I(-1), NN_I(0)}, 3, y)) return err(s);
   const int last = x->l.ndim - 1;
-  r = many ? quantiles_at(s, y[0], nni_float(s, q->u.t), method) : quantile_at(s, y[0], v, method);
+  r = many ? quantiles_at(s, y[0], nni_cast(s, q->u.t, x->dtype), method) : quantile_at(s, y[0], v, method);
   nn_tensor *end = narrow(s, y[0], last, x->l.shape[dim] - 1, 1);
   r = nni_do(s, where, NN_T(nni_do(s, ne, NN_T(end), NN_T(end))), NN_F((double)NAN), NN_T(r)); /* NaN wins */
   if (!r) return err(s);
@@ -199,13 +199,16 @@ nn_status nni_rule_quantile(nni_call *c) {
 /* ---- searchsorted, unique ---- */
 nn_status nni_rule_searchsorted(nni_call *c) {
   nni_scope *s = &c->s;
+  const bool whole = c->arg[1].kind == NN_ARG_INT;
   nn_tensor *t = c->arg[0].u.t,
             *v = c->arg[1].kind == NN_ARG_TENSOR
                      ? c->arg[1].u.t
-                     : nni_do(s, full, NN_INTS(0, NULL), c->arg[1].kind == NN_ARG_INT ? NN_F((double)c->arg[1].u.i) : c->arg[1], NN_I(NN_F32));
+                     : nni_do(s, full, NN_INTS(0, NULL), whole ? NN_F((double)c->arg[1].u.i) : c->arg[1],
+                              NN_I(nn_dtype_is_float(t->dtype) ? t->dtype : whole ? NN_I64 : NN_F32));
   if (!v) return err(s);
   const int n = t->l.ndim - 1;
-  nn_dtype d = t->dtype == NN_F32 || v->dtype == NN_F32 ? NN_F32 : NN_I64;
+  nn_dtype d = nn_dtype_promote(t->dtype, v->dtype);
+  if (!nn_dtype_is_float(d)) d = NN_I64;
   bool fits = n == 0 || (n > 0 && v->l.ndim == n + 1);
   int64_t rows = 1, m = 1;
   for (int i = 0; fits && i < n; i++) fits = t->l.shape[i] == v->l.shape[i], rows *= t->l.shape[i];

@@ -10,6 +10,7 @@ enum { SA = NNI_SA, SB = NNI_SB, SC = NNI_SC, SY = NNI_SY, SY2 = NNI_SY2 };
 #define PW_GRAD_W true
 #define PW_GRAD_C false
 #define PW_GRAD_B false
+#define PW_GRAD_I false
 
 static const nn_op rows[NNI_NOP] = {
 #define NN_PW(nm, ty, sg, n, dc, formula, sv, ...) \

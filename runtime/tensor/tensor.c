@@ -127,11 +127,8 @@ nn_tensor *nn_tensor_new(nn_context *ctx, nn_dtype d, int ndim, const int64_t *s
 }
 
 nn_tensor *nn_scalar(nn_context *ctx, nn_dtype d, double value) {
-  union { uint8_t b; int32_t i; int64_t l; float f; } u = {0};
-  if (d == NN_F32) u.f = (float)value;
-  else if (d == NN_I64) u.l = (int64_t)value;
-  else if (d == NN_I32) u.i = (int32_t)value;
-  else u.b = d == NN_BOOL ? value != 0 : (uint8_t)(int64_t)value;
+  int64_t u;
+  nn_element_write(d, &u, value, value >= -9.2e18 && value <= 9.2e18 ? (int64_t)value : 0);
   return nn_tensor_new(ctx, d, 0, NULL, &u);
 }
 
@@ -189,12 +186,7 @@ nn_status nn_item(nn_tensor *t, double *d, int64_t *i) {
   const char *p = (const char *)t->v->data + (size_t)t->l.offset * nn_dtype_size(t->dtype);
   double f = 0;
   int64_t n = 0;
-  switch (t->dtype) {
-    case NN_F32: { float x; memcpy(&x, p, 4); f = (double)x; n = f >= -9.2e18 && f <= 9.2e18 ? (int64_t)f : 0; break; }
-    case NN_I64: memcpy(&n, p, 8); f = (double)n; break;
-    case NN_I32: { int32_t x; memcpy(&x, p, 4); n = x; f = x; break; }
-    default: n = *(const uint8_t *)p; f = (double)n;
-  }
+  nn_element_read(t->dtype, p, &f, &n);
   if (d) *d = f;
   if (i) *i = n;
   return NN_OK;

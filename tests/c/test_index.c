@@ -50,6 +50,9 @@ static arr *new_arr(nn_dtype d, int ndim, int64_t a, int64_t b, int64_t c) {
     const int32_t r = (int32_t)below(2001) - 1000;
     switch (d) {
     case NN_F32: ((float *)x->o.data)[i] = (float)r / 256; break;
+    case NN_F64: ((double *)x->o.data)[i] = r / 256.0; break;
+    case NN_F16:
+    case NN_BF16: ((uint16_t *)x->o.data)[i] = (uint16_t)r; break;
     case NN_I32: ((int32_t *)x->o.data)[i] = r; break;
     case NN_I64: ((int64_t *)x->o.data)[i] = r; break;
     default: ((uint8_t *)x->o.data)[i] = (uint8_t)(d == NN_BOOL ? r & 1 : r & 255);
@@ -64,6 +67,9 @@ static void drop(arr *x) {
 static double at(const arr *x, int64_t i) {
   switch (x->o.dtype) {
   case NN_F32: return (double)((const float *)x->o.data)[i];
+  case NN_F64: return ((const double *)x->o.data)[i];
+  case NN_F16:
+  case NN_BF16: return ((const uint16_t *)x->o.data)[i]; /* only moved, as bits */
   case NN_I32: return ((const int32_t *)x->o.data)[i];
   case NN_I64: return (double)((const int64_t *)x->o.data)[i];
   default: return ((const uint8_t *)x->o.data)[i];
@@ -72,6 +78,7 @@ static double at(const arr *x, int64_t i) {
 static int64_t int_at(const arr *x, int64_t i) { return ((const int64_t *)x->o.data)[i]; }
 static int64_t *ints(arr *x) { return x->o.data; }
 static float *floats(arr *x) { return x->o.data; }
+static double *doubles(arr *x) { return x->o.data; }
 
 /* ---- running ----------------------------------------------------------------------------------------------------------------- */
 enum { GUARD = 128 };
@@ -161,13 +168,14 @@ static void test_scatter(void) {
   for (int s = 0; s < NNI_COUNT(sizes); s++)
     for (int mode = 0; mode < 5; mode++)
       for (int d = 0; d < NN_NDTYPE; d++) {
-        if (mode && d != NN_F32 && d != NN_I64) continue;
+        if (mode && d != NN_F32 && d != NN_F64 && d != NN_I64) continue;
         const int64_t A = sizes[s][0], V = sizes[s][1], M = sizes[s][2], B = sizes[s][3], ia[2] = {0, mode};
         arr *x = new_arr((nn_dtype)d, 3, A, V, B), *ids = new_ids(A, M, B, V, s % 2), *v = new_arr((nn_dtype)d, 3, A, M, B), *y = new_arr((nn_dtype)d, 3, A, V, B);
         if (s == 3) v->stride[1] = 0; /* a broadcast source */
         if (mode == 4)
           for (int64_t i = 0; i < v->n; i++) { /* products that stay exact */
             if (d == NN_F32) floats(v)[i] = i % 3 ? 1 : -1;
+            else if (d == NN_F64) doubles(v)[i] = i % 3 ? 1 : -1;
             else ints(v)[i] = i % 3 ? 1 : -1;
           }
         CHECK(run("scatter", K(scatter), (arr *[]){x, ids, v}, 3, &y, 1, ia, NULL) == NN_OK, "%s", err.text);
@@ -226,11 +234,15 @@ static double log_add(double a, double b) {
 static void check_scan(int op, nn_dtype d, int64_t A, int64_t N, int64_t B, bool reverse, bool exclusive) {
   const int64_t ia[3] = {op, reverse, exclusive};
   const bool best = op == 2 || op == 3;
-  arr *x = new_arr(d, 3, A, N, B), *k = new_arr(NN_F32, 3, A, N, B), *y = new_arr(d, 3, A, N, B), *p = new_arr(NN_I64, 3, A, N, B);
-  for (int64_t i = 0; i < k->n; i++) floats(k)[i] /= 4;
+  arr *x = new_arr(d, 3, A, N, B), *k = new_arr(d == NN_F64 ? NN_F64 : NN_F32, 3, A, N, B), *y = new_arr(d, 3, A, N, B), *p = new_arr(NN_I64, 3, A, N, B);
+  for (int64_t i = 0; i < k->n; i++) {
+    if (d == NN_F64) doubles(k)[i] /= 4;
+    else floats(k)[i] /= 4;
+  }
   if (op == 1)
     for (int64_t i = 0; i < x->n; i++) {
       if (d == NN_F32) floats(x)[i] = i % 5 ? 1.0f + floats(x)[i] / 64 : -1;
+      else if (d == NN_F64) doubles(x)[i] = i % 5 ? 1.0 + doubles(x)[i] / 64 : -1;
       else ints(x)[i] = i % 5 ? 1 : -2;
     }
   CHECK(run("scan", K(scan), (arr *[]){x, k}, op == 5 ? 2 : 1, (arr *[]){y, p}, best ? 2 : 1, ia, NULL) == NN_OK, "%s", err.text);
@@ -244,7 +256,7 @@ static void check_scan(int op, nn_dtype d, int64_t A, int64_t N, int64_t B, bool
         const double e = at(x, i), was = acc;
         switch (op) {
         case 0: acc += e; break;
-        case 1: acc = d == NN_F32 ? acc * e : (double)(int64_t)((uint64_t)(int64_t)acc * (uint64_t)(int64_t)e); break;
+        case 1: acc = d != NN_I64 ? acc * e : (double)(int64_t)((uint64_t)(int64_t)acc * (uint64_t)(int64_t)e); break;
         case 2:
           if (from < 0 || e >= acc) acc = e, from = n;
           break;
@@ -255,7 +267,7 @@ static void check_scan(int op, nn_dtype d, int64_t A, int64_t N, int64_t B, bool
         default: acc = acc * at(k, i) + e;
         }
         wrong = fabs(at(y, i) - (exclusive ? was : acc));
-        bad += !(wrong <= 1e-6 * fabs(exclusive ? was : acc) || wrong == 0 || (exclusive && op == 4 && s == 0));
+        bad += !(wrong <= (d == NN_F64 ? 1e-13 : 1e-6) * fabs(exclusive ? was : acc) || wrong == 0 || (exclusive && op == 4 && s == 0));
         if (best) bad += int_at(p, i) != from;
       }
     }
@@ -269,7 +281,7 @@ static void test_scan(void) {
     for (int op = 0; op < 6; op++)
       for (int flags = 0; flags < 4; flags++) {
         if ((op == 2 || op == 3) && flags & 2) continue;
-        check_scan(op, NN_F32, shape[s][0], op == 1 ? (shape[s][1] < 40 ? shape[s][1] : 40) : shape[s][1], shape[s][2], flags & 1, flags & 2);
+        for (int f = 0; f < 2; f++) check_scan(op, f ? NN_F64 : NN_F32, shape[s][0], op == 1 ? (shape[s][1] < 40 ? shape[s][1] : 40) : shape[s][1], shape[s][2], flags & 1, flags & 2);
         if (op < 4) check_scan(op, NN_I64, shape[s][0], op == 1 ? (shape[s][1] < 40 ? shape[s][1] : 40) : shape[s][1], shape[s][2], flags & 1, flags & 2);
       }
   const int64_t ia[3] = {2, 0, 0};
@@ -313,6 +325,7 @@ static void test_sort(void) {
   static const int64_t shape[][2] = {{1, 1}, {4, 2}, {3, 47}, {2, 48}, {2, 49}, {5, 300}, {1, 20000}, {300, 70}, {3, 0}};
   for (int s = 0; s < NNI_COUNT(shape); s++)
     for (int d = 0; d < NN_NDTYPE; d++) {
+      if (d == NN_F16 || d == NN_BF16) continue; /* sorted as f32 */
       arr *x = new_arr((nn_dtype)d, 2, shape[s][0], shape[s][1], 1);
       check_sort(x, nn_dtype_name((nn_dtype)d));
       if (d == NN_I64) { /* keys that need 64 bits */
@@ -324,6 +337,11 @@ static void test_sort(void) {
         static const float odd[] = {NAN, 0.0f, -0.0f, INFINITY, -INFINITY, 1e-45f, -1e-45f, 3.4e38f, -NAN, 1.0f};
         for (int64_t i = 0; i < x->n; i++) floats(x)[i] = odd[below(NNI_COUNT(odd))];
         check_sort(x, "odd f32");
+      }
+      if (d == NN_F64) {
+        static const double odd[] = {NAN, 0.0, -0.0, INFINITY, -INFINITY, 5e-324, -5e-324, 1e308, -NAN, 1.0};
+        for (int64_t i = 0; i < x->n; i++) doubles(x)[i] = odd[below(NNI_COUNT(odd))];
+        check_sort(x, "odd f64");
       }
       drop(x);
     }

@@ -37,21 +37,16 @@ typedef struct arr {
   size_t bytes; /* asked for, without the pad */
 } arr;
 
+static void *place(const arr *a, int64_t i) { return (char *)a->o.data + i * (int64_t)nn_dtype_size(a->o.dtype); }
 static double get_at(const arr *a, int64_t i) {
-  switch (a->o.dtype) {
-  case NN_F32: return (double)((const float *)a->o.data)[i];
-  case NN_I32: return (double)((const int32_t *)a->o.data)[i];
-  case NN_I64: return (double)((const int64_t *)a->o.data)[i];
-  default: return (double)((const uint8_t *)a->o.data)[i];
-  }
+  double f;
+  int64_t n;
+  nn_element_read(a->o.dtype, place(a, i), &f, &n);
+  return f;
 }
 static void put_at(arr *a, int64_t i, double v) {
-  switch (a->o.dtype) {
-  case NN_F32: ((float *)a->o.data)[i] = (float)v; break;
-  case NN_I32: ((int32_t *)a->o.data)[i] = (int32_t)v; break;
-  case NN_I64: ((int64_t *)a->o.data)[i] = (int64_t)v; break;
-  default: ((uint8_t *)a->o.data)[i] = (uint8_t)(int64_t)v; break;
-  }
+  if (a->o.dtype == NN_BOOL) *(uint8_t *)place(a, i) = (uint8_t)(int64_t)v;
+  else nn_element_write(a->o.dtype, place(a, i), v, nn_dtype_is_float(a->o.dtype) ? 0 : (int64_t)v);
 }
 static int64_t numel(const arr *a) {
   int64_t n = 1;
@@ -83,7 +78,7 @@ static void new_arr(arr *a, nn_dtype d, int ndim, const int64_t *shape) {
   if (!a->base) exit(2);
   for (int64_t i = 0; i < n; i++) {
     const int32_t r = (int32_t)(draw() % 2001) - 1000;
-    put_at(a, i, d == NN_F32 ? r / 256.0 : d == NN_BOOL ? r & 1 : d == NN_U8 ? r & 255 : r);
+    put_at(a, i, nn_dtype_is_float(d) ? r / 256.0 : d == NN_BOOL ? r & 1 : d == NN_U8 ? r & 255 : r);
   }
 }
 static void free_arr(arr *a) { nni_buffer_put(mem, a->base, a->bytes); }
@@ -159,8 +154,14 @@ static run run_kernel(const char *what, nni_kernel_id id, arr *in, int nin, arr 
 /* ---- copy ------------------------------------------------------------------------------------------------------------------ */
 static double convert(double v, nn_dtype from, nn_dtype to) {
   if (to == NN_BOOL) return v != 0;
-  if (to == NN_F32) return (double)(float)v;
-  if (from == NN_F32) {
+  if (nn_dtype_is_float(to)) {
+    uint64_t u;
+    int64_t n;
+    nn_element_write(to, &u, v, 0);
+    nn_element_read(to, &u, &v, &n);
+    return v;
+  }
+  if (nn_dtype_is_float(from)) {
     if (isnan(v)) return 0;
     v = trunc(v);
     if (to == NN_I64) return v;
@@ -341,7 +342,7 @@ static void check_reduce(int op, nn_dtype d, int64_t outer, int64_t n, int64_t i
   arr in, out;
   new_arr(&in, d, 3, dims);
   if (op == NNI_RED_rprod)
-    for (int64_t i = 0; i < numel(&in); i++) put_at(&in, i, d == NN_F32 ? 1 + get_at(&in, i) / 4096 : draw() % 97 == 0 ? 2 : 1);
+    for (int64_t i = 0; i < numel(&in); i++) put_at(&in, i, nn_dtype_is_float(d) ? 1 + get_at(&in, i) / 4096 : draw() % 97 == 0 ? 2 : 1);
   if (nan)
     for (int64_t i = 0; i < numel(&in); i += 1 + draw() % (2 * n)) put_at(&in, i, NAN);
   new_arr(&out, od, 2, odims);
@@ -358,12 +359,12 @@ static void check_reduce(int op, nn_dtype d, int64_t outer, int64_t n, int64_t i
         sum += v;
         size += fabs(v);
         prod *= v;
-        whole *= (uint64_t)(int64_t)(d == NN_F32 ? 1 : v);
+        whole *= (uint64_t)(int64_t)(nn_dtype_is_float(d) ? 1 : v);
       }
       bool ok = false;
       if (arg) ok = got == (double)at;
-      else if (op == NNI_RED_rsum) ok = isnan(sum) ? isnan(got) : fabs(got - sum) <= (d == NN_F32 ? 2e-6 * size : 0);
-      else if (op == NNI_RED_rprod && d == NN_F32) ok = isnan(prod) ? isnan(got) : fabs(got - prod) <= 1e-7 * (double)(n + 10) * fabs(prod);
+      else if (op == NNI_RED_rsum) ok = isnan(sum) ? isnan(got) : fabs(got - sum) <= (d == NN_F32 ? 2e-6 * size : d == NN_F64 ? 1e-11 * size : 0);
+      else if (op == NNI_RED_rprod && nn_dtype_is_float(d)) ok = isnan(prod) ? isnan(got) : fabs(got - prod) <= 1e-7 * (double)(n + 10) * fabs(prod);
       else if (op == NNI_RED_rprod) ok = got == (d == NN_I32 ? (double)(int32_t)whole : (double)(int64_t)whole);
       else ok = isnan(best) ? isnan(got) : got == best;
       if (!ok) bad = o * inner + c;
@@ -378,12 +379,12 @@ static void test_reduce(void) {
   static const int64_t shapes[][3] = {{1, 1, 1},     {3, 1, 4},       {5, 7, 1},   {1, 16, 1},    {4, 129, 1},  {2, 70001, 1}, {1, 200000, 1},
                                       {300, 300, 1}, {1, 5, 3},       {2, 100, 3}, {1, 30001, 3}, {1, 64, 128}, {3, 33, 17},   {1, 5000, 64},
                                       {2, 40, 1500}, {1, 2000, 1030}, {0, 3, 4},   {2, 3, 0},     {70, 9, 31}};
-  static const nn_dtype kinds[] = {NN_F32, NN_I32, NN_I64, NN_U8, NN_BOOL};
+  static const nn_dtype kinds[] = {NN_F32, NN_I32, NN_I64, NN_U8, NN_BOOL, NN_F64};
   for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
     for (int op = 0; op < NNI_NRED; op++)
-      for (int d = 0; d < 5; d++) {
+      for (int d = 0; d < 6; d++) {
         check_reduce(op, kinds[d], shapes[s][0], shapes[s][1], shapes[s][2], false);
-        if (d == 0 && shapes[s][1] > 1) check_reduce(op, NN_F32, shapes[s][0], shapes[s][1], shapes[s][2], true);
+        if ((d == 0 || d == 5) && shapes[s][1] > 1) check_reduce(op, kinds[d], shapes[s][0], shapes[s][1], shapes[s][2], true);
       }
   /* nothing to reduce */
   const int64_t dims[3] = {2, 0, 3}, odims[2] = {2, 3};
@@ -488,6 +489,36 @@ static void test_cuts(void) {
   }
 }
 
+/* f64, transposed or not, against the sums in long double */
+static void check_matmul_f64(int64_t batch, int64_t m, int64_t n, int64_t k, bool ta, bool tb) {
+  const int64_t as[3] = {batch, ta ? k : m, ta ? m : k}, bs[3] = {1, tb ? n : k, tb ? k : n}, cs[3] = {batch, m, n};
+  arr in[2], out;
+  new_arr(&in[0], NN_F64, 3, as);
+  new_arr(&in[1], NN_F64, 3, bs);
+  new_arr(&out, NN_F64, 3, cs);
+  if (ta) swap_dims(&in[0], 1, 2);
+  if (tb) swap_dims(&in[1], 1, 2);
+  in[1].stride[0] = 0;
+  in[1].shape[0] = batch;
+  run_kernel("matmul", NNI_K_matmul, in, 2, &out, NULL);
+  int64_t bad = -1;
+  for (int64_t i = 0; i < batch * m * n && bad < 0; i++) {
+    long double sum = 0;
+    double size = 0;
+    for (int64_t e = 0; e < k; e++) {
+      const double v = get_at(&in[0], i / (m * n) * in[0].stride[0] + i / n % m * in[0].stride[1] + e * in[0].stride[2]);
+      const double w = get_at(&in[1], e * in[1].stride[1] + i % n * in[1].stride[2]);
+      sum += (long double)v * (long double)w;
+      size += fabs(v * w);
+    }
+    if (!(fabs(get_at(&out, i) - (double)sum) <= 1e-14 * size)) bad = i;
+  }
+  CHECK(bad < 0, "matmul f64 (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 ")%s%s: element %" PRId64, batch, m, n, k, ta ? " ta" : "",
+        tb ? " tb" : "", bad);
+  for (int i = 0; i < 2; i++) free_arr(&in[i]);
+  free_arr(&out);
+}
+
 static void test_matmul(void) {
   static const int64_t shapes[][4] = {{1, 1, 1, 1},      {1, 13, 10, 7},   {3, 5, 33, 2},    {1, 64, 10, 128},  {2, 12, 32, 300},  {1, 0, 3, 4},
                                       {1, 3, 0, 4},      {2, 3, 4, 0},     {0, 3, 4, 5},     {1, 64, 128, 784}, {1, 257, 129, 65}, {48, 33, 31, 17},
@@ -499,6 +530,11 @@ static void test_matmul(void) {
       if (q[0] > 1) check_matmul(q[0], q[1], q[2], q[3], t & 1, t >> 1, SHARE_A);
       if (q[0] > 1) check_matmul(q[0], q[1], q[2], q[3], t & 1, t >> 1, SHARE_B);
     }
+  for (int t = 0; t < 4; t++) {
+    check_matmul_f64(2, 13, 10, 7, t & 1, t >> 1);
+    check_matmul_f64(1, 70, 65, 33, t & 1, t >> 1);
+    check_matmul_f64(3, 1, 1, 300, t & 1, t >> 1);
+  }
   for (int64_t m = 1; m <= 26; m++)
     for (int64_t n = 1; n <= 70; n += n < 34 ? 1 : 5) check_matmul(1, m, n, 19, m & 1, n & 1, PLAIN);
 }

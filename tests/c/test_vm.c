@@ -95,8 +95,62 @@ REF(sigmoid, 1 / (1 + exp(-x)))
 REF(pow, pow(x, y))
 REF(neg, -x)
 REF(abs, fabs(x))
+REF(expm1, expm1(x))
+REF(exp2, exp2(x))
+REF(log1p, log1p(x))
+REF(log2, log2(x))
+REF(log10, log10(x))
+REF(tan, tan(x))
+REF(asin, asin(x))
+REF(acos, acos(x))
+REF(atan, atan(x))
+REF(sinh, sinh(x))
+REF(cosh, cosh(x))
+REF(asinh, asinh(x))
+REF(acosh, acosh(x))
+REF(atanh, atanh(x))
+REF(erfc, erfc(x))
+REF(gelu, 0.5 * x * erfc(-x * 0.70710678118654752440))
+REF(silu, x / (1 + exp(-x)))
+REF(mish, x * tanh(x > 30 ? x : log1p(exp(x))))
+REF(log_sigmoid, x < -700 ? x : -log1p(exp(-x)))
+REF(softsign, x / (1 + fabs(x)))
+REF(atan2, atan2(x, y))
+REF(fmod, fmod(x, y))
+static double ref_mod(double x, double y) {
+  double r = fmod(x, y);
+  if (r != 0) return (r < 0) != (y < 0) ? (double)((float)r + (float)y) : r;
+  return copysign(0, y);
+}
+static double ref_floordiv(double x, double y) { /* the rounded quotient is the quotient of floats: floor of the exact one needs the remainder */
+  double r = fmod(x, y), q;
+  if (y == 0) return x / y;
+  q = (x - r) / y;
+  if (r != 0 && (r < 0) != (y < 0)) q -= 1;
+  return copysign(rint(q), x / y);
+}
 static double ref_max(double x, double y) { return x != x ? x : y != y ? y : x > y ? x : y; }
 static double ref_min(double x, double y) { return x != x ? x : y != y ? y : x < y ? x : y; }
+
+static void remainders(void) {
+  static const float odd[] = {0.f, 1.f, 2.f, 3.f, 0.5f, 0.1f, 0.3f, 1e-40f, 1e-30f, 1e30f, 16777216.f, 16777215.f, 3.4e38f, INFINITY, NAN, 0.99999994f};
+  static const struct { const char *name; int op; ref_fn ref; double rel; } rows[] = {
+      {"fmod", NNI_PW_fmod, ref_fmod, 0}, {"mod", NNI_PW_mod, ref_mod, 0}, {"atan2", NNI_PW_atan2, ref_atan2, 4e-7}};
+  for (int r = 0; r < NNI_COUNT(rows); r++) {
+    batch *b = begin(rows[r].name, rows[r].op, rows[r].ref, rows[r].rel, 0);
+    for (int i = 0; i < 2 * NNI_COUNT(odd); i++)
+      for (int j = 0; j < 2 * NNI_COUNT(odd); j++) sample(b, i % 2 ? odd[i / 2] : -odd[i / 2], j % 2 ? odd[j / 2] : -odd[j / 2]);
+    for (int i = -700; i < 700; i++)
+      for (int j = -700; j < 700; j++) sample(b, (float)i / 7, (float)j / 64);
+    for (int i = 0; i < 700; i++)
+      for (int j = 0; j < 700; j++) sample(b, (float)pow(10, (i - 350) / 10.), -(float)pow(10, (j - 350) / 20.));
+    end(b);
+  }
+  batch *b = begin("floordiv", NNI_PW_floor_div, ref_floordiv, 1.2e-7, 0);
+  for (int i = -700; i < 700; i++)
+    for (int j = -700; j < 700; j++) sample(b, (float)i / 7, (float)j / 64);
+  end(b);
+}
 
 static void two_arguments(void) {
   static const float odd[] = {0.f, 1.f, 2.f, 3.f, 0.5f, 1.5f, 1e-40f, 1e-30f, 1e30f, 16777216.f, 16777215.f, 8388609.f, 3.4e38f, INFINITY, NAN,
@@ -129,7 +183,27 @@ int main(int argc, char **argv) {
   sweep("cos", NNI_PW_cos, ref_cos, 1e-7, 1.5e-7, 200, 1.1e4);
   sweep("tanh", NNI_PW_tanh, ref_tanh, 2.5e-7, 0, -10, 10);
   sweep("erf", NNI_PW_erf, ref_erf, 3e-7, 0, -5, 5);
-  sweep("sigmoid", NNI_PW_sigmoid, ref_sigmoid, 3e-7, 1.2e-38, -90, 90); /* 0 where 1 + e^-x overflows */
+  sweep("sigmoid", NNI_PW_sigmoid, ref_sigmoid, 3e-7, 0, -105, 90);
+  sweep("expm1", NNI_PW_expm1, ref_expm1, 2.5e-7, 0, -2, 2);
+  sweep("exp2", NNI_PW_exp2, ref_exp2, 1.2e-7, 0, -150, 129);
+  sweep("log1p", NNI_PW_log1p, ref_log1p, 4e-7, 0, -1, 3);
+  sweep("log2", NNI_PW_log2, ref_log2, 6.1e-8, 0, 0.2, 3);
+  sweep("log10", NNI_PW_log10, ref_log10, 6.1e-8, 0, 0.2, 3);
+  sweep("tan", NNI_PW_tan, ref_tan, 1e-6, 1.5e-7, -0.78, 0.78);
+  sweep("asin", NNI_PW_asin, ref_asin, 5e-7, 0, -1, 1);
+  sweep("acos", NNI_PW_acos, ref_acos, 5e-7, 0, -1, 1);
+  sweep("atan", NNI_PW_atan, ref_atan, 3e-7, 0, -4, 4);
+  sweep("sinh", NNI_PW_sinh, ref_sinh, 6e-7, 0, -2, 2);
+  sweep("cosh", NNI_PW_cosh, ref_cosh, 6e-7, 0, -89.5, 89.5);
+  sweep("asinh", NNI_PW_asinh, ref_asinh, 6e-7, 0, -3, 3);
+  sweep("acosh", NNI_PW_acosh, ref_acosh, 6e-7, 0, 1, 3);
+  sweep("atanh", NNI_PW_atanh, ref_atanh, 6e-7, 0, -1, 1);
+  sweep("erfc", NNI_PW_erfc, ref_erfc, 1e-6, 0, -5, 10);
+  sweep("gelu", NNI_PW_gelu, ref_gelu, 3e-5, 1e-43, -7, 5); /* in the tail the rounding of a / sqrt(2) counts 2 a^2 times */
+  sweep("silu", NNI_PW_silu, ref_silu, 5e-7, 2e-43, -90, 20);
+  sweep("mish", NNI_PW_mish, ref_mish, 6e-7, 2e-43, -80, 25);
+  sweep("log_sigmoid", NNI_PW_log_sigmoid, ref_log_sigmoid, 5e-7, 0, -90, 90);
+  sweep("softsign", NNI_PW_softsign, ref_softsign, 2e-7, 0, -10, 10);
   sweep("floor", NNI_PW_floor, ref_floor, 0, 0, -10, 10);
   sweep("ceil", NNI_PW_ceil, ref_ceil, 0, 0, -10, 10);
   sweep("round", NNI_PW_round, ref_rint, 0, 0, -10, 10);
@@ -138,6 +212,7 @@ int main(int argc, char **argv) {
   sweep("neg", NNI_PW_neg, ref_neg, 0, 0, -1, 1);
   sweep("abs", NNI_PW_abs, ref_abs, 0, 0, -1, 1);
   two_arguments();
+  remainders();
   printf("%d failures\n", failures);
   return failures != 0;
 }

@@ -3,6 +3,7 @@
 ** float -> integer truncates, saturates at the ends of i32 or i64, NaN gives 0; -> bool is != 0; -> u8 is modulo 256 (a float through i32).
 */
 #include "../isa_kernels.h"
+#include "../../tensor/half.h"
 #include "transpose.h"
 
 static inline int32_t f32_to_i32(float x) { return x >= 0x1p31f ? INT32_MAX : x <= -0x1p31f ? INT32_MIN : x != x ? 0 : (int32_t)x; }
@@ -15,6 +16,7 @@ static inline int64_t f32_to_i64(float x) { return x >= 0x1p63f ? INT64_MAX : x 
 #define TO_I32(x) ((int32_t)(x))
 #define TO_I64(x) ((int64_t)(x))
 #define TO_F32(x) ((float)(x))
+#define TO_F64(x) ((double)(x))
 
 /* CASE(pair, source type, destination type, conversion): three loops, so that the common ones vectorise */
 #define PAIR(s, d) ((s)*NN_NDTYPE + (d))
@@ -38,6 +40,21 @@ static inline int64_t f32_to_i64(float x) { return x >= 0x1p63f ? INT64_MAX : x 
   CASE(s, NN_I64, S, int64_t, TO_I64)                                                                                                                \
   CASE(s, NN_F32, S, float, TO_F32)
 
+/* The pairs that are rare: element by element. What saturates in f32_to_i32 and its like does here too. */
+static void convert_rest(nn_dtype dd, void *dst, int64_t ds, nn_dtype sd, const void *src, int64_t ss, int64_t n) {
+  const int64_t to = (int64_t)nn_dtype_size(dd), from = (int64_t)nn_dtype_size(sd);
+  for (int64_t i = 0; i < n; i++) {
+    double f;
+    int64_t v;
+    nn_element_read(sd, (const char *)src + i * ss * from, &f, &v);
+    if (nn_dtype_is_float(sd)) {
+      v = f != f ? 0 : f >= 0x1p63 ? INT64_MAX : f <= -0x1p63 ? INT64_MIN : (int64_t)f;
+      if (dd != NN_I64) v = v > INT32_MAX ? INT32_MAX : v < INT32_MIN ? INT32_MIN : v;
+    }
+    nn_element_write(dd, (char *)dst + i * ds * to, f, v);
+  }
+}
+
 void NN_ISA_FN(nn_cpu_copy_row)(nn_dtype dd, void *dst, int64_t ds, nn_dtype sd, const void *src, int64_t ss, int64_t n) {
   if (n <= 0) return;
   switch (PAIR(sd, dd)) {
@@ -58,6 +75,16 @@ void NN_ISA_FN(nn_cpu_copy_row)(nn_dtype dd, void *dst, int64_t ds, nn_dtype sd,
     CASE(NN_F32, NN_I32, float, int32_t, f32_to_i32)
     CASE(NN_F32, NN_I64, float, int64_t, f32_to_i64)
     CASE(NN_F32, NN_F32, float, float, ID)
+    CASE(NN_F16, NN_F16, uint16_t, uint16_t, ID)
+    CASE(NN_BF16, NN_BF16, uint16_t, uint16_t, ID)
+    CASE(NN_F64, NN_F64, double, double, ID)
+    CASE(NN_F32, NN_F64, float, double, TO_F64)
+    CASE(NN_F64, NN_F32, double, float, TO_F32)
+    CASE(NN_F16, NN_F32, uint16_t, float, nni_from_f16)
+    CASE(NN_F32, NN_F16, float, uint16_t, nni_to_f16)
+    CASE(NN_BF16, NN_F32, uint16_t, float, nni_from_bf16)
+    CASE(NN_F32, NN_BF16, float, uint16_t, nni_to_bf16)
+  default: convert_rest(dd, dst, ds, sd, src, ss, n);
   }
 }
 
@@ -71,10 +98,19 @@ void NN_ISA_FN(nn_cpu_copy_row)(nn_dtype dd, void *dst, int64_t ds, nn_dtype sd,
       for (int64_t i = 0; i < n; i++) y[i * ds] = (T)((U)y[i * ds] + (U)x[i * ss]);                                                                  \
   }
 
+static void add_halves(nn_dtype d, uint16_t *y, int64_t ds, const uint16_t *x, int64_t ss, int64_t n) {
+  if (d == NN_F16)
+    for (int64_t i = 0; i < n; i++) y[i * ds] = nni_to_f16(nni_from_f16(y[i * ds]) + nni_from_f16(x[i * ss]));
+  else if (d == NN_BF16)
+    for (int64_t i = 0; i < n; i++) y[i * ds] = nni_to_bf16(nni_from_bf16(y[i * ds]) + nni_from_bf16(x[i * ss]));
+}
+
 void NN_ISA_FN(nn_cpu_add_row)(nn_dtype d, void *dst, int64_t ds, const void *src, int64_t ss, int64_t n) {
   if (d == NN_F32) ADD(float, float)
   else if (d == NN_I32) ADD(int32_t, uint32_t)
   else if (d == NN_I64) ADD(int64_t, uint64_t)
+  else if (d == NN_F64) ADD(double, double)
+  else add_halves(d, dst, ds, src, ss, n);
 }
 
 void NN_ISA_FN(nn_cpu_add_some_rows)(nn_dtype idtype, const void *ids, int64_t n, const float *in, float *out, int64_t width, int64_t v0, int64_t v1,

@@ -1,6 +1,6 @@
 /* cpu/isa/rows.h - what cpu/program.c and the tile kernels of one instruction-set level agree on.
 **
-** A tile kernel works on n consecutive elements of one thread's tile. Registers and aliased buffers hold class F, I or L (device.h) elements;
+** A tile kernel works on n consecutive elements of one thread's tile. Registers and aliased buffers hold class F, I, L or D (device.h) elements;
 ** kernels read and write whole vectors, so n is rounded up to VW elements: registers are padded, buffers readable past their end. An operand
 ** is an array (step = bytes per vector) or a splat (step 0: one vector of VW equal elements).
 */
@@ -28,14 +28,14 @@ typedef void (*nn_rows_expand_fn)(void *o, const void *a, int astep, int64_t row
 
 typedef struct nn_rows {
   int vw;
-  const nn_rows_fn *pw[3];              /* by class of the operands, then nni_pwid; NULL where the row has no such class */
-  const nn_rows_reduce_fn *reduce[3];   /* by class of the operand, then nni_redid */
-  const nn_rows_reduce_fn *join[3];
-  nn_rows_fn cast[3][NN_NDTYPE];        /* class -> dtype */
-  nn_rows_fn copy[3];                   /* o = a */
+  const nn_rows_fn *pw[NNI_NCLASS];              /* by class of the operands, then nni_pwid; NULL where the row has no such class */
+  const nn_rows_reduce_fn *reduce[NNI_NCLASS];   /* by class of the operand, then nni_redid */
+  const nn_rows_reduce_fn *join[NNI_NCLASS];
+  nn_rows_fn cast[NNI_NCLASS][NN_NDTYPE];        /* class -> dtype */
+  nn_rows_fn copy[NNI_NCLASS];                   /* o = a */
   nn_rows_load_fn load[NN_NDTYPE];
   nn_rows_store_fn store[NN_NDTYPE];
-  nn_rows_expand_fn expand[3];
+  nn_rows_expand_fn expand[NNI_NCLASS];
   void (*random)(float *o, uint64_t seed, uint64_t stream, uint64_t first, int64_t n); /* exactly n draws */
   void (*index)(int64_t *o, int64_t first, int64_t n);
 } nn_rows;

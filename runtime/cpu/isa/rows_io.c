@@ -1,7 +1,8 @@
 /* cpu/isa/rows_io.c - what brings elements in and out of registers: loads, stores, casts, splats, random numbers; and the table of all
 ** tile kernels of this level. */
 #include "rows.h"
-#include "vm.h"
+#include "vm_d.h"
+#include "../../tensor/half.h"
 
 /* ---- casts: o[i] = (type)a[i]; exactly n elements ------------------------------------------------------------------------------- */
 /* Saturate, NaN -> 0: the value is brought into range before it is converted, so nothing is undefined. */
@@ -17,6 +18,11 @@ static inline int64_t f_to_l(float x) {
   y = y > -9223372036854775808.f ? y : -9223372036854775808.f;
   return x >= 9223372036854775808.f ? INT64_MAX : (int64_t)y;
 }
+static inline int32_t d_to_i(double x) { return x != x ? 0 : x >= 0x1p31 ? INT32_MAX : x <= -0x1p31 ? INT32_MIN : (int32_t)x; }
+static inline int64_t d_to_l(double x) { return x != x ? 0 : x >= 0x1p63 ? INT64_MAX : x <= -0x1p63 ? INT64_MIN : (int64_t)x; }
+static inline float round_f16(float x) { return nni_from_f16(nni_to_f16(x)); }
+static inline float round_bf16(float x) { return nni_from_bf16(nni_to_bf16(x)); }
+typedef double f64_alias __attribute__((may_alias));
 typedef float f32_alias __attribute__((may_alias));
 typedef int32_t i32_alias __attribute__((may_alias));
 typedef int64_t i64_alias __attribute__((may_alias));
@@ -40,6 +46,22 @@ CAST(l_bool, i64_alias, i32_alias, a[i] != 0)
 CAST(l_u8, i64_alias, i32_alias, (int32_t)(a[i] & 255))
 CAST(l_i32, i64_alias, i32_alias, (int32_t)a[i])
 CAST(l_f32, i64_alias, f32_alias, (float)a[i])
+CAST(f_f16, f32_alias, f32_alias, round_f16(a[i]))
+CAST(f_bf16, f32_alias, f32_alias, round_bf16(a[i]))
+CAST(f_f64, f32_alias, f64_alias, (double)a[i])
+CAST(i_f16, i32_alias, f32_alias, round_f16((float)a[i]))
+CAST(i_bf16, i32_alias, f32_alias, round_bf16((float)a[i]))
+CAST(i_f64, i32_alias, f64_alias, (double)a[i])
+CAST(l_f16, i64_alias, f32_alias, round_f16((float)a[i]))
+CAST(l_bf16, i64_alias, f32_alias, round_bf16((float)a[i]))
+CAST(l_f64, i64_alias, f64_alias, (double)a[i])
+CAST(d_bool, f64_alias, i32_alias, a[i] != 0)
+CAST(d_u8, f64_alias, i32_alias, d_to_i(a[i]) & 255)
+CAST(d_i32, f64_alias, i32_alias, d_to_i(a[i]))
+CAST(d_i64, f64_alias, i64_alias, d_to_l(a[i]))
+CAST(d_f16, f64_alias, f32_alias, round_f16((float)a[i]))
+CAST(d_bf16, f64_alias, f32_alias, round_bf16((float)a[i]))
+CAST(d_f32, f64_alias, f32_alias, (float)a[i])
 static void copy4(void *o, const void *a, const void *b, const void *c, const int32_t *step, int64_t n) {
   (void)b, (void)c, (void)step;
   if (o != a) memcpy(o, a, (size_t)n * 4);
@@ -63,6 +85,40 @@ LOAD(u8, uint8_t, i32_alias)
 LOAD(i32, i32_alias, i32_alias)
 LOAD(i64, i64_alias, i64_alias)
 LOAD(f32, f32_alias, f32_alias)
+LOAD(f64, f64_alias, f64_alias)
+static void load_f16(void *o_, const void *src, int64_t stride, int64_t n) {
+  f32_alias *restrict o = o_;
+  const uint16_t *restrict a = src;
+  int64_t i = 0;
+#if defined(__F16C__)
+  if (stride == 1)
+    for (; i + 8 <= n; i += 8) _mm256_storeu_ps((float *)o + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(a + i))));
+#endif
+  for (; i < n; i++) o[i] = nni_from_f16(a[i * stride]);
+}
+static void load_bf16(void *o_, const void *src, int64_t stride, int64_t n) {
+  f32_alias *restrict o = o_;
+  const uint16_t *restrict a = src;
+  if (stride == 1)
+    for (int64_t i = 0; i < n; i++) o[i] = nni_from_bf16(a[i]);
+  else
+    for (int64_t i = 0; i < n; i++) o[i] = nni_from_bf16(a[i * stride]);
+}
+static void store_f16(void *dst, const void *a_, int64_t n) {
+  uint16_t *restrict o = dst;
+  const f32_alias *restrict a = a_;
+  int64_t i = 0;
+#if defined(__F16C__)
+  for (; i + 8 <= n; i += 8)
+    _mm_storeu_si128((__m128i *)(void *)(o + i), _mm256_cvtps_ph(_mm256_loadu_ps((const float *)a + i), _MM_FROUND_TO_NEAREST_INT));
+#endif
+  for (; i < n; i++) o[i] = nni_to_f16(a[i]);
+}
+static void store_bf16(void *dst, const void *a_, int64_t n) {
+  uint16_t *restrict o = dst;
+  const f32_alias *restrict a = a_;
+  for (int64_t i = 0; i < n; i++) o[i] = nni_to_bf16(a[i]);
+}
 static void store4(void *dst, const void *a, int64_t n) { memcpy(dst, a, (size_t)n * 4); }
 static void store8(void *dst, const void *a, int64_t n) { memcpy(dst, a, (size_t)n * 8); }
 static void store_u8(void *dst, const void *a_, int64_t n) {
@@ -86,6 +142,7 @@ static void store_u8(void *dst, const void *a_, int64_t n) {
 EXPAND(f, vf, vf_mem, f32_alias, vm_f)
 EXPAND(i, vi, vi_mem, i32_alias, vm_i)
 EXPAND(l, vl, vl_mem, i64_alias, vm_l)
+EXPAND(d, vd, vd_mem, f64_alias, vm_d)
 
 static void index_fill(int64_t *o, int64_t first, int64_t n) {
   for (int64_t i = 0; i < n; i++) o[i] = first + i;
@@ -172,24 +229,31 @@ static void random_fill(float *o, uint64_t seed, uint64_t stream, uint64_t first
 #define PW(c) NN_ISA_CAT(nn_cpu_rows_pw_##c, NN_ISA)
 #define RED(c) NN_ISA_CAT(nn_cpu_rows_reduce_##c, NN_ISA)
 #define JOIN(c) NN_ISA_CAT(nn_cpu_rows_join_##c, NN_ISA)
-extern const nn_rows_reduce_fn JOIN(f)[NNI_NRED], JOIN(i)[NNI_NRED], JOIN(l)[NNI_NRED];
-extern const nn_rows_fn PW(f)[NNI_NPW], PW(i)[NNI_NPW], PW(l)[NNI_NPW];
-extern const nn_rows_reduce_fn RED(f)[NNI_NRED], RED(i)[NNI_NRED], RED(l)[NNI_NRED];
+extern const nn_rows_reduce_fn JOIN(f)[NNI_NRED], JOIN(i)[NNI_NRED], JOIN(l)[NNI_NRED], JOIN(d)[NNI_NRED];
+extern const nn_rows_fn PW(f)[NNI_NPW], PW(i)[NNI_NPW], PW(l)[NNI_NPW], PW(d)[NNI_NPW];
+extern const nn_rows_reduce_fn RED(f)[NNI_NRED], RED(i)[NNI_NRED], RED(l)[NNI_NRED], RED(d)[NNI_NRED];
 
 const nn_rows *NN_ISA_FN(nn_cpu_rows)(void) {
   static const nn_rows rows = {
     .vw = VW,
-    .pw = {PW(f), PW(i), PW(l)},
-    .reduce = {RED(f), RED(i), RED(l)},
-    .join = {JOIN(f), JOIN(i), JOIN(l)},
+    .pw = {PW(f), PW(i), PW(l), PW(d)},
+    .reduce = {RED(f), RED(i), RED(l), RED(d)},
+    .join = {JOIN(f), JOIN(i), JOIN(l), JOIN(d)},
     .cast = {
-      [NNI_F] = {[NN_BOOL] = cast_f_bool, [NN_U8] = cast_f_u8, [NN_I32] = cast_f_i32, [NN_I64] = cast_f_i64, [NN_F32] = copy4},
-      [NNI_I] = {[NN_BOOL] = cast_i_bool, [NN_U8] = cast_i_u8, [NN_I32] = copy4, [NN_I64] = cast_i_i64, [NN_F32] = cast_i_f32},
-      [NNI_L] = {[NN_BOOL] = cast_l_bool, [NN_U8] = cast_l_u8, [NN_I32] = cast_l_i32, [NN_I64] = copy8, [NN_F32] = cast_l_f32}},
-    .copy = {copy4, copy4, copy8},
-    .load = {[NN_BOOL] = load_u8, [NN_U8] = load_u8, [NN_I32] = load_i32, [NN_I64] = load_i64, [NN_F32] = load_f32},
-    .store = {[NN_BOOL] = store_u8, [NN_U8] = store_u8, [NN_I32] = store4, [NN_I64] = store8, [NN_F32] = store4},
-    .expand = {expand_f, expand_i, expand_l},
+      [NNI_F] = {[NN_BOOL] = cast_f_bool, [NN_U8] = cast_f_u8, [NN_I32] = cast_f_i32, [NN_I64] = cast_f_i64, [NN_F32] = copy4,
+                [NN_F16] = cast_f_f16, [NN_BF16] = cast_f_bf16, [NN_F64] = cast_f_f64},
+      [NNI_I] = {[NN_BOOL] = cast_i_bool, [NN_U8] = cast_i_u8, [NN_I32] = copy4, [NN_I64] = cast_i_i64, [NN_F32] = cast_i_f32,
+                [NN_F16] = cast_i_f16, [NN_BF16] = cast_i_bf16, [NN_F64] = cast_i_f64},
+      [NNI_L] = {[NN_BOOL] = cast_l_bool, [NN_U8] = cast_l_u8, [NN_I32] = cast_l_i32, [NN_I64] = copy8, [NN_F32] = cast_l_f32,
+                [NN_F16] = cast_l_f16, [NN_BF16] = cast_l_bf16, [NN_F64] = cast_l_f64},
+      [NNI_D] = {[NN_BOOL] = cast_d_bool, [NN_U8] = cast_d_u8, [NN_I32] = cast_d_i32, [NN_I64] = cast_d_i64, [NN_F32] = cast_d_f32,
+                 [NN_F16] = cast_d_f16, [NN_BF16] = cast_d_bf16, [NN_F64] = copy8}},
+    .copy = {copy4, copy4, copy8, copy8},
+    .load = {[NN_BOOL] = load_u8, [NN_U8] = load_u8, [NN_I32] = load_i32, [NN_I64] = load_i64, [NN_F32] = load_f32,
+             [NN_F16] = load_f16, [NN_BF16] = load_bf16, [NN_F64] = load_f64},
+    .store = {[NN_BOOL] = store_u8, [NN_U8] = store_u8, [NN_I32] = store4, [NN_I64] = store8, [NN_F32] = store4,
+              [NN_F16] = store_f16, [NN_BF16] = store_bf16, [NN_F64] = store8},
+    .expand = {expand_f, expand_i, expand_l, expand_d},
     .random = random_fill,
     .index = index_fill,
   };

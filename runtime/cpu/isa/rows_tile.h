@@ -5,26 +5,15 @@
 **   X(name)               name with the class letter: vm_<name>f, ...
 **   LOADV(p) SPLATV(x)    vector at p; all lanes x
 **   LOADM(p) STOREM(p, m) LANES int32 zero / not zero at p as a mask; a mask as LANES int32 of 1 or 0
-**   NUMBER(f) REAL(f)     f for rows computed in any class; f for rows computed in f32 only (nothing elsewhere)
+**   REAL(f) INTEGER(f)    f where rows computed in floats only, in integers only, are computed (nothing elsewhere)
 **   LOGIC(f)              f where logic is computed (class I)
-** and the formula words that depend on it: K MIN MAX ABS NEG.
+** and the formula words that depend on it: K MIN MAX ABS NEG FLOOR CEIL RINT TRUNC FMOD MOD FLOORDIV, those of real functions and those of
+** bits.
 */
 #define ADD(a, b) ((a) + (b))
 #define SUB(a, b) ((a) - (b))
 #define MUL(a, b) ((a) * (b))
 #define DIV(a, b) ((a) / (b))
-#define SQRT(a) vm_sqrt(a)
-#define EXP(a) vm_exp(a)
-#define LOG(a) vm_log(a)
-#define SIN(a) vm_sin(a)
-#define COS(a) vm_cos(a)
-#define TANH(a) vm_tanh(a)
-#define ERF(a) vm_erf(a)
-#define POW(a, b) vm_pow(a, b)
-#define FLOOR(a) vm_floor(a)
-#define CEIL(a) vm_ceil(a)
-#define RINT(a) vm_rint(a)
-#define TRUNC(a) vm_trunc(a)
 #define LT(a, b) X(vm_lt)(a, b)
 #define LE(a, b) X(vm_le)(a, b)
 #define GT(a, b) X(vm_gt)(a, b)
@@ -33,6 +22,7 @@
 #define NE(a, b) X(vm_ne)(a, b)
 #define AND(a, b) ((MASK)((a) & (b)))
 #define OR(a, b) ((MASK)((a) | (b)))
+#define XOR(a, b) ((MASK)((a) ^ (b)))
 #define NOT(a) X(vm_not)(a)
 #define SEL(m, a, b) X(vm_sel)(m, a, b)
 #define INF 1e300 /* K turns it into the end of the class's range */
@@ -71,6 +61,7 @@
 #define KERNEL_N(name, nargs, f) KERNEL(name, ARGS_V##nargs, PUTV, f)
 #define KERNEL_C(name, nargs, f) KERNEL(name, ARGS_V##nargs, PUTM, f)
 #define KERNEL_B(name, nargs, f) LOGIC(KERNEL(name, ARGS_M##nargs, PUTM, f))
+#define KERNEL_I(name, nargs, f) INTEGER(KERNEL(name, ARGS_V##nargs, PUTV, f))
 #define KERNEL_W(name, nargs, f) KERNEL(name, ARGS_W##nargs, PUTV, f)
 #define NN_PW(name, TYPE, sig, nargs, doc, f, ...) KERNEL_##TYPE(name, nargs, f)
 #include "../../ops/pointwise.def"
@@ -80,6 +71,7 @@
 #define ENTRY_N(name) [NNI_PW_##name] = pw_##name,
 #define ENTRY_C(name) [NNI_PW_##name] = pw_##name,
 #define ENTRY_B(name) LOGIC([NNI_PW_##name] = pw_##name,)
+#define ENTRY_I(name) INTEGER([NNI_PW_##name] = pw_##name,)
 #define ENTRY_W(name) [NNI_PW_##name] = pw_##name,
 extern const nn_rows_fn PW_TABLE[NNI_NPW];
 const nn_rows_fn PW_TABLE[NNI_NPW] = {

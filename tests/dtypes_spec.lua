@@ -1,0 +1,173 @@
+-- The dtypes: what docs/dtypes.md says about promotion, conversion and arithmetic.
+local nn = require "nnlua"
+
+local names = { "bool", "u8", "i32", "i64", "f16", "bf16", "f32", "f64" }
+
+local function read(path)
+  local f = assert(io.open(path, "rb"))
+  local text = f:read "a"
+  f:close()
+  return text
+end
+
+local function near(got, want, tol)
+  assert(math.abs(got - want) <= tol, ("got %.17g, want %.17g"):format(got, want))
+end
+
+describe("dtypes", function()
+  it("promote as the table in docs/dtypes.md says", function()
+    local text, rows = read "docs/dtypes.md", 0
+    local header = {}
+    for line in text:gmatch "[^\n]+" do
+      local cells = {}
+      for cell in line:gmatch "|%s*([%w]*)%s*%f[|]" do cells[#cells + 1] = cell end
+      if line:find "^|      |" then
+        header = cells
+      elseif #header == 9 and #cells == 9 then
+        rows = rows + 1
+        for i = 2, 9 do
+          local a, b = nn.ones({ 2 }, cells[1]), nn.ones({ 2 }, header[i])
+          assert.equal(cells[i], nn.where(nn.tensor { true, false }, a, b):dtype(), cells[1] .. " with " .. header[i])
+          assert.equal(cells[i], nn.cat({ a, b }):dtype())
+        end
+      end
+    end
+    assert.equal(8, rows)
+  end)
+
+  it("are not lifted by numbers, but integers by a fraction", function()
+    for _, d in ipairs { "f16", "bf16", "f32", "f64" } do
+      assert.equal(d, (nn.ones({ 2 }, d) * 0.1):dtype())
+      assert.equal(d, (2 ^ nn.ones({ 2 }, d)):dtype())
+      assert.equal(d, nn.ones({ 2 }, d):exp():sum():dtype())
+    end
+    for _, d in ipairs { "u8", "i32", "i64" } do
+      assert.equal(d, (nn.ones({ 2 }, d) * 2):dtype())
+      assert.equal("f32", (nn.ones({ 2 }, d) * 2.5):dtype())
+      assert.equal("f32", (nn.ones({ 2 }, d) / 2):dtype())
+    end
+    assert.equal("i64", (nn.tensor { true } + nn.tensor { true }):dtype())
+  end)
+
+  it("convert every pair like Lua does", function()
+    local values = { 0, 1, 2.5, -3.75, 100.125, 255, 256, -1, 65504, 1e5, -1e5 }
+    local function as(d, v)
+      if d == "bool" then return v ~= 0 end
+      if d:find "f" then return nn.tensor({ v }, { dtype = d }):totable()[1] end
+      v = v < 0 and math.ceil(v) or math.floor(v)
+      return math.tointeger(d == "u8" and v % 256 or v)
+    end
+    for _, from in ipairs { "f16", "bf16", "f32", "f64" } do
+      local x = nn.tensor(values, { dtype = from })
+      for _, to in ipairs(names) do
+        local got = x:to(to):totable()
+        for i, v in ipairs(x:totable()) do
+          if math.abs(v) ~= math.huge then assert.equal(as(to, v), got[i], ("%s -> %s of %g"):format(from, to, v)) end
+        end
+        assert.equal(to, x:to(to):dtype())
+      end
+    end
+  end)
+
+  it("f16 and bf16 round to nearest, halves to even", function()
+    local x = nn.tensor({ 2049, 2051, 0.1, 65519, 65520, 6e-8, 2.9e-8, -0.1 }, { dtype = "f16" }):totable()
+    assert.same({ 2048, 2052, 0.0999755859375, 65504, math.huge, 2 ^ -24, 0, -0.0999755859375 }, x)
+    local b = nn.tensor({ 257, 259, 0.1, 3.3961775e38, 1e-40 }, { dtype = "bf16" }):totable()
+    assert.same({ 256, 260, 0.10009765625, math.huge }, { table.unpack(b, 1, 4) })
+    near(b[5], 1e-40, 5e-41)
+    local every = nn.arange(-32768, 32768, 1, "f32") / 16 -- the same when a kernel converts
+    assert.is_true(nn.eq(every:to "f16":to "f32":to "f16":to "f32", every:to "f16":to "f32"):all():item())
+    local nan = nn.tensor({ 0 / 0 }, { dtype = "f32" })
+    for _, d in ipairs { "f16", "bf16", "f64" } do assert.is_true(nan:to(d):isnan():all():item()) end
+  end)
+
+  it("the whole of f16 survives the way through f32 and f64", function()
+    local bytes = {}
+    for i = 0, 65535 do
+      local exponent = i >> 10 & 31
+      if exponent ~= 31 then bytes[#bytes + 1] = string.pack("<I2", i) end
+    end
+    local text = table.concat(bytes)
+    local x = nn.from_string(text, "f16", { #bytes })
+    assert.equal(text, x:to "f32":to "f16":tostring_bytes())
+    assert.equal(text, x:to "f64":to "f16":tostring_bytes())
+    local v = x:totable()
+    assert.equal(1.0, v[0x3c00 + 1])
+    assert.equal(2 ^ -24, v[2])
+  end)
+
+  it("results are rounded operator by operator, fused or not", function()
+    local function chain(x) return ((x * 3.3 + 0.1):tanh() * x - x:sum() * 1e-3):exp():softmax() + nn.full({ x:size(1) }, 0.1, x:dtype()) end
+    for _, d in ipairs { "f16", "bf16", "f64" } do
+      local x = nn.arange(0, 1, 1 / 777):to(d)
+      local fused = chain(x):tostring_bytes()
+      nn.eager(true)
+      local apart = chain(x):tostring_bytes()
+      nn.eager(false)
+      assert.equal(apart, fused, d)
+    end
+  end)
+
+  it("f64 computes in double", function()
+    local x = nn.tensor({ 0.1, 1, 2.5 }, { dtype = "f64" })
+    for i, v in ipairs(x:totable()) do
+      near(x:exp():totable()[i], math.exp(v), 1e-15 * math.exp(v))
+      near(x:sin():totable()[i], math.sin(v), 1e-15)
+      near((x / 3):totable()[i], v / 3, 0)
+    end
+    assert.equal(0.1 * 0.1 + 1 + 2.5 * 2.5, x:matmul(x):item())
+    assert.equal(0.1 + 1 + 2.5, x:sum():item())
+    local big = nn.arange(0, 100000, 1, "f64")
+    assert.equal(4999950000, big:sum():item())
+    assert.equal(4999950000, big:reshape(1000, 100):sum(1):sum():item())
+    assert.equal(100000, big:argmax():item())
+    local loud = select(2, pcall(nn.conv2d, nn.zeros({ 1, 4, 4, 1 }, "f64"), nn.zeros({ 3, 3, 1, 1 }, "f64")))
+    assert.truthy(tostring(loud):find("conv2d: not available for f64", 1, true))
+  end)
+
+  it("have gradients: every float, of its own dtype", function()
+    local function loss(x, w) return (x:matmul(w):tanh() * 2 + x:sum(2, true)):logsumexp(2):mean() end
+    local x0, w0 = { { 0.5, -0.25, 0.125 }, { 0.75, 0.5, -1 } }, { { 0.5, 0.25 }, { -0.5, 1 }, { 0.25, -0.125 } }
+    local want
+    for _, d in ipairs { "f64", "f32", "f16", "bf16" } do
+      local x, w = nn.tensor(x0, { dtype = d, requires_grad = true }), nn.tensor(w0, { dtype = d, requires_grad = true })
+      loss(x, w):backward()
+      assert.equal(d, x:grad():dtype())
+      local g = x:grad():to "f64":flatten():totable()
+      want = want or g
+      local tol = ({ f64 = 0, f32 = 1e-6, f16 = 4e-3, bf16 = 4e-2 })[d]
+      for i = 1, #g do near(g[i], want[i], tol) end
+    end
+    local h = 1e-6 -- central differences in double
+    local x = nn.tensor(x0, { dtype = "f64" })
+    for i = 1, 6 do
+      local e = nn.one_hot({ i }, 6):reshape(2, 3):to "f64" * h
+      local w = nn.tensor(w0, { dtype = "f64" })
+      near(((loss(x + e, w) - loss(x - e, w)) / (2 * h)):item(), want[i], 1e-9)
+    end
+    local a = nn.tensor({ 1, 2 }, { dtype = "f16", requires_grad = true })
+    local b = nn.tensor({ 3, 4 }, { dtype = "f64", requires_grad = true });
+    (a * b):sum():backward()
+    assert.same({ "f16", "f64" }, { a:grad():dtype(), b:grad():dtype() })
+    assert.same({ 3, 4 }, a:grad():totable())
+  end)
+
+  it("integers divide like NumPy's and never trap", function()
+    for _, d in ipairs { "i32", "i64" } do
+      local low = d == "i32" and -2147483648 or math.mininteger
+      local a = nn.tensor({ -7, 7, -7, 7, 5, low, low }, { dtype = d })
+      local b = nn.tensor({ 3, -3, -3, 3, 0, -1, 0 }, { dtype = d })
+      assert.same({ -3, -3, 2, 2, 0, low, 0 }, (a // b):totable())
+      assert.same({ 2, -2, -1, 1, 0, 0, 0 }, (a % b):totable())
+      assert.same({ -1, 1, -1, 1, 0, 0, 0 }, a:fmod(b):totable())
+    end
+    local a = nn.tensor({ 250, 7 }, { dtype = "u8" })
+    assert.same({ 125, 3 }, (a >> 1):totable())
+    assert.same({ 244, 14 }, (a << 1):totable())
+    assert.same({ 5, 248 }, (~a):totable())
+    assert.same({ 2, 7 }, (a & 7):totable())
+    assert.same({ false, true }, (~nn.tensor { true, false }):totable())
+    assert.has_error(function() return nn.tensor { 1.5 } & 1 end)
+    assert.has_error(function() return nn.tensor { true } << nn.tensor { true } end)
+  end)
+end)
