@@ -173,6 +173,10 @@ static bool convert(call *c, int i, int upto, const nni_param_spec *p, nn_arg *a
       *a = NN_I(d);
       return true;
     }
+    case NNI_A_S:
+      if (type != LUA_TSTRING) return fail(c, "argument '%s' must be a word (a string), got %s", p->name, luaL_typename(L, i));
+      *a = NN_TEXT(lua_tostring(L, i));
+      return true;
     case NNI_A_PAD:
       if (type == LUA_TSTRING) {
         *a = NN_TEXT(lua_tostring(L, i));
@@ -280,6 +284,7 @@ static int call_op(lua_State *L) {
   }
   if (c.failed) return nnL_raise(L, "%s", c.text);
   nnL_check(L, st);
+  if (nout < nresult) nresult = nout; /* max without dim has one result */
   lua_settop(L, nargs + nresult);
   nnL_pace_in(L, state);
   return nresult;

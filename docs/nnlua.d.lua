@@ -23,27 +23,36 @@
 ---@field Softmax nnlua.Softmax
 ---@field activations table
 ---@field buffer function
+---@field chunk function
 ---@field class table
 ---@field custom function
 ---@field data table
 ---@field datasets table
 ---@field debug function
 ---@field device function
+---@field empty function
+---@field empty_like function
+---@field from_table function
+---@field full_like function
 ---@field gradcheck function
 ---@field graph function
 ---@field h5 table
 ---@field hook function
 ---@field hvp function
+---@field index_put function
 ---@field initializers table
 ---@field jvp function
 ---@field load function
 ---@field losses table
+---@field meshgrid function
 ---@field metrics table
 ---@field optim table
 ---@field options table
 ---@field parameter function
 ---@field profile function
 ---@field register_layer function
+---@field split function
+---@field unbind function
 ---@field value_and_grad function
 local nn = {}
 
@@ -1063,32 +1072,470 @@ Tensor.softmax_cross_entropy = nn.softmax_cross_entropy
 function nn.nll(logp, ids) end
 Tensor.nll = nn.nll
 
--- ---- Composite
+-- ---- Index: looking up and storing by position; positions count from 1 in Lua
 
---- x split in halves a and b along dim: a * sigmoid(b)
+--- elements at tuples of positions in dims: ids (..., #dims); the dims of ids take the place of dims, or come first when dims are not neighbours
+---@param x nnlua.Tensor
+---@param ids nnlua.Tensor|integer[]
+---@param dims integer|integer[]
+---@return nnlua.Tensor
+function nn.index(x, ids, dims) end
+Tensor.index = nn.index
+
+--- x with v (broadcast) stored, or added, where index would look; of several values for one element the last counts
+---@param x nnlua.Tensor
+---@param ids nnlua.Tensor|integer[]
+---@param dims integer|integer[]
+---@param v nnlua.Tensor|number
+---@param accumulate? boolean default false
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, ids: nnlua.Tensor|integer[], dims: integer|integer[], v: nnlua.Tensor|number, options: { accumulate?: boolean }): nnlua.Tensor
+function nn.index_set(x, ids, dims, v, accumulate) end
+Tensor.index_set = nn.index_set
+
+--- elements or slices of x at tuples of positions: ids (..., K) name the first K dims
+---@param x nnlua.Tensor
+---@param ids nnlua.Tensor|integer[]
+---@return nnlua.Tensor
+function nn.gather_nd(x, ids) end
+Tensor.gather_nd = nn.gather_nd
+
+--- x with v (broadcast) stored, or added, where gather_nd would look
+---@param x nnlua.Tensor
+---@param ids nnlua.Tensor|integer[]
+---@param v nnlua.Tensor|number
+---@param accumulate? boolean default false
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, ids: nnlua.Tensor|integer[], v: nnlua.Tensor|number, options: { accumulate?: boolean }): nnlua.Tensor
+function nn.scatter_nd(x, ids, v, accumulate) end
+Tensor.scatter_nd = nn.scatter_nd
+
+--- elements of x by their row-major position
+---@param x nnlua.Tensor
+---@param ids nnlua.Tensor|integer[]
+---@return nnlua.Tensor
+function nn.take(x, ids) end
+Tensor.take = nn.take
+
+--- one element along dim for each position: y[i][j] = x[ids[i][j]][j] for dim 1
+---@param x nnlua.Tensor
+---@param dim integer
+---@param ids nnlua.Tensor|integer[]
+---@return nnlua.Tensor
+function nn.gather(x, dim, ids) end
+Tensor.gather = nn.gather
+
+--- x with src stored where gather would look; of several values for one element the last counts
+---@param x nnlua.Tensor
+---@param dim integer
+---@param ids nnlua.Tensor|integer[]
+---@param src nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.scatter(x, dim, ids, src) end
+Tensor.scatter = nn.scatter
+
+--- x with src added where gather would look, in order
+---@param x nnlua.Tensor
+---@param dim integer
+---@param ids nnlua.Tensor|integer[]
+---@param src nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.scatter_add(x, dim, ids, src) end
+Tensor.scatter_add = nn.scatter_add
+
+--- x combined with src where gather would look: sum, prod, amin or amax
+---@param x nnlua.Tensor
+---@param dim integer
+---@param ids nnlua.Tensor|integer[]
+---@param src nnlua.Tensor|number
+---@param reduce string
+---@return nnlua.Tensor
+function nn.scatter_reduce(x, dim, ids, src, reduce) end
+Tensor.scatter_reduce = nn.scatter_reduce
+
+--- x with each slice of src added to the slice along dim that ids names
+---@param x nnlua.Tensor
+---@param dim integer
+---@param ids nnlua.Tensor|integer[]
+---@param src nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.index_add(x, dim, ids, src) end
+Tensor.index_add = nn.index_add
+
+--- the elements where mask is true, in one dim (runs what is pending: the shape depends on values)
+---@param x nnlua.Tensor
+---@param mask nnlua.Tensor
+---@return nnlua.Tensor
+function nn.masked_select(x, mask) end
+Tensor.masked_select = nn.masked_select
+
+--- v where mask is true, else x
+---@param x nnlua.Tensor
+---@param mask nnlua.Tensor
+---@param v nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.masked_fill(x, mask, v) end
+Tensor.masked_fill = nn.masked_fill
+
+--- positions of the elements that are not zero, (count, dims) (runs what is pending)
+---@param x nnlua.Tensor
+---@return nnlua.Tensor
+function nn.nonzero(x) end
+Tensor.nonzero = nn.nonzero
+
+--- how often each id occurs, or the sum of its weights (runs what is pending)
+---@param ids nnlua.Tensor|integer[]
+---@param weights? nnlua.Tensor
+---@param minlength? integer default 0
+---@return nnlua.Tensor
+---@overload fun(ids: nnlua.Tensor|integer[], options: { weights?: nnlua.Tensor, minlength?: integer }): nnlua.Tensor
+function nn.bincount(ids, weights, minlength) end
+Tensor.bincount = nn.bincount
+
+-- ---- Scan: along one dim, and reductions made of others
+
+--- running sum along dim; exclusive: without the element itself; reverse: from the end
+---@param x nnlua.Tensor
+---@param dim integer
+---@param exclusive? boolean default false
+---@param reverse? boolean default false
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, dim: integer, options: { exclusive?: boolean, reverse?: boolean }): nnlua.Tensor
+function nn.cumsum(x, dim, exclusive, reverse) end
+Tensor.cumsum = nn.cumsum
+
+--- running product along dim
+---@param x nnlua.Tensor
+---@param dim integer
+---@return nnlua.Tensor
+function nn.cumprod(x, dim) end
+Tensor.cumprod = nn.cumprod
+
+--- running maximum along dim and its position (the last of equals)
+---@param x nnlua.Tensor
+---@param dim integer
+---@return nnlua.Tensor, nnlua.Tensor
+function nn.cummax(x, dim) end
+Tensor.cummax = nn.cummax
+
+--- running minimum along dim and its position (the last of equals)
+---@param x nnlua.Tensor
+---@param dim integer
+---@return nnlua.Tensor, nnlua.Tensor
+function nn.cummin(x, dim) end
+Tensor.cummin = nn.cummin
+
+--- log(cumsum(exp(x))) along dim, without overflow
+---@param x nnlua.Tensor
+---@param dim integer
+---@return nnlua.Tensor
+function nn.logcumsumexp(x, dim) end
+Tensor.logcumsumexp = nn.logcumsumexp
+
+--- y[t] = a[t] * y[t-1] + b[t] along dim, from 0; reverse: from the end
+---@param a nnlua.Tensor
+---@param b nnlua.Tensor
+---@param dim integer
+---@param reverse? boolean default false
+---@return nnlua.Tensor
+---@overload fun(a: nnlua.Tensor, b: nnlua.Tensor, dim: integer, options: { reverse?: boolean }): nnlua.Tensor
+function nn.linear_scan(a, b, dim, reverse) end
+Tensor.linear_scan = nn.linear_scan
+
+--- number of elements that are not zero, over dims
+---@param x nnlua.Tensor
+---@param dim? integer|integer[]
+---@param keepdim? boolean default false
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { dim?: integer|integer[], keepdim?: boolean }): nnlua.Tensor
+function nn.count_nonzero(x, dim, keepdim) end
+Tensor.count_nonzero = nn.count_nonzero
+
+--- p-norm over dims; p may be inf, -inf or 0
+---@param x nnlua.Tensor
+---@param p? number default 2
+---@param dim? integer|integer[]
+---@param keepdim? boolean default false
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { p?: number, dim?: integer|integer[], keepdim?: boolean }): nnlua.Tensor
+function nn.norm(x, p, dim, keepdim) end
+Tensor.norm = nn.norm
+
+-- ---- Sort
+
+--- sorted along dim, and where each came from; stable, NaN counts as the largest
 ---@param x nnlua.Tensor
 ---@param dim? integer default -1
----@return nnlua.Tensor
----@overload fun(x: nnlua.Tensor, options: { dim?: integer }): nnlua.Tensor
-function nn.glu(x, dim) end
-Tensor.glu = nn.glu
+---@param descending? boolean default false
+---@return nnlua.Tensor, nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { dim?: integer, descending?: boolean }): nnlua.Tensor, nnlua.Tensor
+function nn.sort(x, dim, descending) end
+Tensor.sort = nn.sort
 
---- softmax(-x)
+--- the positions that sort x along dim; stable
 ---@param x nnlua.Tensor
 ---@param dim? integer default -1
+---@param descending? boolean default false
 ---@return nnlua.Tensor
----@overload fun(x: nnlua.Tensor, options: { dim?: integer }): nnlua.Tensor
-function nn.softmin(x, dim) end
-Tensor.softmin = nn.softmin
+---@overload fun(x: nnlua.Tensor, options: { dim?: integer, descending?: boolean }): nnlua.Tensor
+function nn.argsort(x, dim, descending) end
+Tensor.argsort = nn.argsort
 
---- NaN and infinities replaced; by default infinities by the largest finite numbers
+--- the k largest (or smallest) along dim in order, and their positions
 ---@param x nnlua.Tensor
----@param nan? number default 0
----@param posinf? number
----@param neginf? number
+---@param k integer
+---@param dim? integer default -1
+---@param largest? boolean default true
+---@param sorted? boolean default true
+---@return nnlua.Tensor, nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, k: integer, options: { dim?: integer, largest?: boolean, sorted?: boolean }): nnlua.Tensor, nnlua.Tensor
+function nn.topk(x, k, dim, largest, sorted) end
+Tensor.topk = nn.topk
+
+--- largest along dim and its position (the first of equals); without dim: the largest of all
+---@param x nnlua.Tensor
+---@param dim? integer
+---@param keepdim? boolean default false
+---@return nnlua.Tensor, nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { dim?: integer, keepdim?: boolean }): nnlua.Tensor, nnlua.Tensor
+function nn.max(x, dim, keepdim) end
+Tensor.max = nn.max
+
+--- smallest along dim and its position (the first of equals); without dim: the smallest of all
+---@param x nnlua.Tensor
+---@param dim? integer
+---@param keepdim? boolean default false
+---@return nnlua.Tensor, nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { dim?: integer, keepdim?: boolean }): nnlua.Tensor, nnlua.Tensor
+function nn.min(x, dim, keepdim) end
+Tensor.min = nn.min
+
+--- the middle element along dim (the lower of two) and its position; without dim: of all elements
+---@param x nnlua.Tensor
+---@param dim? integer
+---@param keepdim? boolean default false
+---@return nnlua.Tensor, nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { dim?: integer, keepdim?: boolean }): nnlua.Tensor, nnlua.Tensor
+function nn.median(x, dim, keepdim) end
+Tensor.median = nn.median
+
+--- quantile q of 0..1 along dim; several in a tensor give a leading dim. method: linear, lower, higher, nearest, midpoint
+---@param x nnlua.Tensor
+---@param q nnlua.Tensor|number
+---@param dim? integer
+---@param keepdim? boolean default false
+---@param method? string default "linear"
 ---@return nnlua.Tensor
----@overload fun(x: nnlua.Tensor, options: { nan?: number, posinf?: number, neginf?: number }): nnlua.Tensor
-function nn.nan_to_num(x, nan, posinf, neginf) end
-Tensor.nan_to_num = nn.nan_to_num
+---@overload fun(x: nnlua.Tensor, q: nnlua.Tensor|number, options: { dim?: integer, keepdim?: boolean, method?: string }): nnlua.Tensor
+function nn.quantile(x, q, dim, keepdim, method) end
+Tensor.quantile = nn.quantile
+
+--- where values would be inserted in the last dim of sorted: before equals, or behind them (right)
+---@param sorted nnlua.Tensor
+---@param values nnlua.Tensor|number
+---@param right? boolean default false
+---@return nnlua.Tensor
+---@overload fun(sorted: nnlua.Tensor, values: nnlua.Tensor|number, options: { right?: boolean }): nnlua.Tensor
+function nn.searchsorted(sorted, values, right) end
+Tensor.searchsorted = nn.searchsorted
+
+--- the different elements in order, which of them each element of x is, and how often each occurs (runs what is pending)
+---@param x nnlua.Tensor
+---@return nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
+function nn.unique(x) end
+Tensor.unique = nn.unique
+
+-- ---- Shape: composed of views, cat and where
+
+--- reshape that never copies: an error where strides cannot express the shape
+---@param x nnlua.Tensor
+---@param shape integer[]
+---@return nnlua.Tensor
+function nn.view(x, shape) end
+Tensor.view = nn.view
+
+--- expand under NumPy's name
+---@param x nnlua.Tensor
+---@param shape integer[]
+---@return nnlua.Tensor
+function nn.broadcast_to(x, shape) end
+Tensor.broadcast_to = nn.broadcast_to
+
+--- dims moved to other places, the rest in order
+---@param x nnlua.Tensor
+---@param from integer|integer[]
+---@param to integer|integer[]
+---@return nnlua.Tensor
+function nn.movedim(x, from, to) end
+Tensor.movedim = nn.movedim
+
+--- size elements along dim from position start on
+---@param x nnlua.Tensor
+---@param dim integer
+---@param start integer[]
+---@param size integer
+---@return nnlua.Tensor
+function nn.narrow(x, dim, start, size) end
+Tensor.narrow = nn.narrow
+
+--- x repeated reps times along each dim
+---@param x nnlua.Tensor
+---@param reps integer[]
+---@return nnlua.Tensor
+function nn.tile(x, reps) end
+Tensor.tile = nn.tile
+
+--- each element along dim repeated, all as often or as a tensor says; without dim: of x flattened
+---@param x nnlua.Tensor
+---@param repeats nnlua.Tensor|number
+---@param dim? integer
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, repeats: nnlua.Tensor|number, options: { dim?: integer }): nnlua.Tensor
+function nn.repeat_interleave(x, repeats, dim) end
+Tensor.repeat_interleave = nn.repeat_interleave
+
+--- dims reversed (a view)
+---@param x nnlua.Tensor
+---@param dims integer|integer[]
+---@return nnlua.Tensor
+function nn.flip(x, dims) end
+Tensor.flip = nn.flip
+
+--- elements moved along dims, what leaves at the end comes back in front; without dims: of x flattened
+---@param x nnlua.Tensor
+---@param shifts integer[]
+---@param dims? integer|integer[]
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, shifts: integer[], options: { dims?: integer|integer[] }): nnlua.Tensor
+function nn.roll(x, shifts, dims) end
+Tensor.roll = nn.roll
+
+--- x with borders: {before, after} of the last dim, then of the one before it, ... mode: constant, reflect, replicate, circular
+---@param x nnlua.Tensor
+---@param pads integer[]
+---@param mode? string default "constant"
+---@param value? number default 0
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, pads: integer[], options: { mode?: string, value?: number }): nnlua.Tensor
+function nn.pad(x, pads, mode, value) end
+Tensor.pad = nn.pad
+
+--- x with zeros above a diagonal of the last two dims
+---@param x nnlua.Tensor
+---@param diagonal? integer default 0
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { diagonal?: integer }): nnlua.Tensor
+function nn.tril(x, diagonal) end
+Tensor.tril = nn.tril
+
+--- x with zeros below a diagonal of the last two dims
+---@param x nnlua.Tensor
+---@param diagonal? integer default 0
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { diagonal?: integer }): nnlua.Tensor
+function nn.triu(x, diagonal) end
+Tensor.triu = nn.triu
+
+--- a vector as the diagonal of a matrix, or the diagonal of a matrix
+---@param x nnlua.Tensor
+---@param diagonal? integer default 0
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { diagonal?: integer }): nnlua.Tensor
+function nn.diag(x, diagonal) end
+Tensor.diag = nn.diag
+
+--- a diagonal of two dims, as the last dim
+---@param x nnlua.Tensor
+---@param offset? integer default 0
+---@param dim1? integer default 1
+---@param dim2? integer default 2
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { offset?: integer, dim1?: integer, dim2?: integer }): nnlua.Tensor
+function nn.diagonal(x, offset, dim1, dim2) end
+Tensor.diagonal = nn.diagonal
+
+--- matrices with the last dim of x as a diagonal
+---@param x nnlua.Tensor
+---@param offset? integer default 0
+---@param dim1? integer default -2
+---@param dim2? integer default -1
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { offset?: integer, dim1?: integer, dim2?: integer }): nnlua.Tensor
+function nn.diag_embed(x, offset, dim1, dim2) end
+Tensor.diag_embed = nn.diag_embed
+
+--- windows of size elements along dim, every step, in a new last dim
+---@param x nnlua.Tensor
+---@param dim integer
+---@param size integer
+---@param step? integer default 1
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, dim: integer, size: integer, options: { step?: integer }): nnlua.Tensor
+function nn.unfold(x, dim, size, step) end
+Tensor.unfold = nn.unfold
+
+--- ones on and below a diagonal, else zeros
+---@param rows integer
+---@param cols? integer
+---@param diagonal? integer default 0
+---@param dtype? nnlua.dtype default "f32"
+---@return nnlua.Tensor
+---@overload fun(rows: integer, options: { cols?: integer, diagonal?: integer, dtype?: nnlua.dtype }): nnlua.Tensor
+function nn.tri(rows, cols, diagonal, dtype) end
+Tensor.tri = nn.tri
+
+--- identity matrix
+---@param rows integer
+---@param cols? integer
+---@param dtype? nnlua.dtype default "f32"
+---@return nnlua.Tensor
+---@overload fun(rows: integer, options: { cols?: integer, dtype?: nnlua.dtype }): nnlua.Tensor
+function nn.eye(rows, cols, dtype) end
+Tensor.eye = nn.eye
+
+--- steps numbers from start to stop, evenly spaced
+---@param start number
+---@param stop number
+---@param steps integer
+---@param dtype? nnlua.dtype default "f32"
+---@return nnlua.Tensor
+---@overload fun(start: number, stop: number, steps: integer, options: { dtype?: nnlua.dtype }): nnlua.Tensor
+function nn.linspace(start, stop, steps, dtype) end
+Tensor.linspace = nn.linspace
+
+--- base to the powers of linspace
+---@param start number
+---@param stop number
+---@param steps integer
+---@param base? number default 10
+---@return nnlua.Tensor
+---@overload fun(start: number, stop: number, steps: integer, options: { base?: number }): nnlua.Tensor
+function nn.logspace(start, stop, steps, base) end
+Tensor.logspace = nn.logspace
+
+--- integer draws in low..high-1
+---@param low integer
+---@param high integer
+---@param shape integer[]
+---@param dtype? nnlua.dtype default "i64"
+---@return nnlua.Tensor
+---@overload fun(low: integer, high: integer, shape: integer[], options: { dtype?: nnlua.dtype }): nnlua.Tensor
+function nn.randint(low, high, shape, dtype) end
+Tensor.randint = nn.randint
+
+--- the positions 1..n in random order
+---@param n integer
+---@return nnlua.Tensor
+function nn.randperm(n) end
+Tensor.randperm = nn.randperm
+
+--- count draws of positions with the given weights, for each row of probs
+---@param probs nnlua.Tensor
+---@param count integer
+---@param replacement? boolean default false
+---@return nnlua.Tensor
+---@overload fun(probs: nnlua.Tensor, count: integer, options: { replacement?: boolean }): nnlua.Tensor
+function nn.multinomial(probs, count, replacement) end
+Tensor.multinomial = nn.multinomial
 
 return nn

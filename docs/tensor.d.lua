@@ -171,6 +171,43 @@ function Tensor:byte() end
 ---@return nnlua.Tensor # as bool
 function Tensor:bool() end
 
+-- ---- operators composed in Lua (nnlua.tensor): functions of nn as well ----------------------------------------------
+
+--- Pieces of `size` elements along dim (1), or of the sizes in a list.
+---@param size integer|integer[]
+---@param dim? integer
+---@return nnlua.Tensor[]
+function Tensor:split(size, dim) end
+
+--- `count` pieces along dim (1), as even as pieces of one size get.
+---@param count integer
+---@param dim? integer
+---@return nnlua.Tensor[]
+function Tensor:chunk(count, dim) end
+
+--- The slices along dim (1), each without it.
+---@param dim? integer
+---@return nnlua.Tensor[]
+function Tensor:unbind(dim) end
+
+--- The tensor with `value` stored (or added) where tensors of positions, broadcast together, name elements of its first dims.
+---@param positions nnlua.Tensor[]
+---@param value nnlua.Tensor|number
+---@param accumulate? boolean
+---@return nnlua.Tensor
+function Tensor:index_put(positions, value, accumulate) end
+
+--- A tensor of the same shape (and dtype) filled with `value`.
+---@param value number|boolean
+---@param options? { dtype?: nnlua.dtype }
+---@return nnlua.Tensor
+function Tensor:full_like(value, options) end
+
+--- A tensor of the same shape and dtype, whatever its elements.
+---@param options? { dtype?: nnlua.dtype }
+---@return nnlua.Tensor
+function Tensor:empty_like(options) end
+
 -- ---- gradients -------------------------------------------------------------------------------------------------------
 
 --- Ask whether the tensor takes part in differentiation; or make the handle a leaf that wants a gradient (true) or none (false).

@@ -1,6 +1,7 @@
 -- README.md, docs/ and scripts/gen_docs.lua: what is written there is true of this tree.
 local program = dofile "tests/program.lua"
 local core = require "nnlua.core"
+require "nnlua" -- adds methods that are written in Lua
 
 local function exists(path)
   local f = io.open(path, "rb")

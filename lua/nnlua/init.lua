@@ -26,11 +26,18 @@ local fields = {
   ["nnlua.layers.norm"] = { "BatchNorm", "BatchNormalization" },
   ["nnlua.checkpoint"] = { "load" },
   ["nnlua.graph"] = { "graph", "profile", "debug" },
+  ["nnlua.tensor"] = { "split", "chunk", "unbind", "meshgrid", "index_put", "full_like", "empty", "empty_like", "from_table" },
   ["nnlua.autograd"] = { "value_and_grad", "custom", "hook", "jvp", "hvp", "gradcheck" },
 }
 local owner = {}
 for file, names in pairs(fields) do
   for _, name in ipairs(names) do owner[name] = file end
+end
+
+-- Operators of nnlua.tensor that are methods as well.
+local methods = core.tensor_metatable.methods
+for _, name in ipairs { "split", "chunk", "unbind", "index_put", "full_like", "empty_like" } do
+  methods[name] = function(...) return require("nnlua.tensor")[name](...) end
 end
 
 -- The value of a name that is not loaded yet, nil when there is none.

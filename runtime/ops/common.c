@@ -7,7 +7,7 @@ static nni_error *err_of(nn_context *ctx) { return nni_error_of(ctx); }
 /* ---- from outside ---- */
 static const char *const expected[] = {"a tensor", "a tensor or a number", "a tensor of positions", "a list of tensors", "a number", "an integer",
                                        "a boolean", "a list of integers", "an integer or a pair", "a dtype", "a dim", "a dim or a list of dims", "a list of positions",
-                                       "\"valid\", \"same\" or sizes"};
+                                       "\"valid\", \"same\" or sizes", "a word"};
 
 static bool fits(nni_argtype t, const nn_arg *a) {
   switch (t) {
@@ -24,6 +24,7 @@ static bool fits(nni_argtype t, const nn_arg *a) {
     case NNI_A_IL: return a->kind == NN_ARG_INTS;
     case NNI_A_I2: return a->kind == NN_ARG_INT || (a->kind == NN_ARG_INTS && a->n == 2);
     case NNI_A_DL: return a->kind == NN_ARG_INT || a->kind == NN_ARG_INTS;
+    case NNI_A_S: return a->kind == NN_ARG_TEXT && a->u.s;
     case NNI_A_PAD: return a->kind == NN_ARG_TEXT || a->kind == NN_ARG_INT || (a->kind == NN_ARG_INTS && a->n == 4);
   }
   return false;

@@ -10,7 +10,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static const struct { const char *text; nni_argtype type; } kinds[] = {
     {"T|F", NNI_A_TF}, {"TI", NNI_A_TI}, {"TL", NNI_A_TL}, {"T", NNI_A_T}, {"F", NNI_A_F}, {"IL", NNI_A_IL}, {"I2", NNI_A_I2},
-    {"I", NNI_A_I}, {"B", NNI_A_B}, {"Y", NNI_A_Y}, {"DL", NNI_A_DL}, {"PL", NNI_A_PL}, {"D", NNI_A_D}, {"PAD", NNI_A_PAD}};
+    {"I", NNI_A_I}, {"B", NNI_A_B}, {"Y", NNI_A_Y}, {"DL", NNI_A_DL}, {"PL", NNI_A_PL}, {"D", NNI_A_D}, {"PAD", NNI_A_PAD}, {"S", NNI_A_S}};
 
 static const char *skip(const char *s) {
   while (*s == ' ') s++;
@@ -32,7 +32,10 @@ static void parse_default(nni_param_spec *p, const char *w) {
   if (p->type == NNI_A_Y && nn_dtype_from_name(w, &d)) p->def = NN_I(d);
   else if (p->type == NNI_A_B) p->def = NN_I(strcmp(w, "true") == 0);
   else if (p->type == NNI_A_PAD) p->def = NN_TEXT("valid"); /* the only one in the tables; checked by tests/c */
-  else if (p->type == NNI_A_F) p->def = NN_F(strtod(w, NULL));
+  else if (p->type == NNI_A_S) {
+    memcpy(p->text, w, strnlen(w, sizeof p->text - 1));
+    p->def = NN_TEXT(p->text);
+  } else if (p->type == NNI_A_F) p->def = NN_F(strtod(w, NULL));
   else if (p->type == NNI_A_I2) {
     p->ints[0] = p->ints[1] = strtoll(w, NULL, 10);
     p->def = NN_INTS(2, p->ints);

@@ -3,13 +3,14 @@
 #define NNI_SIGNATURE_H
 #include "../nn.h"
 
-typedef enum nni_argtype { NNI_A_T, NNI_A_TF, NNI_A_TI, NNI_A_TL, NNI_A_F, NNI_A_I, NNI_A_B, NNI_A_IL, NNI_A_I2, NNI_A_Y, NNI_A_D, NNI_A_DL, NNI_A_PL, NNI_A_PAD } nni_argtype;
+typedef enum nni_argtype { NNI_A_T, NNI_A_TF, NNI_A_TI, NNI_A_TL, NNI_A_F, NNI_A_I, NNI_A_B, NNI_A_IL, NNI_A_I2, NNI_A_Y, NNI_A_D, NNI_A_DL, NNI_A_PL, NNI_A_PAD, NNI_A_S } nni_argtype;
 typedef struct nni_param_spec {
   nni_argtype type;
   bool optional;     /* may be absent and has no default */
   char name[16];
   nn_arg def;        /* NN_ARG_NONE when there is none */
   int64_t ints[2];   /* storage of an I2 default */
+  char text[16];     /* storage of an S default */
 } nni_param_spec;
 typedef struct nni_sig {
   int n, nrequired, nresult;
