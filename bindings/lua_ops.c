@@ -307,6 +307,9 @@ static int list_ops(lua_State *L) {
 /* a + b and the like: the operator's function as a metamethod */
 static const char *const meta[][2] = {{"__add", "add"}, {"__sub", "sub"}, {"__mul", "mul"}, {"__div", "div"}, {"__pow", "pow"}};
 
+/* Lua turns what < and <= give into true or false, so they can't compare element by element */
+static int call_order(lua_State *L) { return nnL_raise(L, "tensors have no order: compare element by element with a:lt(b), a:le(b), a:gt(b), a:ge(b)"); }
+
 static int call_neg(lua_State *L) {
   lua_settop(L, 1); /* Lua passes the operand twice */
   return call_op(L);
@@ -334,6 +337,10 @@ void nnL_open_ops(lua_State *L) {
     lua_getfield(L, core, meta[i][1]);
     lua_setfield(L, -3, meta[i][0]);
   }
+  lua_pushcfunction(L, call_order);
+  lua_setfield(L, -3, "__lt");
+  lua_pushcfunction(L, call_order);
+  lua_setfield(L, -3, "__le");
   push_op(L, nn_op_find("neg"), call_neg);
   lua_setfield(L, -3, "__unm");
   lua_settop(L, core);

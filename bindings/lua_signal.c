@@ -8,6 +8,8 @@
 ** (`<close>` variables, a checkpoint), so after each error the hook lets a number of instructions pass first, a quarter as many each time: some
 ** ten errors and 20 ms later it raises at every instruction. The third press ends the process at once (a C loop that does not poll, a finalizer).
 **
+** Code that must not be cut in two holds the press back for a moment (nnL_interrupt_hold); a second press gets through.
+**
 ** Only async-signal-safe things happen in the handler: lua_sethook is (Lua's own `lua` does the same), and the rest are plain stores.
 */
 #include "prog.h"
@@ -20,6 +22,7 @@
 static volatile sig_atomic_t pending;      /* pressed, not yet dealt with */
 static volatile sig_atomic_t presses;      /* how often, since top level */
 static lua_State *volatile running;        /* the Lua thread that runs now */
+static volatile sig_atomic_t held;         /* no hook until it is let go (nnL_interrupt_hold) */
 static volatile int grace;                 /* instructions until the hook raises; 0: at once */
 static pthread_t main_thread;
 
@@ -57,14 +60,14 @@ static void on_sigint(int sig) {
   }
   pending = 1;
   grace = 0;
-  hook_thread(running);
+  if (!held || presses > 1) hook_thread(running);
 }
 
 /* Called when L is (again) the running thread: a press may have come, or the grace become less, while another one ran. A hook that is right
 ** already is left alone, because setting it would start its count anew. */
 static void enter_thread(lua_State *L) {
   running = L;
-  if (pending && (lua_gethook(L) != stop_hook || lua_gethookcount(L) > (grace > 0 ? grace : 1))) hook_thread(L);
+  if (pending && (!held || presses > 1) && (lua_gethook(L) != stop_hook || lua_gethookcount(L) > (grace > 0 ? grace : 1))) hook_thread(L);
 }
 
 bool nnL_interrupted(void *ud) {
@@ -74,9 +77,15 @@ bool nnL_interrupted(void *ud) {
 
 int nnL_interrupt_presses(void) { return presses; }
 
+void nnL_interrupt_hold(lua_State *L, bool on) {
+  held = on;
+  if (!on && pending) enter_thread(L);
+}
+
 bool nnL_interrupt_clear(lua_State *L) {
   bool was = pending != 0;
   pending = 0;
+  held = 0;
   grace = 0;
   if (lua_gethook(L) == stop_hook) lua_sethook(L, NULL, 0, 0);
   return was;

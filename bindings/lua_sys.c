@@ -105,6 +105,12 @@ static int sys_clear_interrupt(lua_State *L) {
   return 1;
 }
 
+/* hold_interrupt(on): while on, Lua code is not stopped by a first Ctrl-C (a run of kernels is); what must not be cut in two goes between two calls */
+static int sys_hold_interrupt(lua_State *L) {
+  nnL_interrupt_hold(L, lua_toboolean(L, 1));
+  return 0;
+}
+
 /* forget_interrupt(): the REPL is back at its prompt; presses count from zero again */
 static int sys_forget_interrupt(lua_State *L) {
   nnL_interrupt_forget(L);
@@ -241,6 +247,7 @@ void nnL_open_sys(lua_State *L) {
       {"resident_memory", sys_resident_memory},
       {"interrupted", sys_interrupted},
       {"clear_interrupt", sys_clear_interrupt},
+      {"hold_interrupt", sys_hold_interrupt},
       {"forget_interrupt", sys_forget_interrupt},
       {"file_type", sys_file_type},
       {"file_exists", sys_file_exists},

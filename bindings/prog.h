@@ -17,6 +17,7 @@ void nnL_textonly(lua_State *L); /* replaces load, loadfile, dofile and the sear
 void nnL_signals_install(lua_State *L);  /* L is the main thread; replaces coroutine.resume, wrap and close */
 bool nnL_interrupted(void *ud);          /* has Ctrl-C been pressed and not yet been dealt with? for nn_set_hooks; ud is not used */
 bool nnL_interrupt_clear(lua_State *L);  /* go on as if it had not been pressed; returns whether it had been */
+void nnL_interrupt_hold(lua_State *L, bool on); /* while on, a first press waits: L goes on until it is let go; kernels are stopped all the same */
 void nnL_interrupt_forget(lua_State *L); /* at top level only: clear, and count presses from zero again */
 int nnL_interrupt_presses(void);         /* since start or nnL_interrupt_forget */
 

@@ -92,12 +92,23 @@ describe("scripts", function()
     local _, err, ok = run(root .. "scripts/train_mnist.lua --data /nowhere/at/all")
     assert.is_false(ok)
     assert.truthy(err:find "^train_mnist: [^\n]*/nowhere/at/all[^\n]*\n$", err)
+    local file = folder .. "/mlp.h5"
+    train(("--epochs 1 --save '%s'"):format(file))
+    for _, case in ipairs {
+      { "--resume /nowhere/a.h5", "/nowhere/a.h5: No such file" }, { "--save /nowhere/a.h5", "there is no folder /nowhere/" },
+      { ("--model cnn --resume '%s'"):format(file), "a checkpoint of another model: weight 1 is dense.kernel (f32 784x128) in the file" },
+      { ("--resume '%s/train-labels-idx1-ubyte'"):format(folder), "cannot resume" },
+    } do
+      _, err, ok = train(case[1])
+      assert.is_false(ok)
+      assert.truthy(err:find(case[2], 1, true), err)
+      assert.truthy(err:find "^[^\n]*\n$", err)
+    end
     local out = run(root .. "scripts/train_mnist.lua --help")
     assert.truthy(out:find "usage: nnlua train_mnist.lua")
   end)
 
   it("train_mnist.lua resumed in a new process equals one run, to the bit", function()
-    if not package.searchpath("nnlua.checkpoint", package.path) then return pending "there are no checkpoints in this build" end
     for _, model in ipairs { "mlp", "cnn" } do
       local a, b = folder .. "/a.h5", folder .. "/b.h5"
       local straight = train(("--model %s --epochs 2 --save '%s'"):format(model, a))
@@ -109,5 +120,24 @@ describe("scripts", function()
       local one, two = assert(nn.load(a)):weights(), assert(nn.load(b)):weights()
       for i, w in ipairs(one) do assert.equal(w.tensor:tostring_bytes(), two[i].tensor:tostring_bytes(), w.name) end
     end
+  end)
+
+  it("train_mnist.lua stopped by Ctrl-C has saved, and goes on exactly", function()
+    local a, b = folder .. "/c.h5", folder .. "/d.h5"
+    local arguments = "--epochs 250 --batch 32"
+    local straight = train(("%s --save '%s'"):format(arguments, a))
+    local command = ("timeout -s INT %%s '%s' %sscripts/train_mnist.lua --data '%s' %s --save '%s' %%s >'%s/log' 2>&1"):format(sys.exe_path(), root,
+      folder, arguments, b, folder)
+    local stopped = 0
+    for _, seconds in ipairs { "0.2", "0.25" } do
+      local _, _, code = os.execute(command:format(seconds, sys.file_exists(b) and ("--resume '%s'"):format(b) or ""))
+      if code == 124 then stopped = stopped + 1 end -- what timeout returns when time was out
+    end
+    assert.is_true(stopped > 0)
+    local resumed = train(("%s %s --save '%s'"):format(arguments, sys.file_exists(b) and ("--resume '%s'"):format(b) or "", b))
+    assert.equal(last_line(straight), last_line(resumed))
+    local one, two = assert(nn.load(a)), assert(nn.load(b))
+    for i, w in ipairs(one:weights()) do assert.equal(w.tensor:tostring_bytes(), two:weights()[i].tensor:tostring_bytes(), w.name) end
+    assert.same(one.progress.history, two.progress.history)
   end)
 end)

@@ -341,6 +341,43 @@ describe("fit, saved and resumed", function()
     assert.same(want.loss, history.loss)
   end)
 
+  it("goes on exactly wherever Ctrl-C comes, since a step is not cut in two", function()
+    local straight, ds = start()
+    straight:fit { ds, epochs = 2, verbose = 0 }
+    local want, hold = numbers(straight), nn.sys.hold_interrupt
+    local held, waiting = false, false
+    nn.sys.hold_interrupt = function(on) -- as the program does it, for a hook of our own
+      held = on
+      if waiting and not on then
+        waiting = false
+        error("interrupted", 0)
+      end
+    end
+    finally(function()
+      nn.sys.hold_interrupt = hold
+      debug.sethook()
+    end)
+    local seen = 0
+    for after = 1500, 9000, 500 do
+      files = {}
+      local first, ds1 = start()
+      debug.sethook(function()
+        debug.sethook()
+        if held then waiting = true else error("interrupted", 0) end
+      end, "", after)
+      local ok = pcall(first.fit, first, { ds1, epochs = 2, verbose = 0, save = "a" })
+      debug.sethook()
+      held, waiting = false, false
+      if not ok and files.a then
+        seen = seen + 1
+        local second, ds2 = start()
+        second:fit { ds2, epochs = 2, verbose = 0, resume = "a" }
+        assert.same(want, numbers(second))
+      end
+    end
+    assert.is_true(seen >= 5, seen)
+  end)
+
   it("says when it cannot", function()
     local model, ds = start()
     assert.equal("fit: cannot resume: b is not there", message(model.fit, model, { ds, verbose = 0, resume = "b" }))

@@ -120,7 +120,8 @@ function autograd.gradcheck(fn, inputs, given)
     local analytic = g[i] and g[i]:reshape(-1):totable() or {}
     for k = 1, x:numel() do
       local numeric, a = (value(i, k, o.eps) - value(i, k, -o.eps)) / (2 * o.eps), analytic[k] or 0
-      if not (math.abs(a - numeric) <= o.atol + o.rtol * math.abs(numeric)) then
+      local close = math.abs(a - numeric) <= o.atol + o.rtol * math.abs(numeric) -- false for NaN
+      if not close then
         return false, ("argument %d, element %d: gradient %.6g, differences %.6g"):format(i, k, a, numeric)
       end
     end

@@ -184,8 +184,9 @@ function Graph:svg()
         if from and from ~= node.unit and not seen[from * 4096 + node.unit] then
           seen[from * 4096 + node.unit] = true
           local a, b = at[from], at[node.unit]
-          body[#body + 1] = ('<path d="M%d %d C%d %d %d %d %d %d" fill="none" stroke="#8892a0" marker-end="url(#a)"/>'):format(a.x + w // 2, a.y + a.h,
-            a.x + w // 2, a.y + a.h + gap // 2, b.x + w // 2, b.y - gap // 2, b.x + w // 2, b.y - 2)
+          local ax, ay, bx, by = a.x + w // 2, a.y + a.h, b.x + w // 2, b.y
+          body[#body + 1] = ('<path d="M%d %d C%d %d %d %d %d %d" fill="none" stroke="#8892a0" marker-end="url(#a)"/>'):format(ax, ay,
+            ax, ay + gap // 2, bx, by - gap // 2, bx, by - 2)
         end
       end
     end
@@ -193,14 +194,16 @@ function Graph:svg()
       body[#body + 1] = ('<rect x="%d" y="%d" width="%d" height="%d" rx="5" fill="%s" stroke="#5b6675"/>'):format(p.x, p.y, w, p.h,
         run.units[u].name == "program" and "#e8f1fb" or "#fdf1dc")
       for i, text in ipairs(p.lines) do
-        body[#body + 1] = ('<text x="%d" y="%d"%s>%s</text>'):format(p.x + 6, p.y + 2 + i * line, i == 1 and ' font-weight="bold"' or "", escape(text))
+        local weight = i == 1 and ' font-weight="bold"' or ""
+        body[#body + 1] = ('<text x="%d" y="%d"%s>%s</text>'):format(p.x + 6, p.y + 2 + i * line, weight, escape(text))
       end
     end
     top = y[#y] + 10
   end
   return ('<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="10">\n' ..
-    '<defs><marker id="a" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6" markerHeight="6" orient="auto"><path d="M0 0L8 4L0 8z" fill="#8892a0"/>' ..
-    '</marker></defs>\n<rect width="100%%" height="100%%" fill="white"/>\n%s\n</svg>\n'):format(right + 20, top + 10, table.concat(body, "\n"))
+    '<defs><marker id="a" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6" markerHeight="6" orient="auto">' ..
+    '<path d="M0 0L8 4L0 8z" fill="#8892a0"/></marker></defs>\n' ..
+    '<rect width="100%%" height="100%%" fill="white"/>\n%s\n</svg>\n'):format(right + 20, top + 10, table.concat(body, "\n"))
 end
 
 -- ---- profile ---------------------------------------------------------------------------------------------------------
@@ -265,7 +268,8 @@ function Profile:chrome(file)
   local t0 = self.events[1] and self.events[1].start or 0
   local rows = {}
   for i, e in ipairs(self.events) do
-    rows[i] = ('{"name":%q,"ph":"X","pid":1,"tid":1,"ts":%.3f,"dur":%.3f,"args":{"line":%d}}'):format(e.name, (e.start - t0) * 1e6, e.time * 1e6, e.line)
+    local ts, dur = (e.start - t0) * 1e6, e.time * 1e6
+    rows[i] = ('{"name":%q,"ph":"X","pid":1,"tid":1,"ts":%.3f,"dur":%.3f,"args":{"line":%d}}'):format(e.name, ts, dur, e.line)
   end
   local ok, why = f:write("[\n", table.concat(rows, ",\n"), "\n]\n")
   local closed, late = f:close()

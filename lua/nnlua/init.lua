@@ -7,6 +7,7 @@ local core = require "nnlua.core"
 
 local nn = {}
 for name, value in pairs(core) do nn[name] = value end
+core.tensor_metatable.__tostring = function(t) return require("nnlua.print").tostring(t) end
 
 -- Operators written in Lua: one file per family in functional/. They are methods of tensors too.
 local functions = {

@@ -24,8 +24,17 @@ local spec = {
 }
 local spec_plain = { reduction = spec.reduction }
 
+local known = setmetatable({}, { __mode = "k" }) -- options that were checked before: a loss is called at every step
+
+local function checked(owner, given, rules)
+  if given == nil or known[given] then return given end
+  local o = options.check(owner, given, rules)
+  known[o] = true
+  return o
+end
+
 local function reduced(values, o)
-  if not o or o.reduction == nil or o.reduction == "mean" then return values:mean() end
+  if not o or o.reduction == "mean" then return values:mean() end
   return o.reduction == "sum" and values:sum() or values
 end
 
@@ -65,7 +74,7 @@ end
 ---@param given? { from_logits?: boolean, reduction?: string }
 ---@return nnlua.Tensor
 function losses.sparse_categorical_crossentropy(pred, ids, given)
-  local o = given and options.check("sparse_categorical_crossentropy", given, spec)
+  local o = checked("sparse_categorical_crossentropy", given, spec)
   local rows, flat, shape = rows_and_ids("sparse_categorical_crossentropy", pred, ids)
   local values
   if o and o.from_logits then
@@ -101,7 +110,7 @@ end
 ---@param given? { from_logits?: boolean, reduction?: string }
 ---@return nnlua.Tensor
 function losses.categorical_crossentropy(pred, target, given)
-  local o = given and options.check("categorical_crossentropy", given, spec)
+  local o = checked("categorical_crossentropy", given, spec)
   exact("categorical_crossentropy", pred, target)
   local logp = o and o.from_logits and pred:log_softmax(-1) or pred:clamp(EPSILON, 1 - EPSILON):log()
   return reduced(-(target * logp):sum(-1), o)
@@ -113,7 +122,7 @@ end
 ---@param given? { reduction?: string }
 ---@return nnlua.Tensor
 function losses.mean_squared_error(pred, target, given)
-  local o = given and options.check("mean_squared_error", given, spec_plain)
+  local o = checked("mean_squared_error", given, spec_plain)
   exact("mean_squared_error", pred, target)
   local squares = (pred - target):square()
   return reduced(squares:dim() > 1 and squares:mean(-1) or squares, o)
@@ -146,7 +155,8 @@ function losses.get(loss, from_logits)
   end
   if from_logits == nil then return f, name end
   if not takes_logits[f] then options.raise(("from_logits has no meaning for the loss %s"):format(name)) end
-  return function(pred, target) return f(pred, target, { from_logits = from_logits }) end, name
+  local o = checked(name, { from_logits = from_logits }, spec)
+  return function(pred, target) return f(pred, target, o) end, name
 end
 
 return losses

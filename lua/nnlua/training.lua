@@ -27,6 +27,16 @@ local Progress = require "nnlua.progress"
 
 local training = {}
 
+-- What the outside world (a file, a full disk) did: raised as an object, which the program shows as one line without a traceback.
+-- It can be searched and joined like the message that it stands for.
+local Failure = { __tostring = function(failure) return failure.message end }
+function Failure.__concat(a, b) return tostring(a) .. tostring(b) end
+function Failure.__index(_, name)
+  local method = string[name]
+  return method and function(failure, ...) return method(failure.message, ...) end
+end
+local function fail(text, ...) error(setmetatable({ message = text:format(...) }, Failure), 0) end
+
 -- ---- history ---------------------------------------------------------------------------------------------------------
 
 ---@class nnlua.History
@@ -260,7 +270,13 @@ end
 
 local function save(self, file)
   local ok, message = self:save(file)
-  if not ok then options.raise(("fit: cannot save %s: %s"):format(file, tostring(message))) end
+  if not ok then fail("fit: %s", tostring(message)) end
+end
+
+-- Before hours of work rather than after them.
+local function check_folder(file)
+  local folder = file:match "^(.*/)[^/]*$" or "."
+  if core.sys.file_type(folder) ~= "folder" then fail("fit: cannot save %s: there is no folder %s", file, folder) end
 end
 
 -- Load everything from `file`, and put the data set and the random stream where they stood. Returns what standing() gave.
@@ -273,9 +289,9 @@ local function resume(self, c, ds, file)
     c.optimizer:bind(self:parameters())
   end
   local ok, message = require("nnlua.checkpoint").restore(self, file)
-  if not ok then options.raise("fit: cannot resume: " .. tostring(message)) end
+  if not ok then fail("fit: cannot resume: %s", tostring(message)) end
   local at = rawget(self, "progress")
-  if not at then options.raise(("fit: cannot resume: %s holds a model, but not where its training stood"):format(file)) end
+  if not at then fail("fit: cannot resume: %s holds a model, but not where its training stood", file) end
   if at.data and ds.restore then ds:restore(at.data) end
   if at.rng then core.set_rng_state(at.rng) end
   return at
@@ -283,9 +299,10 @@ end
 
 local function is_interrupt(message) return type(message) == "string" and message:find("interrupted", 1, true) ~= nil end
 
--- One epoch of training from batch `at.batch` on. `at` is kept up to date: what is in it can be saved when an error ends the epoch.
+-- One epoch of training from batch `at.batch` on. `at` is kept up to date: it is what can be saved when an error ends the epoch.
 local function train_epoch(self, c, ds, bar, o, at)
   local function figures() return (figures_of(c)) end
+  local hold = core.sys.hold_interrupt
   local _ <close> = in_mode(self, true)
   local batch = 0
   for x, y in ds:iter() do
@@ -293,9 +310,11 @@ local function train_epoch(self, c, ds, bar, o, at)
     if batch > at.batch then -- the steps before are done; the data set was set back to where their epoch began
       if y == nil then target_missing "fit" end
       prepare(self, c, x)
+      hold(true) -- Ctrl-C does not cut a step in two
       train_step(self, c, x, y)
       at.batch, at.rng = batch, core.rng_state()
       for i, meter in ipairs(c.meters) do at.counts[i] = meter.count end
+      hold(false)
       bar:update(figures)
       if #o.callbacks > 0 then announce(o.callbacks, "on_batch_end", self, batch) end
     elseif batch == at.batch then
@@ -312,7 +331,7 @@ local function meter_states(c, at)
   for i, meter in ipairs(c.meters) do
     if meter.state then
       states[i] = meter:state()
-      states[i].count = at.counts[i] or 0
+      states[i].count = at.counts[i]
     end
   end
   return states
@@ -325,14 +344,32 @@ local function check_finite(logs, epoch)
   end
 end
 
--- Runs an epoch; when it is interrupted, saves what was asked to be saved and passes the error on.
-local function guarded_epoch(self, c, ds, bar, o, at, history)
-  local ok, message = pcall(train_epoch, self, c, ds, bar, o, at)
-  if ok then return end
+-- One epoch with its validation: a list of figures to show, and a table of them.
+local function whole_epoch(self, c, ds, validation, bar, o, at)
+  train_epoch(self, c, ds, bar, o, at)
+  at.meters = meter_states(c, at) -- validation uses the meters too
+  local list, logs = figures_of(c)
+  if validation then
+    local _, values = training.evaluate_batches(self, c, validation)
+    for i = 1, #list do
+      local name = list[i][1]
+      logs["val_" .. name] = values[name]
+      list[#list + 1] = { "val_" .. name, values[name] }
+    end
+  end
+  return list, logs
+end
+
+-- whole_epoch; when it is interrupted, saves what was asked to be saved and passes the error on.
+local function guarded_epoch(self, c, ds, validation, bar, o, at, history)
+  local ok, list, logs = pcall(whole_epoch, self, c, ds, validation, bar, o, at)
+  core.sys.hold_interrupt(false)
+  if ok then return list, logs end
+  local message = list
   local interrupted = core.sys.clear_interrupt() or is_interrupt(message) -- what follows must not be stopped too
   bar:clear()
   if o.save and interrupted and at.batch > 0 then
-    rawset(self, "progress", standing(c, at.epoch, at.batch, at.data, at.rng, history, meter_states(c, at)))
+    rawset(self, "progress", standing(c, at.epoch, at.batch, at.data, at.rng, history, at.meters or meter_states(c, at)))
     save(self, o.save)
   end
   error(message, 0)
@@ -351,6 +388,7 @@ function Module:fit(given)
   local c = compiled(self, "fit")
   local ds = dataset_of("fit", o.data, o.y, o.batch_size, o.shuffle)
   local validation = o.validation and dataset_of("fit: validation", o.validation, nil, 256)
+  if o.save then check_folder(o.save) end
   local from = o.resume and resume(self, c, ds, o.resume) or { epoch = o.initial_epoch or 0, batch = 0 }
   local history = History(from.history)
   rawset(self, "history", history)
@@ -363,14 +401,10 @@ function Module:fit(given)
     bar:skip(at.batch)
     reset(c)
     for i, state in ipairs(at.batch > 0 and from.meters or {}) do c.meters[i]:set_state(state) end
+    for i, meter in ipairs(c.meters) do at.counts[i] = meter.count end
     announce(o.callbacks, "on_epoch_begin", self, epoch)
-    guarded_epoch(self, c, ds, bar, o, at, history)
+    local list, logs = guarded_epoch(self, c, ds, validation, bar, o, at, history)
     from = {}
-    local list, logs = figures_of(c)
-    if validation then
-      for name, value in pairs(select(2, training.evaluate_batches(self, c, validation))) do logs["val_" .. name] = value end
-      for i = 1, #list do list[#list + 1] = { "val_" .. list[i][1], logs["val_" .. list[i][1]] } end
-    end
     bar:finish(list)
     check_finite(logs, epoch)
     history:add(epoch, logs)

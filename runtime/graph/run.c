@@ -190,14 +190,28 @@ static nn_status run_unit(run *r, nni_unit *u) {
   return ctx->dev->kernel(u->kernel)(&k);
 }
 
+/* The first unit that overwrites an argument in place. From there on the run is finished rather than interrupted, so that nothing is lost. */
+static int first_overwrite(const run *r) {
+  int first = r->p->nunit;
+  for (int o = 0; o < r->p->nout; o++)
+    if (r->donor[o] && r->p->output[o].unit < first) first = r->p->output[o].unit;
+  return first;
+}
+
+/* a kernel's message, with the operator in front that the user called */
+static nn_status named_failure(nn_context *ctx, const nni_node *n, nn_status st) {
+  return n->by ? nni_fail(&ctx->core.err, st, "%s: %s", n->by, ctx->core.err.text) : st;
+}
+
 static nn_status run_units(run *r) {
   nn_context *ctx = r->ctx;
+  int point_of_no_return = first_overwrite(r);
   for (int i = 0; i < r->p->nunit; i++) {
-    if (ctx->hooks.interrupted && ctx->hooks.interrupted(ctx->hooks.ud)) return nni_fail(&ctx->core.err, NN_EINTERRUPT, "interrupted");
+    if (i <= point_of_no_return && ctx->hooks.interrupted && ctx->hooks.interrupted(ctx->hooks.ud)) return nni_fail(&ctx->core.err, NN_EINTERRUPT, "interrupted");
     r->unit = i;
     double t0 = ctx->trace ? nni_clock() : 0;
     nn_status st = run_unit(r, &r->p->unit[i]);
-    if (st != NN_OK) return st;
+    if (st != NN_OK) return named_failure(ctx, ctx->win.node[r->p->unit[i].first], st);
     if (ctx->trace) nni_trace_unit(ctx, i, t0, nni_clock());
     ctx->info.units++;
   }

@@ -1,0 +1,264 @@
+---@meta
+-- What an editor shows for tensors and for the functions of nn that are no operators. Written by hand; tests/docs_spec.lua compares the names with
+-- the program's. nnlua.d.lua beside it has the operators.
+
+---@alias nnlua.dtype "bool"|"u8"|"i32"|"i64"|"f32"
+
+--- A value: a typed array of up to 8 dims, immutable for everybody who holds it. `x[2] = 5` binds the handle x to a new value.
+--- Positions count from 1 and from -1 at the end: `x[1]`, `x[{ {1, 3}, {}, -1 }]` (closed ranges, all, one position), `x[mask]`, `x[ids]`.
+---@class nnlua.Tensor
+---@operator add(nnlua.Tensor|number): nnlua.Tensor
+---@operator sub(nnlua.Tensor|number): nnlua.Tensor
+---@operator mul(nnlua.Tensor|number): nnlua.Tensor
+---@operator div(nnlua.Tensor|number): nnlua.Tensor
+---@operator pow(nnlua.Tensor|number): nnlua.Tensor
+---@operator unm: nnlua.Tensor
+---@operator len: integer
+---@field [any] any
+local Tensor = {}
+
+---@class nnlua
+---@field version string
+local nn = {}
+
+-- ---- making tensors --------------------------------------------------------------------------------------------------
+
+--- A tensor from a number, a boolean, nested tables or a tensor. Whole numbers give i64, others f32, unless dtype says so.
+---@param value number|boolean|table|nnlua.Tensor
+---@param options? nnlua.dtype|{ dtype?: nnlua.dtype, requires_grad?: boolean }
+---@return nnlua.Tensor
+function nn.tensor(value, options) end
+
+--- A tensor from raw bytes, row-major, in this machine's byte order. Without a shape it has one dim.
+---@param bytes string
+---@param dtype? nnlua.dtype default "u8"
+---@param shape? integer[]
+---@return nnlua.Tensor
+function nn.from_string(bytes, dtype, shape) end
+
+--- All 0: `nn.zeros(2, 3)` or `nn.zeros({2, 3}, "i64")`.
+---@param ... integer|integer[]|nnlua.dtype
+---@return nnlua.Tensor
+function nn.zeros(...) end
+
+--- All 1: `nn.ones(2, 3)` or `nn.ones({2, 3}, "i64")`.
+---@param ... integer|integer[]|nnlua.dtype
+---@return nnlua.Tensor
+function nn.ones(...) end
+
+--- Uniform draws in [0, 1): `nn.rand(2, 3)`.
+---@param ... integer|integer[]
+---@return nnlua.Tensor
+function nn.rand(...) end
+
+--- Standard normal draws: `nn.randn(2, 3)`.
+---@param ... integer|integer[]
+---@return nnlua.Tensor
+function nn.randn(...) end
+
+--- Zeros of x's shape and dtype.
+---@param x nnlua.Tensor
+---@return nnlua.Tensor
+function nn.zeros_like(x) end
+Tensor.zeros_like = nn.zeros_like
+
+--- Ones of x's shape and dtype.
+---@param x nnlua.Tensor
+---@return nnlua.Tensor
+function nn.ones_like(x) end
+Tensor.ones_like = nn.ones_like
+
+---@param value any
+---@return boolean
+function nn.is_tensor(value) end
+
+-- ---- what a tensor is, and reading it --------------------------------------------------------------------------------
+
+---@return integer[]
+function Tensor:shape() end
+
+--- All sizes, or the size of one dim.
+---@param dim? integer
+---@return integer ...
+function Tensor:size(dim) end
+
+--- How many dims.
+---@return integer
+function Tensor:dim() end
+
+--- How many elements.
+---@return integer
+function Tensor:numel() end
+
+---@return nnlua.dtype
+function Tensor:dtype() end
+
+---@return string
+function Tensor:device() end
+
+---@return boolean
+function Tensor:is_contiguous() end
+
+--- The only element.
+---@return number|boolean
+function Tensor:item() end
+
+--- Nested tables; a number or boolean for a scalar.
+---@return any
+function Tensor:totable() end
+
+--- Elements first..last of the row-major order.
+---@param first integer
+---@param last integer
+---@return table
+function Tensor:elements(first, last) end
+
+--- The elements as raw bytes, row-major; nn.from_string reads them back.
+---@return string
+function Tensor:tostring_bytes() end
+
+-- ---- handles ---------------------------------------------------------------------------------------------------------
+
+--- Another handle on the same value, with the same history.
+---@return nnlua.Tensor
+function Tensor:clone() end
+
+--- The same value without its history.
+---@return nnlua.Tensor
+function Tensor:detach() end
+
+--- Bind this handle to another value of the same shape and dtype. When the run that would compute it fails, the old value stays.
+---@param value nnlua.Tensor
+---@return nnlua.Tensor self
+function Tensor:assign(value) end
+
+--- Release the handle now; it cannot be used afterwards.
+function Tensor:free() end
+
+--- Outlive the scope in which the handle was made.
+---@return nnlua.Tensor self
+function Tensor:keep() end
+
+--- False after free(), or when the scope of the handle has ended.
+---@return boolean
+function Tensor:is_alive() end
+
+--- Convert to a dtype, or move to a device.
+---@param where nnlua.dtype|"cpu"
+---@return nnlua.Tensor
+function Tensor:to(where) end
+
+---@return nnlua.Tensor # as f32
+function Tensor:float() end
+---@return nnlua.Tensor # as i64
+function Tensor:long() end
+---@return nnlua.Tensor # as i32
+function Tensor:int() end
+---@return nnlua.Tensor # as u8
+function Tensor:byte() end
+---@return nnlua.Tensor # as bool
+function Tensor:bool() end
+
+-- ---- gradients -------------------------------------------------------------------------------------------------------
+
+--- Ask whether the tensor takes part in differentiation; or make the handle a leaf that wants a gradient (true) or none (false).
+---@overload fun(self: nnlua.Tensor): boolean
+---@param on boolean
+---@return nnlua.Tensor self
+function Tensor:requires_grad(on) end
+
+--- Add d(self)/d(leaf) to the gradient of every leaf that self depends on. A tensor that is no scalar needs a cotangent of its shape.
+---@param cotangent? nnlua.Tensor
+---@param options? { retain_graph?: boolean, create_graph?: boolean }
+function Tensor:backward(cotangent, options) end
+
+--- The gradient that backward() left here, or nil.
+---@return nnlua.Tensor?
+function Tensor:grad() end
+
+---@param gradient? nnlua.Tensor nil clears it
+---@return nnlua.Tensor self
+function Tensor:set_grad(gradient) end
+
+--- Gradients of outputs (times cotangents) by each of the inputs; nil for an input that is not reached.
+---@param outputs nnlua.Tensor|nnlua.Tensor[]
+---@param inputs nnlua.Tensor|nnlua.Tensor[]
+---@param options? { cotangents?: nnlua.Tensor[], retain_graph?: boolean, create_graph?: boolean }
+---@return nnlua.Tensor? ...
+function nn.grad(outputs, inputs, options) end
+
+--- No history while fn runs, or until the guard is closed: `local _ <close> = nn.no_grad()`.
+---@param fn? function
+---@param ... any arguments of fn
+---@return any
+function nn.no_grad(fn, ...) end
+
+--- Whether history is kept; with an argument it changes that first and returns what it was.
+---@param on? boolean
+---@return boolean
+function nn.grad_enabled(on) end
+
+--- One step of SGD: parameters and velocities are bound to their new values. nn.optim.SGD is made of it.
+---@param parameters nnlua.Tensor[]
+---@param velocities? nnlua.Tensor[]
+---@param options { lr?: number, momentum?: number, nesterov?: boolean, weight_decay?: number, dampening?: number }
+function nn.sgd_step(parameters, velocities, options) end
+
+--- One step of Adam; with weight_decay AdamW. nn.optim.Adam is made of it.
+---@param parameters nnlua.Tensor[]
+---@param first nnlua.Tensor[]
+---@param second nnlua.Tensor[]
+---@param options { lr?: number, beta1?: number, beta2?: number, eps?: number, weight_decay?: number, step: integer }
+function nn.adam_step(parameters, first, second, options) end
+
+-- ---- running ---------------------------------------------------------------------------------------------------------
+
+--- Run all that is recorded.
+function nn.eval() end
+
+--- Have the value computed now.
+---@return nnlua.Tensor self
+function Tensor:eval() end
+
+--- Run each call by itself; returns the previous setting.
+---@param on? boolean
+---@return boolean
+function nn.eager(on) end
+
+--- Convolutions without Winograd's method: slower, errors near 1e-6 instead of 1e-5; returns the previous setting.
+---@param on? boolean
+---@return boolean
+function nn.exact(on) end
+
+--- How many threads compute; with an argument it changes that first. Results never depend on it.
+---@param n? integer
+---@return integer
+function nn.threads(n) end
+
+--- Handles made until the scope is closed expire with it, unless kept: `local scope <close> = nn.scope()`.
+---@return { keep: fun(self: any, ...: nnlua.Tensor), close: fun(self: any) }
+function nn.scope() end
+
+--- Restart the stream of random numbers.
+---@param seed integer
+function nn.seed(seed) end
+
+---@return { seed: integer, position: integer }
+function nn.rng_state() end
+
+---@param state { seed: integer, position: integer }
+function nn.set_rng_state(state) end
+
+--- Bytes in tensors, kept for re-use, most ever live, ever handed out.
+---@return { live: integer, cached: integer, peak: integer, allocated: integer }
+function nn.memory() end
+
+--- Give memory that is kept for re-use back to the system.
+function nn.memory_trim() end
+
+---@return { runs: integer, plan_hits: integer, plan_misses: integer, nodes: integer, units: integer }
+function nn.run_stats() end
+
+--- Every operator.
+---@return { name: string, signature: string, doc: string, differentiable: boolean }[]
+function nn.ops() end

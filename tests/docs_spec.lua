@@ -1,0 +1,170 @@
+-- README.md, docs/ and scripts/gen_docs.lua: what is written there is true of this tree.
+local program = dofile "tests/program.lua"
+local core = require "nnlua.core"
+
+local function exists(path)
+  local f = io.open(path, "rb")
+  if f then f:close() end
+  return f ~= nil
+end
+
+local function blocks(text, language)
+  local list = {}
+  for code in text:gmatch("\n```" .. language .. "\n(.-)\n```") do list[#list + 1] = code end
+  return list
+end
+
+describe("README.md", function()
+  local text = program.read "README.md"
+
+  it("says what a newcomer needs, in this order", function()
+    local at = 0
+    for _, heading in ipairs { "# nnlua", "## Two commands", "## An example", "## Where things live", "## How to add an operator",
+      "## A training step as data" } do
+      local found = text:find("\n" .. heading .. "\n", at, true) or (at == 0 and text:find("^# nnlua\n"))
+      assert(found, heading .. " is missing, or not where it belongs")
+      at = found
+    end
+  end)
+
+  it("has an example of at most 20 lines that runs", function()
+    local examples = blocks(text, "lua")
+    assert.is_true(#examples >= 1)
+    assert.is_true(select(2, examples[1]:gsub("\n", "\n")) < 20)
+    if not program.path then pending "runs under another Lua" end
+    local folder = program.folder()
+    for i, code in ipairs(examples) do
+      -- A few generated digits in place of MNIST: the same kind of data, and no network.
+      local small = 'local N = require "nnlua"; local digits = N.datasets.digits; N.datasets.mnist = function() '
+        .. "return digits{ train = 600, test = 200 } end; "
+      program.write(folder .. "/example.lua", small .. code .. "\nlocal again = assert(N.load 'mnist.h5')\nprint('end', again ~= nil)\n")
+      local out, err, exit = program.run({ "example.lua" }, { cwd = folder })
+      assert.same({ 0, "" }, { exit, err }, "example " .. i)
+      assert.truthy(out:find "end\ttrue\n$")
+      assert.truthy(out:find "epoch 5/5")
+    end
+    program.remove(folder)
+  end)
+
+  it("names files that exist", function()
+    local checked = 0
+    local function check(path)
+      checked = checked + 1
+      assert(exists(path), path .. " does not exist")
+    end
+    for path in text:gmatch "%]%(([^)#]+)%)" do
+      if not path:find "^%a+:" then check(path) end
+    end
+    for path in text:gmatch "`(%l[%w_/]+/[%w_%.]+%.%w+)`" do check(path) end
+    for name in text:gmatch "sh (scripts/%w+%.sh)" do check(name) end
+    assert.is_true(checked >= 8)
+  end)
+
+  it("lists the folders of the tree", function()
+    local house = text:match "## Where things live\n(.-)\n## "
+    local folders = assert(io.popen "find runtime -mindepth 1 -maxdepth 1 -type d | sort")
+    for path in folders:lines() do assert(house:find(path:match "[^/]+$" .. "/", 1, true), path .. " is not in the house") end
+    folders:close()
+    for _, name in ipairs { "bindings/", "lua/nnlua/", "scripts/", "tests/", "docs/" } do assert.truthy(house:find(name, 1, true)) end
+  end)
+
+  it("lists the packages that the build looks for", function()
+    local list, cmake = text:match "## Dependencies\n(.-)\n## ", program.read "CMakeLists.txt"
+    local names = { ["lua5.4"] = "Lua 5.4", libedit = "libedit", libmd = "libmd", hdf5 = "HDF5", jansson = "jansson", libcurl = "libcurl" }
+    local seen = 0
+    for package in cmake:gmatch "pkg_check_modules%(%u+ REQUIRED IMPORTED_TARGET ([%w%.]+)%)" do
+      seen = seen + 1
+      assert(names[package] and list:find("| " .. names[package] .. " |", 1, true), package .. " has no line in the table of dependencies")
+    end
+    assert.is_true(seen >= 5)
+    for _, name in ipairs { "OpenBLAS", "zlib" } do assert.truthy(list:find("| " .. name .. " |", 1, true)) end
+  end)
+
+  it("shows a row of pointwise.def with as many fields as the table's rows", function()
+    local row = text:match "NN_PW(%b())"
+    local fields = { "name", "TYPE", "signature", "nargs", "doc", "formula", "SAVES" }
+    local form = 'NN_PW(name, TYPE, "signature", nargs, "doc", formula, SAVES, gradients...)'
+    assert.truthy(program.read("runtime/ops/pointwise.def"):find(form, 1, true))
+    local depth, count, quoted = 0, 1, false
+    for c in row:sub(2, -2):gmatch "." do
+      if c == '"' then quoted = not quoted end
+      if not quoted then
+        depth = depth + (c == "(" and 1 or c == ")" and -1 or 0)
+        if c == "," and depth == 0 then count = count + 1 end
+      end
+    end
+    assert.equal(#fields + 1, count) -- and one gradient
+  end)
+end)
+
+describe("docs/", function()
+  it("holds what scripts/gen_docs.lua writes", function()
+    if not program.path then pending "runs under another Lua" end
+    local out, err, exit = program.run { "scripts/gen_docs.lua", "--check" }
+    assert.same({ "", "", 0 }, { out, err, exit })
+  end)
+
+  it("--check notices a stale file", function()
+    if not program.path then pending "runs under another Lua" end
+    local folder = program.folder()
+    assert(os.execute(("cp -r docs lua runtime scripts %s"):format(program.quote(folder))))
+    local page = folder .. "/docs/ops.md"
+    program.write(page, (program.read(page):gsub("largest integer not above a", "something else")))
+    local script = folder .. "/scripts/gen_docs.lua"
+    local _, err, exit = program.run { script, "--check" }
+    assert.equal(1, exit)
+    assert.truthy(err:find("docs/ops.md", 1, true))
+    assert.equal("wrote docs/ops.md\n", (program.run { script }))
+    assert.same({ "", "", 0 }, { program.run { script, "--check" } })
+    assert.equal(program.read "docs/ops.md", program.read(page))
+    program.remove(folder)
+  end)
+
+  -- Names that only the library uses.
+  local inner = { "pipeline", "sys", "tensor_metatable", "json_array", "json_decode", "json_encode", "json_null", "h5_read", "h5_write",
+    "next_stream", "record_custom", "trace_start", "trace_stop", "check_finite", "cpu_level" }
+
+  it("editor stubs have every function and method, and no other", function()
+    local functions, methods = {}, {}
+    for _, file in ipairs { "docs/nnlua.d.lua", "docs/tensor.d.lua" } do
+      local text = program.read(file)
+      assert(load(text, "=" .. file, "t")) -- it is Lua
+      for name in text:gmatch "\nfunction nn%.([%w_]+)" do functions[name] = file end
+      for name in text:gmatch "\nfunction Tensor:([%w_]+)" do methods[name] = file end
+      for name in text:gmatch "\nTensor%.([%w_]+) =" do methods[name] = file end
+    end
+    local hidden = {}
+    for _, name in ipairs(inner) do hidden[name] = true end
+    for name, value in pairs(core) do
+      if type(value) == "function" and not hidden[name] then
+        assert(functions[name], "nn." .. name .. " is in neither of docs/nnlua.d.lua and docs/tensor.d.lua")
+      end
+    end
+    for name in pairs(functions) do assert(core[name] ~= nil, "there is no nn." .. name .. " as " .. functions[name] .. " says") end
+    local real = core.tensor_metatable.methods
+    for name in pairs(real) do assert(methods[name], "Tensor:" .. name .. " is in neither of docs/nnlua.d.lua and docs/tensor.d.lua") end
+    for name in pairs(methods) do assert(real[name], "there is no Tensor:" .. name .. " as " .. methods[name] .. " says") end
+  end)
+
+  it("defaults of the page are the program's", function()
+    local page = program.read "docs/ops.md"
+    for _, call in ipairs { "flatten(x, from: dim = 1, to: dim = -1)", "sum(x, dim?: dims, keepdim = false)", "softmax(x, dim: dim = -1)",
+      'conv2d(x, w, b?, stride: pair = 1, padding: padding = "valid", dilation: pair = 1, groups: integer = 1)',
+      'full(shape: integers, value: number, dtype: dtype = "f32")' } do
+      assert(page:find("`" .. call .. "`", 1, true), call)
+    end
+  end)
+
+  it("the picture is well-formed", function()
+    local svg = program.read "docs/step.svg"
+    local open = {}
+    for close, name, rest in svg:gsub("<!%-%-.-%-%->", ""):gmatch "<(/?)(%a+)([^>]*)>" do
+      if close == "/" then
+        assert.equal(name, table.remove(open))
+      elseif rest:sub(-1) ~= "/" then
+        open[#open + 1] = name
+      end
+    end
+    assert.equal(0, #open)
+  end)
+end)
