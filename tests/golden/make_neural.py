@@ -33,7 +33,7 @@ def case(name, lua, f, nograd=(), **inputs):
         tensors[key] = t
     out = f(**tensors)
     outs = list(out) if isinstance(out, (tuple, list)) else [out]
-    lines = ["  {name=%s, call=%s," % (quote(name), quote(lua)), "    inputs={%s}," % ", ".join("%s=%s" % (k, to_lua(v)) for k, v in tensors.items())]
+    lines = ["  {name=%s," % quote(name), "    call=%s," % quote(lua).replace("}, {w_ih", "},\\z\n      {w_ih"), "    inputs={%s}," % ", ".join("%s=%s" % (k, to_lua(v)) for k, v in tensors.items())]
     lines.append("    outputs={%s}," % ", ".join(to_lua(o) for o in outs))
     total, cots = 0, []
     for o in outs:
@@ -297,5 +297,11 @@ for reduction in ("mean", "none"):
 
 print("-- Written by make_neural.py with PyTorch %s. Tensors are { dtype, shape, values }." % torch.__version__)
 print("return {")
-print("\n".join(cases))
+for text in cases:
+    for line in text.split("\n"):
+        while len(line) > 150:
+            at = line.rfind(",", 0, 150) + 1
+            print(line[:at])
+            line = "      " + line[at:]
+        print(line)
 print("}")

@@ -13,7 +13,8 @@ local M = {}
 
 local function need_dims(owner, x, w, n)
   if x:dim() ~= n + 2 or w:dim() ~= n + 2 then
-    define.fail(owner, "an input (N, %s, C) and a kernel with %d dims are needed, got (%s) and (%s)", n == 1 and "L" or n == 2 and "H, W" or "D, H, W", n + 2,
+    local names = { "L", "H, W", "D, H, W" }
+    define.fail(owner, "an input (N, %s, C) and a kernel with %d dims are needed, got (%s) and (%s)", names[n], n + 2,
       define.shape_text(x), define.shape_text(w))
   end
 end
@@ -106,7 +107,8 @@ end
 local function transpose2d(owner, x, w, o)
   local size, before, after, extra = {}, {}, {}, {}
   for i = 1, 2 do
-    size[i], before[i], after[i], extra[i] = transposed(owner, x:size(i + 1), w:size(i), o.stride[i], axis(o.padding, i), o.output_padding[i], o.dilation[i])
+    size[i], before[i], after[i], extra[i] = transposed(owner, x:size(i + 1), w:size(i), o.stride[i], axis(o.padding, i), o.output_padding[i],
+      o.dilation[i])
     size[i] = size[i] - extra[i]
   end
   local y = core.conv2d_dx(x, w, size, o.stride, { before[1], before[2], after[1], after[2] }, o.dilation, o.groups)
@@ -119,11 +121,12 @@ local function with_bias(y, b) return b and y + b or y end
 local function check_groups(owner, x, w, groups)
   local c, k = x:size(-1), w:size(-1)
   if c ~= k or groups < 1 or c % groups ~= 0 then
-    define.fail(owner, "the last dim of the kernel (%s) must be the input's %d channels, and %d groups must divide them", define.shape_text(w), c, groups)
+    define.fail(owner, "the last dim of the kernel (%s) must be the input's %d channels, and %d groups must divide them", define.shape_text(w), c,
+      groups)
   end
 end
 
-local transpose_doc = "gradient of a convolution as an operator: x with w (...,filters/groups,C), plus b; padding and output_padding as in PyTorch, or \"same\""
+local transpose_doc = "gradient of a convolution as an operator: x with w (...,filters/groups,C), plus b; paddings as in PyTorch, or \"same\""
 
 --- Transposed convolution of sequences: x (N, L, C), w (K, filters / groups, C).
 --

@@ -105,7 +105,8 @@ local function take_named(owner, named, params, byname, args, nplace, signature)
       local names = {}
       for i, p in ipairs(params) do names[i] = p.name end
       local near = type(key) == "string" and options.nearest(key, names)
-      options.raise(("%s: unknown option %s%s (%s)"):format(owner, options.shown(key), near and ('; did you mean "' .. near .. '"?') or "", signature))
+      options.raise(("%s: unknown option %s%s (%s)"):format(owner, options.shown(key), near and ('; did you mean "' .. near .. '"?') or "",
+        signature))
     end
     if at <= nplace then options.raise(("%s: argument '%s' is given twice"):format(owner, key)) end
     args[at] = v

@@ -55,7 +55,8 @@ elementwise("huber_loss", ", F delta = 1", "(x - target)^2 / 2 where |x - target
   local d = (x - t):abs()
   return core.where(d:le(delta), d:square() * 0.5, (d - 0.5 * delta) * delta)
 end)
-elementwise("poisson_nll_loss", ", B log_input = true, B full = false, F eps = 1e-8", "-log of the Poisson probability of target under rate x (its log: log_input)",
+elementwise("poisson_nll_loss", ", B log_input = true, B full = false, F eps = 1e-8",
+  "-log of the Poisson probability of target under rate x (its log: log_input)",
   function(x, t, log_input, full, eps)
     local loss = log_input and core.exp(x) - t * x or x - t * core.log(x + eps)
     if full then -- Stirling's approximation of log(target!), for targets above 1
@@ -66,7 +67,8 @@ elementwise("poisson_nll_loss", ", B log_input = true, B full = false, F eps = 1
   end)
 
 define.op(M, "gaussian_nll_loss(T x, T target, T var, B full = false, F eps = 1e-6" .. RED .. ")",
-  "-log of the normal density of target under mean x and variance var (at least eps); full: with the constant", function(x, target, var, full, eps, reduction)
+  "-log of the normal density of target under mean x and variance var (at least eps); full: with the constant",
+  function(x, target, var, full, eps, reduction)
     same_shape("gaussian_nll_loss", x, target)
     local low = var:detach():lt(eps)
     var = core.where(low, eps - var:detach(), 0) + var -- the limit does not change the gradient
@@ -115,7 +117,8 @@ end
 --     local nn = require "nnlua"
 --     local logp = nn.log(nn.tensor{ {0.5, 0.5}, {0.25, 0.75} })
 --     print(("%.4f"):format(nn.nll_loss(logp, nn.tensor({ 1, 1 }, { dtype = "i64" })):item()))  --> 1.0397
-define.op(M, "nll_loss(T x, T ids, T? weight, I? ignore_id" .. RED .. ")", "-x[id] of log-probabilities (...,classes); the mean is weighted by the classes' weights",
+define.op(M, "nll_loss(T x, T ids, T? weight, I? ignore_id" .. RED .. ")",
+  "-x[id] of log-probabilities (...,classes); the mean is weighted by the classes' weights",
   function(x, ids, weight, ignore, reduction)
     check_weight("nll_loss", x, weight)
     local at, counts = checked_ids("nll_loss", x, ids, ignore)
@@ -160,7 +163,8 @@ local function safe_log(p)
   return core.where(some, core.log(core.where(some, p, 1)), -100)
 end
 
-define.op(M, "binary_cross_entropy(T x, T target, T? weight" .. RED .. ")", "-(target * log(x) + (1 - target) * log(1 - x)) of probabilities x; logs are -100 at least",
+define.op(M, "binary_cross_entropy(T x, T target, T? weight" .. RED .. ")",
+  "-(target * log(x) + (1 - target) * log(1 - x)) of probabilities x; logs are -100 at least",
   function(x, target, weight, reduction)
     same_shape("binary_cross_entropy", x, target)
     local values = -(safe_log(x) * target + safe_log(1 - x) * (1 - target))
@@ -172,7 +176,8 @@ define.op(M, "binary_cross_entropy(T x, T target, T? weight" .. RED .. ")", "-(t
 --     local nn = require "nnlua"
 --     print(("%.4f"):format(nn.binary_cross_entropy_with_logits(nn.tensor{0, 200}, nn.tensor{1, 1}, { reduction = "sum" }):item()))  --> 0.6931
 define.op(M, "binary_cross_entropy_with_logits(T x, T target, T? weight, T? pos_weight" .. RED .. ")",
-  "binary_cross_entropy of sigmoid(x), without overflow; pos_weight multiplies the part of target = 1", function(x, target, weight, pos_weight, reduction)
+  "binary_cross_entropy of sigmoid(x), without overflow; pos_weight multiplies the part of target = 1",
+  function(x, target, weight, pos_weight, reduction)
     same_shape("binary_cross_entropy_with_logits", x, target)
     local values = (1 - target) * x + softplus(-x) * (pos_weight and (pos_weight - 1) * target + 1 or 1)
     return reduced(weight and values * weight or values, reduction)
@@ -224,7 +229,8 @@ define.op(M, "multilabel_soft_margin_loss(T x, T target, T? weight" .. RED .. ")
     return reduced((weight and values * weight or values):mean(-1), reduction)
   end)
 
-define.op(M, "margin_ranking_loss(T x1, T x2, T target, F margin = 0" .. RED .. ")", "max(0, margin - target * (x1 - x2)); target 1: x1 is to be the larger, -1: x2",
+define.op(M, "margin_ranking_loss(T x1, T x2, T target, F margin = 0" .. RED .. ")",
+  "max(0, margin - target * (x1 - x2)); target 1: x1 is to be the larger, -1: x2",
   function(x1, x2, target, margin, reduction)
     same_shape("margin_ranking_loss", x1, x2, "x2")
     same_shape("margin_ranking_loss", x1, target)
@@ -258,12 +264,14 @@ define.op(M, "triplet_margin_loss(T anchor, T positive, T negative, F margin = 1
 --
 --     local nn = require "nnlua"
 --     print(("%.2f"):format(nn.cosine_similarity(nn.tensor{ {3, 4} }, nn.tensor{ {4, 3} }, -1):item()))  --> 0.96
-define.op(M, "cosine_similarity(T x1, T x2, D dim = -1, F eps = 1e-8)", "x1 . x2 / (|x1| |x2|) along dim, the denominator at least eps", function(x1, x2, dim, eps)
+define.op(M, "cosine_similarity(T x1, T x2, D dim = -1, F eps = 1e-8)", "x1 . x2 / (|x1| |x2|) along dim, the denominator at least eps",
+  function(x1, x2, dim, eps)
   local squares = x1:square():sum(dim) * x2:square():sum(dim)
   return (x1 * x2):sum(dim) * core.rsqrt(squares:clamp(eps * eps, math.huge))
 end)
 
-define.op(M, "cosine_embedding_loss(T x1, T x2, T target, F margin = 0" .. RED .. ")", "1 - cosine where target is 1, max(0, cosine - margin) where it is -1",
+define.op(M, "cosine_embedding_loss(T x1, T x2, T target, F margin = 0" .. RED .. ")",
+  "1 - cosine where target is 1, max(0, cosine - margin) where it is -1",
   function(x1, x2, target, margin, reduction)
     same_shape("cosine_embedding_loss", x1, x2, "x2")
     local squares = (x1:square():sum(-1) + 1e-12) * (x2:square():sum(-1) + 1e-12)
@@ -327,7 +335,8 @@ define.op(M, "ctc_loss(T x, T targets, TT? input_lengths, TT? target_lengths, I 
   function(x, targets, input_lengths, target_lengths, blank, reduction, zero_infinity)
     local owner = "ctc_loss"
     if x:dim() ~= 3 or targets:dim() ~= 2 or targets:size(1) ~= x:size(1) or x:size(2) < 1 or targets:size(2) < 1 then
-      define.fail(owner, "log-probabilities (N,T,classes) and targets (N,S) are needed, got (%s) and (%s)", define.shape_text(x), define.shape_text(targets))
+      define.fail(owner, "log-probabilities (N,T,classes) and targets (N,S) are needed, got (%s) and (%s)", define.shape_text(x),
+        define.shape_text(targets))
     end
     local n, steps, classes = x:size()
     local width = 2 * targets:size(2) + 1
@@ -337,7 +346,8 @@ define.op(M, "ctc_loss(T x, T targets, TT? input_lengths, TT? target_lengths, I 
     local base = core.arange(0, n * steps, 1, "i64"):reshape { n, steps, 1 } * classes
     local spelt = core.add(base, ids:unsqueeze(2))
     if not (ids:amin():item() >= 1 and ids:amax():item() <= classes) then define.fail(owner, "targets and blank must be in 1..%d", classes) end
-    local emit = core.index_select(shapes.real(x):reshape(-1), 1, spelt:reshape(-1)):reshape { n, steps, width }:clamp(NEVER, math.huge):permute(2, 1, 3)
+    local emit = core.index_select(shapes.real(x):reshape(-1), 1, spelt:reshape(-1)):clamp(NEVER, math.huge)
+    emit = emit:reshape { n, steps, width }:permute(2, 1, 3)
     local start, ends = {}, {}
     for k = 1, width do start[k] = k <= 2 and 0 or NEVER end
     for i = 1, n do

@@ -121,7 +121,8 @@ define.op(M, "local_response_norm(T x, I size, F alpha = 1e-4, F beta = 0.75, F 
 --
 --     local nn = require "nnlua"
 --     print(("%.1f"):format(nn.normalize(nn.tensor{ {3, 4} })[1][2]:item()))  --> 0.8
-define.op(M, "normalize(T x, F p = 2, D dim = -1, F eps = 1e-12)", "x divided by its p-norm along dim, which counts as eps at least", function(x, p, dim, eps)
+define.op(M, "normalize(T x, F p = 2, D dim = -1, F eps = 1e-12)", "x divided by its p-norm along dim, which counts as eps at least",
+  function(x, p, dim, eps)
   local norm
   if p == 2 then norm = core.sqrt(x:square():sum(dim, true))
   elseif p == 1 then norm = x:abs():sum(dim, true)

@@ -14,7 +14,8 @@ local inf = math.huge
 
 local function need_dims(owner, x, n)
   if x:dim() ~= n + 2 then
-    define.fail(owner, "the input must be (batch, %s, channels), its shape is (%s)", n == 1 and "length" or n == 2 and "height, width" or "depth, height, width",
+    local names = { "length", "height, width", "depth, height, width" }
+    define.fail(owner, "the input must be (batch, %s, channels), its shape is (%s)", names[n],
       define.shape_text(x))
   end
 end
@@ -103,7 +104,8 @@ end
 local avg_doc = "mean of each window; stride defaults to size; count_include_pad: zeros of the padding count"
 for n = 1, 3 do
   local name = ("avg_pool%dd"):format(n)
-  define.op(M, ("%s(T x, I%d size, I%d? stride, P%d padding = valid, B ceil_mode = false, B count_include_pad = true, I? divisor_override)"):format(name, n, n, n),
+  local text = "%s(T x, I%d size, I%d? stride, P%d padding = valid, B ceil_mode = false, B count_include_pad = true, I? divisor_override)"
+  define.op(M, text:format(name, n, n, n),
     avg_doc, function(...) return avg_pool(name, ...) end)
 end
 
@@ -147,14 +149,12 @@ local function max_plane(x, h, w)
   local pads = {}
   for i, a in ipairs { h, w } do
     local after = (a.out - 1) * a.stride + a.k - a.before - a.n
-    if a.dilation ~= 1 or after < 0 and a.before > 0 then return nil end
+    if a.dilation ~= 1 then return nil end
     pads[i], pads[i + 2] = a.before, math.max(after, 0)
     if pads[i + 2] >= a.k then return nil end
   end
   if h.k * w.k > 255 then return nil end
-  local y = core.max_pool2d(x, { h.k, w.k }, { h.stride, w.stride }, pads)
-  if y:size(2) ~= h.out then y = shapes.cut(y, 2, 1, h.out) end
-  return y:size(3) == w.out and y or shapes.cut(y, 3, 1, w.out)
+  return core.max_pool2d(x, { h.k, w.k }, { h.stride, w.stride }, pads)
 end
 
 local function max_pool(owner, x, size, stride, padding, dilation, ceil_mode, return_indices)
@@ -163,15 +163,15 @@ local function max_pool(owner, x, size, stride, padding, dilation, ceil_mode, re
   local axes = axes_of(owner, x, size, stride, padding, dilation, ceil_mode)
   x = shapes.real(x)
   if return_indices then return max_taps(x, axes, plane_positions(x)) end
-  local s, y = x:shape(), nil
   if n == 1 then
-    y = max_plane(x:unsqueeze(2), axis_of(owner, 1, 1, 1, 0, 1), axes[1])
+    local y = max_plane(x:unsqueeze(2), axis_of(owner, 1, 1, 1, 0, 1), axes[1])
     if y then return y:squeeze(2) end
   elseif n == 2 then
-    y = max_plane(x, axes[1], axes[2])
+    local y = max_plane(x, axes[1], axes[2])
     if y then return y end
   else
-    y = max_plane(x:reshape { s[1] * s[2], s[3], s[4], s[5] }, axes[2], axes[3])
+    local s = x:shape()
+    local y = max_plane(x:reshape { s[1] * s[2], s[3], s[4], s[5] }, axes[2], axes[3])
     if y then
       local _, h, w = y:size()
       return (max_taps(y:reshape { s[1], s[2], h, w, s[5] }, { axes[1] }))
@@ -183,7 +183,8 @@ end
 local max_doc = "largest of each window (the first of equals); stride defaults to size; return_indices: also its position in the sample's plane"
 for n = 1, 3 do
   local name = ("max_pool%dd"):format(n)
-  define.op(M, ("%s(T x, I%d size, I%d? stride, P%d padding = valid, I%d dilation = 1, B ceil_mode = false, B return_indices = false)"):format(name, n, n, n, n),
+  local text = "%s(T x, I%d size, I%d? stride, P%d padding = valid, I%d dilation = 1, B ceil_mode = false, B return_indices = false)"
+  define.op(M, text:format(name, n, n, n, n),
     max_doc, function(...) return max_pool(name, ...) end)
 end
 
@@ -219,7 +220,8 @@ end
 for n = 1, 3 do
   local name = ("max_unpool%dd"):format(n)
   define.op(M, ("%s(T x, T ids, I%d size, I%d? stride, I%d padding = 0, I%d? output_size)"):format(name, n, n, n, n),
-    "zeros with each element of x at the position that max_pool gave (1-based, in the sample's plane)", function(...) return max_unpool(name, ...) end)
+    "zeros with each element of x at the position that max_pool gave (1-based, in the sample's plane)",
+    function(...) return max_unpool(name, ...) end)
 end
 
 -- ---- adaptive ----------------------------------------------------------------------------------------------------------
@@ -279,7 +281,8 @@ for n = 1, 3 do
     return x
   end)
   define.op(M, ("%s(T x, I%d size, B return_indices = false)"):format(max, n),
-    "largest elements of windows that divide the plane into `size` (-1 keeps a dim); return_indices: also their positions", function(x, size, return_indices)
+    "largest elements of windows that divide the plane into `size` (-1 keeps a dim); return_indices: also their positions",
+    function(x, size, return_indices)
       local out = targets(max, x, size)
       x = shapes.real(x)
       local at = return_indices and plane_positions(x) or nil

@@ -51,11 +51,14 @@ local function check_weights(owner, w, at, features, gates)
       define.fail(owner, "weights[%d] holds the tensors w_ih, w_hh, b_ih and b_hh, not %s", at, tostring(key))
     end
   end
-  if not w.w_ih or not w.w_hh or (w.b_ih == nil) ~= (w.b_hh == nil) then define.fail(owner, "weights[%d] needs w_ih and w_hh, and both biases or none", at) end
+  if not w.w_ih or not w.w_hh or (w.b_ih == nil) ~= (w.b_hh == nil) then
+    define.fail(owner, "weights[%d] needs w_ih and w_hh, and both biases or none", at)
+  end
   local size = w.w_hh:size(1)
   local function fits(t, text) return not t or define.shape_text(t) == text end
   local wide = gates * size
-  if not (fits(w.w_ih, features .. "x" .. wide) and fits(w.w_hh, size .. "x" .. wide) and fits(w.b_ih, tostring(wide)) and fits(w.b_hh, tostring(wide))) then
+  local matrices = fits(w.w_ih, features .. "x" .. wide) and fits(w.w_hh, size .. "x" .. wide)
+  if not (matrices and fits(w.b_ih, tostring(wide)) and fits(w.b_hh, tostring(wide))) then
     define.fail(owner, "weights[%d] must be w_ih (%dx%d), w_hh (%dx%d) and biases (%d), got (%s) and (%s)", at, features, wide, size, wide, wide,
       define.shape_text(w.w_ih), define.shape_text(w.w_hh))
   end
@@ -80,12 +83,16 @@ end
 local function first_state(owner, state, k, count, n, size)
   if not state then return core.full({ n, size }, 0) end
   local want = ("%dx%dx%d"):format(count, n, size)
-  if define.shape_text(state) ~= want then define.fail(owner, "the state must be (%s): (layers * directions, N, H), got (%s)", want, define.shape_text(state)) end
+  if define.shape_text(state) ~= want then
+    define.fail(owner, "the state must be (%s): (layers * directions, N, H), got (%s)", want, define.shape_text(state))
+  end
   return state[k]
 end
 
 local function recurrent(owner, cell, x, weights, h0, c0, o)
-  if x:dim() ~= 3 or x:size(2) < 1 then define.fail(owner, "the input must be (N, T, C) with at least one step, its shape is (%s)", define.shape_text(x)) end
+  if x:dim() ~= 3 or x:size(2) < 1 then
+    define.fail(owner, "the input must be (N, T, C) with at least one step, its shape is (%s)", define.shape_text(x))
+  end
   if weights.w_ih then weights = { weights } end
   local directions = o.bidirectional and 2 or 1
   if #weights == 0 or #weights % directions ~= 0 then define.fail(owner, "weights has %d entries for %d direction(s)", #weights, directions) end
@@ -116,7 +123,8 @@ end
 --     print(y:size(), h:size(), c:size())  --> 2 1 1 2 5
 --     print(y:size(2), y:size(3))  --> 7 5
 define.op(M, "lstm(T x, TBL weights, TL? state, B bidirectional = false, F dropout = 0, B training = false)",
-  "LSTM layers over x (N,T,C), gates input, forget, cell, output; state {h, c}; gives outputs, h, c", function(x, weights, state, bidirectional, dropout, training)
+  "LSTM layers over x (N,T,C), gates input, forget, cell, output; state {h, c}; gives outputs, h, c",
+  function(x, weights, state, bidirectional, dropout, training)
     if state and #state ~= 2 then define.fail("lstm", "the state must be a list of two tensors, h and c") end
     return recurrent("lstm", cells.lstm, x, weights, state and state[1], state and state[2],
       { bidirectional = bidirectional, dropout = dropout, training = training })
@@ -139,7 +147,8 @@ define.op(M, "gru(T x, TBL weights, T? state, B bidirectional = false, F dropout
 --     local y = nn.rnn(nn.ones(2, 7, 3), { w_ih = nn.randn(3, 5), w_hh = nn.randn(5, 5) }, { activation = "relu" })
 --     print(y:size())  --> 2 7 5
 define.op(M, "rnn(T x, TBL weights, T? state, S(tanh|relu) activation = tanh, B bidirectional = false, F dropout = 0, B training = false)",
-  "recurrent layers over x (N,T,C), h = activation(x w_ih + h w_hh + biases)", function(x, weights, state, activation, bidirectional, dropout, training)
+  "recurrent layers over x (N,T,C), h = activation(x w_ih + h w_hh + biases)",
+  function(x, weights, state, activation, bidirectional, dropout, training)
     return recurrent("rnn", cells.rnn, x, weights, state, nil,
       { bidirectional = bidirectional, dropout = dropout, training = training, activation = core[activation] })
   end)

@@ -61,7 +61,8 @@ local function resize_axis(x, dim, mode, out, align, scale)
 end
 
 -- The word for each axis, by mode and number of spatial dims.
-local axis_modes = { nearest = "nearest", ["nearest-exact"] = "nearest-exact", linear = "linear", bilinear = "linear", trilinear = "linear", bicubic = "bicubic" }
+local axis_modes = { nearest = "nearest", ["nearest-exact"] = "nearest-exact", linear = "linear", bilinear = "linear", trilinear = "linear",
+  bicubic = "bicubic" }
 local mode_dims = { linear = 1, bilinear = 2, trilinear = 3, bicubic = 2 }
 
 --- x (N, ..., C) resized to `size`, or by the factor `scale`. Modes: nearest, nearest-exact, linear (3-D input), bilinear and bicubic (4-D),
@@ -71,12 +72,15 @@ local mode_dims = { linear = 1, bilinear = 2, trilinear = 3, bicubic = 2 }
 --     local x = nn.tensor{ { {1}, {3} } }                                     -- (N, L, C)
 --     local y = nn.interpolate(x, { size = 4, mode = "linear" })
 --     print(table.concat(y:reshape(-1):totable(), " "))                         --> 1.0 1.5 2.5 3.0
-define.op(M, "interpolate(T x, IL? size, F*? scale, S(nearest|nearest-exact|linear|bilinear|trilinear|bicubic|area) mode = nearest, B align_corners = false)",
+define.op(M,
+  "interpolate(T x, IL? size, F*? scale, S(nearest|nearest-exact|linear|bilinear|trilinear|bicubic|area) mode = nearest, B align_corners = false)",
   "x (N,...,C) resized to size or by scale, as PyTorch does (no antialiasing)", function(x, size, scale, mode, align)
     local owner, n = "interpolate", x:dim() - 2
     if n < 1 or n > 3 then define.fail(owner, "the input must be (batch, 1 to 3 spatial dims, channels), its shape is (%s)", define.shape_text(x)) end
     if (size == nil) == (scale == nil) then define.fail(owner, "either size or scale is needed") end
-    if mode_dims[mode] and mode_dims[mode] ~= n then define.fail(owner, "mode %q needs %d spatial dims, the input (%s) has %d", mode, mode_dims[mode], define.shape_text(x), n) end
+    if mode_dims[mode] and mode_dims[mode] ~= n then
+      define.fail(owner, "mode %q needs %d spatial dims, the input (%s) has %d", mode, mode_dims[mode], define.shape_text(x), n)
+    end
     if align and not mode_dims[mode] then define.fail(owner, "align_corners has no meaning for mode %q", mode) end
     local out, scales = {}, {}
     for i = 1, n do
@@ -86,7 +90,9 @@ define.op(M, "interpolate(T x, IL? size, F*? scale, S(nearest|nearest-exact|line
         scales[i] = type(scale) == "number" and scale or scale[i]
         out[i] = scales[i] and math.floor(x:size(i + 1) * scales[i])
       end
-      if not out[i] or out[i] < 1 or x:size(i + 1) < 1 then define.fail(owner, "one size or scale per spatial dim is needed, each result at least 1") end
+      if not out[i] or out[i] < 1 or x:size(i + 1) < 1 then
+        define.fail(owner, "one size or scale per spatial dim is needed, each result at least 1")
+      end
     end
     if mode == "area" then return require("nnlua.functional.pool")[("adaptive_avg_pool%dd"):format(n)](x, out) end
     x = shapes.real(x)
@@ -127,7 +133,8 @@ end
 --     local nn = require "nnlua"
 --     local x = nn.tensor{ { {{1}, {2}}, {{3}, {4}} } }
 --     print(nn.grid_sample(x, nn.tensor{ {{{0, 0}}} }):item())  --> 2.5
-define.op(M, "grid_sample(T x, T grid, S(bilinear|nearest|bicubic) mode = bilinear, S(zeros|border|reflection) padding = zeros, B align_corners = false)",
+define.op(M,
+  "grid_sample(T x, T grid, S(bilinear|nearest|bicubic) mode = bilinear, S(zeros|border|reflection) padding = zeros, B align_corners = false)",
   "x (N,H,W,C) at the places that grid (N,OH,OW,2) names, x then y in -1..1", function(x, grid, mode, padding, align)
     local owner = "grid_sample"
     local s, g = x:shape(), grid:shape()
@@ -154,7 +161,9 @@ define.op(M, "grid_sample(T x, T grid, S(bilinear|nearest|bicubic) mode = biline
       y, q = placed(rows, h, padding, align), placed(cols, w, padding, align)
       local y0, q0 = y:floor():detach(), q:floor():detach()
       local fy, fq = y - y0, q - q0
-      return pixel(y0, q0) * (1 - fy) * (1 - fq) + pixel(y0, q0 + 1) * (1 - fy) * fq + pixel(y0 + 1, q0) * fy * (1 - fq) + pixel(y0 + 1, q0 + 1) * fy * fq
+      local upper = pixel(y0, q0) * (1 - fq) + pixel(y0, q0 + 1) * fq
+      local lower = pixel(y0 + 1, q0) * (1 - fq) + pixel(y0 + 1, q0 + 1) * fq
+      return upper * (1 - fy) + lower * fy
     end
     y, q = pixels(rows, h, align), pixels(cols, w, align)
     local y0, q0 = y:floor():detach(), q:floor():detach()
@@ -183,7 +192,9 @@ define.op(M, "grid_sample(T x, T grid, S(bilinear|nearest|bicubic) mode = biline
 --     print(y[1][2][1][1]:item())  --> 3.0
 define.op(M, "pixel_shuffle(T x, I factor)", "blocks of factor^2 channels become pixels: (N,H,W,C*r*r) -> (N,H*r,W*r,C)", function(x, r)
   local s = x:shape()
-  if #s ~= 4 or r < 1 or s[4] % (r * r) ~= 0 then define.fail("pixel_shuffle", "the input must be (N,H,W,C * %d), its shape is (%s)", r * r, define.shape_text(x)) end
+  if #s ~= 4 or r < 1 or s[4] % (r * r) ~= 0 then
+    define.fail("pixel_shuffle", "the input must be (N,H,W,C * %d), its shape is (%s)", r * r, define.shape_text(x))
+  end
   local c = s[4] // (r * r)
   return x:reshape { s[1], s[2], s[3], c, r, r }:permute(1, 2, 5, 3, 6, 4):reshape { s[1], s[2] * r, s[3] * r, c }
 end)
