@@ -9,6 +9,20 @@ local nn = {}
 for name, value in pairs(core) do nn[name] = value end
 core.tensor_metatable.__tostring = function(t) return require("nnlua.print").tostring(t) end
 
+-- Operators written in Lua: one file per family in functional/. They are methods of tensors too.
+local functions = {
+  conv = { "conv1d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d" },
+  pool = { "avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d", "max_unpool1d", "max_unpool2d", "max_unpool3d",
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d" },
+  norm = { "batch_norm", "group_norm", "instance_norm", "local_response_norm", "normalize", "embedding_bag" },
+  resample = { "interpolate", "grid_sample", "pixel_shuffle", "pixel_unshuffle" },
+  recurrent = { "lstm", "gru", "rnn" },
+  loss = { "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "poisson_nll_loss", "gaussian_nll_loss", "nll_loss", "cross_entropy",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "kl_div", "hinge_embedding_loss", "hinge_loss", "squared_hinge_loss",
+    "soft_margin_loss", "multi_margin_loss", "multilabel_soft_margin_loss", "margin_ranking_loss", "pairwise_distance", "triplet_margin_loss",
+    "cosine_similarity", "cosine_embedding_loss", "ctc_loss" },
+}
+
 -- Files whose table is the value: nn.optim, nn.data.
 local files = {}
 for _, name in ipairs { "initializers", "activations", "losses", "metrics", "optim", "options", "data", "datasets", "class", "h5" } do
@@ -29,6 +43,7 @@ local fields = {
   ["nnlua.tensor"] = { "split", "chunk", "unbind", "meshgrid", "index_put", "full_like", "empty", "empty_like", "from_table" },
   ["nnlua.autograd"] = { "value_and_grad", "custom", "hook", "jvp", "hvp", "gradcheck" },
 }
+for file, names in pairs(functions) do fields["nnlua.functional." .. file] = names end
 local owner = {}
 for file, names in pairs(fields) do
   for _, name in ipairs(names) do owner[name] = file end
@@ -38,6 +53,14 @@ end
 local methods = core.tensor_metatable.methods
 for _, name in ipairs { "split", "chunk", "unbind", "index_put", "full_like", "empty_like" } do
   methods[name] = function(...) return require("nnlua.tensor")[name](...) end
+end
+
+-- Loading a family waits until one of its functions is called. max_pool2d is the core's with more options.
+for _, names in pairs(functions) do
+  for _, name in ipairs(names) do
+    nn[name] = nil
+    methods[name] = function(...) return nn[name](...) end
+  end
 end
 
 -- The value of a name that is not loaded yet, nil when there is none.

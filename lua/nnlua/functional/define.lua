@@ -1,0 +1,157 @@
+--- Declares an operator that is written in Lua: `define(M, "name(signature)", doc, fn)`.
+--
+-- Owns: the arguments of such operators. They are given as those of the core's: by place, or named in a last table. The signature language is that
+-- of the
+-- core's table (T tensor, F number, I integer, B boolean, D dim, S word; `?` may be absent; `= default`) and more:
+--   I1 I2 I3   an integer for all, or a list of that many     F* a number or a list of numbers    IL list of integers   TL list of tensors
+--   P1 P2 P3   as I1 I2 I3, or "valid" or "same"    TT tensor or table     T|F tensor or number     S(a|b) one of these words    FN function    TBL
+-- table
+-- `fn` gets the arguments in the signature's order, complete with defaults.
+
+local options = require "nnlua.options"
+
+local define = {}
+
+--- The declared operators in order: { name =, signature =, doc =, fn = }.
+define.list = {}
+
+local function is_tensor(v)
+  local mt = type(v) == "userdata" and getmetatable(v)
+  return type(mt) == "table" and mt.__name == "nnlua.tensor"
+end
+define.is_tensor = is_tensor
+
+local function list_of(v, check)
+  if type(v) ~= "table" then return nil end
+  local out = {}
+  for i = 1, #v do
+    out[i] = check(v[i])
+    if out[i] == nil then return nil end
+  end
+  return out
+end
+
+local function integer(v) return math.type(v) and math.tointeger(v) end
+
+-- Per kind: what the value becomes (nil: it is wrong), and what it should be.
+local kinds = {
+  T = { function(v) return is_tensor(v) and v or nil end, "a tensor" },
+  ["T|F"] = { function(v) return (is_tensor(v) or type(v) == "number") and v or nil end, "a tensor or a number" },
+  TL = { function(v) return list_of(v, function(t) return is_tensor(t) and t or nil end) end, "a list of tensors" },
+  TT = { function(v) return (is_tensor(v) or type(v) == "table") and v or nil end, "a tensor or a list" },
+  F = { function(v) return type(v) == "number" and v or nil end, "a number" },
+  I = { integer, "an integer" },
+  D = { function(v) local i = integer(v) return i ~= 0 and i or nil end, "a dim (from 1, or from -1 at the end)" },
+  B = { function(v) if type(v) == "boolean" then return v end end, "true or false" },
+  S = { function(v) return type(v) == "string" and v or nil end, "a string" },
+  TBL = { function(v) return type(v) == "table" and v or nil end, "a table" },
+  FN = { function(v) return type(v) == "function" and v or nil end, "a function" },
+  IL = { function(v) return integer(v) and { integer(v) } or list_of(v, integer) end, "a list of integers" },
+  ["F*"] = { function(v)
+    local number = function(x) return type(x) == "number" and x or nil end
+    return number(v) or list_of(v, number)
+  end, "a number or a list of numbers" },
+}
+for n = 1, 3 do
+  local function each(v)
+    local i = integer(v)
+    if not i then
+      local list = list_of(v, integer)
+      return list and #list == n and list or nil
+    end
+    return n == 1 and { i } or n == 2 and { i, i } or { i, i, i }
+  end
+  kinds["I" .. n] = { each, n == 1 and "an integer" or ("an integer or a list of %d"):format(n) }
+  kinds["P" .. n] = { function(v) return (v == "valid" or v == "same") and v or each(v) end, kinds["I" .. n][2] .. ', "valid" or "same"' }
+end
+
+local function kind_of(text)
+  local words = text:match "^S%((.*)%)$"
+  if not words then return kinds[text] or error("define: unknown kind " .. text) end
+  local valid = {}
+  for word in words:gmatch "[^|]+" do valid[word] = true end
+  return { function(v) return valid[v] and v or nil end, 'one of "' .. words:gsub("|", '", "') .. '"' }
+end
+
+local constants = { ["true"] = true, ["false"] = false }
+
+local function parse(text)
+  local params, byname = {}, {}
+  for part in text:gmatch "[^,]+" do
+    local kind, absent, name, rest = part:match "^%s*([%w|%*%(%)_%-]+)(%??)%s+([%w_]+)%s*(.*)$"
+    local default = rest:match "^=%s*(.-)%s*$"
+    local p = { name = name, kind = kind_of(kind), required = absent == "" and not default }
+    if default then
+      local value = constants[default]
+      if value == nil then value = tonumber(default) or default end
+      p.default = p.kind[1](value)
+      if p.default == nil then error("define: bad default in " .. text) end
+    end
+    params[#params + 1] = p
+    byname[name] = #params
+  end
+  return params, byname
+end
+
+local function wrong(owner, p, v)
+  options.raise(("%s: argument '%s' must be %s, got %s"):format(owner, p.name, p.kind[2], options.shown(v)))
+end
+
+-- The named arguments of a last table into `args`.
+local function take_named(owner, named, params, byname, args, nplace, signature)
+  for key, v in pairs(named) do
+    local at = byname[key]
+    if not at then
+      local names = {}
+      for i, p in ipairs(params) do names[i] = p.name end
+      local near = type(key) == "string" and options.nearest(key, names)
+      options.raise(("%s: unknown option %s%s (%s)"):format(owner, options.shown(key), near and ('; did you mean "' .. near .. '"?') or "",
+        signature))
+    end
+    if at <= nplace then options.raise(("%s: argument '%s' is given twice"):format(owner, key)) end
+    args[at] = v
+  end
+end
+
+--- Declares M[name]. Returns the function.
+function define.op(M, text, doc, fn)
+  local owner, signature = text:match "^([%w_]+)%((.*)%)$"
+  local params, byname = parse(signature)
+  local n = #params
+  local function call(...)
+    local count = select("#", ...)
+    local args = { ... }
+    local last = args[count]
+    if type(last) == "table" and last[1] == nil and next(last) ~= nil and not is_tensor(last.w_ih) then
+      args[count] = nil
+      count = count - 1
+      take_named(owner, last, params, byname, args, count, signature)
+    end
+    if count > n then options.raise(("%s: %d arguments, at most %d are possible (%s)"):format(owner, count, n, signature)) end
+    for i = 1, n do
+      local p, v = params[i], args[i]
+      if v == nil then
+        if p.required then options.raise(("%s: argument '%s' is missing (%s)"):format(owner, p.name, signature)) end
+        args[i] = p.default
+      else
+        args[i] = p.kind[1](v)
+        if args[i] == nil then wrong(owner, p, v) end
+      end
+    end
+    return fn(table.unpack(args, 1, n))
+  end
+  M[owner] = call
+  define.list[#define.list + 1] = { name = owner, signature = signature, doc = doc, fn = call }
+  return call
+end
+
+--- Raises an error of the operator `owner` at the user's line.
+function define.fail(owner, text, ...) options.raise(owner .. ": " .. text:format(...)) end
+
+--- "2x3", for messages.
+function define.shape_text(x)
+  local s = x:shape()
+  return #s == 0 and "scalar" or table.concat(s, "x")
+end
+
+return define

@@ -1,0 +1,215 @@
+--- Changing the size of images: interpolate, grid_sample, pixel_shuffle; channels last.
+--
+-- Owns: where a result looks in its source, and with which weights. interpolate works axis by axis, on a few weighted copies of selected slices.
+
+local core = require "nnlua.core"
+local define = require "nnlua.functional.define"
+local shapes = require "nnlua.functional.shapes"
+
+local M = {}
+
+-- ---- interpolate -------------------------------------------------------------------------------------------------------
+
+-- Cubic convolution with a = -3/4: weights of the four neighbours for a fraction t.
+local function cubic(t)
+  local a = -0.75
+  local function near(d) return ((a + 2) * d - (a + 3)) * d * d + 1 end
+  local function far(d) return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a end
+  return { far(t + 1), near(t), near(1 - t), far(2 - t) }
+end
+
+-- Where the o-th (0-based) of `out` results lies among n elements; `ratio` is source step per result.
+local function source(o, align, ratio) return align and o * ratio or (o + 0.5) * ratio - 0.5 end
+
+local function ratio_of(n, out, align, scale)
+  if align then return out > 1 and (n - 1) / (out - 1) or 0 end
+  return scale and 1 / scale or n / out
+end
+
+-- Taps of one axis: lists of positions (1-based), and of weights (nil: 1) per tap.
+local function taps_of(mode, n, out, align, scale)
+  local ids, weights = {}, {}
+  local ratio = ratio_of(n, out, align, scale)
+  local count = mode == "bicubic" and 4 or mode == "linear" and 2 or 1
+  for k = 1, count do ids[k], weights[k] = {}, {} end
+  local function inside(i) return math.max(0, math.min(n - 1, i)) + 1 end
+  for o = 0, out - 1 do
+    if mode == "nearest" then
+      ids[1][o + 1] = inside(math.floor(o * ratio))
+    elseif mode == "nearest-exact" then
+      ids[1][o + 1] = inside(math.floor((o + 0.5) * ratio))
+    else
+      local at = source(o, align, ratio)
+      if mode == "linear" then at = math.max(at, 0) end
+      local low = math.floor(at)
+      local w = mode == "linear" and { 1 - (at - low), at - low } or cubic(at - low)
+      for k = 1, count do ids[k][o + 1], weights[k][o + 1] = inside(low + k - (mode == "linear" and 1 or 2)), w[k] end
+    end
+  end
+  return ids, count > 1 and weights
+end
+
+local function resize_axis(x, dim, mode, out, align, scale)
+  local ids, weights = taps_of(mode, x:size(dim), out, align, scale)
+  if not weights then return shapes.select(x, dim, ids[1]) end
+  local y
+  for k = 1, #ids do
+    local term = shapes.select(x, dim, ids[k]) * shapes.along(weights[k], dim, x:dim())
+    y = y and y + term or term
+  end
+  return y
+end
+
+-- The word for each axis, by mode and number of spatial dims.
+local axis_modes = { nearest = "nearest", ["nearest-exact"] = "nearest-exact", linear = "linear", bilinear = "linear", trilinear = "linear",
+  bicubic = "bicubic" }
+local mode_dims = { linear = 1, bilinear = 2, trilinear = 3, bicubic = 2 }
+
+--- x (N, ..., C) resized to `size`, or by the factor `scale`. Modes: nearest, nearest-exact, linear (3-D input), bilinear and bicubic (4-D),
+--- trilinear (5-D), area.
+--
+--     local nn = require "nnlua"
+--     local x = nn.tensor{ { {1}, {3} } }                                     -- (N, L, C)
+--     local y = nn.interpolate(x, { size = 4, mode = "linear" })
+--     print(table.concat(y:reshape(-1):totable(), " "))                         --> 1.0 1.5 2.5 3.0
+define.op(M,
+  "interpolate(T x, IL? size, F*? scale, S(nearest|nearest-exact|linear|bilinear|trilinear|bicubic|area) mode = nearest, B align_corners = false)",
+  "x (N,...,C) resized to size or by scale, as PyTorch does (no antialiasing)", function(x, size, scale, mode, align)
+    local owner, n = "interpolate", x:dim() - 2
+    if n < 1 or n > 3 then define.fail(owner, "the input must be (batch, 1 to 3 spatial dims, channels), its shape is (%s)", define.shape_text(x)) end
+    if (size == nil) == (scale == nil) then define.fail(owner, "either size or scale is needed") end
+    if mode_dims[mode] and mode_dims[mode] ~= n then
+      define.fail(owner, "mode %q needs %d spatial dims, the input (%s) has %d", mode, mode_dims[mode], define.shape_text(x), n)
+    end
+    if align and not mode_dims[mode] then define.fail(owner, "align_corners has no meaning for mode %q", mode) end
+    local out, scales = {}, {}
+    for i = 1, n do
+      if size then
+        out[i] = #size == 1 and size[1] or size[i]
+      else
+        scales[i] = type(scale) == "number" and scale or scale[i]
+        out[i] = scales[i] and math.floor(x:size(i + 1) * scales[i])
+      end
+      if not out[i] or out[i] < 1 or x:size(i + 1) < 1 then
+        define.fail(owner, "one size or scale per spatial dim is needed, each result at least 1")
+      end
+    end
+    if mode == "area" then return require("nnlua.functional.pool")[("adaptive_avg_pool%dd"):format(n)](x, out) end
+    x = shapes.real(x)
+    for i = 1, n do
+      if out[i] ~= x:size(i + 1) or scales[i] and scales[i] ~= 1 then x = resize_axis(x, i + 1, axis_modes[mode], out[i], align, scales[i]) end
+    end
+    return x
+  end)
+
+-- ---- grid_sample -------------------------------------------------------------------------------------------------------
+
+-- Grid coordinate (-1..1) to pixels (0-based).
+local function pixels(g, n, align)
+  if align then return (g + 1) * ((n - 1) / 2) end
+  return (g + 1) * (n / 2) - 0.5
+end
+
+-- v reflected into [low, high]; both doubled, so that half pixels are integers.
+local function reflect(v, low2, high2)
+  if low2 == high2 then return v * 0 end
+  local low, range = low2 / 2, (high2 - low2) / 2
+  v = (v - low):abs()
+  local flips = (v / range):floor():detach()
+  local rest = v - flips * range
+  local odd = flips - (flips / 2):floor() * 2
+  return core.where(odd:eq(0), rest + low, range - rest + low)
+end
+
+local function placed(g, n, padding, align)
+  local v = pixels(g, n, align)
+  if padding == "reflection" then v = align and reflect(v, 0, 2 * (n - 1)) or reflect(v, -1, 2 * n - 1) end
+  if padding ~= "zeros" then v = v:clamp(0, n - 1) end
+  return v
+end
+
+--- Samples of x (N, H, W, C) at the places `grid` (N, OH, OW, 2) names: x then y, from -1 (left, top) to 1 (right, bottom).
+--
+--     local nn = require "nnlua"
+--     local x = nn.tensor{ { {{1}, {2}}, {{3}, {4}} } }
+--     print(nn.grid_sample(x, nn.tensor{ {{{0, 0}}} }):item())  --> 2.5
+define.op(M,
+  "grid_sample(T x, T grid, S(bilinear|nearest|bicubic) mode = bilinear, S(zeros|border|reflection) padding = zeros, B align_corners = false)",
+  "x (N,H,W,C) at the places that grid (N,OH,OW,2) names, x then y in -1..1", function(x, grid, mode, padding, align)
+    local owner = "grid_sample"
+    local s, g = x:shape(), grid:shape()
+    if #s ~= 4 or #g ~= 4 or g[4] ~= 2 or g[1] ~= s[1] then
+      define.fail(owner, "an input (N,H,W,C) and a grid (N,OH,OW,2) are needed, got (%s) and (%s)", define.shape_text(x), define.shape_text(grid))
+    end
+    local n, h, w, c = s[1], s[2], s[3], s[4]
+    local cols, rows = shapes.cut(grid, 4, 1, 1), shapes.cut(grid, 4, 2, 1) -- (N, OH, OW, 1)
+    local flat = shapes.real(x):reshape { n * h * w, c }
+    local first = core.arange(0, n, 1, "i64"):reshape { n, 1, 1, 1 } * (h * w) + 1
+    local shape = { n, g[2], g[3], c }
+    -- the pixel at (whole) row r and column q; outside it is the nearest, or 0
+    local function pixel(r, q)
+      local inside = core.logical_and(core.logical_and(r:ge(0), r:le(h - 1)), core.logical_and(q:ge(0), q:le(w - 1)))
+      local at = first + r:clamp(0, h - 1):long() * w + q:clamp(0, w - 1):long()
+      local v = core.index_select(flat, 1, at:reshape(-1)):reshape(shape)
+      return padding == "zeros" and core.where(inside, v, 0) or v
+    end
+    if mode == "nearest" then
+      return pixel(placed(rows, h, padding, align):round():detach(), placed(cols, w, padding, align):round():detach())
+    end
+    local y, q
+    if mode == "bilinear" then
+      y, q = placed(rows, h, padding, align), placed(cols, w, padding, align)
+      local y0, q0 = y:floor():detach(), q:floor():detach()
+      local fy, fq = y - y0, q - q0
+      local upper = pixel(y0, q0) * (1 - fq) + pixel(y0, q0 + 1) * fq
+      local lower = pixel(y0 + 1, q0) * (1 - fq) + pixel(y0 + 1, q0 + 1) * fq
+      return upper * (1 - fy) + lower * fy
+    end
+    y, q = pixels(rows, h, align), pixels(cols, w, align)
+    local y0, q0 = y:floor():detach(), q:floor():detach()
+    local wy, wq = cubic(y - y0), cubic(q - q0)
+    local function within(v, size) -- padding moves each neighbour, not the place
+      if padding == "reflection" then v = align and reflect(v, 0, 2 * (size - 1)) or reflect(v, -1, 2 * size - 1) end
+      return padding == "zeros" and v or v:clamp(0, size - 1):round()
+    end
+    local total
+    for i = 1, 4 do
+      local row = within(y0 + (i - 2), h)
+      for k = 1, 4 do
+        local term = pixel(row, within(q0 + (k - 2), w)) * wy[i] * wq[k]
+        total = total and total + term or term
+      end
+    end
+    return total
+  end)
+
+-- ---- pixel_shuffle -----------------------------------------------------------------------------------------------------
+
+--- (N, H, W, C * r * r) -> (N, H * r, W * r, C). The channel of offset (i, j) is c * r * r + i * r + j, as in PyTorch.
+--
+--     local nn = require "nnlua"
+--     local y = nn.pixel_shuffle(nn.arange(1, 5):reshape(1, 1, 1, 4), 2)
+--     print(y[1][2][1][1]:item())  --> 3.0
+define.op(M, "pixel_shuffle(T x, I factor)", "blocks of factor^2 channels become pixels: (N,H,W,C*r*r) -> (N,H*r,W*r,C)", function(x, r)
+  local s = x:shape()
+  if #s ~= 4 or r < 1 or s[4] % (r * r) ~= 0 then
+    define.fail("pixel_shuffle", "the input must be (N,H,W,C * %d), its shape is (%s)", r * r, define.shape_text(x))
+  end
+  local c = s[4] // (r * r)
+  return x:reshape { s[1], s[2], s[3], c, r, r }:permute(1, 2, 5, 3, 6, 4):reshape { s[1], s[2] * r, s[3] * r, c }
+end)
+
+--- The inverse of pixel_shuffle.
+--
+--     local nn = require "nnlua"
+--     print(nn.pixel_unshuffle(nn.ones(1, 4, 6, 2), 2):size())  --> 1 2 3 8
+define.op(M, "pixel_unshuffle(T x, I factor)", "pixels become blocks of factor^2 channels: (N,H*r,W*r,C) -> (N,H,W,C*r*r)", function(x, r)
+  local s = x:shape()
+  if #s ~= 4 or r < 1 or s[2] % r ~= 0 or s[3] % r ~= 0 then
+    define.fail("pixel_unshuffle", "height and width must be multiples of %d, the shape is (%s)", r, define.shape_text(x))
+  end
+  local h, w = s[2] // r, s[3] // r
+  return x:reshape { s[1], h, r, w, r, s[4] }:permute(1, 2, 4, 6, 3, 5):reshape { s[1], h, w, s[4] * r * r }
+end)
+
+return M

@@ -1,0 +1,67 @@
+--- Pieces that the operators written in Lua share: cutting, padding and placing along one dim, constant tables. Not exported.
+
+local core = require "nnlua.core"
+
+local shapes = {}
+
+local floats = { f16 = true, bf16 = true, f32 = true, f64 = true }
+
+--- x as it is when it holds floating-point numbers, else as f32.
+function shapes.real(x) return floats[x:dtype()] and x or x:float() end
+
+--- `size` elements of dim `dim` from position `start` (1-based), every `step`.
+function shapes.cut(x, dim, start, size, step)
+  local s = x:shape()
+  local from, every = {}, {}
+  for i = 1, #s do from[i], every[i] = 1, 1 end
+  from[dim], every[dim], s[dim] = start, step or 1, size
+  return core.slice(x, from, s, every)
+end
+
+--- A tensor of x's shape but `size` in dim `dim`, every element `value`.
+local function filled(x, dim, size, value)
+  local s = x:shape()
+  s[dim] = size
+  return core.full(s, value, x:dtype())
+end
+
+--- x with `before` and `after` elements of `value` along `dim`.
+function shapes.pad(x, dim, before, after, value)
+  if before == 0 and after == 0 then return x end
+  local list = {}
+  if before > 0 then list[1] = filled(x, dim, before, value) end
+  list[#list + 1] = x
+  if after > 0 then list[#list + 1] = filled(x, dim, after, value) end
+  return core.cat(list, dim)
+end
+
+--- x with its elements along `dim` at start, start + step, ... of a dim of `size`, zeros elsewhere.
+function shapes.place(x, dim, start, step, size)
+  local s, from, every = x:shape(), {}, {}
+  for i = 1, #s do from[i], every[i] = 1, 1 end
+  from[dim], every[dim] = start, step
+  return core.slice_set(filled(x, dim, size, 0), x, from, s, every)
+end
+
+--- A tensor of the numbers of `list` that broadcasts along dim `dim` of `ndim`.
+function shapes.along(list, dim, ndim)
+  local s = {}
+  for i = 1, ndim do s[i] = 1 end
+  s[dim] = #list
+  return core.tensor(list, { dtype = "f32" }):reshape(s)
+end
+
+--- x with dim `dim` multiplied by the matrix (out, in) given as rows of numbers.
+function shapes.multiply(matrix, x, dim)
+  local s, before, after = x:shape(), 1, 1
+  for i = 1, dim - 1 do before = before * s[i] end
+  for i = dim + 1, #s do after = after * s[i] end
+  local y = core.matmul(core.tensor(matrix, { dtype = "f32" }), x:reshape { before, s[dim], after })
+  s[dim] = #matrix
+  return y:reshape(s)
+end
+
+--- The slices of x along `dim` that `ids` (list of positions) name.
+function shapes.select(x, dim, ids) return core.index_select(x, dim, core.tensor(ids, { dtype = "i64" })) end
+
+return shapes
