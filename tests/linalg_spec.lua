@@ -357,6 +357,116 @@ describe("gradient of", function()
   end)
 end)
 
+-- the sum over all positions, label by label, in doubles
+local function einsum(output, inputs, operands)
+  local size, labels = {}, {}
+  for k, subscripts in ipairs(inputs) do
+    for i = 1, #subscripts do
+      local label = subscripts:sub(i, i)
+      local n = operands[k]:size(i)
+      if not size[label] then labels[#labels + 1] = label end
+      size[label] = math.max(size[label] or 1, n)
+    end
+  end
+  local values, strides, total = {}, {}, {}
+  for k, x in ipairs(operands) do
+    values[k], strides[k] = support.flat(x:totable()), {}
+    local stride = 1
+    for i = x:dim(), 1, -1 do
+      strides[k][i] = x:size(i) == 1 and 0 or stride
+      stride = stride * x:size(i)
+    end
+  end
+  local at = {}
+  local function walk(depth)
+    if depth <= #labels then
+      for v = 0, size[labels[depth]] - 1 do
+        at[labels[depth]] = v
+        walk(depth + 1)
+      end
+      return
+    end
+    local term, place = 1, 0
+    for k, subscripts in ipairs(inputs) do
+      local offset = 1
+      for i = 1, #subscripts do offset = offset + at[subscripts:sub(i, i)] * strides[k][i] end
+      term = term * values[k][offset]
+    end
+    for i = 1, #output do place = place * size[output:sub(i, i)] + at[output:sub(i, i)] end
+    total[place + 1] = (total[place + 1] or 0) + term
+  end
+  walk(1)
+  local shape = {}
+  for i = 1, #output do shape[i] = size[output:sub(i, i)] end
+  return total, shape
+end
+
+describe("einsum", function()
+  local length = { i = 2, j = 3, k = 4, l = 2, m = 3, b = 2, c = 2 }
+  local function tensor(subscripts, seed)
+    local shape, n, noise, list = {}, 1, support.noise(seed), {}
+    for i = 1, #subscripts do
+      local label = subscripts:sub(i, i)
+      shape[i] = length[label] or 1 -- upper case: a dim of size 1
+      n = n * shape[i]
+    end
+    for i = 1, n do list[i] = noise() end
+    return nn.tensor(list):reshape(shape)
+  end
+  -- equation -> the same without shorthands, where it has some; an upper-case letter is its lower-case label with size 1
+  for equation, plain in pairs {
+    ["ij,jk->ik"] = true, ["ij,jk"] = "ij,jk->ik", ["ji"] = "ji->ij", ["ij->"] = true, ["ij"] = "ij->ij", ["ii"] = "ii->", ["ii->i"] = true,
+    ["iji->j"] = true, ["iij->ij"] = true, ["iii->i"] = true, ["i,i"] = "i,i->", ["i,j"] = "i,j->ij", ["ij,ij->ij"] = true, ["ij,ij->j"] = true,
+    ["bij,bjk->bik"] = true, ["bij,bjk->kib"] = true, ["bij,jk->bki"] = true, ["bcij,bcjk->bcik"] = true, ["i,ij,j"] = "i,ij,j->",
+    ["ij,jk,kl->il"] = true, ["ij,jk,kl->li"] = true, [" i j , j k -> k i "] = "ij,jk->ki", ["ij,kl->"] = true, ["ij,kl->ik"] = true, ["i->i"] = true,
+    ["...ij,...jk->...ik"] = "bij,bjk->bik", ["i...->..."] = "ibc->bc", ["...i"] = "bci->bci", ["i...,i..."] = "ibc,ibc->bc",
+    ["...,..."] = "bc,bc->bc",
+    ["b...,...->...b"] = "bij,ij->ijb", ["i...i"] = "ibi->b", ["ij,Ij->ij"] = "ij,Ij->ij", ["ij,iJ->i"] = "ij,iJ->i", ["bij,bij,bi,j->i"] = true,
+    ["ijk,ilm,njm,nlk,abc->"] = "ijk,ilm,Njm,Nlk,Abc->",
+  } do
+    plain = plain == true and equation or plain
+    it(equation, function()
+      local left, output = plain:gsub("%s", ""):match "^(.-)%->(.*)$"
+      local inputs, operands = {}, {}
+      for subscripts in (left .. ","):gmatch "(.-)," do
+        operands[#operands + 1] = tensor(subscripts, #operands + 1)
+        inputs[#inputs + 1] = subscripts:lower()
+      end
+      local want, shape = einsum(output:lower(), inputs, operands)
+      local got = nn.einsum(equation:lower(), table.unpack(operands))
+      assert.same(shape, got:shape())
+      close(want, got)
+      assert(nn.gradcheck(function(...) return nn.einsum(equation:lower(), ...) end, operands))
+    end)
+  end
+
+  it("takes a list, keeps whole numbers whole, and broadcasts leading dims of an ellipsis", function()
+    local ones, a = nn.tensor({ { 1, 1 }, { 1, 1 } }, { dtype = "i64" }), nn.tensor({ { 16777217, 1 }, { 2, 1 } }, { dtype = "i64" })
+    assert.same({ { 16777219, 2 }, { 16777219, 2 } }, nn.einsum("ij,jk->ik", { ones, a }):totable()) -- no f32 is 16777219
+    local x, y = tensor("ij", 1), tensor("bcjk", 2)
+    local want = nn.stack { nn.stack { x:matmul(y[1][1]), x:matmul(y[1][2]) }, nn.stack { x:matmul(y[2][1]), x:matmul(y[2][2]) } }
+    close(want, nn.einsum("...ij,...jk->...ik", x, y))
+  end)
+
+  it("errors name label and operand", function()
+    local x = nn.zeros(2, 3)
+    local function said(...) return message(nn.einsum, ...) end
+    assert.equal("einsum: label 'j' is 3 in operand 1 and 2 in operand 2", said("ij,jk->ik", x, x))
+    assert.equal("einsum: 'ij,jk' has 2 operands, 1 are given", said("ij,jk", x))
+    assert.equal("einsum: operand 1 has 2 dims, 'ijk' names 3", said("ijk", x))
+    assert.equal("einsum: operand 1 has 2 dims, 'i' names 1", said("i", x))
+    assert.equal("einsum: the result names 'k', which no operand has", said("ij->k", x))
+    assert.equal("einsum: the result names 'i' twice", said("ij->ii", x))
+    assert.equal("einsum: operand 1: '1' is no label (labels are letters; an ellipsis is three dots)", said("i1", x))
+    assert.equal("einsum: operand 1: '.' is no label (labels are letters; an ellipsis is three dots)", said("i..", x))
+    assert.equal("einsum: operand 1 has two ellipses: '......'", said("......", x))
+    assert.equal("einsum: the ellipsis stands for 1 dims: the result needs one too", said("i...->i", x))
+    assert.equal("einsum: label 'i' names dims of 2 and 3 of one operand", said("ii", x))
+    assert.match("einsum: operand 1 must be a tensor, got 3", said("i", 3))
+    assert.match("einsum: the first argument must be an equation", said(x, x))
+  end)
+end)
+
 describe("bad arguments", function()
   it("are named", function()
     for _, name in ipairs { "inv", "det", "slogdet", "cholesky", "eigh" } do

@@ -25,6 +25,7 @@ local fields = {
   ["nnlua.layers.norm"] = { "BatchNorm", "BatchNormalization" },
   ["nnlua.checkpoint"] = { "load" },
   ["nnlua.graph"] = { "graph", "profile", "debug" },
+  ["nnlua.linalg"] = { "einsum" },
   ["nnlua.autograd"] = { "value_and_grad", "custom", "hook", "jvp", "hvp", "gradcheck" },
 }
 local owner = {}
