@@ -41,6 +41,7 @@ local fields = {
   ["nnlua.checkpoint"] = { "load" },
   ["nnlua.graph"] = { "graph", "profile", "debug" },
   ["nnlua.tensor"] = { "split", "chunk", "unbind", "meshgrid", "index_put", "full_like", "empty", "empty_like", "from_table" },
+  ["nnlua.linalg"] = { "einsum" },
   ["nnlua.autograd"] = { "value_and_grad", "custom", "hook", "jvp", "hvp", "gradcheck" },
 }
 for file, names in pairs(functions) do fields["nnlua.functional." .. file] = names end

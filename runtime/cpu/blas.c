@@ -1,5 +1,5 @@
-/* cpu/blas.c - a BLAS from the system (OpenBLAS by preference), loaded by dlopen on first use so that a program that never needs it
-** pays nothing, and kept for the life of the process.
+/* cpu/blas.c - a BLAS and a LAPACK from the system (OpenBLAS by preference, which is both), loaded by dlopen on first use so that a program that
+** never needs them pays nothing, and kept for the life of the process. The variable NNLUA_BLAS names another file to load instead.
 **
 ** We share products out over our own threads, so the library must not start any: OPENBLAS_NUM_THREADS is 1 while it is loaded. A build of
 ** OpenBLAS without threads is not safe for concurrent calls (wrong products); calls to it, and to a library that we don't know, take turns.
@@ -19,7 +19,8 @@ typedef int (*get_parallel_fn)(void);
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 static sgemm_fn sgemm; /* NULL: there is none */
-static bool take_turns;
+static nn_cpu_lapack lapack;
+static bool have_lapack, take_turns;
 
 /* ISO C has no conversion from an object pointer to a function pointer; POSIX says that this one works. */
 static bool find(void *lib, const char *name, void *fn) {
@@ -28,24 +29,57 @@ static bool find(void *lib, const char *name, void *fn) {
   return p != NULL;
 }
 
+static bool find_lapack(void *lib) {
+  bool all = true;
+#define NN_X(name, ...) all = all && find(lib, "s" #name "_", &lapack.name);
+  NN_CPU_LAPACK_MAP(NN_X)
+#undef NN_X
+  return all;
+}
+
+/* The first of the files that can be loaded. */
+static void *open_one(const char *const *names, int n) {
+  const char *given = getenv("NNLUA_BLAS");
+  void *lib = NULL;
+  if (given && *given) return dlopen(given, RTLD_NOW | RTLD_LOCAL);
+  for (int i = 0; i < n && !lib; i++) lib = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+  return lib;
+}
+
 static void load(void) {
-  static const char *const names[] = {"libopenblas.so.0", "libopenblas.so", "libblas.so.3"};
+  static const char *const names[] = {"libopenblas.so.0", "libopenblas.so", "libblas.so.3"}, *const lapacks[] = {"liblapack.so.3"};
   static const char variable[] = "OPENBLAS_NUM_THREADS";
   const char *was = getenv(variable);
   char *keep = was ? strdup(was) : NULL; /* setenv may free what getenv gave */
   set_threads_fn set_threads;
   get_parallel_fn get_parallel;
-  void *lib = NULL;
+  void *lib = NULL, *second = NULL;
   if (was && !keep) return;
-  if (setenv(variable, "1", 1) == 0)
-    for (int i = 0; i < NNI_COUNT(names) && !lib; i++) lib = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+  if (setenv(variable, "1", 1) == 0) {
+    lib = open_one(names, NNI_COUNT(names));
+    have_lapack = lib && find_lapack(lib);
+    if (!have_lapack) second = open_one(lapacks, NNI_COUNT(lapacks));
+  }
   if (keep) (void)setenv(variable, keep, 1);
   else (void)unsetenv(variable);
   free(keep);
+  have_lapack = have_lapack || (second && find_lapack(second));
+  if (second && !have_lapack) dlclose(second);
+  take_turns = second != NULL || !lib || !find(lib, "openblas_get_parallel", &get_parallel) || get_parallel() == 0;
   if (!lib) return;
   if (find(lib, "openblas_set_num_threads", &set_threads)) set_threads(1);
-  take_turns = !find(lib, "openblas_get_parallel", &get_parallel) || get_parallel() == 0;
-  if (!find(lib, "sgemm_", &sgemm)) dlclose(lib);
+  if (!find(lib, "sgemm_", &sgemm) && !have_lapack) dlclose(lib);
+}
+
+const nn_cpu_lapack *nn_cpu_lapack_get(void) {
+  pthread_once(&once, load);
+  return have_lapack ? &lapack : NULL;
+}
+void nn_cpu_lapack_enter(void) {
+  if (take_turns) pthread_mutex_lock(&turn);
+}
+void nn_cpu_lapack_leave(void) {
+  if (take_turns) pthread_mutex_unlock(&turn);
 }
 
 /* Row-major C = A B is column-major C' = B' A': 'N' for a matrix with unit stride along its rows. */

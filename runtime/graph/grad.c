@@ -163,7 +163,8 @@ nn_status nni_tape_add(nn_context *ctx, const nn_op *op, const nn_arg *arg, int 
     t->res[k].v = NULL;
     t->res[k].d = NULL;
     t->res[k].l = out[k]->l;
-    if ((k == 0 && (op->saves & NNI_SY)) || (k == 1 && (op->saves & NNI_SY2))) {
+    static const uint8_t keeps[NN_MAXOUT] = {NNI_SY, NNI_SY2, NNI_SY3};
+    if (op->saves & keeps[k]) {
       t->res[k].v = out[k]->v;
       out[k]->v->refs++;
       out[k]->v->ext++;

@@ -69,7 +69,7 @@ typedef struct nni_gradcall {
 typedef nn_status (*nni_rule_fn)(nni_call *c);
 typedef nn_status (*nni_grad_fn)(nni_gradcall *g);
 
-enum { NNI_SA = 1, NNI_SB = 2, NNI_SC = 4, NNI_SY = 64, NNI_SY2 = 128 }; /* what a gradient uses */
+enum { NNI_SA = 1, NNI_SB = 2, NNI_SC = 4, NNI_SY3 = 32, NNI_SY = 64, NNI_SY2 = 128 }; /* what a gradient uses */
 struct nn_op {
   const char *name, *sig, *doc;
   nni_opid id;
