@@ -289,6 +289,12 @@ static nn_status accumulate(nn_context *ctx, nn_tensor **slot, nn_tensor *d) {
   return NN_OK;
 }
 
+static void replace(nn_tensor **slot, nn_tensor *d) {
+  nn_retain(d);
+  nn_release(*slot);
+  *slot = d;
+}
+
 static nn_status deliver(walk *w, nni_edge *e, nn_tensor *d) {
   nn_context *ctx = w->ctx;
   if (e->tape) return accumulate(ctx, &e->tape->res[e->out].d, d);
@@ -321,6 +327,7 @@ static nn_status differentiate(walk *w, nni_tape *t) {
     else y[i]->tape = t, y[i]->out = (uint8_t)i, nni_tape_retain(t);
   }
   nni_gradcall g = {.s = {.ctx = ctx, .op = t->op, .ntmp = 0}, .arg = t->arg, .x = x, .y = y, .d = d, .need = need, .xs = xs, .nx = t->nedge, .custom = &t->custom, .dxl = dx};
+  if (t->nedge > 0 && t->edge[0].tape) g.sum = t->edge[0].tape->res[t->edge[0].out].d;
   if (st == NN_OK) st = t->op->grad(&g);
   if (st == NN_OK && g.s.failed) st = ctx->core.err.status;
   for (int i = 0; st == NN_OK && i < t->nedge; i++) {
@@ -328,7 +335,9 @@ static nn_status differentiate(walk *w, nni_tape *t) {
     nn_tensor *r = dx[i] ? dx[i] : i < NN_MAXARG ? g.dx[i] : NULL;
     if (!r) continue;
     r = nni_unbroadcast(&g.s, nni_cast(&g.s, r, xs[i].dtype), xs[i].ndim, xs[i].shape);
-    st = r ? deliver(w, &t->edge[i], r) : ctx->core.err.status;
+    if (!r) st = ctx->core.err.status;
+    else if (i == 0 && g.summed) replace(&t->edge[0].tape->res[t->edge[0].out].d, r);
+    else st = deliver(w, &t->edge[i], r);
   }
   nni_scope_close(&g.s);
   for (int i = 0; i < t->nout; i++) nn_release(y[i]);

@@ -62,6 +62,8 @@ typedef struct nni_gradcall {
   const bool *need;         /* which arguments want a gradient */
   const nni_out *xs;        /* dtype and shape of the tensor arguments */
   int nx;
+  nn_tensor *sum;           /* what the first argument has been given so far, or NULL: a gradient that fills a part adds its part to it, ... */
+  bool summed;              /* ... and says so here: dx[0] holds both */
   nn_tensor *dx[NN_MAXARG]; /* to be set; borrowed from the scope. Longer lists: dxl */
   const nn_custom *custom;  /* of nn_record_custom */
   nn_tensor **dxl;          /* nx entries; dx when nx <= NN_MAXARG */
