@@ -146,7 +146,7 @@ nn_status nni_tape_add(nn_context *ctx, const nn_op *op, const nn_arg *arg, int 
     t->arg[i] = i < given ? arg[i] : NN_NONE;
     nn_arg *a = &t->arg[i];
     if (a->kind == NN_ARG_TENSOR) {
-      set_edge(&t->edge[e], a->u.t, e < 3 && (op->saves >> e & 1));
+      set_edge(&t->edge[e], a->u.t, e < 4 && (op->saves >> e & 1));
       e++;
       a->u.t = NULL;
     } else if (a->kind == NN_ARG_TENSORS) {
@@ -162,7 +162,7 @@ nn_status nni_tape_add(nn_context *ctx, const nn_op *op, const nn_arg *arg, int 
     t->res[k].v = NULL;
     t->res[k].d = NULL;
     t->res[k].l = out[k]->l;
-    if ((k == 0 && (op->saves & NNI_SY)) || (k == 1 && (op->saves & NNI_SY2))) {
+    if (k < 3 && (op->saves & NNI_SY << k)) {
       t->res[k].v = out[k]->v;
       out[k]->v->refs++;
       out[k]->v->ext++;

@@ -71,13 +71,13 @@ typedef struct nni_gradcall {
 typedef nn_status (*nni_rule_fn)(nni_call *c);
 typedef nn_status (*nni_grad_fn)(nni_gradcall *g);
 
-enum { NNI_SA = 1, NNI_SB = 2, NNI_SC = 4, NNI_SY = 64, NNI_SY2 = 128 }; /* what a gradient uses */
+enum { NNI_SA = 1, NNI_SB = 2, NNI_SC = 4, NNI_SD = 8, NNI_SY = 64, NNI_SY2 = 128, NNI_SY3 = 256 }; /* what a gradient uses */
 struct nn_op {
   const char *name, *sig, *doc;
   nni_opid id;
   int pw;            /* nni_pwid, or -1 */
   char type;         /* pointwise: F N C B W */
-  uint8_t saves;
+  uint16_t saves;
   bool grad_own, grad_parts;
   nni_rule_fn rule;  /* NULL for pointwise */
   nni_grad_fn grad;
