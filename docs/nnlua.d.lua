@@ -731,6 +731,16 @@ Tensor.slice = nn.slice
 function nn.slice_set(x, v, start, size, step) end
 Tensor.slice_set = nn.slice_set
 
+--- x with v (broadcast) added to the box
+---@param x nnlua.Tensor
+---@param v nnlua.Tensor
+---@param start integer[]
+---@param size integer[]
+---@param step integer[]
+---@return nnlua.Tensor
+function nn.slice_add(x, v, start, size, step) end
+Tensor.slice_add = nn.slice_add
+
 --- the same elements, row-major without gaps
 ---@param x nnlua.Tensor
 ---@return nnlua.Tensor
@@ -1000,6 +1010,17 @@ Tensor.max_pool2d_dx = nn.max_pool2d_dx
 ---@return nnlua.Tensor
 function nn.max_pool2d_take(x, taps, window, stride, padding) end
 Tensor.max_pool2d_take = nn.max_pool2d_take
+
+-- ---- Recurrent
+
+--- all steps of an LSTM: x (N,T,4H) what the input gives to the gates (input, forget, cell, output), w (H,4H), state h, c (N,H) -> h (N,T,H), c (N,T,H), gates (N,T,4H)
+---@param x nnlua.Tensor
+---@param w nnlua.Tensor
+---@param h nnlua.Tensor
+---@param c nnlua.Tensor
+---@return nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
+function nn.lstm_sequence(x, w, h, c) end
+Tensor.lstm_sequence = nn.lstm_sequence
 
 -- ---- Random: draws depend on the seed and the position of the stream only
 

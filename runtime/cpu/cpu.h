@@ -42,8 +42,12 @@ typedef struct nn_cpu_gemm {
   const float *a, *b;
   float *c;
   int64_t m, n, k, am, ak, bk, bn, ldc;
+  const float *packed; /* B as nn_cpu_gemm_pack left it, or NULL */
 } nn_cpu_gemm;
 void nn_cpu_gemm_run(const nn_cpu_gemm *g);
+/* For many products with one B: the panels of B to `out`, nn_cpu_gemm_packed_size floats. Gives the bits that nn_cpu_gemm_run gives without. */
+int64_t nn_cpu_gemm_packed_size(int64_t n, int64_t k);
+void nn_cpu_gemm_pack(const nn_cpu_gemm *g, float *out);
 
 static inline int64_t nn_cpu_numel(const nni_operand *o) {
   int64_t n = 1;

@@ -38,5 +38,13 @@ NN_ISA_DECL(void, nn_cpu_reduce_cols_arg,
 
 /* gemm.c: see nn_cpu_gemm_run */
 NN_ISA_DECL(void, nn_cpu_gemm_own, (const nn_cpu_gemm *g));
+NN_ISA_DECL(void, nn_cpu_gemm_pack_own, (const nn_cpu_gemm *g, float *out));
+
+/* lstm.c: one row of one step, H cells. z: x (in), gates (out) 4H; hw: what the state gives to the gates; c, h: the row's states before and after */
+NN_ISA_DECL(void, nn_cpu_lstm_row, (int64_t H, const float *x, const float *hw, const float *c, float *gates, float *c_out, float *h_out));
+/* its gradient: dz (4H) from gates, c before and after, cotangents that may be NULL (dh, dc, dgates) and those of the next step: dh_next (in), dc_next (in and out) */
+NN_ISA_DECL(void, nn_cpu_lstm_row_dx,
+            (int64_t H, const float *gates, const float *c, const float *c_out, const float *dh, const float *dc, const float *dgates, const float *dh_next,
+             float *dc_next, float *dz));
 
 #endif

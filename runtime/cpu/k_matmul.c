@@ -38,6 +38,9 @@ void nn_cpu_gemm_run(const nn_cpu_gemm *g) {
   NN_ISA_PICK(nn_cpu_gemm_own)(g);
 }
 
+int64_t nn_cpu_gemm_packed_size(int64_t n, int64_t k) { return (n + UNIT_N - 1) / UNIT_N * UNIT_N * k; }
+void nn_cpu_gemm_pack(const nn_cpu_gemm *g, float *out) { NN_ISA_PICK(nn_cpu_gemm_pack_own)(g, out); }
+
 /* Matrix number i. */
 static nn_cpu_gemm matrix(const job *j, int64_t i) {
   nn_cpu_gemm g = j->g;
@@ -100,7 +103,7 @@ nn_status nn_cpu_matmul(const nni_kernel_call *k) {
   const int d = a->ndim - 2;
   job j = {.k = k, .nbatch = d, .batches = 1};
   j.g = (nn_cpu_gemm){a->data,      b->data,          c->data,      a->shape[d],      b->shape[d + 1], a->shape[d + 1],
-                      a->stride[d], a->stride[d + 1], b->stride[d], b->stride[d + 1], b->shape[d + 1]};
+                      a->stride[d], a->stride[d + 1], b->stride[d], b->stride[d + 1], b->shape[d + 1], NULL};
   for (int i = 0; i < d; i++) j.batches *= c->shape[i];
   if (j.batches == 0 || j.g.m == 0 || j.g.n == 0) return NN_OK;
   /* One B for a whole batch of A that lie below one another: one tall product. */

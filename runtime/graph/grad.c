@@ -147,7 +147,7 @@ nn_status nni_tape_add(nn_context *ctx, const nn_op *op, const nn_arg *arg, int 
     t->arg[i] = i < given ? arg[i] : NN_NONE;
     nn_arg *a = &t->arg[i];
     if (a->kind == NN_ARG_TENSOR) {
-      set_edge(&t->edge[e++], a->u.t, declared < 3 && (op->saves >> declared & 1));
+      set_edge(&t->edge[e++], a->u.t, declared < 4 && (op->saves >> declared & 1));
       a->u.t = NULL;
     } else if (a->kind == NN_ARG_TENSORS) {
       for (int k = 0; k < a->n; k++) set_edge(&t->edge[e++], a->u.tensors[k], false);
@@ -163,8 +163,7 @@ nn_status nni_tape_add(nn_context *ctx, const nn_op *op, const nn_arg *arg, int 
     t->res[k].v = NULL;
     t->res[k].d = NULL;
     t->res[k].l = out[k]->l;
-    static const uint8_t keeps[NN_MAXOUT] = {NNI_SY, NNI_SY2, NNI_SY3};
-    if (op->saves & keeps[k]) {
+    if (k < 3 && (op->saves & NNI_SY << k)) {
       t->res[k].v = out[k]->v;
       out[k]->v->refs++;
       out[k]->v->ext++;
@@ -291,6 +290,12 @@ static nn_status accumulate(nn_context *ctx, nn_tensor **slot, nn_tensor *d) {
   return NN_OK;
 }
 
+static void replace(nn_tensor **slot, nn_tensor *d) {
+  nn_retain(d);
+  nn_release(*slot);
+  *slot = d;
+}
+
 static nn_status deliver(walk *w, nni_edge *e, nn_tensor *d) {
   nn_context *ctx = w->ctx;
   if (e->tape) return accumulate(ctx, &e->tape->res[e->out].d, d);
@@ -323,6 +328,7 @@ static nn_status differentiate(walk *w, nni_tape *t) {
     else y[i]->tape = t, y[i]->out = (uint8_t)i, nni_tape_retain(t);
   }
   nni_gradcall g = {.s = {.ctx = ctx, .op = t->op, .ntmp = 0}, .arg = t->arg, .x = x, .y = y, .d = d, .need = need, .xs = xs, .nx = t->nedge, .custom = &t->custom, .dxl = dx};
+  if (t->nedge > 0 && t->edge[0].tape) g.sum = t->edge[0].tape->res[t->edge[0].out].d;
   if (st == NN_OK) st = t->op->grad(&g);
   if (st == NN_OK && g.s.failed) st = ctx->core.err.status;
   for (int i = 0; st == NN_OK && i < t->nedge; i++) {
@@ -330,7 +336,9 @@ static nn_status differentiate(walk *w, nni_tape *t) {
     nn_tensor *r = dx[i] ? dx[i] : i < NN_MAXARG ? g.dx[i] : NULL;
     if (!r) continue;
     r = nni_unbroadcast(&g.s, nni_cast(&g.s, r, xs[i].dtype), xs[i].ndim, xs[i].shape);
-    st = r ? deliver(w, &t->edge[i], r) : ctx->core.err.status;
+    if (!r) st = ctx->core.err.status;
+    else if (i == 0 && g.summed) replace(&t->edge[0].tape->res[t->edge[0].out].d, r);
+    else st = deliver(w, &t->edge[i], r);
   }
   nni_scope_close(&g.s);
   for (int i = 0; i < t->nout; i++) nn_release(y[i]);

@@ -62,6 +62,8 @@ typedef struct nni_gradcall {
   const bool *need;         /* which arguments want a gradient */
   const nni_out *xs;        /* dtype and shape of the tensor arguments */
   int nx;
+  nn_tensor *sum;           /* what the first argument has been given so far, or NULL: a gradient that fills a part adds its part to it, ... */
+  bool summed;              /* ... and says so here: dx[0] holds both */
   nn_tensor *dx[NN_MAXARG]; /* to be set; borrowed from the scope. Longer lists: dxl */
   const nn_custom *custom;  /* of nn_record_custom */
   nn_tensor **dxl;          /* nx entries; dx when nx <= NN_MAXARG */
@@ -69,13 +71,13 @@ typedef struct nni_gradcall {
 typedef nn_status (*nni_rule_fn)(nni_call *c);
 typedef nn_status (*nni_grad_fn)(nni_gradcall *g);
 
-enum { NNI_SA = 1, NNI_SB = 2, NNI_SC = 4, NNI_SY3 = 32, NNI_SY = 64, NNI_SY2 = 128 }; /* what a gradient uses */
+enum { NNI_SA = 1, NNI_SB = 2, NNI_SC = 4, NNI_SD = 8, NNI_SY = 64, NNI_SY2 = 128, NNI_SY3 = 256 }; /* what a gradient uses */
 struct nn_op {
   const char *name, *sig, *doc;
   nni_opid id;
   int pw;            /* nni_pwid, or -1 */
   char type;         /* pointwise: F N C B W */
-  uint8_t saves;
+  uint16_t saves;
   bool grad_own, grad_parts;
   nni_rule_fn rule;  /* NULL for pointwise */
   nni_grad_fn grad;

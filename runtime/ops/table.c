@@ -1,7 +1,7 @@
 /* ops/table.c - the operator table, expanded from pointwise.def and structural.def, and looking it up. */
 #include "ops.h"
 
-enum { SA = NNI_SA, SB = NNI_SB, SC = NNI_SC, SY = NNI_SY, SY2 = NNI_SY2, SY3 = NNI_SY3 };
+enum { SA = NNI_SA, SB = NNI_SB, SC = NNI_SC, SD = NNI_SD, SY = NNI_SY, SY2 = NNI_SY2, SY3 = NNI_SY3 };
 #define GRAD_OWN(name) .grad_own = true, .grad = nni_grad_##name
 #define GRAD_PARTS(name) .grad_parts = true
 #define GRAD_NONE(name) .grad_own = false

@@ -159,13 +159,19 @@ nn_status nni_rule_slice(nni_call *c) {
   return st == NN_OK ? nni_give(c, view(&c->s, c->arg[0].u.t, &l)) : st;
 }
 
+/* Many boxes may be cut from one tensor: the first gradient is laid into zeros, the others are added in place, each touching its box only. */
 nn_status nni_grad_slice(nni_gradcall *g) {
+  if (g->sum) {
+    g->summed = true;
+    g->dx[0] = nni_do(&g->s, slice_add, NN_T(g->sum), NN_T(g->d[0]), g->arg[1], g->arg[2], g->arg[3]);
+    return g->dx[0] ? NN_OK : nni_error_of(g->s.ctx)->status;
+  }
   nn_tensor *zero = nni_do(&g->s, full, NN_INTS(g->xs[0].ndim, g->xs[0].shape), NN_F(0), NN_I(g->xs[0].dtype));
   g->dx[0] = nni_do(&g->s, slice_set, NN_T(zero), NN_T(g->d[0]), g->arg[1], g->arg[2], g->arg[3]);
   return g->dx[0] ? NN_OK : nni_error_of(g->s.ctx)->status;
 }
 
-nn_status nni_rule_slice_set(nni_call *c) {
+static nn_status record_box(nni_call *c, int kernel) {
   nn_tensor *x = c->arg[0].u.t, *v = nni_cast(&c->s, c->arg[1].u.t, x->dtype);
   nn_tensor *base = nni_dense(&c->s, x);
   nni_layout box, e;
@@ -184,7 +190,21 @@ nn_status nni_rule_slice_set(nni_call *c) {
   for (int i = 0; i < box.ndim; i++) ia[1 + i] = box.stride[i];
   nn_tensor *in[2] = {base, nni_hold(&c->s, nni_tensor_view(v, v->dtype, &e))};
   nni_out o = nni_like(x->dtype, x->l.ndim, x->l.shape);
-  return nni_give(c, nni_rec1(&c->s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_slice_set, .nin = 2, .in = in, .nia = 1 + box.ndim, .ia = ia, .nout = 1, .out = &o}));
+  return nni_give(c, nni_rec1(&c->s, &(nni_rec){.kind = NNI_N_KERNEL, .op = kernel, .nin = 2, .in = in, .nia = 1 + box.ndim, .ia = ia, .nout = 1, .out = &o}));
+}
+
+nn_status nni_rule_slice_set(nni_call *c) { return record_box(c, NNI_K_slice_set); }
+
+nn_status nni_rule_slice_add(nni_call *c) {
+  nn_dtype d = c->arg[0].u.t->dtype;
+  if (d == NN_F32 || d == NN_I32 || d == NN_I64) return record_box(c, NNI_K_slice_add);
+  return nni_opfail(&c->s, NN_EDTYPE, "adds f32, i64 or i32, not %s", nn_dtype_name(d));
+}
+
+nn_status nni_grad_slice_add(nni_gradcall *g) {
+  g->dx[0] = g->d[0];
+  if (g->need[1]) g->dx[1] = nni_do(&g->s, slice, NN_T(g->d[0]), g->arg[2], g->arg[3], g->arg[4]);
+  return g->need[1] && !g->dx[1] ? nni_error_of(g->s.ctx)->status : NN_OK;
 }
 
 nn_status nni_grad_slice_set(nni_gradcall *g) {

@@ -59,16 +59,8 @@ function LSTMNet:init(inputs, hidden, classes)
 end
 
 function LSTMNet:forward(x)
-  local n, steps, H = x:size(1), x:size(2), self.hidden
-  local h, c = nn.zeros(n, H), nn.zeros(n, H)
-  local xs = nn.linear(x, self.wx, self.b)
-  for t = 1, steps do
-    local z = xs[{ {}, t }] + h:matmul(self.wh)
-    local i, f = z[{ {}, { 1, H } }]:sigmoid(), z[{ {}, { H + 1, 2 * H } }]:sigmoid()
-    local g, o = z[{ {}, { 2 * H + 1, 3 * H } }]:tanh(), z[{ {}, { 3 * H + 1, 4 * H } }]:sigmoid()
-    c = f * c + i * g
-    h = o * c:tanh()
-  end
+  local start = nn.zeros(x:size(1), self.hidden)
+  local h = nn.lstm_sequence(nn.linear(x, self.wx, self.b), self.wh, start, start)[{ {}, -1 }]
   return self.out(h)
 end
 

@@ -107,23 +107,37 @@ static void pack_b(const float *b, int64_t bk, int64_t bn, int64_t k, int64_t co
     for (int64_t q = 0; q < k; q++) out[q * NR + j] = b[q * bk + j * bn];
 }
 
+/* The panels of all of B, in the order in which a product uses them. */
+void NN_ISA_FN(nn_cpu_gemm_pack_own)(const nn_cpu_gemm *g, float *out) {
+  const int64_t blocks = (g->k + KC - 1) / KC, step = blocks ? (g->k + blocks - 1) / blocks : 1;
+  for (int64_t j0 = 0; j0 < g->n; j0 += NC)
+    for (int64_t k0 = 0; k0 < g->k; k0 += step) {
+      const int64_t nc = g->n - j0 < NC ? g->n - j0 : NC, kc = g->k - k0 < step ? g->k - k0 : step;
+      for (int64_t j = 0; j < nc; j += NR, out += NR * kc)
+        pack_b(g->b + k0 * g->bk + (j0 + j) * g->bn, g->bk, g->bn, kc, nc - j < NR ? nc - j : NR, out);
+    }
+}
+
 /* A is never packed: its rows or columns go straight to the multipliers, one element at a time. A dim of size 1 has no stride to speak of. */
 void NN_ISA_FN(nn_cpu_gemm_own)(const nn_cpu_gemm *g) {
   float bp[NC * KC] __attribute__((aligned(64)));
   const int64_t blocks = (g->k + KC - 1) / KC, step = (g->k + blocks - 1) / blocks;
-  const bool rows = g->ak == 1 || g->k == 1, direct = rows && g->bn == 1 && g->m <= MR; /* a B that is read once needs no packing */
+  const bool rows = g->ak == 1 || g->k == 1, direct = rows && g->bn == 1 && g->m <= MR && !g->packed; /* a B that is read once needs no packing */
   const kind form = direct ? B_DIRECT : rows ? A_ROWS : A_COLUMNS;
   const int64_t lda = rows ? g->am : g->ak;
+  const float *ready = g->packed;
   for (int64_t j0 = 0; j0 < g->n; j0 += NC)
     for (int64_t k0 = 0; k0 < g->k; k0 += step) {
       const int64_t nc = g->n - j0 < NC ? g->n - j0 : NC, kc = g->k - k0 < step ? g->k - k0 : step;
       const float *a = g->a + k0 * g->ak, *b = g->b + k0 * g->bk + j0 * g->bn;
-      for (int64_t j = 0; j < nc && !direct; j += NR) pack_b(b + j * g->bn, g->bk, g->bn, kc, nc - j < NR ? nc - j : NR, bp + j * kc);
+      const float *panel = ready ? ready : bp;
+      if (ready) ready += (nc + NR - 1) / NR * NR * kc;
+      for (int64_t j = 0; j < nc && !direct && !ready; j += NR) pack_b(b + j * g->bn, g->bk, g->bn, kc, nc - j < NR ? nc - j : NR, bp + j * kc);
       for (int64_t i = 0; i < g->m; i += MR) {
         const int64_t mr = g->m - i < MR ? g->m - i : MR;
         for (int64_t j = 0; j < nc; j += NR) {
           const int64_t cols = nc - j < NR ? nc - j : NR;
-          tiles[form][cols > VW][mr - 1](a + i * g->am, lda, direct ? b + j : bp + j * kc, g->bk, kc, g->c + i * g->ldc + j0 + j, g->ldc, cols,
+          tiles[form][cols > VW][mr - 1](a + i * g->am, lda, direct ? b + j : panel + j * kc, g->bk, kc, g->c + i * g->ldc + j0 + j, g->ldc, cols,
                                          k0 > 0);
         }
       }
