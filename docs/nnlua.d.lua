@@ -24,6 +24,7 @@
 ---@field activations table
 ---@field buffer function
 ---@field class table
+---@field clip_grad_norm function
 ---@field custom function
 ---@field data table
 ---@field datasets table
@@ -44,6 +45,7 @@
 ---@field parameter function
 ---@field profile function
 ---@field register_layer function
+---@field schedules table
 ---@field value_and_grad function
 local nn = {}
 
