@@ -25,6 +25,7 @@
 ---@field buffer function
 ---@field chunk function
 ---@field class table
+---@field clip_grad_norm function
 ---@field custom function
 ---@field data table
 ---@field datasets table
@@ -53,6 +54,7 @@
 ---@field register_layer function
 ---@field split function
 ---@field unbind function
+---@field schedules table
 ---@field value_and_grad function
 local nn = {}
 

@@ -7,7 +7,7 @@
 --   cpu_level                       the kernels it used: others round differently, so a resumed run is equal to rounding only
 --   architecture                    JSON { class_name, config, input_size }; or architecture_missing, the reason why there is none
 --   weights                         JSON list of { name, path }: every parameter and buffer, in the model's order
---   optimizer                       JSON { class_name, config, iterations, slots = { { name, slot, path } } }
+--   optimizer                       JSON { class_name, config, iterations, pending, slots = { { name, slot, path } } }
 --   compile                         JSON { loss, from_logits, metrics }
 --   epoch, batch, step              whole epochs done; steps of an epoch that was interrupted; steps of the optimizer
 --   rng_seed, rng_position          where the random stream stood
@@ -158,7 +158,8 @@ local function put_optimizer(tree, optimizer)
     tree.tensor(("/optimizer_weights/%s/iteration"):format(folder), core.tensor(state.iterations, { dtype = "i64" }))
     tree.tensor(("/optimizer_weights/%s/learning_rate"):format(folder), core.tensor(optimizer.lr, { dtype = "f32" }))
   end
-  tree.json("optimizer", { class_name = config.class_name, config = config.config, iterations = state.iterations, slots = slots })
+  tree.json("optimizer", { class_name = config.class_name, config = config.config, iterations = state.iterations,
+    pending = state.pending, slots = slots })
   tree.attr("/nnlua", "step", state.iterations)
 end
 
@@ -287,7 +288,7 @@ local function bind_optimizer(info, model, optimizer)
     return nil, ("%s: its optimizer is %s, this one is %s"):format(info.file, there.class_name, optimizer:config().class_name)
   end
   if #there.slots > 0 and not optimizer.parameters then optimizer:bind(model:parameters()) end
-  local ok, why = pcall(optimizer.set_state, optimizer, { iterations = there.iterations, slots = there.slots })
+  local ok, why = pcall(optimizer.set_state, optimizer, { iterations = there.iterations, pending = there.pending, slots = there.slots })
   if not ok then return nil, ("%s: %s"):format(info.file, (tostring(why):gsub("^[^\n]-:%d+: ", ""))) end
   return true
 end

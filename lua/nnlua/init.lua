@@ -25,7 +25,7 @@ local functions = {
 
 -- Files whose table is the value: nn.optim, nn.data.
 local files = {}
-for _, name in ipairs { "initializers", "activations", "losses", "metrics", "optim", "options", "data", "datasets", "class", "h5" } do
+for _, name in ipairs { "initializers", "activations", "losses", "metrics", "optim", "schedules", "options", "data", "datasets", "class", "h5" } do
   files[name] = "nnlua." .. name
 end
 files.Module, files.Layer = "nnlua.module", "nnlua.layer"
@@ -38,6 +38,7 @@ local fields = {
   ["nnlua.layers.activation"] = { "Activation", "ReLU", "LeakyReLU", "Softmax" },
   ["nnlua.layers.conv"] = { "Conv2D", "MaxPooling2D" },
   ["nnlua.layers.norm"] = { "BatchNorm", "BatchNormalization" },
+  ["nnlua.optim.clip"] = { "clip_grad_norm" },
   ["nnlua.checkpoint"] = { "load" },
   ["nnlua.graph"] = { "graph", "profile", "debug" },
   ["nnlua.tensor"] = { "split", "chunk", "unbind", "meshgrid", "index_put", "full_like", "empty", "empty_like", "from_table" },

@@ -63,6 +63,18 @@ end
 ---@return nnlua.Tensor
 function Module.buffer(value) return marked(value, "buffer") end
 
+local constraints = setmetatable({}, { __mode = "k" }) -- parameter -> function that an optimizer applies after each step
+local penalties = setmetatable({}, { __mode = "k" }) -- parameter -> function that gives its part of the loss
+
+--- Bind a parameter to `constraint`, a function of its value that gives the nearest allowed one; optimizers apply it after each step.
+function Module.constrain(parameter, constraint) constraints[parameter] = constraint end
+
+--- The constraint of a parameter, nil when it has none.
+function Module.constraint_of(parameter) return constraints[parameter] end
+
+--- Add `penalty`, a function of the parameter that gives a scalar, to the loss of every model that has the parameter.
+function Module.penalize(parameter, penalty) penalties[parameter] = penalty end
+
 local function is_module(value) return type(value) == "table" and rawget(value, "attribute_names") ~= nil end
 Module.is_module = is_module
 
@@ -179,6 +191,21 @@ function Module:parameters()
   for i, p in ipairs(self:named_parameters()) do list[i], names[i] = p.tensor, p.name end
   list.names = names
   return list
+end
+
+--- The sum of what the regularizers of all parameters below say, as a scalar tensor; nil when there are none. fit adds it to the loss; in a loop
+--- by hand: `loss + net:regularization()`.
+---@return nnlua.Tensor?
+function Module:regularization()
+  local total
+  for _, w in ipairs(self:named_parameters()) do
+    local penalty = penalties[w.tensor]
+    if penalty then
+      local value = penalty(w.tensor)
+      total = total and total + value or value
+    end
+  end
+  return total
 end
 
 --- Number of trained elements, and of others (buffers and frozen parameters).
