@@ -22,39 +22,95 @@
 ---@field Sequential nnlua.Sequential
 ---@field Softmax nnlua.Softmax
 ---@field activations table
+---@field adaptive_avg_pool1d function
+---@field adaptive_avg_pool2d function
+---@field adaptive_avg_pool3d function
+---@field adaptive_max_pool1d function
+---@field adaptive_max_pool2d function
+---@field adaptive_max_pool3d function
+---@field avg_pool1d function
+---@field avg_pool2d function
+---@field avg_pool3d function
+---@field batch_norm function
+---@field binary_cross_entropy function
+---@field binary_cross_entropy_with_logits function
 ---@field buffer function
 ---@field chunk function
 ---@field class table
 ---@field clip_grad_norm function
+---@field conv1d function
+---@field conv3d function
+---@field conv_transpose1d function
+---@field conv_transpose2d function
+---@field conv_transpose3d function
+---@field cosine_embedding_loss function
+---@field cosine_similarity function
+---@field cross_entropy function
+---@field ctc_loss function
 ---@field custom function
 ---@field data table
 ---@field datasets table
 ---@field debug function
 ---@field device function
+---@field einsum function
+---@field embedding_bag function
 ---@field empty function
 ---@field empty_like function
 ---@field from_table function
 ---@field full_like function
+---@field gaussian_nll_loss function
 ---@field gradcheck function
 ---@field graph function
+---@field grid_sample function
+---@field group_norm function
+---@field gru function
 ---@field h5 table
+---@field hinge_embedding_loss function
+---@field hinge_loss function
 ---@field hook function
+---@field huber_loss function
 ---@field hvp function
 ---@field index_put function
 ---@field initializers table
+---@field instance_norm function
+---@field interpolate function
 ---@field jvp function
+---@field kl_div function
+---@field l1_loss function
 ---@field load function
+---@field local_response_norm function
 ---@field losses table
+---@field lstm function
+---@field margin_ranking_loss function
+---@field max_pool1d function
+---@field max_pool3d function
+---@field max_unpool1d function
+---@field max_unpool2d function
+---@field max_unpool3d function
 ---@field meshgrid function
 ---@field metrics table
+---@field mse_loss function
+---@field multi_margin_loss function
+---@field multilabel_soft_margin_loss function
+---@field nll_loss function
+---@field normalize function
 ---@field optim table
 ---@field options table
+---@field pairwise_distance function
 ---@field parameter function
+---@field pixel_shuffle function
+---@field pixel_unshuffle function
+---@field poisson_nll_loss function
 ---@field profile function
 ---@field register_layer function
----@field split function
----@field unbind function
+---@field rnn function
 ---@field schedules table
+---@field smooth_l1_loss function
+---@field soft_margin_loss function
+---@field split function
+---@field squared_hinge_loss function
+---@field triplet_margin_loss function
+---@field unbind function
 ---@field value_and_grad function
 local nn = {}
 
@@ -943,6 +999,119 @@ Tensor.matmul = nn.matmul
 function nn.linear(x, w, b) end
 Tensor.linear = nn.linear
 
+-- ---- Linalg
+
+--- sum of the products of two vectors
+---@param a nnlua.Tensor
+---@param b nnlua.Tensor
+---@return nnlua.Tensor
+function nn.dot(a, b) end
+Tensor.dot = nn.dot
+
+--- all products of the elements of two vectors: (N) x (M) -> (N, M)
+---@param a nnlua.Tensor
+---@param b nnlua.Tensor
+---@return nnlua.Tensor
+function nn.outer(a, b) end
+Tensor.outer = nn.outer
+
+--- products of two batches of matrices, (B, M, K) x (B, K, N) -> (B, M, N)
+---@param a nnlua.Tensor
+---@param b nnlua.Tensor
+---@return nnlua.Tensor
+function nn.bmm(a, b) end
+Tensor.bmm = nn.bmm
+
+--- beta * x + alpha * (a @ b)
+---@param x nnlua.Tensor
+---@param a nnlua.Tensor
+---@param b nnlua.Tensor
+---@param beta? number default 1
+---@param alpha? number default 1
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, a: nnlua.Tensor, b: nnlua.Tensor, options: { beta?: number, alpha?: number }): nnlua.Tensor
+function nn.addmm(x, a, b, beta, alpha) end
+Tensor.addmm = nn.addmm
+
+--- distances between the rows of a (..., P, M) and b (..., R, M) by the p-norm -> (..., P, R)
+---@param a nnlua.Tensor
+---@param b nnlua.Tensor
+---@param p? number default 2
+---@return nnlua.Tensor
+---@overload fun(a: nnlua.Tensor, b: nnlua.Tensor, options: { p?: number }): nnlua.Tensor
+function nn.cdist(a, b, p) end
+Tensor.cdist = nn.cdist
+
+--- inverse of square matrices
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.inv(a) end
+Tensor.inv = nn.inv
+
+--- x with a @ x = b; b holds columns, or is one vector
+---@param a nnlua.Tensor
+---@param b nnlua.Tensor
+---@return nnlua.Tensor
+function nn.solve(a, b) end
+Tensor.solve = nn.solve
+
+--- lower triangular l with l @ l' = a, for symmetric positive definite a (its lower triangle is read)
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.cholesky(a) end
+Tensor.cholesky = nn.cholesky
+
+--- q with orthonormal columns and upper triangular r, q @ r = a; complete: q is square
+---@param a nnlua.Tensor
+---@param complete? boolean default false
+---@return nnlua.Tensor, nnlua.Tensor
+---@overload fun(a: nnlua.Tensor, options: { complete?: boolean }): nnlua.Tensor, nnlua.Tensor
+function nn.qr(a, complete) end
+Tensor.qr = nn.qr
+
+--- u, s (descending), vh with (u * s) @ vh = a; full_matrices: u and vh are square
+---@param a nnlua.Tensor
+---@param full_matrices? boolean default true
+---@return nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
+---@overload fun(a: nnlua.Tensor, options: { full_matrices?: boolean }): nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
+function nn.svd(a, full_matrices) end
+Tensor.svd = nn.svd
+
+--- eigenvalues (ascending) and eigenvectors (columns) of symmetric matrices (their lower triangle is read)
+---@param a nnlua.Tensor
+---@return nnlua.Tensor, nnlua.Tensor
+function nn.eigh(a) end
+Tensor.eigh = nn.eigh
+
+--- determinant of square matrices
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.det(a) end
+Tensor.det = nn.det
+
+--- sign of the determinant of square matrices, and the logarithm of its size
+---@param a nnlua.Tensor
+---@return nnlua.Tensor, nnlua.Tensor
+function nn.slogdet(a) end
+Tensor.slogdet = nn.slogdet
+
+--- Moore-Penrose inverse; singular values below rcond times the largest count as zero
+---@param a nnlua.Tensor
+---@param rcond? number
+---@return nnlua.Tensor
+---@overload fun(a: nnlua.Tensor, options: { rcond?: number }): nnlua.Tensor
+function nn.pinv(a, rcond) end
+Tensor.pinv = nn.pinv
+
+--- x that minimises |a @ x - b|, the shortest of them; b holds columns, or is one vector
+---@param a nnlua.Tensor
+---@param b nnlua.Tensor
+---@param rcond? number
+---@return nnlua.Tensor
+---@overload fun(a: nnlua.Tensor, b: nnlua.Tensor, options: { rcond?: number }): nnlua.Tensor
+function nn.lstsq(a, b, rcond) end
+Tensor.lstsq = nn.lstsq
+
 -- ---- Conv
 
 --- convolution of x (N,H,W,C) with w (KH,KW,C/groups,K), plus b (K)
@@ -1094,6 +1263,34 @@ Tensor.softmax_cross_entropy = nn.softmax_cross_entropy
 ---@return nnlua.Tensor
 function nn.nll(logp, ids) end
 Tensor.nll = nn.nll
+
+-- ---- Composite
+
+--- x split in halves a and b along dim: a * sigmoid(b)
+---@param x nnlua.Tensor
+---@param dim? integer default -1
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { dim?: integer }): nnlua.Tensor
+function nn.glu(x, dim) end
+Tensor.glu = nn.glu
+
+--- softmax(-x)
+---@param x nnlua.Tensor
+---@param dim? integer default -1
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { dim?: integer }): nnlua.Tensor
+function nn.softmin(x, dim) end
+Tensor.softmin = nn.softmin
+
+--- NaN and infinities replaced; by default infinities by the largest finite numbers
+---@param x nnlua.Tensor
+---@param nan? number default 0
+---@param posinf? number
+---@param neginf? number
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { nan?: number, posinf?: number, neginf?: number }): nnlua.Tensor
+function nn.nan_to_num(x, nan, posinf, neginf) end
+Tensor.nan_to_num = nn.nan_to_num
 
 -- ---- Index: looking up and storing by position; positions count from 1 in Lua
 
@@ -1560,5 +1757,50 @@ Tensor.randperm = nn.randperm
 ---@overload fun(probs: nnlua.Tensor, count: integer, options: { replacement?: boolean }): nnlua.Tensor
 function nn.multinomial(probs, count, replacement) end
 Tensor.multinomial = nn.multinomial
+
+-- ---- Neural
+
+--- trailing dims (the last by default) with mean 0 and variance 1, then * weight + bias
+---@param x nnlua.Tensor
+---@param shape? integer[]
+---@param weight? nnlua.Tensor
+---@param bias? nnlua.Tensor
+---@param eps? number default 0.00001
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { shape?: integer[], weight?: nnlua.Tensor, bias?: nnlua.Tensor, eps?: number }): nnlua.Tensor
+function nn.layer_norm(x, shape, weight, bias, eps) end
+Tensor.layer_norm = nn.layer_norm
+
+--- trailing dims (the last by default) divided by the root of their mean square, then * weight
+---@param x nnlua.Tensor
+---@param shape? integer[]
+---@param weight? nnlua.Tensor
+---@param eps? number default 0.00001
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { shape?: integer[], weight?: nnlua.Tensor, eps?: number }): nnlua.Tensor
+function nn.rms_norm(x, shape, weight, eps) end
+Tensor.rms_norm = nn.rms_norm
+
+--- softmax(q k^T * scale + mask) v for q (...,L,E), k (...,S,E), v (...,S,V); a bool mask keeps where true; scale defaults to 1 / sqrt(E)
+---@param q nnlua.Tensor
+---@param k nnlua.Tensor
+---@param v nnlua.Tensor
+---@param mask? nnlua.Tensor
+---@param dropout_p? number default 0
+---@param causal? boolean default false
+---@param scale? number
+---@return nnlua.Tensor
+---@overload fun(q: nnlua.Tensor, k: nnlua.Tensor, v: nnlua.Tensor, options: { mask?: nnlua.Tensor, dropout_p?: number, causal?: boolean, scale?: number }): nnlua.Tensor
+function nn.scaled_dot_product_attention(q, k, v, mask, dropout_p, causal, scale) end
+Tensor.scaled_dot_product_attention = nn.scaled_dot_product_attention
+
+--- the rows of weight (ids, features) that ids name; the row padding_id gets no gradient
+---@param ids nnlua.Tensor|integer[]
+---@param weight nnlua.Tensor
+---@param padding_id? integer[]
+---@return nnlua.Tensor
+---@overload fun(ids: nnlua.Tensor|integer[], weight: nnlua.Tensor, options: { padding_id?: integer[] }): nnlua.Tensor
+function nn.embedding(ids, weight, padding_id) end
+Tensor.embedding = nn.embedding
 
 return nn
