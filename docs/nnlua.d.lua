@@ -1072,6 +1072,34 @@ Tensor.softmax_cross_entropy = nn.softmax_cross_entropy
 function nn.nll(logp, ids) end
 Tensor.nll = nn.nll
 
+-- ---- Composite
+
+--- x split in halves a and b along dim: a * sigmoid(b)
+---@param x nnlua.Tensor
+---@param dim? integer default -1
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { dim?: integer }): nnlua.Tensor
+function nn.glu(x, dim) end
+Tensor.glu = nn.glu
+
+--- softmax(-x)
+---@param x nnlua.Tensor
+---@param dim? integer default -1
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { dim?: integer }): nnlua.Tensor
+function nn.softmin(x, dim) end
+Tensor.softmin = nn.softmin
+
+--- NaN and infinities replaced; by default infinities by the largest finite numbers
+---@param x nnlua.Tensor
+---@param nan? number default 0
+---@param posinf? number
+---@param neginf? number
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { nan?: number, posinf?: number, neginf?: number }): nnlua.Tensor
+function nn.nan_to_num(x, nan, posinf, neginf) end
+Tensor.nan_to_num = nn.nan_to_num
+
 -- ---- Index: looking up and storing by position; positions count from 1 in Lua
 
 --- elements at tuples of positions in dims: ids (..., #dims); the dims of ids take the place of dims, or come first when dims are not neighbours
