@@ -151,6 +151,7 @@ static void gather_some(void *arg, int64_t begin, int64_t end, int tid) {
       for (int64_t m = 0; m < n; m++) memcpy(j->out + (r + m) * row, j->in + (o * j->v + id[m * j->im]) * row, (size_t)row);
     else if (j->size == 4) PICK(uint32_t)
     else if (j->size == 8) PICK(uint64_t)
+    else if (j->size == 2) PICK(uint16_t)
     else PICK(uint8_t)
   })
 }
@@ -201,6 +202,7 @@ static void scatter_some(void *arg, int64_t begin, int64_t end, int tid) {
     const int64_t o = u / j->strips, i0 = u % j->strips * j->strip, i1 = i0 + j->strip < j->b ? i0 + j->strip : j->b;
     if (j->mode == 0 && j->size == 4) STORE(uint32_t, new)
     else if (j->mode == 0 && j->size == 8) STORE(uint64_t, new)
+    else if (j->mode == 0 && j->size == 2) STORE(uint16_t, new)
     else if (j->mode == 0) STORE(uint8_t, new)
     else if (j->d == NN_F32) MODES(float)
     else if (j->d == NN_F64) MODES(double)

@@ -267,7 +267,7 @@ static void check_scan(int op, nn_dtype d, int64_t A, int64_t N, int64_t B, bool
         default: acc = acc * at(k, i) + e;
         }
         wrong = fabs(at(y, i) - (exclusive ? was : acc));
-        bad += !(wrong <= (d == NN_F64 ? 1e-13 : 1e-6) * fabs(exclusive ? was : acc) || wrong == 0 || (exclusive && op == 4 && s == 0));
+        bad += !(wrong <= (d == NN_F64 ? 1e-12 : 1e-6) * fmax(op == 4, fabs(exclusive ? was : acc)) || wrong == 0 || (exclusive && op == 4 && s == 0));
         if (best) bad += int_at(p, i) != from;
       }
     }
