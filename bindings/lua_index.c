@@ -212,7 +212,7 @@ static int index_value(lua_State *L) {
   if (y && b.nids) {
     hold(&t, y);
     nn_tensor *ids = b.ids[0];
-    y = b.nids == 1 && nn_ndim(ids) == 1 ? nn_call(ctx, "index_select", NN_T(y), NN_I(b.ids_dim[0]), NN_T(ids))
+    y = b.nids == 1 && nn_ndim(ids) == 1 && b.ids_dim[0] == 0 ? nn_call(ctx, "index_select", NN_T(y), NN_I(b.ids_dim[0]), NN_T(ids))
                                          : nn_call(ctx, "index", NN_T(y), NN_T(tuples(L, &b, &t)), NN_INTS(b.nids, b.ids_dim));
     let_go(&t);
   }
