@@ -1108,4 +1108,8 @@ cases.softmax_cross_entropy = {
 cases.nll = { { T { 4, 5 }, ids({ 4 }, 5), ref = nll, tol = 0 }, { T { 2, 3, 4 }, ids({ 2, 3 }, 4), ref = nll, tol = 0 },
   { T { 1, 2 }, ids({ 1 }, 2), ref = nll, tol = 0 }, bad = loss_bad }
 
+-- ---- normalization, attention, embedding ------------------------------------------------------------------------------------------------
+M.T, M.ids, M.given = T, ids, given
+for name, list in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases_neural.lua")(M)) do cases[name] = list end
+
 return M
