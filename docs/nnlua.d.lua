@@ -22,28 +22,83 @@
 ---@field Sequential nnlua.Sequential
 ---@field Softmax nnlua.Softmax
 ---@field activations table
+---@field adaptive_avg_pool1d function
+---@field adaptive_avg_pool2d function
+---@field adaptive_avg_pool3d function
+---@field adaptive_max_pool1d function
+---@field adaptive_max_pool2d function
+---@field adaptive_max_pool3d function
+---@field avg_pool1d function
+---@field avg_pool2d function
+---@field avg_pool3d function
+---@field batch_norm function
+---@field binary_cross_entropy function
+---@field binary_cross_entropy_with_logits function
 ---@field buffer function
 ---@field class table
+---@field conv1d function
+---@field conv3d function
+---@field conv_transpose1d function
+---@field conv_transpose2d function
+---@field conv_transpose3d function
+---@field cosine_embedding_loss function
+---@field cosine_similarity function
+---@field cross_entropy function
+---@field ctc_loss function
 ---@field custom function
 ---@field data table
 ---@field datasets table
 ---@field debug function
 ---@field device function
+---@field embedding_bag function
+---@field gaussian_nll_loss function
 ---@field gradcheck function
 ---@field graph function
+---@field grid_sample function
+---@field group_norm function
+---@field gru function
 ---@field h5 table
+---@field hinge_embedding_loss function
+---@field hinge_loss function
 ---@field hook function
+---@field huber_loss function
 ---@field hvp function
 ---@field initializers table
+---@field instance_norm function
+---@field interpolate function
 ---@field jvp function
+---@field kl_div function
+---@field l1_loss function
 ---@field load function
+---@field local_response_norm function
 ---@field losses table
+---@field lstm function
+---@field margin_ranking_loss function
+---@field max_pool1d function
+---@field max_pool3d function
+---@field max_unpool1d function
+---@field max_unpool2d function
+---@field max_unpool3d function
 ---@field metrics table
+---@field mse_loss function
+---@field multi_margin_loss function
+---@field multilabel_soft_margin_loss function
+---@field nll_loss function
+---@field normalize function
 ---@field optim table
 ---@field options table
+---@field pairwise_distance function
 ---@field parameter function
+---@field pixel_shuffle function
+---@field pixel_unshuffle function
+---@field poisson_nll_loss function
 ---@field profile function
 ---@field register_layer function
+---@field rnn function
+---@field smooth_l1_loss function
+---@field soft_margin_loss function
+---@field squared_hinge_loss function
+---@field triplet_margin_loss function
 ---@field value_and_grad function
 local nn = {}
 
@@ -725,5 +780,50 @@ Tensor.softmax_cross_entropy = nn.softmax_cross_entropy
 ---@return nnlua.Tensor
 function nn.nll(logp, ids) end
 Tensor.nll = nn.nll
+
+-- ---- Neural
+
+--- trailing dims (the last by default) with mean 0 and variance 1, then * weight + bias
+---@param x nnlua.Tensor
+---@param shape? integer[]
+---@param weight? nnlua.Tensor
+---@param bias? nnlua.Tensor
+---@param eps? number default 0.00001
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { shape?: integer[], weight?: nnlua.Tensor, bias?: nnlua.Tensor, eps?: number }): nnlua.Tensor
+function nn.layer_norm(x, shape, weight, bias, eps) end
+Tensor.layer_norm = nn.layer_norm
+
+--- trailing dims (the last by default) divided by the root of their mean square, then * weight
+---@param x nnlua.Tensor
+---@param shape? integer[]
+---@param weight? nnlua.Tensor
+---@param eps? number default 0.00001
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { shape?: integer[], weight?: nnlua.Tensor, eps?: number }): nnlua.Tensor
+function nn.rms_norm(x, shape, weight, eps) end
+Tensor.rms_norm = nn.rms_norm
+
+--- softmax(q k^T * scale + mask) v for q (...,L,E), k (...,S,E), v (...,S,V); a bool mask keeps where true; scale defaults to 1 / sqrt(E)
+---@param q nnlua.Tensor
+---@param k nnlua.Tensor
+---@param v nnlua.Tensor
+---@param mask? nnlua.Tensor
+---@param dropout_p? number default 0
+---@param causal? boolean default false
+---@param scale? number
+---@return nnlua.Tensor
+---@overload fun(q: nnlua.Tensor, k: nnlua.Tensor, v: nnlua.Tensor, options: { mask?: nnlua.Tensor, dropout_p?: number, causal?: boolean, scale?: number }): nnlua.Tensor
+function nn.scaled_dot_product_attention(q, k, v, mask, dropout_p, causal, scale) end
+Tensor.scaled_dot_product_attention = nn.scaled_dot_product_attention
+
+--- the rows of weight (ids, features) that ids name; the row padding_id gets no gradient
+---@param ids nnlua.Tensor|integer[]
+---@param weight nnlua.Tensor
+---@param padding_id? integer[]
+---@return nnlua.Tensor
+---@overload fun(ids: nnlua.Tensor|integer[], weight: nnlua.Tensor, options: { padding_id?: integer[] }): nnlua.Tensor
+function nn.embedding(ids, weight, padding_id) end
+Tensor.embedding = nn.embedding
 
 return nn

@@ -1110,6 +1110,6 @@ cases.nll = { { T { 4, 5 }, ids({ 4 }, 5), ref = nll, tol = 0 }, { T { 2, 3, 4 }
 
 -- ---- normalization, attention, embedding ------------------------------------------------------------------------------------------------
 M.T, M.ids, M.given = T, ids, given
-for name, list in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases_neural.lua")(M)) do cases[name] = list end
+for name, rows in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases_neural.lua")(M)) do cases[name] = rows end
 
 return M

@@ -1,8 +1,7 @@
 --- Convolutions beside the core's conv2d, channels last: conv1d, conv3d and the transposed ones.
 --
 -- Owns: how they are made of conv2d and its input gradient, which are differentiable to any order. Kernels: (..., C / groups, filters) for a
--- convolution; a transposed
--- convolution is the gradient of one, so its kernel is (..., filters / groups, C), as in Keras.
+-- convolution; a transposed convolution is the gradient of one, so its kernel is (..., filters / groups, C), as in Keras.
 -- Letters: N batch, D H W image or L length, C channels, K kernel.
 
 local core = require "nnlua.core"

@@ -1,8 +1,7 @@
 --- Pooling over 1 to 3 spatial dims, channels last (N, ..., C): average, maximum (with positions), adaptive, and un-pooling.
 --
 -- Owns: pooling windows. They are separable, so each axis is pooled in turn by combining the strided slices that are its taps; those fuse into row
--- programs.
--- The innermost axis comes first: of equal elements the maximum is then the first in row-major order, as in PyTorch.
+-- programs. The innermost axis comes first: of equal elements the maximum is then the first in row-major order, as in PyTorch.
 -- Positions (return_indices) count from 1, row-major within a sample's plane, as max_unpool takes them.
 
 local core = require "nnlua.core"
