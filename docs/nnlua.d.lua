@@ -58,6 +58,7 @@
 ---@field empty_like function
 ---@field from_table function
 ---@field full_like function
+---@field embedding_bag function
 ---@field gaussian_nll_loss function
 ---@field gradcheck function
 ---@field graph function
@@ -111,6 +112,10 @@
 ---@field squared_hinge_loss function
 ---@field triplet_margin_loss function
 ---@field unbind function
+---@field smooth_l1_loss function
+---@field soft_margin_loss function
+---@field squared_hinge_loss function
+---@field triplet_margin_loss function
 ---@field value_and_grad function
 local nn = {}
 

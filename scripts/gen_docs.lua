@@ -94,6 +94,22 @@ end
 
 local function cell(text) return (text:gsub("|", "\\|")) end
 
+-- Kinds of the signatures of operators written in Lua (lua/nnlua/functional/define.lua) that differ from the core's.
+local lua_kinds = { I1 = "integer", I3 = "triple", P1 = "padding", P2 = "padding", P3 = "padding", ["F*"] = "number or numbers", TT = "tensor or list",
+  TBL = "table", D = "dim", I2 = "pair", ["T|F"] = "tensor or number", TL = "tensors", IL = "integers", FN = "function" }
+
+local function lua_call_text(op)
+  local out = {}
+  for part in op.signature:gmatch "[^,]+" do
+    local kind, mark, rest = part:match "^%s*([^%s?]+)(%??)%s+(.-)%s*$"
+    local name, default = rest:match "^([%w_]+)%s*(.*)$"
+    local words = kind:match "^S%((.*)%)$"
+    local text = words and words:gsub("|", " or ") or lua_kinds[kind]
+    out[#out + 1] = name .. mark .. (text and ": " .. text or "") .. (default ~= "" and " " .. default or "")
+  end
+  return ("%s(%s)"):format(op.name, table.concat(out, ", "))
+end
+
 local function ops_page(all)
   local out = { [[
 # Operators
@@ -115,6 +131,12 @@ no gradient. `a + b`, `a - b`, `a * b`, `a / b`, `a ^ b` and `-a` are `add`, `su
     end
     out[#out + 1] = ""
   end
+  out[#out + 1] = "## Written in Lua (lua/nnlua/functional)\n\n**triple**: one integer or three. **padding** as above, or pads before the axes and then "
+    .. "those behind.\n\n| Call | Result |\n|---|---|"
+  for _, op in ipairs(require("nnlua.functional").rows) do
+    out[#out + 1] = ("| `%s` | %s |"):format(cell(lua_call_text(op)), cell(op.doc))
+  end
+  out[#out + 1] = ""
   return table.concat(out, "\n")
 end
 

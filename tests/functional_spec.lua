@@ -129,3 +129,219 @@ describe("gradient of gradient", function()
     end
   end
 end)
+
+describe("arguments", function()
+  local x = nn.ones(1, 4, 4, 2)
+  it("are given by place, by name, or as a method", function()
+    local want = nn.avg_pool2d(x, 2, 1):totable()
+    assert.same(want, nn.avg_pool2d(x, { size = 2, stride = 1 }):totable())
+    assert.same(want, nn.avg_pool2d(x, { 2, 2 }, { stride = { 1, 1 } }):totable())
+    assert.same(want, x:avg_pool2d(2, 1):totable())
+    assert.same(want, nn.avg_pool2d { x = x, size = 2, stride = 1 }:totable())
+  end)
+
+  local bad = {
+    { "avg_pool2d: argument 'size' is missing", function() nn.avg_pool2d(x) end },
+    { "avg_pool2d: argument 'x' must be a tensor, got 3", function() nn.avg_pool2d(3, 2) end },
+    { "avg_pool2d: argument 'size' must be an integer or a list of 2, got 1.5", function() nn.avg_pool2d(x, 1.5) end },
+    { "avg_pool2d: unknown option 'strides'; did you mean 'stride'?", function() nn.avg_pool2d(x, 2, { strides = 1 }) end },
+    { "avg_pool2d: argument 'size' is given twice", function() nn.avg_pool2d(x, 2, { size = 2 }) end },
+    { "avg_pool2d: 8 arguments, at most 7 are possible", function() nn.avg_pool2d(x, 2, 2, 0, false, true, 2, 2) end },
+    { "avg_pool2d: the input must be (batch, height, width, channels), its shape is (4x4)", function() nn.avg_pool2d(nn.ones(4, 4), 2) end },
+    { "avg_pool2d: a window of 5 does not fit 4 elements with padding 0+0", function() nn.avg_pool2d(x, 5) end },
+    { "avg_pool2d: padding 2 must be between 0 and half of the window's 2", function() nn.avg_pool2d(x, 2, 1, 2) end },
+    { "max_pool3d: size, stride and dilation must be at least 1", function() nn.max_pool3d(nn.ones(1, 2, 2, 2, 1), 0) end },
+    { "max_unpool2d: positions must be in 1..16, they reach from 1 to 17", function()
+      nn.max_unpool2d(nn.ones(1, 2, 2, 1), nn.tensor({ 1, 2, 3, 17 }, { dtype = "i64" }):reshape(1, 2, 2, 1), 2)
+    end },
+    { "max_unpool2d: one position is needed per element", function() nn.max_unpool2d(x, nn.ones(1, 4, 4, 1):long(), 2) end },
+    { "adaptive_avg_pool2d: cannot make 0 of 4 elements in dim 2", function() nn.adaptive_avg_pool2d(x, 0) end },
+    { "conv1d: an input (N, L, C) and a kernel with 3 dims are needed, got (1x4x4x2) and (2)", function() nn.conv1d(x, nn.ones(2)) end },
+    { "conv3d: groups = 2 must divide 3 channels", function() nn.conv3d(nn.ones(1, 2, 2, 2, 3), nn.ones(1, 1, 1, 1, 2), { groups = 2 }) end },
+    { "conv_transpose2d: the last dim of the kernel (1x1x3x4) must be the input's 2 channels", function()
+      nn.conv_transpose2d(x, nn.ones(1, 1, 3, 4))
+    end },
+    { "conv_transpose1d: padding 4+4 leaves nothing", function() nn.conv_transpose1d(nn.ones(1, 2, 1), nn.ones(2, 1, 1), { padding = 4 }) end },
+    { "batch_norm: running_mean and running_var are needed", function() nn.batch_norm(x) end },
+    { "batch_norm: weight must have 2 elements, its shape is (3)", function() nn.batch_norm(x, { training = true, weight = nn.ones(3) }) end },
+    { "batch_norm: training needs more than one value per channel", function() nn.batch_norm(nn.ones(1, 2), { training = true }) end },
+    { "group_norm: groups = 3 must divide 2 channels", function() nn.group_norm(x, 3) end },
+    { "interpolate: either size or scale is needed", function() nn.interpolate(x) end },
+    { 'interpolate: mode "linear" needs 1 spatial dims', function() nn.interpolate(x, { size = 2, mode = "linear" }) end },
+    { "interpolate: argument 'mode' must be one of \"nearest\"", function() nn.interpolate(x, { size = 2, mode = "cubic" }) end },
+    { "grid_sample: an input (N,H,W,C) and a grid (N,OH,OW,2) are needed", function() nn.grid_sample(x, nn.ones(2, 2, 2, 2)) end },
+    { "pixel_shuffle: the input must be (N,H,W,C * 9)", function() nn.pixel_shuffle(x, 3) end },
+    { "embedding_bag: ids of one dim need offsets", function() nn.embedding_bag(nn.ones(2):long(), nn.ones(2, 2)) end },
+    { "embedding_bag: the first bag must begin at 1", function()
+      nn.embedding_bag(nn.ones(2):long(), nn.ones(2, 2), nn.tensor({ 2 }, { dtype = "i64" }))
+    end },
+    { "lstm: the input must be (N, T, C) with at least one step", function() nn.lstm(x, { w_ih = x, w_hh = x }) end },
+    { "gru: weights[1] must be w_ih (2x9), w_hh (3x9) and biases (9), got (2x8) and (3x9)", function()
+      nn.gru(nn.ones(1, 2, 2), { w_ih = nn.ones(2, 8), w_hh = nn.ones(3, 9) })
+    end },
+    { "rnn: the state must be (1x1x3)", function() nn.rnn(nn.ones(1, 2, 2), { w_ih = nn.ones(2, 3), w_hh = nn.ones(3, 3) }, nn.ones(1, 3)) end },
+    { "mse_loss: predictions (1x4x4x2) and targets (2) must have the same shape", function() nn.mse_loss(x, nn.ones(2)) end },
+    { "mse_loss: argument 'reduction' must be one of \"mean\", \"sum\", \"none\", got \"avg\"", function() nn.mse_loss(x, x, "avg") end },
+    { "cross_entropy: label_smoothing = 2 is not in 0..1", function() nn.cross_entropy(x, x, { label_smoothing = 2 }) end },
+    { "cross_entropy: weight must have 2 elements", function() nn.cross_entropy(x, x, nn.ones(3)) end },
+    { "nll_loss: predictions (2x3) need class ids of shape (2), got (3)", function() nn.nll_loss(nn.ones(2, 3), nn.ones(3):long()) end },
+    { "nll_loss: class ids must be integers, got f32", function() nn.nll_loss(nn.ones(2, 3), nn.ones(2)) end },
+    { "ctc_loss: input_lengths[1] = 9 is not in 0..3", function() nn.ctc_loss(nn.ones(1, 3, 2), nn.ones(1, 1):long(), { 9 }) end },
+    { "ctc_loss: targets and blank must be in 1..2", function() nn.ctc_loss(nn.ones(1, 3, 2), nn.full({ 1, 1 }, 3):long()) end },
+  }
+  for _, case in ipairs(bad) do
+    it("raise: " .. case[1], function()
+      local text = message(case[2])
+      assert.equal(case[1], text:sub(1, #case[1]))
+    end)
+  end
+
+  it("raise at the caller's line", function()
+    local _, err = pcall(function() nn.avg_pool2d(x, 5) end)
+    assert.truthy(err:find("functional_spec.lua:%d+: avg_pool2d"), err)
+    _, err = pcall(function() nn.conv1d(nn.ones(1, 4, 2), nn.ones(3, 3, 1)) end)
+    assert.truthy(err:find "functional_spec.lua:%d+: ", err)
+  end)
+end)
+
+describe("what has no golden value", function()
+  it("same padding: ceil(n / stride) results; a transposed one makes n * stride", function()
+    for _, n in ipairs { 5, 6 } do
+      for _, k in ipairs { 2, 3 } do
+        local x = nn.rand(1, n, n, n, 2)
+        assert.same({ 1, 3, 3, 3, 2 }, nn.avg_pool3d(x, k, 2, "same"):shape())
+        assert.same({ 1, 3, 3, 3, 2 }, nn.max_pool3d(x, k, 2, "same"):shape())
+        assert.same({ 1, 3, 3, 3, 4 }, nn.conv3d(x, nn.rand(k, k, k, 2, 4), { stride = 2, padding = "same" }):shape())
+        assert.same({ 1, 2 * n, 2 * n, 2 * n, 4 }, nn.conv_transpose3d(x, nn.rand(k, k, k, 4, 2), { stride = 2, padding = "same" }):shape())
+        assert.same({ 1, 3 * n, 4 }, nn.conv_transpose1d(nn.rand(1, n, 2), nn.rand(k, 4, 2), { stride = 3, padding = "same" }):shape())
+      end
+    end
+  end)
+
+  it("a transposed convolution is the gradient of the convolution, with pads of any kind", function()
+    for _, padding in ipairs { "same", "valid", { 1, 0, 2, 0, 1, 1 } } do
+      local w, o = nn.rand(3, 2, 3, 2, 4), { stride = { 2, 1, 1 }, padding = padding }
+      local v = nn.rand(1, 6, 5, 6, 2):requires_grad(true)
+      local y = nn.conv3d(v, w, o)
+      local d = nn.rand(table.unpack(y:shape()))
+      local extra = padding == "same" and 0 or (6 + (padding == "valid" and 0 or 1) - 3) % 2
+      local dx = nn.conv_transpose3d(d, w, { stride = { 2, 1, 1 }, padding = padding, output_padding = { extra, 0, 0 } })
+      close(nn.grad(y, v, { cotangents = d }), dx, 1e-4)
+    end
+  end)
+
+  it("NaN wins in every pooling of maxima", function()
+    local nan = 0 / 0
+    for place = 1, 4 do
+      local values = { 1, 2, 3, 4 }
+      values[place] = nan
+      local x = nn.tensor(values):reshape(1, 2, 2, 1)
+      local y, at = nn.max_pool2d(x, 2, { return_indices = true })
+      assert.is_true(y:item() ~= y:item())
+      assert.equal(place, at:item())
+      y = nn.adaptive_max_pool2d(x, 1)
+      assert.is_true(y:item() ~= y:item())
+    end
+  end)
+
+  it("a window of many elements", function()
+    local x = nn.rand(1, 40, 30, 2)
+    close(x:amax { 2, 3 }, nn.max_pool2d(x, { 40, 30 }, { ceil_mode = true }):reshape(1, 2), 0)
+    close(x:mean { 2, 3 }, nn.avg_pool2d(x, { 40, 30 }):reshape(1, 2), 1e-5)
+  end)
+
+  it("long sequences", function()
+    local w = { w_ih = nn.rand(1, 2) - 0.5, w_hh = nn.rand(2, 2) - 0.5 }
+    local x = nn.rand(1, 250, 1)
+    local y, h = nn.rnn(x, w)
+    assert.same({ 1, 250, 2 }, y:shape())
+    close(y[1][250], h:reshape(2), 0)
+    local a = nn.rnn(x[{ {}, { 1, 130 } }], w)
+    close(y[{ {}, { 1, 130 } }], a, 0)
+  end)
+
+  it("dropout between layers, in training only", function()
+    local function layer(c) return { w_ih = nn.rand(c, 8), w_hh = nn.rand(2, 8) } end
+    local x, w = nn.rand(1, 3, 2), { layer(2), layer(2) }
+    close(nn.lstm(x, w), nn.lstm(x, w, { dropout = 0.5 }), 0)
+    local zeroed = nn.lstm(x, w, { dropout = 1, training = true }) -- the second layer sees zeros
+    close(nn.lstm(x * 0, { w[2] }), zeroed, 0)
+  end)
+
+  it("dropout of attention weights keeps their mean", function()
+    nn.seed(5)
+    local q, v = nn.zeros(400, 4), nn.ones(50, 2)
+    local y = nn.scaled_dot_product_attention(q, nn.zeros(50, 4), v, { dropout_p = 0.4 })
+    assert.is_true(math.abs(y:mean():item() - 1) < 0.02)
+    assert.is_true(y:var():item() > 1e-3)
+  end)
+
+  it("hinge losses", function()
+    local x, t = nn.tensor { 0.5, -2, 3 }, nn.tensor { 1.0, 1, -1 }
+    close({ 0.5, 3, 4 }, nn.hinge_loss(x, t, "none"), 1e-6)
+    close({ 0.25, 9, 16 }, nn.squared_hinge_loss(x, t, "none"), 1e-6)
+  end)
+
+  it("impossible alignments", function()
+    local x, t = nn.rand(1, 2, 3):log_softmax(-1), nn.tensor({ { 2, 2, 3 } }, { dtype = "i64" })
+    assert.equal(math.huge, nn.ctc_loss(x, t):item())
+    assert.equal(0.0, nn.ctc_loss(x, t, { zero_infinity = true }):item())
+    local v = nn.rand(1, 2, 3):requires_grad(true)
+    close(nn.zeros(1, 2, 3), nn.grad(nn.ctc_loss(v:log_softmax(-1), t, { zero_infinity = true }), v), 0)
+  end)
+
+  it("an ignored class id may be anything", function()
+    local x, at = nn.rand(3, 4), nn.tensor({ 2, -100, 1 }, { dtype = "i64" })
+    local kept = nn.cross_entropy(x[{ { 1, 3, 2 } }], nn.tensor({ 2, 1 }, { dtype = "i64" }))
+    close({ kept:item() }, { nn.cross_entropy(x, at, { ignore_id = -100 }):item() }, 1e-6)
+    assert.truthy(message(function() nn.cross_entropy(x, at):item() end):find "class id %-100 at position 2 is not in 1..4")
+  end)
+
+  it("layer_norm and rms_norm are one program", function()
+    local x, w = nn.rand(64, 128), nn.rand(128)
+    nn.eval()
+    for _, f in ipairs { function() return nn.layer_norm(x, { 128 }, w, w) end, function() return nn.rms_norm(x, { 128 }, w) end } do
+      local before = nn.run_stats().units
+      local y = f()
+      nn.eval()
+      assert.equal(1, nn.run_stats().units - before)
+      assert.same({ 64, 128 }, y:shape())
+    end
+  end)
+
+  it("every declared function is in nn, and the other way round", function()
+    local rows = {}
+    for _, row in ipairs(require("nnlua.functional").rows) do
+      rows[row.name] = true
+      assert.equal(row.fn, nn[row.name])
+      assert.is_truthy(nn.zeros(1)[row.name], row.name)
+    end
+    for name, f in pairs(require "nnlua.functional") do
+      assert.is_true(name == "rows" or rows[name] and type(f) == "function", name)
+    end
+  end)
+end)
+
+describe("deferred and eager", function()
+  local threads = nn.threads()
+  after_each(function()
+    nn.eager(false)
+    nn.threads(threads)
+  end)
+  it("agree to the bit, and so do 1, 2 and 3 threads", function()
+    for _, case in ipairs(golden) do
+      local first
+      for _, mode in ipairs { { false, 1 }, { true, 1 }, { false, 2 }, { false, 3 } } do
+        nn.eager(mode[1])
+        nn.threads(mode[2])
+        local bytes = {}
+        local inputs = inputs_of(case)
+        local outputs = callable(case)(inputs)
+        for i = 1, outputs.n do bytes[i] = outputs[i]:detach():tostring_bytes() end
+        local text = table.concat(bytes, "|")
+        first = first or text
+        assert.is_true(first == text, case.name)
+      end
+    end
+  end)
+end)

@@ -1117,5 +1117,8 @@ dofile(here .. "ops_cases_pointwise.lua")(cases, {
   T = T, given = given, ints = ints, map = map, build = build, at = at, along = along, case1 = case1, pair = pair, erf = erf, tanh = tanh,
   trunc = trunc, bool = bool,
 })
+-- ---- normalization, attention, embedding ------------------------------------------------------------------------------------------------
+M.T, M.ids, M.given = T, ids, given
+for name, rows in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases_neural.lua")(M)) do cases[name] = rows end
 
 return M

@@ -1,8 +1,7 @@
 --- Convolutions beside the core's conv2d, channels last: conv1d, conv3d and the transposed ones.
 --
 -- Owns: how they are made of conv2d and its input gradient, which are differentiable to any order. Kernels: (..., C / groups, filters) for a
--- convolution; a transposed
--- convolution is the gradient of one, so its kernel is (..., filters / groups, C), as in Keras.
+-- convolution; a transposed convolution is the gradient of one, so its kernel is (..., filters / groups, C), as in Keras.
 -- Letters: N batch, D H W image or L length, C channels, K kernel.
 
 local core = require "nnlua.core"
@@ -20,7 +19,7 @@ local function need_dims(owner, x, w, n)
 end
 
 -- One axis as conv2d wants it: words stay, numbers become the pads of a height of 1.
-local function flat_padding(padding) return type(padding) == "string" and padding or { 0, padding[1], 0, padding[1] } end
+local function flat_padding(padding) return type(padding) == "string" and padding or { 0, padding[1], 0, padding[2] } end
 
 --- Convolution of sequences x (N, L, C) with w (K, C / groups, filters), plus b (filters).
 --
@@ -36,24 +35,24 @@ M.conv1d = define.op(M, "conv1d(T x, T w, T? b, I1 stride = 1, P1 padding = vali
   end)
 
 -- Output size and pads of a window along n elements; "same" covers every element, the odd one behind.
-local function window(owner, n, k, stride, padding, dilation)
+local function window(owner, n, k, stride, padding, i, dilation)
   local extent = dilation * (k - 1) + 1
-  local before, after
+  local before, after = 0, 0
   if stride < 1 or dilation < 1 then define.fail(owner, "stride and dilation must be at least 1") end
   if padding == "same" then
     local total = math.max(((n + stride - 1) // stride - 1) * stride + extent - n, 0)
     before, after = total // 2, total - total // 2
-  else
-    before = padding == "valid" and 0 or padding
-    after = before
+  elseif padding ~= "valid" then
+    before, after = padding[i], padding[i + #padding // 2]
   end
   local out = (n + before + after - extent) // stride + 1
-  if before < 0 or out < 1 then define.fail(owner, "a window of %d does not fit %d elements with padding %d", extent, n, before) end
+  if math.min(before, after) < 0 or out < 1 then
+    define.fail(owner, "a window of %d does not fit %d elements with padding %d+%d", extent, n, before, after)
+  end
   return out, before, after
 end
 
-local function axis(padding, i) return type(padding) == "string" and padding or padding[i] end
-local function plane(padding) return type(padding) == "string" and padding or { padding[2], padding[3], padding[2], padding[3] } end
+local function plane(padding) return type(padding) == "string" and padding or { padding[2], padding[3], padding[5], padding[6] } end
 
 -- w (KD, KH, KW, C, F) -> (KH, KW, KD * C, F)
 local function depth_to_channels(w)
@@ -72,7 +71,7 @@ M.conv3d = define.op(M, "conv3d(T x, T w, T? b, I3 stride = 1, P3 padding = vali
     need_dims("conv3d", x, w, 3)
     local s, kd = x:shape(), w:size(1)
     if groups < 1 or s[5] % groups ~= 0 then define.fail("conv3d", "groups = %d must divide %d channels", groups, s[5]) end
-    local out, before, after = window("conv3d", s[2], kd, stride[1], axis(padding, 1), dilation[1])
+    local out, before, after = window("conv3d", s[2], kd, stride[1], padding, 1, dilation[1])
     x = shapes.pad(x, 2, before, after, 0)
     local taps = {} -- the KD planes that a result needs, as channels of one image: group, tap, channel of the group
     for k = 1, kd do
@@ -88,18 +87,18 @@ M.conv3d = define.op(M, "conv3d(T x, T w, T? b, I3 stride = 1, P3 padding = vali
 
 -- Size of the result along one axis, the pads of the convolution that it is the gradient of, and how many zeros follow that this convolution never
 -- saw.
-local function transposed(owner, n, k, stride, padding, output_padding, dilation)
+local function transposed(owner, n, k, stride, padding, i, output_padding, dilation)
   local extent = dilation * (k - 1) + 1
   if stride < 1 or dilation < 1 or output_padding < 0 then define.fail(owner, "stride and dilation must be at least 1, output_padding at least 0") end
   local full = (n - 1) * stride + extent
-  local size, before
+  local size, before, behind = full + output_padding, 0, 0
   if padding == "same" then
     size, before = n * stride, math.max(extent - stride, 0) // 2
-  else
-    before = padding == "valid" and 0 or padding
-    size = full - 2 * before + output_padding
+  elseif padding ~= "valid" then
+    before, behind = padding[i], padding[i + #padding // 2]
+    size = size - before - behind
   end
-  if before < 0 or size < 1 then define.fail(owner, "padding %d leaves nothing of %d elements", before, full) end
+  if math.min(before, behind) < 0 or size < 1 then define.fail(owner, "padding %d+%d leaves nothing of %d elements", before, behind, full) end
   local after = full - before - size
   return size, before, math.max(after, 0), math.max(-after, 0)
 end
@@ -107,8 +106,8 @@ end
 local function transpose2d(owner, x, w, o)
   local size, before, after, extra = {}, {}, {}, {}
   for i = 1, 2 do
-    size[i], before[i], after[i], extra[i] = transposed(owner, x:size(i + 1), w:size(i), o.stride[i], axis(o.padding, i), o.output_padding[i],
-      o.dilation[i])
+    size[i], before[i], after[i], extra[i] =
+      transposed(owner, x:size(i + 1), w:size(i), o.stride[i], o.padding, i, o.output_padding[i], o.dilation[i])
     size[i] = size[i] - extra[i]
   end
   local y = core.conv2d_dx(x, w, size, o.stride, { before[1], before[2], after[1], after[2] }, o.dilation, o.groups)
@@ -139,7 +138,7 @@ M.conv_transpose1d = define.op(M,
     need_dims("conv_transpose1d", x, w, 1)
     check_groups("conv_transpose1d", x, w, groups)
     local o = { stride = { 1, stride[1] }, output_padding = { 0, output_padding[1] }, dilation = { 1, dilation[1] }, groups = groups,
-      padding = type(padding) == "string" and padding or { 0, padding[1] } }
+      padding = flat_padding(padding) }
     return with_bias(transpose2d("conv_transpose1d", x:unsqueeze(2), w:unsqueeze(1), o):squeeze(2), b)
   end)
 
@@ -169,9 +168,9 @@ M.conv_transpose3d = define.op(M,
     check_groups("conv_transpose3d", x, w, groups)
     local s, kd, f = x:shape(), w:size(1), w:size(4)
     local function rest(t) return { t[2], t[3] } end
-    local o = { stride = rest(stride), padding = type(padding) == "string" and padding or rest(padding), output_padding = rest(output_padding),
+    local o = { stride = rest(stride), padding = plane(padding), output_padding = rest(output_padding),
       dilation = rest(dilation), groups = groups }
-    local size, before, _, extra = transposed("conv_transpose3d", s[2], kd, stride[1], axis(padding, 1), output_padding[1], dilation[1])
+    local size, before, _, extra = transposed("conv_transpose3d", s[2], kd, stride[1], padding, 1, output_padding[1], dilation[1])
     local planes = transpose2d("conv_transpose3d", x:reshape { s[1] * s[2], s[3], s[4], s[5] }, depth_to_channels(w), o)
     local _, h, width = planes:size()
     planes = planes:reshape { s[1], s[2], h, width, groups, kd, f }

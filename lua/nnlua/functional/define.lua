@@ -1,11 +1,10 @@
 --- Declares an operator that is written in Lua: `define(M, "name(signature)", doc, fn)`.
 --
 -- Owns: the arguments of such operators. They are given as those of the core's: by place, or named in a last table. The signature language is that
--- of the
--- core's table (T tensor, F number, I integer, B boolean, D dim, S word; `?` may be absent; `= default`) and more:
---   I1 I2 I3   an integer for all, or a list of that many     F* a number or a list of numbers    IL list of integers   TL list of tensors
---   P1 P2 P3   as I1 I2 I3, or "valid" or "same"    TT tensor or table     T|F tensor or number     S(a|b) one of these words    FN function    TBL
--- table
+-- of the core's table (T tensor, F number, I integer, B boolean, D dim; `?` may be absent; `= default`) and more:
+--   I1 I2 I3   an integer for all axes, or a list of that many        F*   a number or a list of numbers       IL   list of integers
+--   P1 P2 P3   pads: as I1 I2 I3, or a list of those before the axes and those behind; or "valid" or "same"        S(a|b)   one of these words
+--   TL   list of tensors      TT   tensor or table      T|F   tensor or number      FN   function      TBL   table
 -- `fn` gets the arguments in the signature's order, complete with defaults.
 
 local options = require "nnlua.options"
@@ -62,7 +61,12 @@ for n = 1, 3 do
     return n == 1 and { i } or n == 2 and { i, i } or { i, i, i }
   end
   kinds["I" .. n] = { each, n == 1 and "an integer" or ("an integer or a list of %d"):format(n) }
-  kinds["P" .. n] = { function(v) return (v == "valid" or v == "same") and v or each(v) end, kinds["I" .. n][2] .. ', "valid" or "same"' }
+  kinds["P" .. n] = { function(v) -- pads before each axis, then behind each
+    if v == "valid" or v == "same" then return v end
+    local list = each(v) or list_of(v, integer)
+    if not list or #list ~= n and #list ~= 2 * n then return nil end
+    return #list == n and table.move(list, 1, n, n + 1, list) or list
+  end, ('%s or of %d, "valid" or "same"'):format(kinds["I" .. n][2], 2 * n) }
 end
 
 local function kind_of(text)
@@ -105,8 +109,8 @@ local function take_named(owner, named, params, byname, args, nplace, signature)
       local names = {}
       for i, p in ipairs(params) do names[i] = p.name end
       local near = type(key) == "string" and options.nearest(key, names)
-      options.raise(("%s: unknown option %s%s (%s)"):format(owner, options.shown(key), near and ('; did you mean "' .. near .. '"?') or "",
-        signature))
+      local advice = near and ("; did you mean '%s'?"):format(near) or ""
+      options.raise(("%s: unknown option '%s'%s (%s)"):format(owner, tostring(key), advice, signature))
     end
     if at <= nplace then options.raise(("%s: argument '%s' is given twice"):format(owner, key)) end
     args[at] = v

@@ -1,8 +1,7 @@
 --- Losses as functions under PyTorch's names: `nn.mse_loss`, `nn.cross_entropy`, ... (Keras's names and meanings are in nn.losses.)
 --
 -- Owns: their formulas. reduction: "mean" (default), "sum" or "none". Classes are in the last dim, ids count from 1; predictions and targets have
--- one shape: a loss
--- never broadcasts. Formulas are written so that value and gradient stay finite wherever the true ones are.
+-- one shape: a loss never broadcasts. Formulas are written so that value and gradient stay finite wherever the true ones are.
 
 local core = require "nnlua.core"
 local define = require "nnlua.functional.define"
@@ -324,8 +323,7 @@ local function shifted(a, by) -- one or two places to the right, NEVER in front
 end
 
 --- Connectionist temporal classification: -log of the probability that log-probabilities x (N, T, classes) spell the targets (N, S). The mean
---- divides each
---- sequence's loss by its target's length first, as in PyTorch. `blank` is class 1.
+--- divides each sequence's loss by its target's length first, as in PyTorch. `blank` is class 1.
 --
 --     local nn = require "nnlua"
 --     local x = nn.log(nn.tensor{ { {0.5, 0.5}, {0.5, 0.5} } })

@@ -28,8 +28,7 @@ end
 local function follow(running, new, momentum) running:assign(running:detach() * (1 - momentum) + new:detach() * momentum) end
 
 --- Each channel (the last dim) with mean 0 and variance 1 over all other dims while training, else by the running statistics. In training these
---- follow the
---- batch: `running = (1 - momentum) * running + momentum * batch`, with the unbiased variance, as in PyTorch.
+--- follow the batch: `running = (1 - momentum) * running + momentum * batch`, with the unbiased variance, as in PyTorch.
 --
 --     local nn = require "nnlua"
 --     local x = nn.tensor{ {1, 10}, {3, 30} }
@@ -56,15 +55,23 @@ define.op(M, "batch_norm(T x, T? running_mean, T? running_var, T? weight, T? bia
     return scaled(centred * core.rsqrt(var + eps), weight, bias)
   end)
 
--- x (N, ..., C) normalized over each sample's group of channels.
+-- x (N, ..., C) normalized over each sample's group of channels. Means are taken over the plane first, then over the few channels of a group, so
+-- that nothing moves.
 local function grouped(owner, x, groups, eps)
   local s = x:shape()
-  local c, plane = s[#s], 1
+  local n, c = s[1], s[#s]
   if #s < 2 then define.fail(owner, "the input must be (batch, ..., channels), its shape is (%s)", define.shape_text(x)) end
   if groups < 1 or c % groups ~= 0 then define.fail(owner, "groups = %d must divide %d channels", groups, c) end
+  local function over_group(y) -- mean of y (N, plane, C), the same for all channels of a group, as (N, 1, C)
+    y = y:mean(2)
+    if groups == c then return y:reshape { n, 1, c } end
+    return y:reshape { n, groups, c // groups }:mean(3, true):expand { n, groups, c // groups }:reshape { n, 1, c }
+  end
+  local plane = 1
   for i = 2, #s - 1 do plane = plane * s[i] end
-  local y = shapes.real(x):reshape { s[1], plane, groups, c // groups }:permute(1, 3, 2, 4)
-  return core.layer_norm(y, { plane, c // groups }, nil, nil, eps):permute(1, 3, 2, 4):reshape(s)
+  local flat = shapes.real(x):reshape { n, plane, c }
+  local centred = flat - over_group(flat)
+  return (centred * core.rsqrt(over_group(centred:square()) + eps)):reshape(s)
 end
 
 --- Each sample's groups of channels with mean 0 and variance 1.

@@ -1,8 +1,7 @@
 --- Pooling over 1 to 3 spatial dims, channels last (N, ..., C): average, maximum (with positions), adaptive, and un-pooling.
 --
 -- Owns: pooling windows. They are separable, so each axis is pooled in turn by combining the strided slices that are its taps; those fuse into row
--- programs.
--- The innermost axis comes first: of equal elements the maximum is then the first in row-major order, as in PyTorch.
+-- programs. The innermost axis comes first: of equal elements the maximum is then the first in row-major order, as in PyTorch.
 -- Positions (return_indices) count from 1, row-major within a sample's plane, as max_unpool takes them.
 
 local core = require "nnlua.core"
@@ -22,20 +21,23 @@ end
 
 -- ---- one axis ----------------------------------------------------------------------------------------------------------
 
--- A pooling axis: n elements, out windows, pads. padding is a number, "valid" or "same".
-local function axis_of(owner, n, k, stride, padding, dilation, ceil_mode)
+-- A pooling axis: n elements, out windows, pads before and behind. `padding` is "same", or nil when `before` and `after` are given.
+local function axis_of(owner, n, k, stride, padding, before, after, dilation, ceil_mode)
   local extent = dilation * (k - 1) + 1
   if k < 1 or stride < 1 or dilation < 1 then define.fail(owner, "size, stride and dilation must be at least 1") end
   local a = { n = n, k = k, stride = stride, dilation = dilation }
   if padding == "same" then
     a.out = (n + stride - 1) // stride
-    a.before = math.max((a.out - 1) * stride + extent - n, 0) // 2
+    local total = math.max((a.out - 1) * stride + extent - n, 0)
+    a.before, a.after = total // 2, total - total // 2
     return a
   end
-  a.before = padding == "valid" and 0 or padding
-  if a.before < 0 or a.before > k // 2 then define.fail(owner, "padding %d must be between 0 and half of the window's %d", a.before, k) end
-  local room = n + 2 * a.before - extent
-  if room < 0 then define.fail(owner, "a window of %d does not fit %d elements with padding %d", extent, n, a.before) end
+  a.before, a.after = before, after
+  if math.min(before, after) < 0 or math.max(before, after) > k // 2 then
+    define.fail(owner, "padding %d must be between 0 and half of the window's %d", before < 0 and before or math.max(before, after), k)
+  end
+  local room = n + before + after - extent
+  if room < 0 then define.fail(owner, "a window of %d does not fit %d elements with padding %d+%d", extent, n, before, after) end
   a.out = (ceil_mode and (room + stride - 1) // stride or room // stride) + 1
   if ceil_mode and (a.out - 1) * stride >= n + a.before then a.out = a.out - 1 end -- windows start inside or in the padding before
   return a
@@ -44,7 +46,9 @@ end
 local function axes_of(owner, x, size, stride, padding, dilation, ceil_mode)
   local list = {}
   for i = 1, #size do
-    list[i] = axis_of(owner, x:size(i + 1), size[i], stride and stride[i] or size[i], type(padding) == "string" and padding or padding[i],
+    local before, after = 0, 0
+    if type(padding) == "table" then before, after = padding[i], padding[#size + i] end
+    list[i] = axis_of(owner, x:size(i + 1), size[i], stride and stride[i] or size[i], padding == "same" and padding or nil, before, after,
       dilation and dilation[i] or 1, ceil_mode)
   end
   return list
@@ -66,7 +70,7 @@ local function weights(a, include)
   local list, same = {}, true
   for o = 1, a.out do
     local start = (o - 1) * a.stride - a.before
-    local stop = math.min(start + a.k, a.n + (include and a.before or 0))
+    local stop = math.min(start + a.k, a.n + (include and a.after or 0))
     list[o] = 1 / (stop - (include and start or math.max(start, 0)))
     same = same and list[o] == list[1]
   end
@@ -159,12 +163,13 @@ end
 
 local function max_pool(owner, x, size, stride, padding, dilation, ceil_mode, return_indices)
   local n = #size
+  if n == 2 and not (ceil_mode or return_indices or dilation[1] > 1 or dilation[2] > 1) then return core.max_pool2d(x, size, stride, padding) end
   need_dims(owner, x, n)
   local axes = axes_of(owner, x, size, stride, padding, dilation, ceil_mode)
   x = shapes.real(x)
   if return_indices then return max_taps(x, axes, plane_positions(x)) end
   if n == 1 then
-    local y = max_plane(x:unsqueeze(2), axis_of(owner, 1, 1, 1, 0, 1), axes[1])
+    local y = max_plane(x:unsqueeze(2), axis_of(owner, 1, 1, 1, nil, 0, 0, 1), axes[1])
     if y then return y:squeeze(2) end
   elseif n == 2 then
     local y = max_plane(x, axes[1], axes[2])

@@ -61,7 +61,16 @@ function shapes.multiply(matrix, x, dim)
   return y:reshape(s)
 end
 
---- The slices of x along `dim` that `ids` (list of positions) name.
-function shapes.select(x, dim, ids) return core.index_select(x, dim, core.tensor(ids, { dtype = "i64" })) end
+--- The slices of x along `dim` that `ids` (list of positions) name. The dims before `dim` join it, so nothing is moved: rows of what follows are
+--- copied.
+function shapes.select(x, dim, ids)
+  local s, before, after = x:shape(), 1, 1
+  for i = 1, dim - 1 do before = before * s[i] end
+  for i = dim + 1, #s do after = after * s[i] end
+  local at, n = core.tensor(ids, { dtype = "i64" }), s[dim]
+  if before ~= 1 then at = (core.arange(0, before, 1, "i64"):reshape(before, 1) * n + at):reshape(-1) end
+  s[dim] = #ids
+  return core.index_select(x:reshape { before * n, after }, 1, at):reshape(s)
+end
 
 return shapes
