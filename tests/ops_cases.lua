@@ -7,6 +7,7 @@
 --   dtype         of the result ("f32" when absent)      tol    tolerance of values (relative and absolute; 0: exact)
 --   gradtol       tolerance of gradients                 nograd the case is at a kink or in integers: values only
 --   layouts       false: inputs are tried row-major only
+--   result        which result is looked at, of operators that have several (1)
 -- bad = { {arguments..., "text of the error"}, ... } are calls that must fail; the message must begin with the operator's name.
 local M = {}
 
@@ -1107,5 +1108,9 @@ cases.softmax_cross_entropy = {
 }
 cases.nll = { { T { 4, 5 }, ids({ 4 }, 5), ref = nll, tol = 0 }, { T { 2, 3, 4 }, ids({ 2, 3 }, 4), ref = nll, tol = 0 },
   { T { 1, 2 }, ids({ 1 }, 2), ref = nll, tol = 0 }, bad = loss_bad }
+
+-- ---- linear algebra ---------------------------------------------------------------------------------------------------------------------------
+M.T, M.given = T, given
+for name, rows in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases_linalg.lua")(M)) do cases[name] = rows end
 
 return M
