@@ -29,6 +29,7 @@
 ---@field datasets table
 ---@field debug function
 ---@field device function
+---@field einsum function
 ---@field gradcheck function
 ---@field graph function
 ---@field h5 table
@@ -584,6 +585,119 @@ Tensor.matmul = nn.matmul
 ---@overload fun(x: nnlua.Tensor, w: nnlua.Tensor, options: { b?: nnlua.Tensor }): nnlua.Tensor
 function nn.linear(x, w, b) end
 Tensor.linear = nn.linear
+
+-- ---- Linalg
+
+--- sum of the products of two vectors
+---@param a nnlua.Tensor
+---@param b nnlua.Tensor
+---@return nnlua.Tensor
+function nn.dot(a, b) end
+Tensor.dot = nn.dot
+
+--- all products of the elements of two vectors: (N) x (M) -> (N, M)
+---@param a nnlua.Tensor
+---@param b nnlua.Tensor
+---@return nnlua.Tensor
+function nn.outer(a, b) end
+Tensor.outer = nn.outer
+
+--- products of two batches of matrices, (B, M, K) x (B, K, N) -> (B, M, N)
+---@param a nnlua.Tensor
+---@param b nnlua.Tensor
+---@return nnlua.Tensor
+function nn.bmm(a, b) end
+Tensor.bmm = nn.bmm
+
+--- beta * x + alpha * (a @ b)
+---@param x nnlua.Tensor
+---@param a nnlua.Tensor
+---@param b nnlua.Tensor
+---@param beta? number default 1
+---@param alpha? number default 1
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, a: nnlua.Tensor, b: nnlua.Tensor, options: { beta?: number, alpha?: number }): nnlua.Tensor
+function nn.addmm(x, a, b, beta, alpha) end
+Tensor.addmm = nn.addmm
+
+--- distances between the rows of a (..., P, M) and b (..., R, M) by the p-norm -> (..., P, R)
+---@param a nnlua.Tensor
+---@param b nnlua.Tensor
+---@param p? number default 2
+---@return nnlua.Tensor
+---@overload fun(a: nnlua.Tensor, b: nnlua.Tensor, options: { p?: number }): nnlua.Tensor
+function nn.cdist(a, b, p) end
+Tensor.cdist = nn.cdist
+
+--- inverse of square matrices
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.inv(a) end
+Tensor.inv = nn.inv
+
+--- x with a @ x = b; b holds columns, or is one vector
+---@param a nnlua.Tensor
+---@param b nnlua.Tensor
+---@return nnlua.Tensor
+function nn.solve(a, b) end
+Tensor.solve = nn.solve
+
+--- lower triangular l with l @ l' = a, for symmetric positive definite a (its lower triangle is read)
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.cholesky(a) end
+Tensor.cholesky = nn.cholesky
+
+--- q with orthonormal columns and upper triangular r, q @ r = a; complete: q is square
+---@param a nnlua.Tensor
+---@param complete? boolean default false
+---@return nnlua.Tensor, nnlua.Tensor
+---@overload fun(a: nnlua.Tensor, options: { complete?: boolean }): nnlua.Tensor, nnlua.Tensor
+function nn.qr(a, complete) end
+Tensor.qr = nn.qr
+
+--- u, s (descending), vh with (u * s) @ vh = a; full_matrices: u and vh are square
+---@param a nnlua.Tensor
+---@param full_matrices? boolean default true
+---@return nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
+---@overload fun(a: nnlua.Tensor, options: { full_matrices?: boolean }): nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
+function nn.svd(a, full_matrices) end
+Tensor.svd = nn.svd
+
+--- eigenvalues (ascending) and eigenvectors (columns) of symmetric matrices (their lower triangle is read)
+---@param a nnlua.Tensor
+---@return nnlua.Tensor, nnlua.Tensor
+function nn.eigh(a) end
+Tensor.eigh = nn.eigh
+
+--- determinant of square matrices
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.det(a) end
+Tensor.det = nn.det
+
+--- sign of the determinant of square matrices, and the logarithm of its size
+---@param a nnlua.Tensor
+---@return nnlua.Tensor, nnlua.Tensor
+function nn.slogdet(a) end
+Tensor.slogdet = nn.slogdet
+
+--- Moore-Penrose inverse; singular values below rcond times the largest count as zero
+---@param a nnlua.Tensor
+---@param rcond? number
+---@return nnlua.Tensor
+---@overload fun(a: nnlua.Tensor, options: { rcond?: number }): nnlua.Tensor
+function nn.pinv(a, rcond) end
+Tensor.pinv = nn.pinv
+
+--- x that minimises |a @ x - b|, the shortest of them; b holds columns, or is one vector
+---@param a nnlua.Tensor
+---@param b nnlua.Tensor
+---@param rcond? number
+---@return nnlua.Tensor
+---@overload fun(a: nnlua.Tensor, b: nnlua.Tensor, options: { rcond?: number }): nnlua.Tensor
+function nn.lstsq(a, b, rcond) end
+Tensor.lstsq = nn.lstsq
 
 -- ---- Conv
 

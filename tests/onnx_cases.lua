@@ -1,6 +1,6 @@
 -- How ONNX's operators are said with ours, for onnx_spec.lua.
 --
--- operators[ONNX name] = { needs = { names in nn }, run = function(x, a, case) return results... end, skip = { [k] = "why result k is none of ours" } }
+-- operators[ONNX name] = { needs = { names in nn }, run = function(x, a, case) return results... end, skip = { [k] = "why result k is not ours" } }
 -- x: input tensors (nil where absent, x.n of them), a: attributes. Results, in ONNX's order, are tensors or { shape =, values =, dtype = }; ONNX
 -- counts dims and positions from 0 and has channels second: both are turned here. A case that needs a dtype we lack calls M.missing(what).
 -- outside: operators that are not in our catalogue. excluded: single cases, with the reason.
