@@ -6,7 +6,7 @@ set -eu
 # The one list of packages.
 build="build-essential cmake ninja-build pkg-config liblua5.4-dev libopenblas-dev libhdf5-dev zlib1g-dev libedit-dev libcurl4-openssl-dev \
 libjansson-dev libmd-dev ca-certificates"
-test="lua5.4 lua-busted lua-check hdf5-tools python3-h5py python3-numpy"
+test="lua5.4 lua-busted lua-check hdf5-tools python3-h5py python3-numpy python3-onnx"
 
 wanted=$build
 [ "${1-}" = test ] && wanted="$build $test"

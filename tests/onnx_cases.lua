@@ -1,6 +1,6 @@
 -- How ONNX's operators are said with ours, for onnx_spec.lua.
 --
--- operators[ONNX name] = { needs = { names in nn }, run = function(x, a, case) return results... end, skip = { [k] = "why result k is none of ours" } }
+-- operators[ONNX name] = { needs = { names in nn }, run = function(x, a, case) return results... end, skip = { [k] = "why result k is not ours" } }
 -- x: input tensors (nil where absent, x.n of them), a: attributes. Results, in ONNX's order, are tensors or { shape =, values =, dtype = }; ONNX
 -- counts dims and positions from 0 and has channels second: both are turned here. A case that needs a dtype we lack calls M.missing(what).
 -- outside: operators that are not in our catalogue. excluded: single cases, with the reason.
@@ -413,12 +413,10 @@ op("MaxPool", "max_pool2d max_pool1d", function(x, a, case)
   return v, { shape = at:shape(), values = ids, dtype = "i64" }
 end)
 op("MaxUnpool", "max_unpool2d", function(x, a)
-  local ids, h, w = x[2]:long(), x[1]:size(3), x[1]:size(4)
-  local size = x[3] and { table.unpack(list(x[3]), 3) } or nil
-  local full = size or { (h - 1) * a.strides[1] + a.kernel_shape[1], (w - 1) * a.strides[2] + a.kernel_shape[2] }
-  -- the cases have one plane; positions are those of the plane that comes out, without output_shape of that which went in
-  assert(x[1]:size(1) == 1 and x[1]:size(2) == 1)
-  return first(nn.max_unpool2d(last(x[1]), last(ids + 1), a.kernel_shape, { stride = a.strides, output_size = full }))
+  assert(x[1]:size(1) == 1 and x[1]:size(2) == 1) -- so that positions in all planes are those in the one
+  local y = nn.max_unpool2d(last(x[1]), last(x[2]:long() + 1), a.kernel_shape, { stride = a.strides })
+  local size = x[3] and list(x[3]) -- behind what the windows cover are zeros
+  return first(size and bordered(y, { { 0, size[3] - y:size(2) }, { 0, size[4] - y:size(3) } }, 0) or y)
 end)
 op("AveragePool", "avg_pool2d avg_pool1d", function(x, a)
   local kernel = a.kernel_shape
@@ -486,7 +484,7 @@ recurrent("RNN", { 1 }, function(x, w) return nn.rnn(x, w) end)
 
 -- ---- resampling -----------------------------------------------------------------------------------------------------
 op("Resize Upsample", "interpolate", function(x, a, case)
-  local kind = ({ nearest = "nearest", linear = "bilinear", cubic = "bicubic" })[a.mode or "nearest"]
+  local kind = ({ nearest = case.op == "Upsample" and "nearest" or "nearest-exact", linear = "bilinear", cubic = "bicubic" })[a.mode or "nearest"]
   local o = { mode = kind, align_corners = a.coordinate_transformation_mode == "align_corners" or nil }
   if case.op == "Upsample" then
     o.scale = { table.unpack(list(x[2]), 3) }
@@ -538,6 +536,10 @@ exclude("unique of slices, or unsorted", "unique_not_sorted_without_axis", "uniq
 exclude("the reset gate before the product; ours is behind it, as in PyTorch", "gru_seq_length")
 exclude("peepholes", "lstm_with_peepholes")
 exclude("channels in depth-column-row order; ours are PyTorch's", "depthtospace_example")
+exclude("coordinates by the length before it is rounded", "resize_downsample_scales_linear_align_corners",
+  "resize_downsample_scales_cubic_align_corners")
+exclude("a place between two pixels takes the first, ours the second", "resize_upsample_sizes_nearest", "resize_downsample_sizes_nearest")
+exclude("a single pixel at the left border, as in old versions of PyTorch", "resize_downsample_sizes_linear_pytorch_half_pixel")
 exclude("coordinates that are not PyTorch's", "resize_tf_crop_and_resize", "resize_upsample_scales_cubic_A_n0p5_exclude_outside",
   "resize_downsample_scales_cubic_A_n0p5_exclude_outside", "resize_upsample_scales_cubic_asymmetric",
   "resize_upsample_sizes_nearest_floor_align_corners", "resize_upsample_sizes_nearest_round_prefer_ceil_asymmetric",

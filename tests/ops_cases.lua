@@ -1120,5 +1120,8 @@ dofile(here .. "ops_cases_pointwise.lua")(cases, {
 -- ---- normalization, attention, embedding ------------------------------------------------------------------------------------------------
 M.T, M.ids, M.given = T, ids, given
 for name, rows in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases_neural.lua")(M)) do cases[name] = rows end
+-- ---- linear algebra ---------------------------------------------------------------------------------------------------------------------------
+M.T, M.given = T, given
+for name, rows in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases_linalg.lua")(M)) do cases[name] = rows end
 
 return M

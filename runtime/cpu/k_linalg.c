@@ -54,11 +54,10 @@ static void run_some(void *arg, int64_t begin, int64_t end, int tid) {
 }
 
 /* `wrong` says what a positive info means. */
-static nn_status run(job *j, const char *name, const char *(*wrong)(int info, char *text, size_t n)) {
+static nn_status run(job *j, const char *(*wrong)(int info, char *text, size_t n)) {
   j->f = nn_cpu_lapack_get();
   if (!j->f)
-    return nni_fail(j->k->err, NN_EUNSUPPORTED, "%s: needs LAPACK, which is not installed: libopenblas.so.0 (package libopenblas0) or liblapack.so.3",
-                    name);
+    return nni_fail(j->k->err, NN_EUNSUPPORTED, "needs LAPACK, which is not installed: libopenblas.so.0 (package libopenblas0) or liblapack.so.3");
   j->info = j->k->scratch;
   j->space = (char *)j->k->scratch + round_up((size_t)j->batch * sizeof(int));
   nni_parallel(j->k->threads, j->batch, run_some, j);
@@ -66,9 +65,9 @@ static nn_status run(job *j, const char *name, const char *(*wrong)(int info, ch
     char which[64] = "the matrix", text[120];
     if (j->info[i] == 0) continue;
     if (j->batch > 1) snprintf(which, sizeof which, "matrix %lld of %lld", (long long)i + 1, (long long)j->batch);
-    if (j->info[i] == UNFIT) return nni_fail(j->k->err, NN_EINVAL, "%s: %s holds NaN or Inf", name, which);
-    if (j->info[i] < 0) return nni_fail(j->k->err, NN_EINTERNAL, "%s: LAPACK refused argument %d (a bug in nnlua)", name, -j->info[i]);
-    return nni_fail(j->k->err, NN_EINVAL, "%s: %s %s", name, which, wrong(j->info[i], text, sizeof text));
+    if (j->info[i] == UNFIT) return nni_fail(j->k->err, NN_EINVAL, "%s holds NaN or Inf", which);
+    if (j->info[i] < 0) return nni_fail(j->k->err, NN_EINTERNAL, "LAPACK refused argument %d (a bug in nnlua)", -j->info[i]);
+    return nni_fail(j->k->err, NN_EINVAL, "%s %s", which, wrong(j->info[i], text, sizeof text));
   }
   return NN_OK;
 }
@@ -132,7 +131,7 @@ static job inv_job(const nni_kernel_call *k) {
 }
 nn_status nn_cpu_inv(const nni_kernel_call *k) {
   job j = inv_job(k);
-  return run(&j, "inv", singular);
+  return run(&j, singular);
 }
 
 static int solve_one(const job *j, int64_t i, float *work, int *iwork) {
@@ -154,7 +153,7 @@ static job solve_job(const nni_kernel_call *k) {
 }
 nn_status nn_cpu_solve(const nni_kernel_call *k) {
   job j = solve_job(k);
-  return run(&j, "solve", singular);
+  return run(&j, singular);
 }
 
 /* ---- cholesky: what LAPACK calls the upper triangle is our lower one ---- */
@@ -175,7 +174,7 @@ static int cholesky_one(const job *j, int64_t i, float *work, int *iwork) {
 }
 nn_status nn_cpu_cholesky(const nni_kernel_call *k) {
   job j = describe(k, cholesky_one);
-  return run(&j, "cholesky", indefinite);
+  return run(&j, indefinite);
 }
 
 /* ---- qr ---- */
@@ -206,7 +205,7 @@ static job qr_job(const nni_kernel_call *k) {
 }
 nn_status nn_cpu_qr(const nni_kernel_call *k) {
   job j = qr_job(k);
-  return run(&j, "qr", diverged);
+  return run(&j, diverged);
 }
 
 /* ---- svd: LAPACK decomposes the transpose, so its V' is our U and its U is our V' ---- */
@@ -237,7 +236,7 @@ static job svd_job(const nni_kernel_call *k) {
 }
 nn_status nn_cpu_svd(const nni_kernel_call *k) {
   job j = svd_job(k);
-  return run(&j, "svd", diverged);
+  return run(&j, diverged);
 }
 
 /* ---- eigh ---- */
@@ -264,7 +263,7 @@ static job eigh_job(const nni_kernel_call *k) {
 }
 nn_status nn_cpu_eigh(const nni_kernel_call *k) {
   job j = eigh_job(k);
-  return run(&j, "eigh", diverged);
+  return run(&j, diverged);
 }
 
 /* ---- determinants: a singular matrix has one; the transpose has the same ---- */
@@ -302,11 +301,11 @@ static job det_job(const nni_kernel_call *k, one_fn one) {
 }
 nn_status nn_cpu_det(const nni_kernel_call *k) {
   job j = det_job(k, det_one);
-  return run(&j, "det", singular);
+  return run(&j, singular);
 }
 nn_status nn_cpu_slogdet(const nni_kernel_call *k) {
   job j = det_job(k, slogdet_one);
-  return run(&j, "slogdet", singular);
+  return run(&j, singular);
 }
 
 /* ---- lstsq, by a complete orthogonal factorization ---- */
@@ -338,7 +337,7 @@ static job lstsq_job(const nni_kernel_call *k) {
 }
 nn_status nn_cpu_lstsq(const nni_kernel_call *k) {
   job j = lstsq_job(k);
-  return run(&j, "lstsq", diverged);
+  return run(&j, diverged);
 }
 
 /* ---- scratch: info per matrix, workspace per thread ---- */
