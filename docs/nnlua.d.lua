@@ -1187,6 +1187,32 @@ Tensor.max_pool2d_dx = nn.max_pool2d_dx
 function nn.max_pool2d_take(x, taps, window, stride, padding) end
 Tensor.max_pool2d_take = nn.max_pool2d_take
 
+-- ---- Batchnorm: statistics of channels (the last dim) over all other dims
+
+--- mean and variance (divided by n) of each channel, the last dim, over all other dims
+---@param x nnlua.Tensor
+---@return nnlua.Tensor, nnlua.Tensor
+function nn.moments(x) end
+Tensor.moments = nn.moments
+
+--- for each channel, the last dim: the sum of a, and of a * (x - mean)
+---@param a nnlua.Tensor
+---@param x nnlua.Tensor
+---@param mean nnlua.Tensor
+---@return nnlua.Tensor, nnlua.Tensor
+function nn.column_dots(a, x, mean) end
+Tensor.column_dots = nn.column_dots
+
+--- each channel, the last dim, with mean 0 and variance 1 over all other dims, then * weight + bias; also its mean and its variance (divided by n)
+---@param x nnlua.Tensor
+---@param weight nnlua.Tensor
+---@param bias nnlua.Tensor
+---@param eps? number default 0.00001
+---@return nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, weight: nnlua.Tensor, bias: nnlua.Tensor, options: { eps?: number }): nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
+function nn.batch_norm_train(x, weight, bias, eps) end
+Tensor.batch_norm_train = nn.batch_norm_train
+
 -- ---- Recurrent
 
 --- all steps of an LSTM: x (N,T,4H) what the input gives to the gates (input, forget, cell, output), w (H,4H), state h, c (N,H) -> h (N,T,H), c (N,T,H), gates (N,T,4H)

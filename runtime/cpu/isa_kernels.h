@@ -40,6 +40,12 @@ NN_ISA_DECL(void, nn_cpu_reduce_cols_arg,
 NN_ISA_DECL(void, nn_cpu_gemm_own, (const nn_cpu_gemm *g));
 NN_ISA_DECL(void, nn_cpu_gemm_pack_own, (const nn_cpu_gemm *g, float *out));
 
+/* moments.c: rows x cols at x, `stride` elements a row -> mean and sum of squared differences from it */
+NN_ISA_DECL(void, nn_cpu_moments_block, (const float *x, int64_t stride, int64_t rows, int64_t cols, float *mean, float *squares));
+/* sum of a and of a * (x - mean) */
+NN_ISA_DECL(void, nn_cpu_dots_block,
+            (const float *a, const float *x, int64_t stride, const float *mean, int64_t rows, int64_t cols, float *sum, float *dot));
+
 /* lstm.c: one row of one step, H cells. z: x (in), gates (out) 4H; hw: what the state gives to the gates; c, h: the row's states before and after */
 NN_ISA_DECL(void, nn_cpu_lstm_row, (int64_t H, const float *x, const float *hw, const float *c, float *gates, float *c_out, float *h_out));
 /* its gradient: dz (4H) from gates, c before and after, cotangents that may be NULL (dh, dc, dgates) and those of the next step: dh_next (in), dc_next (in and out) */

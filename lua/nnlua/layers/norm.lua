@@ -40,20 +40,16 @@ end
 local function follow(moving, batch, momentum) moving:assign(moving * momentum + batch:detach() * (1 - momentum)) end
 
 function BatchNorm:forward(x)
-  local mean, variance = self.moving_mean, self.moving_variance
-  if self.training and self.trainable then
-    mean = x:mean(self.dims)
-    local centred = x - mean
-    variance = centred:square():mean(self.dims)
-    follow(self.moving_mean, mean, self.momentum)
-    follow(self.moving_variance, variance, self.momentum)
-    x = centred
-  else
-    x = x - mean
+  if not (self.training and self.trainable) then
+    local y = (x - self.moving_mean) * core.rsqrt(self.moving_variance + self.epsilon)
+    if self.gamma then y = y * self.gamma end
+    return self.beta and y + self.beta or y
   end
-  local y = x * core.rsqrt(variance + self.epsilon)
-  if self.gamma then y = y * self.gamma end
-  return self.beta and y + self.beta or y
+  local c = x:size(-1)
+  local y, mean, variance = core.batch_norm_train(x, self.gamma or core.ones(c), self.beta or core.zeros(c), self.epsilon)
+  follow(self.moving_mean, mean, self.momentum)
+  follow(self.moving_variance, variance, self.momentum)
+  return y
 end
 
 function BatchNorm:detail() return self.built and ("%d"):format(self.input_size[#self.input_size]) or "" end
