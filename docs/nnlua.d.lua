@@ -23,6 +23,7 @@
 ---@field Softmax nnlua.Softmax
 ---@field activations table
 ---@field buffer function
+---@field callbacks table
 ---@field class table
 ---@field clip_grad_norm function
 ---@field custom function
@@ -46,6 +47,7 @@
 ---@field profile function
 ---@field register_layer function
 ---@field schedules table
+---@field tensorboard table
 ---@field value_and_grad function
 local nn = {}
 

@@ -10,7 +10,8 @@ for name, value in pairs(core) do nn[name] = value end
 
 -- Files whose table is the value: nn.optim, nn.data.
 local files = {}
-for _, name in ipairs { "initializers", "activations", "losses", "metrics", "optim", "schedules", "options", "data", "datasets", "class", "h5" } do
+for _, name in ipairs { "initializers", "activations", "losses", "metrics", "optim", "schedules", "callbacks",
+  "tensorboard", "options", "data", "datasets", "class", "h5" } do
   files[name] = "nnlua." .. name
 end
 files.Module, files.Layer = "nnlua.module", "nnlua.layer"
