@@ -3,6 +3,7 @@
 ** One context per Lua state, kept in the registry and closed with it. Opening the module again (busted clears package.loaded) finds everything in place.
 */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "prog.h"
 
@@ -238,6 +239,8 @@ static void state_new(lua_State *L) {
   lua_pop(L, 1);
   s->young_at = YOUNG_BYTES;
   s->full_at = FULL_FLOOR;
+  const char *eager = getenv("NNLUA_EAGER"); /* for tests: the whole suite must pass with each call run by itself */
+  nn_set_eager(s->ctx, eager && strcmp(eager, "1") == 0);
   nn_set_hooks(s->ctx, (nn_hooks){.collect = collect_hook, .interrupted = nnL_interrupted, .ud = s});
   lua_rawsetp(L, LUA_REGISTRYINDEX, &state_key);
 }

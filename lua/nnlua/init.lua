@@ -7,6 +7,7 @@ local core = require "nnlua.core"
 
 local nn = {}
 for name, value in pairs(core) do nn[name] = value end
+core.tensor_metatable.__tostring = function(t) return require("nnlua.print").tostring(t) end
 
 -- Files whose table is the value: nn.optim, nn.data.
 local files = {}

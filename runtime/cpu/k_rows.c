@@ -45,7 +45,7 @@ static nn_status check(const nni_kernel_call *k, const nni_operand *ids, int64_t
   char shown[24]; /* id + 1, which INT64_MAX has no room for */
   if (id < 0) snprintf(shown, sizeof shown, "%" PRId64, id + 1);
   else snprintf(shown, sizeof shown, "%" PRIu64, (uint64_t)id + 1);
-  return nni_fail(k->err, NN_EINDEX, "%s id %s at position %" PRId64 " is not in 1..%" PRId64, what, shown, bad + 1, v);
+  return nni_fail(k->err, NN_EINDEX, "%sid %s at position %" PRId64 " is not in 1..%" PRId64, what, shown, bad + 1, v);
 }
 
 /* ---- take_rows ------------------------------------------------------------------------------------------------------------- */
@@ -69,7 +69,7 @@ static void take_some(void *arg, int64_t begin, int64_t end, int tid) {
 nn_status nn_cpu_take_rows(const nni_kernel_call *k) {
   const nni_operand *table = &k->in[0], *ids = &k->in[1];
   const int64_t n = nn_cpu_numel(ids);
-  nn_status s = check(k, ids, table->shape[0], "take_rows:");
+  nn_status s = check(k, ids, table->shape[0], "");
   if (s != NN_OK) return s;
   size_t row = nn_dtype_size(table->dtype);
   for (int d = 1; d < table->ndim; d++) row *= (size_t)table->shape[d];
@@ -105,7 +105,7 @@ static void add_range(void *arg, int64_t begin, int64_t end, int tid) {
 nn_status nn_cpu_add_rows(const nni_kernel_call *k) {
   const nni_operand *in = &k->in[0], *ids = &k->in[1];
   add a = {.ids = ids, .in = in->data, .out = k->out[0].data, .n = nn_cpu_numel(ids), .v = k->ia[0], .width = 1};
-  nn_status s = check(k, ids, a.v, "add_rows:");
+  nn_status s = check(k, ids, a.v, "");
   if (s != NN_OK) return s;
   for (int d = 1; d < k->out[0].ndim; d++) a.width *= k->out[0].shape[d];
   nn_cpu_zero_bytes(k->threads, a.out, (size_t)(a.v * a.width) * sizeof(float));
@@ -121,7 +121,7 @@ nn_status nn_cpu_add_rows(const nni_kernel_call *k) {
 /* ---- check_ids ------------------------------------------------------------------------------------------------------------- */
 nn_status nn_cpu_check_ids(const nni_kernel_call *k) {
   const int64_t one = 1, n = nn_cpu_numel(&k->in[0]);
-  nn_status s = check(k, &k->in[0], k->ia[0], "class");
+  nn_status s = check(k, &k->in[0], k->ia[0], "class ");
   if (s != NN_OK) return s;
   nn_cpu_copy_strided(k->threads, 1, &n, (nn_cpu_side){k->out[0].data, NN_I64, &one}, (nn_cpu_side){k->in[0].data, k->in[0].dtype, &one}, false);
   return NN_OK;

@@ -141,13 +141,12 @@ nn_status nni_tape_add(nn_context *ctx, const nn_op *op, const nn_arg *arg, int 
   t->arg = (nn_arg *)(t->edge + nedge);
   t->res = (void *)(t->arg + nargs);
   int64_t *ints = (int64_t *)(t->res + nout);
-  int e = 0;
+  int e = 0, declared = 0; /* SAVES counts the tensors of the signature, of which a call may give some as numbers */
   for (int i = 0; i < nargs; i++) {
     t->arg[i] = i < given ? arg[i] : NN_NONE;
     nn_arg *a = &t->arg[i];
     if (a->kind == NN_ARG_TENSOR) {
-      set_edge(&t->edge[e], a->u.t, e < 3 && (op->saves >> e & 1));
-      e++;
+      set_edge(&t->edge[e++], a->u.t, declared < 3 && (op->saves >> declared & 1));
       a->u.t = NULL;
     } else if (a->kind == NN_ARG_TENSORS) {
       for (int k = 0; k < a->n; k++) set_edge(&t->edge[e++], a->u.tensors[k], false);
@@ -157,6 +156,7 @@ nn_status nni_tape_add(nn_context *ctx, const nn_op *op, const nn_arg *arg, int 
       a->u.ints = ints;
       ints += a->n;
     }
+    declared += i < nni_op_sig(op)->n && nni_op_sig(op)->p[i].type <= NNI_A_TL;
   }
   for (int k = 0; k < nout; k++) {
     t->res[k].v = NULL;

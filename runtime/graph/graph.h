@@ -23,6 +23,7 @@ typedef struct nni_node {
   nni_out *oshape;
   int64_t *ia;
   nni_param *pa;
+  const char *by;    /* name of the operator that recorded it, for messages; may be NULL */
 } nni_node;
 
 typedef struct nni_window {

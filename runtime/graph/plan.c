@@ -442,6 +442,19 @@ void nni_plan_free(nn_context *ctx, nni_plan *p) {
   nni_free(m, p, sizeof *p);
 }
 
+static bool may_fail(const nni_unit *u) {
+  return !u->program && (u->kernel == NNI_K_take_rows || u->kernel == NNI_K_add_rows || u->kernel == NNI_K_check_ids);
+}
+
+/* A run that fails must not have overwritten anything: up to the last unit that may fail results get memory of their own. */
+static void spare_inputs(nni_plan *p) {
+  int last = -1;
+  for (int u = 0; u < p->nunit; u++)
+    if (may_fail(&p->unit[u])) last = u;
+  for (int o = 0; o < p->nout; o++)
+    if (p->output[o].unit <= last) p->output[o].ndonor = 0;
+}
+
 static bool fill(build *b) {
   nn_context *ctx = b->ctx;
   nni_plan *p = b->plan;
@@ -459,6 +472,7 @@ static bool fill(build *b) {
     if (!(b->g.program[u] ? build_program(b, u) : build_kernel(b, u))) return false;
     free_dead(b, u);
   }
+  spare_inputs(p);
   p->arena = b->top;
   return true;
 }

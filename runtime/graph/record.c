@@ -130,7 +130,10 @@ nn_status nni_record(nn_context *ctx, const nni_rec *r, nn_tensor **result) {
     nn_status st = nni_run(ctx);
     if (st != NN_OK) return st;
   }
-  if (w->n == 0) w->rng = ctx->rng;
+  if (w->n == 0) {
+    w->rng = ctx->rng;
+    if (r->kind == NNI_N_RANDOM) w->rng = (nn_rng_state){r->pa[0].u, r->pa[1].u}; /* its number was taken already */
+  }
   int nkey = w->nkey;
   nn_dtype cd = r->out[0].dtype; /* what the operands are: the result's dtype, but for comparisons, casts and reductions */
   if (r->kind != NNI_N_PW || cd == NN_BOOL)
@@ -142,6 +145,7 @@ nn_status nni_record(nn_context *ctx, const nni_rec *r, nn_tensor **result) {
     return no_memory(ctx);
   }
   n->cdtype = cd;
+  n->by = ctx->core.caller;
   int made = 0;
   for (; made < r->nout; made++) {
     nni_layout l;

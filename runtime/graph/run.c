@@ -198,6 +198,11 @@ static int first_overwrite(const run *r) {
   return first;
 }
 
+/* a kernel's message, with the operator in front that the user called */
+static nn_status named_failure(nn_context *ctx, const nni_node *n, nn_status st) {
+  return n->by ? nni_fail(&ctx->core.err, st, "%s: %s", n->by, ctx->core.err.text) : st;
+}
+
 static nn_status run_units(run *r) {
   nn_context *ctx = r->ctx;
   int point_of_no_return = first_overwrite(r);
@@ -206,7 +211,7 @@ static nn_status run_units(run *r) {
     r->unit = i;
     double t0 = ctx->trace ? nni_clock() : 0;
     nn_status st = run_unit(r, &r->p->unit[i]);
-    if (st != NN_OK) return st;
+    if (st != NN_OK) return named_failure(ctx, ctx->win.node[r->p->unit[i].first], st);
     if (ctx->trace) nni_trace_unit(ctx, i, t0, nni_clock());
     ctx->info.units++;
   }

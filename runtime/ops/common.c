@@ -29,6 +29,17 @@ static bool fits(nni_argtype t, const nn_arg *a) {
   return false;
 }
 
+/* A message of an operator that the called one is made of ("cat: ..." from stack) is shown as the called one's. */
+static void name_caller(nni_error *e, const nn_op *op) {
+  char inner[64];
+  size_t n = strcspn(e->text, ":");
+  if (n >= sizeof inner || e->text[n] != ':') return;
+  memcpy(inner, e->text, n);
+  inner[n] = 0;
+  if (strcmp(inner, op->name) == 0 || !nn_op_find(inner)) return;
+  nni_fail(e, e->status, "%s%s", op->name, e->text + n);
+}
+
 nn_status nn_op_call(nn_context *ctx, const nn_op *op, const nn_arg *args, int nargs, nn_tensor **out, int *nout) {
   const nni_sig *g = nni_op_sig(op);
   nn_arg full[NN_MAXARG];
@@ -47,7 +58,13 @@ nn_status nn_op_call(nn_context *ctx, const nn_op *op, const nn_arg *args, int n
     if (p->type == NNI_A_T && nn_context_of(a->u.t) != ctx)
       return nni_fail(err_of(ctx), NN_EINVAL, "%s: argument '%s' belongs to another context", op->name, p->name);
   }
-  return nni_apply(ctx, op, full, g->n, out, nout);
+  nni_core *core = (nni_core *)(void *)ctx;
+  const char *outer = core->caller;
+  if (!outer) core->caller = op->name;
+  nn_status st = nni_apply(ctx, op, full, g->n, out, nout);
+  core->caller = outer;
+  if (st != NN_OK && !outer) name_caller(&core->err, op);
+  return st;
 }
 
 nn_tensor *nn_call_(nn_context *ctx, const char *name, const nn_arg *args, int nargs) {

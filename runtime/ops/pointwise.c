@@ -4,6 +4,7 @@
 ** them to the argument's shape is graph/grad.c's business.
 */
 #include <math.h>
+#include <math.h>
 #include "ops.h"
 
 /* ---- rule ---- */
@@ -42,6 +43,18 @@ static nn_status infer_shape(nn_context *ctx, const nn_op *op, const nn_arg *arg
   return NN_OK;
 }
 
+/* a limit (F) that an integer can hold, or an infinite one, leaves integers what they are */
+static nn_dtype limited_dtype(const nn_op *op, const nn_arg *arg, int n) {
+  nn_arg v[4];
+  for (int i = 0; i < n; i++) {
+    v[i] = arg[i];
+    if (nni_op_sig(op)->p[i].type != NNI_A_F || arg[i].kind != NN_ARG_FLOAT) continue;
+    double x = arg[i].u.f;
+    if (x == floor(x)) v[i] = NN_I(0);
+  }
+  return nni_weak_promote(v, 0, n, NN_BOOL);
+}
+
 static nn_dtype compute_dtype(const nn_op *op, const nn_arg *arg, int n) {
   switch (op->type) {
     case 'F': return NN_F32;
@@ -50,6 +63,7 @@ static nn_dtype compute_dtype(const nn_op *op, const nn_arg *arg, int n) {
     case 'C': return nni_weak_promote(arg, 0, n, NN_BOOL);
     default: {
       nn_dtype d = nni_weak_promote(arg, 0, n, NN_BOOL);
+      if (d == NN_F32 && arg[0].kind == NN_ARG_TENSOR && arg[0].u.t->dtype != NN_F32) d = limited_dtype(op, arg, n);
       return d == NN_BOOL ? NN_I64 : d; /* arithmetic on truth values counts */
     }
   }

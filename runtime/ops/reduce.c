@@ -101,16 +101,21 @@ nn_status nni_grad_sum(nni_gradcall *g) {
 }
 
 nn_status nni_rule_prod(nni_call *c) { return simple(c, countable(&c->s, c->arg[0].u.t), NNI_RED_rprod); }
-/* d * product of the others; with zeros among them that is not y / x */
+/* d * product of the others. That is y / x where nothing is zero. With one zero it is the rest's product at the zero; elsewhere it is 0, but written as a
+** multiple of the zero, so that its own gradient is right; with two zeros likewise at each of them. */
 nn_status nni_grad_prod(nni_gradcall *g) {
   nni_scope *s = &g->s;
   nn_tensor *x = g->x[0], *d = with_dims(s, g->d[0], &g->xs[0], &g->arg[1]), *y = with_dims(s, g->y[0], &g->xs[0], &g->arg[1]);
   nn_tensor *zero = nni_do(s, eq, NN_T(x), NN_F(0));
   nn_tensor *zeros = nni_do(s, sum, NN_T(nni_float(s, zero)), g->arg[1], NN_I(1));
+  nn_tensor *one = nni_do(s, eq, NN_T(zeros), NN_F(1)), *two = nni_do(s, eq, NN_T(zeros), NN_F(2)), *none = nni_do(s, eq, NN_T(zeros), NN_F(0));
   nn_tensor *safe = nni_do(s, where, NN_T(zero), NN_F(1), NN_T(x));
   nn_tensor *rest = nni_do(s, prod, NN_T(safe), g->arg[1], NN_I(1));
-  nn_tensor *at_zero = nni_do(s, where, NN_T(nni_do(s, eq, NN_T(zeros), NN_F(1))), NN_T(rest), NN_F(0));
-  nn_tensor *others = nni_do(s, where, NN_T(nni_do(s, eq, NN_T(zeros), NN_F(0))), NN_T(nni_do(s, div, NN_T(y), NN_T(safe))), NN_F(0));
+  nn_tensor *nought = nni_do(s, sum, NN_T(nni_do(s, where, NN_T(zero), NN_T(x), NN_F(0))), g->arg[1], NN_I(1)); /* sum of the zeros */
+  nn_tensor *other_zero = nni_do(s, mul, NN_T(rest), NN_T(nni_do(s, sub, NN_T(nought), NN_T(x))));
+  nn_tensor *at_zero = nni_do(s, where, NN_T(one), NN_T(rest), NN_T(nni_do(s, where, NN_T(two), NN_T(other_zero), NN_F(0))));
+  nn_tensor *beside = nni_do(s, mul, NN_T(nni_do(s, div, NN_T(rest), NN_T(safe))), NN_T(nought));
+  nn_tensor *others = nni_do(s, where, NN_T(none), NN_T(nni_do(s, div, NN_T(y), NN_T(safe))), NN_T(nni_do(s, where, NN_T(one), NN_T(beside), NN_F(0))));
   return got(g, nni_do(s, mul, NN_T(d), NN_T(nni_do(s, where, NN_T(zero), NN_T(at_zero), NN_T(others)))));
 }
 

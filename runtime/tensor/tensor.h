@@ -54,6 +54,7 @@ typedef struct nni_core {
   nni_memory *mem;
   nni_threads *threads;
   nni_error err;
+  const char *caller; /* the operator that was called from outside, for messages; NULL between calls */
   nni_slab tensors, values;
 } nni_core;
 

@@ -560,13 +560,13 @@ static void test_messages(void) {
       for (int i = 0; i < 6; i++) put_at(&in[1], i, i == 4 ? cases[c].id : i == 5 ? 99 : i);
       new_arr(&in[0], NN_F32, 2, table);
       new_arr(&out, NN_F32, 2, rows);
-      snprintf(want, sizeof want, "take_rows: id %s at position 5 is not in 1..10", cases[c].shown);
+      snprintf(want, sizeof want, "id %s at position 5 is not in 1..10", cases[c].shown);
       expect_message(NNI_K_take_rows, in, 2, &out, NULL, want);
       free_arr(&out);
       free_arr(&in[0]);
       new_arr(&in[0], NN_F32, 2, rows);
       new_arr(&out, NN_F32, 2, table);
-      snprintf(want, sizeof want, "add_rows: id %s at position 5 is not in 1..10", cases[c].shown);
+      snprintf(want, sizeof want, "id %s at position 5 is not in 1..10", cases[c].shown);
       expect_message(NNI_K_add_rows, in, 2, &out, &v, want);
       free_arr(&out);
       free_arr(&in[0]);

@@ -1,0 +1,405 @@
+-- The battery: walks the operator table and holds every row to its cases in ops_cases.lua. A row without cases fails.
+--
+-- Values in four layouts against the reference; result dtype; eager = deferred and 1 = 2 = 3 threads, to the bit; gradients, and gradients of
+-- gradients, against central differences of the reference in doubles under a fixed random cotangent; calls that must fail.
+local nn = require "nnlua"
+local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
+local battery = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases.lua")
+local cases, build, numel = battery.cases, battery.build, battery.numel
+
+local unpack, pack = table.unpack, table.pack
+local function single(x) return (string.unpack("f", string.pack("f", x))) end
+
+-- ---- inputs ----
+local function draw_element(rng, spec, i)
+  if spec.values then return spec.dtype == "f32" and single(spec.values[i]) or spec.values[i] end
+  if spec.dtype ~= "f32" then return rng.int(spec.lo, spec.hi) end
+  while true do
+    local x = single(rng.real(spec.lo, spec.hi))
+    local ok = true
+    for _, kink in ipairs(spec.away or {}) do ok = ok and math.abs(x - kink) > 0.06 end
+    if ok then return x end
+  end
+end
+
+-- distinct numbers, at least 1/64 apart; `apart` shifts them against those of another tensor
+local function spread_apart(a, spec, rng)
+  local order = {}
+  for i = 1, #a do order[i] = i end
+  rng.shuffle(order)
+  for i = 1, #a do a[i] = single((order[i] - #a / 2) / 16 + spec.apart / 64) end
+end
+
+--- The array of a spec and, in `layout`, a function that makes its tensor. An expanded input repeats its first slice.
+local function make_input(rng, spec, layout)
+  local k = 0
+  local a = build(spec.shape, function()
+    k = k + 1
+    return draw_element(rng, spec, k)
+  end)
+  if spec.apart and spec.dtype == "f32" then spread_apart(a, spec, rng) end
+  local shape, nd = spec.shape, #spec.shape
+  if layout == "expanded" and nd > 0 and shape[1] > 1 then
+    local inner = #a / shape[1]
+    for i = inner + 1, #a do a[i] = a[(i - 1) % inner + 1] end
+  end
+  local function tensor(values, s) return nn.tensor(values, { dtype = spec.dtype }):reshape(s) end
+  local function plain(b)
+    local flat = {}
+    for i = 1, #b do flat[i] = b[i] end
+    return tensor(flat, b.shape)
+  end
+  return a, function()
+    if #a == 0 then return nn.zeros(shape, spec.dtype) end
+    if layout == "transposed" and nd > 1 then
+      local dims, reversed = {}, {}
+      for d = 1, nd do dims[d], reversed[d] = nd - d + 1, shape[nd - d + 1] end
+      return plain(build(reversed, function(idx)
+        local from = {}
+        for d = 1, nd do from[d] = idx[nd - d + 1] end
+        return battery.at(a, from)
+      end)):permute(dims)
+    elseif layout == "sliced" and nd > 0 then -- every other element, from the second on; what lies between is NaN
+      local wide, key = {}, {}
+      for d = 1, nd do wide[d], key[d] = 2 * shape[d] + 1, { 2, 2 * shape[d], 2 } end
+      local junk = spec.dtype == "f32" and 0 / 0 or spec.dtype == "bool" and 1 or 99
+      return plain(build(wide, function(idx)
+        local from = {}
+        for d = 1, nd do
+          if idx[d] % 2 == 1 then return junk end
+          from[d] = idx[d] // 2
+        end
+        return battery.at(a, from)
+      end))[key]
+    elseif layout == "expanded" and nd > 0 and shape[1] > 1 then
+      local key = {}
+      for i = 1, #a / shape[1] do key[i] = a[i] end
+      return tensor(key, { 1, unpack(shape, 2) }):expand(shape)
+    end
+    return plain(a)
+  end
+end
+
+-- ---- a case with its inputs drawn ----
+local function count(c) return c.n or #c end
+
+--- refs: arguments of the reference; makers: functions that give the arguments of the call; leaves: which are f32 tensors to differentiate by
+local function prepare(c, layout, seed)
+  local rng = support.random(seed)
+  local p = { n = count(c), refs = {}, makers = {}, leaves = {} }
+  local function one(spec)
+    if type(spec) ~= "table" or not spec.tensor then return spec, function() return spec end end
+    if c.id_dtype and spec.positions then spec = setmetatable({ dtype = c.id_dtype }, { __index = spec }) end
+    local a, make = make_input(rng, spec, layout)
+    if spec.dtype == "f32" and not spec.nograd then p.leaves[#p.leaves + 1] = a end
+    return a, make
+  end
+  for i = 1, p.n do
+    local spec = c[i]
+    if type(spec) == "table" and type(spec[1]) == "table" and spec[1].tensor then -- a list of tensors
+      local list, makes = {}, {}
+      for k, s in ipairs(spec) do list[k], makes[k] = one(s) end
+      p.refs[i] = list
+      p.makers[i] = function()
+        local t = {}
+        for k, m in ipairs(makes) do t[k] = m() end
+        return t
+      end
+    else
+      p.refs[i], p.makers[i] = one(spec)
+    end
+  end
+  return p
+end
+
+local function arguments(p)
+  local args = { n = p.n }
+  for i = 1, p.n do args[i] = p.makers[i]() end
+  return args
+end
+
+local function call(name, args)
+  nn.seed(battery.seed)
+  return nn[name](unpack(args, 1, args.n))
+end
+
+local function reference(c, p) return c.ref(unpack(p.refs, 1, p.n)) end
+
+-- ---- comparing ----
+local function close(what, expected, actual, tol)
+  if #expected ~= #actual then error(("%s: %d values expected, got %d"):format(what, #expected, #actual), 0) end
+  for i = 1, #expected do
+    local e, a = expected[i], actual[i]
+    if type(a) == "boolean" then a = a and 1 or 0 end
+    if type(e) == "boolean" then e = e and 1 or 0 end
+    local fine = math.abs(e - a) <= tol * math.max(1, math.abs(e)) or e == a or (e ~= e and a ~= a) -- a NaN where none is expected fails
+    if not fine then error(("%s: element %d: expected %.9g, got %.9g (tolerance %g)"):format(what, i, e, a, tol), 0) end
+  end
+end
+
+local function text(shape) return "(" .. table.concat(shape, "x") .. ")" end
+local function label(c, layout)
+  local parts = {}
+  for i = 1, count(c) do
+    local s = c[i]
+    parts[i] = type(s) == "table" and (s.tensor and s.dtype .. text(s.shape) or s[1] and type(s[1]) == "table" and "list" or "{" .. table.concat(s,
+      ",") .. "}") or tostring(s)
+  end
+  return layout .. " " .. table.concat(parts, ", ")
+end
+
+-- ---- values ----
+local LAYOUTS = { "contiguous", "transposed", "sliced", "expanded" }
+
+local function check_values(name, c, layout, seed)
+  local p = prepare(c, layout, seed)
+  local expected = reference(c, p)
+  for i = 1, #expected do
+    if c.dtype == nil and type(expected[i]) == "number" then expected[i] = single(expected[i]) end
+  end
+  local first
+  for _, how in ipairs { { true, 1 }, { false, 1 }, { false, 2 }, { false, 3 } } do
+    nn.eager(how[1])
+    nn.threads(how[2])
+    local y = call(name, arguments(p))
+    assert(y:dtype() == (c.dtype or "f32"), ("dtype %s, expected %s"):format(y:dtype(), c.dtype or "f32"))
+    assert(text(y:shape()) == text(expected.shape), ("shape %s, expected %s"):format(text(y:shape()), text(expected.shape)))
+    local bytes = y:tostring_bytes()
+    if not first then
+      first = bytes
+      close("value", expected, support.flat(y:totable()), c.tol or 3e-6)
+    elseif bytes ~= first then
+      error(("%s, %d threads: other bits than eager with one thread: %s vs %s"):format(how[1] and "eager" or "deferred", how[2],
+        support.hex(bytes, first),
+        support.hex(first, bytes)), 0)
+    end
+  end
+end
+
+-- ---- gradients ----
+-- f with element k of `a` at x
+local function with(a, k, x, f)
+  local was = a[k]
+  a[k] = x
+  local r = f()
+  a[k] = was
+  return r
+end
+
+local function central(a, k, h, f) return (with(a, k, a[k] + h, f) - with(a, k, a[k] - h, f)) / (2 * h) end
+
+local function weighted(y, u)
+  local s = 0
+  for i = 1, #y do s = s + y[i] * u[i] end
+  return s
+end
+
+local function random_array(rng, shape)
+  return build(shape, function() return single(rng.real(-1, 1)) end)
+end
+
+local function as_tensor(a)
+  local flat = {}
+  for i = 1, #a do flat[i] = a[i] end
+  return nn.tensor(flat, "f32"):reshape(a.shape)
+end
+
+local function flat_or_zeros(t, n)
+  if t then return support.flat(t:totable()) end
+  local z = {}
+  for i = 1, n do z[i] = 0 end
+  return z
+end
+
+-- the call with its float tensors as leaves: result and leaves in the order of p.leaves
+local function differentiable_call(name, p, c)
+  local args, leaves = arguments(p), {}
+  local function leaf(spec, t)
+    if type(spec) == "table" and spec.tensor and spec.dtype == "f32" and not spec.nograd then
+      t:requires_grad(true)
+      leaves[#leaves + 1] = t
+    end
+  end
+  for i = 1, p.n do
+    if type(args[i]) == "table" and type(c[i][1]) == "table" then
+      for k, t in ipairs(args[i]) do leaf(c[i][k], t) end
+    else
+      leaf(c[i], args[i])
+    end
+  end
+  return call(name, args), leaves
+end
+
+local function check_gradient(name, c, layout, seed)
+  local p = prepare(c, layout, seed)
+  if #p.leaves == 0 then return end
+  local rng, tol = support.random(seed + 1), c.gradtol or 5e-4
+  local f = function() return reference(c, p) end
+  local u = random_array(rng, f().shape)
+  local y, leaves = differentiable_call(name, p, c)
+  if numel(y:shape()) == 0 then -- nothing to differentiate; it must not fail either
+    for i, g in ipairs(pack(nn.grad({ y }, leaves, { cotangents = { as_tensor(u) } }))) do assert(text(g:shape()) == text(p.leaves[i].shape)) end
+    return
+  end
+  assert(y:requires_grad(), "the result has no gradient")
+  local ut = as_tensor(u):requires_grad(true)
+  local grads = pack(nn.grad({ y }, leaves, { cotangents = { ut }, create_graph = true }))
+  for i, a in ipairs(p.leaves) do
+    if grads[i] then assert(text(grads[i]:shape()) == text(a.shape), "gradient of shape " .. text(grads[i]:shape())) end
+    local expected = {}
+    for k = 1, #a do
+      expected[k] = central(a, k, 1e-5 * math.max(1, math.abs(a[k])), function() return weighted(f(), u) end)
+    end
+    close(("gradient by tensor %d"):format(i), expected, flat_or_zeros(grads[i], #a), tol)
+  end
+  -- second order: s = sum over tensors of <gradient, v> is the derivative of <f, u> along v
+  local vs, outs, cots = {}, {}, {}
+  for i, a in ipairs(p.leaves) do
+    vs[i] = random_array(rng, a.shape)
+    if grads[i] and grads[i]:requires_grad() then outs[#outs + 1], cots[#cots + 1] = grads[i], as_tensor(vs[i]) end
+  end
+  local again = #outs > 0 and pack(nn.grad(outs, { ut, unpack(leaves) }, { cotangents = cots })) or {}
+  local function along(h, g)
+    for i, a in ipairs(p.leaves) do
+      for k = 1, #a do a[k] = a[k] + h * vs[i][k] end
+    end
+    local r = g()
+    for i, a in ipairs(p.leaves) do
+      for k = 1, #a do a[k] = a[k] - h * vs[i][k] end
+    end
+    return r
+  end
+  local up, down = along(1e-5, f), along(-1e-5, f)
+  local expected = {}
+  for k = 1, #up do expected[k] = (up[k] - down[k]) / 2e-5 end
+  close("gradient of the gradient by the cotangent", expected, flat_or_zeros(again[1], #up), 2 * tol)
+  local h = 5e-4
+  local function slope() return (along(h, function() return weighted(f(), u) end) - along(-h, function() return weighted(f(), u) end)) / (2 * h) end
+  for i, a in ipairs(p.leaves) do
+    expected = {}
+    for k = 1, #a do expected[k] = central(a, k, h, slope) end
+    close(("second gradient by tensor %d"):format(i), expected, flat_or_zeros(again[i + 1], #a), 4 * tol)
+  end
+end
+
+-- ---- calls that fail ----
+local function failure(name, args)
+  local ok, err = pcall(function()
+    local y = call(name, args)
+    if type(y) == "userdata" then y:eval() end
+  end)
+  if ok then return nil end
+  return (tostring(err):gsub("^[^\n]-:%d+: ", ""))
+end
+
+local function expect_failure(name, args, what, must)
+  local message = failure(name, args)
+  if not message then error(("%s: no error for %s"):format(name, what), 0) end
+  assert(message:sub(1, #name + 1) == name .. ":", ("the message for %s does not begin with the operator: %s"):format(what, message))
+  assert(not message:find "\n", "more than one line: " .. message)
+  assert(not must or message:find(must, 1, true), ("%s: expected %q in: %s"):format(what, must or "", message))
+end
+
+local function valid_arguments(c) return arguments(prepare(c, "contiguous", 5)) end
+
+local bad_calls = 0
+local function check_bad(op, list)
+  local function fails(args, what, must)
+    bad_calls = bad_calls + 1
+    expect_failure(op.name, args, what, must)
+  end
+  for i, bad in ipairs(list.bad or {}) do
+    local n = #bad
+    local args = prepare({ n = n - 1, unpack(bad, 1, n - 1) }, "contiguous", i)
+    fails(arguments(args), ("bad call %d"):format(i), bad[n])
+  end
+  -- what the signature alone forbids
+  local first = valid_arguments(list[1])
+  fails({ n = 0 }, "no arguments at all", "is missing")
+  local many = { n = 13 }
+  for i = 1, 13 do many[i] = first[1] end
+  if not op.signature:match "IL [%w_]+$" and not op.signature:match "DL %w+$" then fails(many, "13 arguments", "") end
+  local options = { n = first.n + 1, unpack(first, 1, first.n) }
+  while options.n > 1 and options[options.n - 1] == nil do options.n = options.n - 1 end
+  if type(options[options.n - 1]) ~= "table" or #options[options.n - 1] > 0 then
+    options[options.n] = { no_such_option = 1 }
+    fails(options, "an unknown option", "unknown option 'no_such_option'")
+  end
+  local i = 0
+  for kind in op.signature:gsub("%->.*", ""):gmatch "([%u%d|]+)%??%s[%w_]+" do
+    i = i + 1
+    for _, wrong in ipairs { "text", function() end, nil } do
+      if not (kind == "PAD" or kind == "Y") or type(wrong) ~= "string" then
+        local args = { n = math.max(first.n, i), unpack(first, 1, first.n) }
+        args[i] = wrong
+        fails(args, ("argument %d a %s"):format(i, type(wrong)))
+      end
+    end
+    if kind == "T" or kind == "T|F" then
+      local args = { n = first.n, unpack(first, 1, first.n) }
+      args[i] = {}
+      if i < first.n then fails(args, ("argument %d an empty table"):format(i)) end
+    end
+    if kind == "D" or kind == "DL" then
+      for _, dim in ipairs { 0, 99, -99, 1.5 } do
+        local args = { n = math.max(first.n, i), unpack(first, 1, first.n) }
+        args[i] = kind == "DL" and op.name == "permute" and { dim } or dim
+        fails(args, ("argument %d the dim %s"):format(i, dim))
+      end
+    end
+  end
+end
+
+-- ---- the walk ----
+describe("operators:", function()
+  local threads = nn.threads()
+  before_each(function() nn.eager(false) end)
+  teardown(function()
+    nn.eager(false)
+    nn.threads(threads)
+  end)
+
+  local known, without = {}, {}
+  for _, op in ipairs(nn.ops()) do
+    known[op.name] = true
+    local list = cases[op.name]
+    it(op.name .. " has cases", function() assert(list and #list > 0 and list.bad and #list.bad > 0, "no cases in tests/ops_cases.lua") end)
+    if list then
+      it(op.name .. " has the right values", function()
+        for i, c in ipairs(list) do
+          for _, layout in ipairs(c.layouts == false and { "contiguous" } or LAYOUTS) do
+            local ok, err = pcall(check_values, op.name, c, layout, i * 100 + #layout)
+            if not ok then error(("%s, case %d, %s: %s"):format(op.name, i, label(c, layout), err), 0) end
+          end
+        end
+      end)
+      if list.no_gradient then
+        without[#without + 1] = ("%s (%s)"):format(op.name, list.no_gradient)
+        it(op.name .. " has no gradient", function() assert.is_false(op.differentiable) end)
+      else
+        it(op.name .. " has the right gradients", function()
+          assert.is_true(op.differentiable)
+          nn.threads(2)
+          local checked = 0
+          for i, c in ipairs(list) do
+            for k, layout in ipairs(LAYOUTS) do
+              if not c.nograd and (k == 1 or (i <= 3 and k < 4)) then
+                checked = checked + 1
+                local ok, err = pcall(check_gradient, op.name, c, layout, i * 100 + #layout)
+                if not ok then error(("%s, case %d, %s: %s"):format(op.name, i, label(c, layout), err), 0) end
+              end
+            end
+          end
+          assert(checked > 0 or op.name == "cast", "no case of it is differentiated")
+        end)
+      end
+      it(op.name .. " refuses bad calls", function() check_bad(op, list) end)
+    end
+  end
+
+  it("has no cases of operators that are gone", function()
+    for name in pairs(cases) do assert(known[name], name) end
+  end)
+  it("without gradient are: " .. table.concat(without, ", "), function() assert.truthy(#without > 0) end)
+  it("refused hundreds of bad calls", function() assert.truthy(bad_calls >= 300, bad_calls) end)
+end)
