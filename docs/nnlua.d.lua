@@ -26,6 +26,7 @@
 ---@field callbacks table
 ---@field class table
 ---@field clip_grad_norm function
+---@field constraints table
 ---@field custom function
 ---@field data table
 ---@field datasets table
@@ -46,6 +47,7 @@
 ---@field parameter function
 ---@field profile function
 ---@field register_layer function
+---@field regularizers table
 ---@field schedules table
 ---@field tensorboard table
 ---@field value_and_grad function
