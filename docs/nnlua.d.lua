@@ -47,6 +47,10 @@
 ---@field cosine_similarity function
 ---@field cross_entropy function
 ---@field ctc_loss function
+---@field callbacks table
+---@field class table
+---@field clip_grad_norm function
+---@field constraints table
 ---@field custom function
 ---@field data table
 ---@field datasets table
@@ -116,6 +120,9 @@
 ---@field soft_margin_loss function
 ---@field squared_hinge_loss function
 ---@field triplet_margin_loss function
+---@field regularizers table
+---@field schedules table
+---@field tensorboard table
 ---@field value_and_grad function
 local nn = {}
 

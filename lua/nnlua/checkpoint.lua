@@ -12,6 +12,7 @@
 --   epoch, batch, step              whole epochs done; steps of an epoch that was interrupted; steps of the optimizer
 --   rng_seed, rng_position          where the random stream stood
 --   data, history, meters           JSON: state of the data set when the epoch began, figures per epoch, sums within the epoch
+--   callbacks                       JSON: what the callbacks of fit remember, by place; false for those that remember nothing
 --   user                            JSON: what the caller gave to keep
 --
 -- Saving replaces the file only when the new one is whole and on disk. Loading builds everything, checks it, then binds it: a file that does not fit
@@ -180,7 +181,7 @@ local function put_progress(tree, progress)
   if not progress then return end
   tree.attr("/nnlua", "epoch", progress.epoch)
   tree.attr("/nnlua", "batch", progress.batch or 0)
-  for _, name in ipairs { "data", "history", "meters" } do tree.json(name, progress[name]) end
+  for _, name in ipairs { "data", "history", "meters", "callbacks" } do tree.json(name, progress[name]) end
 end
 
 local save_spec = { optimizer = { "table" }, progress = { "table" }, user = { "table" } }
@@ -231,7 +232,7 @@ local function read(file)
   end
   local info = { file = file, nnlua_version = own.nnlua_version, cpu_level = own.cpu_level, architecture_missing = own.architecture_missing,
     step = own.step, rng = own.rng_seed and { seed = own.rng_seed, position = own.rng_position } }
-  for _, name in ipairs { "architecture", "weights", "optimizer", "compile", "data", "history", "meters", "user" } do
+  for _, name in ipairs { "architecture", "weights", "optimizer", "compile", "data", "history", "meters", "callbacks", "user" } do
     if own[name] then
       local value, why = core.json_decode(own[name])
       if type(value) ~= "table" then return bad(("bad JSON in %s: %s"):format(name, why or "no table")) end
@@ -246,7 +247,7 @@ local function read(file)
   end
   if own.epoch then
     info.progress = { epoch = own.epoch, batch = own.batch, step = own.step, rng = info.rng, data = info.data, history = info.history,
-      meters = info.meters }
+      meters = info.meters, callbacks = info.callbacks }
   end
   return info
 end

@@ -25,7 +25,8 @@ local functions = {
 
 -- Files whose table is the value: nn.optim, nn.data.
 local files = {}
-for _, name in ipairs { "initializers", "activations", "losses", "metrics", "optim", "schedules", "options", "data", "datasets", "class", "h5" } do
+for _, name in ipairs { "initializers", "regularizers", "constraints", "activations", "losses", "metrics", "optim",
+  "schedules", "callbacks", "tensorboard", "options", "data", "datasets", "class", "h5" } do
   files[name] = "nnlua." .. name
 end
 files.Module, files.Layer = "nnlua.module", "nnlua.layer"

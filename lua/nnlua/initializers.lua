@@ -111,6 +111,35 @@ for name, row in pairs {
   define(name .. "_normal", keras .. "Normal", {}, function(_, shape) return scaled(shape, scale, mode, "truncated_normal") end)
   define(name .. "_uniform", keras .. "Uniform", {}, function(_, shape) return scaled(shape, scale, mode, "uniform") end)
 end
+local function eye(n, m) return core.arange(0, n):reshape { n, 1 }:eq(core.arange(0, m)):float() end
+
+-- A random matrix with orthonormal columns (rows, when there are more of those): the orthogonal factor of the polar decomposition of normal draws,
+-- by Newton's iteration X <- X (3 - X'X) / 2 (Higham, "Computing the polar decomposition", 1986). Dims before the last are joined.
+local function orthogonal(shape)
+  local columns, rows = shape[#shape], 1
+  for i = 1, #shape - 1 do rows = rows * shape[i] end
+  local small, big = math.min(rows, columns), math.max(rows, columns)
+  local x = core.normal { big, small }
+  x = x * (1 / (math.sqrt(big) + math.sqrt(small))) -- about 1 / the largest singular value
+  local one = eye(small, small)
+  for i = 1, 90 do
+    local gram = x:transpose(1, 2):matmul(x)
+    if i % 10 == 0 and (gram - one):abs():amax():item() < 1e-5 then break end
+    x = x:matmul(one * 1.5 - gram * 0.5)
+  end
+  return (rows < columns and x:transpose(1, 2) or x):reshape(shape)
+end
+
+define("orthogonal", "Orthogonal", { gain = { "number", position = 1, default = 1 } }, function(self, shape)
+  if #shape < 2 then options.raise "orthogonal: needs a weight of at least two dims" end
+  return orthogonal(shape) * self.gain
+end)
+
+define("identity", "Identity", { gain = { "number", position = 1, default = 1 } }, function(self, shape)
+  if #shape ~= 2 then options.raise(("identity: needs a matrix, got a weight with %d dims"):format(#shape)) end
+  return eye(shape[1], shape[2]) * self.gain
+end)
+
 initializers.normal, initializers.uniform = initializers.random_normal, initializers.random_uniform
 
 local function names()

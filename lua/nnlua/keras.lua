@@ -19,7 +19,6 @@ end
 local function list(t) return #t == 0 and setmetatable({}, core.json_array) or t end
 
 -- Keras's key -> our key, per class; `only` holds values that are left out.
-local weights = { kernel_initializer = "kernel_initializer", bias_initializer = "bias_initializer", use_bias = "use_bias", activation = "activation" }
 local function with(keys, more)
   local all = {}
   for _, t in ipairs { keys, more } do
@@ -32,6 +31,9 @@ local function same(...)
   for _, key in ipairs { ... } do keys[key] = key end
   return keys
 end
+
+local weights = same("kernel_initializer", "bias_initializer", "use_bias", "activation", "kernel_regularizer", "bias_regularizer",
+  "kernel_constraint", "bias_constraint")
 
 local layer_keys = {
   Dense = with(weights, same "units"),
@@ -50,6 +52,21 @@ local layer_keys = {
 }
 local left_out = { Conv2D = { dilation_rate = { 1, 1 }, groups = 1 } }
 
+-- A constraint as Keras describes it: its dims count from 0.
+local function constraint(value)
+  if type(value) ~= "table" or type(value.config) ~= "table" or value.config.axis == nil then return value end
+  local config, axis = {}, value.config.axis
+  for key, item in pairs(value.config) do config[key] = item end
+  local function lower(n) return n > 0 and n - 1 or n end
+  if type(axis) == "table" then
+    config.axis = {}
+    for i, n in ipairs(axis) do config.axis[i] = lower(n) end
+  else
+    config.axis = lower(axis)
+  end
+  return { class_name = value.class_name, config = config }
+end
+
 local function input_layer(name, shape, dtype)
   local batch = { core.json_null }
   for i, n in ipairs(shape) do batch[i + 1] = n > 0 and n or core.json_null end
@@ -65,6 +82,7 @@ local function layer(entry)
   local out = { name = config.name, trainable = config.trainable ~= false, dtype = "float32" }
   for key, own in pairs(keys) do
     local value = config[own]
+    if key:find "_constraint$" then value = constraint(value) end
     if not (left_out[class_name] and equal(value, left_out[class_name][key])) then out[key] = value end
   end
   if class_name == "Softmax" and out.axis > 0 then out.axis = out.axis - 1 end -- dims count from 1 here

@@ -17,6 +17,8 @@ local class = require "nnlua.class"
 local options = require "nnlua.options"
 local Module = require "nnlua.module"
 local initializers = require "nnlua.initializers"
+local regularizers = require "nnlua.regularizers"
+local constraints = require "nnlua.constraints"
 local activations = require "nnlua.activations"
 
 ---@class nnlua.Layer: nnlua.Module
@@ -69,6 +71,8 @@ function Layer:init(given)
   local c = getmetatable(self)
   for key, value in pairs(options.check(c.__name, unaliased(c, given), spec_of(c))) do
     if key:find "_initializer$" then value = initializers.get(value) end
+    if key:find "_regularizer$" then value = regularizers.get(value) end
+    if key:find "_constraint$" then value = constraints.get(value) end
     rawset(self, key, value)
   end
   if rawget(self, "activation") then rawset(self, "act", (activations.get(self.activation))) end
@@ -81,11 +85,35 @@ function Layer:checked() end -- luacheck: no unused args
 --- A new parameter of `shape`, for build().
 ---@param shape integer[]
 ---@param initializer string|table|function
+---@param regularizer? table|function adds to the loss
+---@param constraint? table|function what optimizers put it back to
 ---@return nnlua.Tensor
-function Layer:weight(shape, initializer)
+function Layer:weight(shape, initializer, regularizer, constraint)
   local p = Module.parameter(initializers.get(initializer)(shape))
   if not self.trainable then p:requires_grad(false) end
+  if regularizer then Module.penalize(p, regularizer) end
+  if constraint then Module.constrain(p, constraint) end
   return p
+end
+
+--- The options of a layer with a kernel and a bias, added to its own.
+---@param spec table<string, nnlua.OptionRule>
+function Layer.with_kernel(spec)
+  spec.use_bias = { "boolean", default = true }
+  spec.kernel_initializer = { "string|table|function", default = "glorot_uniform" }
+  spec.bias_initializer = { "string|table|function", default = "zeros" }
+  for _, name in ipairs { "kernel_regularizer", "bias_regularizer", "kernel_constraint", "bias_constraint" } do
+    spec[name] = { "string|table|function" }
+  end
+  return spec
+end
+
+--- Makes self.kernel, and self.bias when the layer has one.
+---@param kernel integer[]
+---@param bias integer
+function Layer:build_kernel(kernel, bias)
+  self.kernel = self:weight(kernel, self.kernel_initializer, self.kernel_regularizer, self.kernel_constraint)
+  if self.use_bias then self.bias = self:weight({ bias }, self.bias_initializer, self.bias_regularizer, self.bias_constraint) end
 end
 
 --- Make the parameters for samples of `shape`. Layers without parameters leave it.

@@ -106,6 +106,18 @@ function Accuracy:init(given)
   Mean.init(self, { name = o.name, measure = hits })
 end
 
+local errors = { "loss", "error", "entropy", "mse", "mae", "mape", "msle", "divergence", "hinge", "poisson", "huber", "perplexity", "nll" }
+
+--- Is a figure of this name best when it is small? Losses and errors are, everything else is best when it is large.
+---@param name string
+---@return boolean
+function metrics.lower_is_better(name)
+  for _, word in ipairs(errors) do
+    if name:find(word, 1, true) then return true end
+  end
+  return false
+end
+
 --- The metric of `spec`: a name, an object with update/result/reset, or a function of (predictions, targets).
 ---@param spec string|table|function
 ---@param index? integer names functions

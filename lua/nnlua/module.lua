@@ -197,6 +197,7 @@ end
 --- by hand: `loss + net:regularization()`.
 ---@return nnlua.Tensor?
 function Module:regularization()
+  if next(penalties) == nil then return nil end -- asked at every step
   local total
   for _, w in ipairs(self:named_parameters()) do
     local penalty = penalties[w.tensor]

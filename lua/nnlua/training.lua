@@ -77,7 +77,7 @@ end
 function History:best(name)
   local list = not reserved[name] and rawget(self, name)
   if not list then options.raise(("history: there is no %s (measured: %s)"):format(options.shown(name), table.concat(self:names(), ", "))) end
-  local small = name:find "loss" or name:find "error" or name:find "entropy" or name:find "mse"
+  local small = metrics.lower_is_better(name)
   local at
   for i = 1, #self.epoch do
     local v = list[i]
@@ -150,17 +150,19 @@ local function measure(c, pred, y, loss, n)
   end
 end
 
-local function loss_of(c, pred, y)
+-- With what the regularizers of the layers add.
+local function loss_of(self, c, pred, y)
   local loss = c.loss(pred, y)
   if type(loss) ~= "userdata" then options.raise("the loss function must return a tensor, got " .. options.shown(loss)) end
-  return loss
+  local penalty = self:regularization()
+  return penalty and loss + penalty or loss
 end
 
 local function train_step(self, c, x, y)
   do
     local _ <close> = core.scope() -- the handles made here expire before the step runs: only what lives on is computed
     local pred = self(x)
-    local loss = loss_of(c, pred, y)
+    local loss = loss_of(self, c, pred, y)
     c.optimizer:zero_grad()
     loss:backward()
     measure(c, pred, y, loss, x:size(1))
@@ -172,7 +174,7 @@ local function test_step(self, c, x, y)
   do
     local _ <close> = core.scope()
     local pred = self(x)
-    measure(c, pred, y, loss_of(c, pred, y), x:size(1))
+    measure(c, pred, y, loss_of(self, c, pred, y), x:size(1))
   end
   core.eval()
 end
@@ -234,8 +236,7 @@ end
 
 -- ---- callbacks -------------------------------------------------------------------------------------------------------
 
--- A callback is a table with any of on_train_begin, on_epoch_begin, on_batch_end, on_epoch_end, on_train_end (self, model, ...), or a
--- function that is called at the end of each epoch.
+-- A callback is a table with any of the methods that nnlua.callbacks lists, or a function that is called at the end of each epoch.
 local function announce(callbacks, event, self, ...)
   for _, callback in ipairs(callbacks) do
     if type(callback) == "function" then
@@ -310,6 +311,7 @@ local function train_epoch(self, c, ds, bar, o, at)
     if batch > at.batch then -- the steps before are done; the data set was set back to where their epoch began
       if y == nil then target_missing "fit" end
       prepare(self, c, x)
+      if #o.callbacks > 0 then announce(o.callbacks, "on_batch_begin", self, batch) end
       hold(true) -- Ctrl-C does not cut a step in two
       train_step(self, c, x, y)
       at.batch, at.rng = batch, core.rng_state()
@@ -337,6 +339,19 @@ local function meter_states(c, at)
   return states
 end
 
+-- What callbacks remember, by place: for files.
+local function callback_states(callbacks)
+  local states = {}
+  for i, callback in ipairs(callbacks) do states[i] = type(callback) == "table" and callback.state and callback:state() or false end
+  return states
+end
+
+local function restore_callbacks(self, callbacks, states)
+  for i, callback in ipairs(callbacks) do
+    if type(callback) == "table" and callback.set_state and states and states[i] then callback:set_state(states[i], self) end
+  end
+end
+
 local function check_finite(logs, epoch)
   if logs.loss ~= logs.loss or math.abs(logs.loss) == math.huge then
     options.raise(("fit: the loss of epoch %d is %s; training stopped and the weights are as they were left: lower the learning rate, or look for "
@@ -350,7 +365,9 @@ local function whole_epoch(self, c, ds, validation, bar, o, at)
   at.meters = meter_states(c, at) -- validation uses the meters too
   local list, logs = figures_of(c)
   if validation then
+    announce(o.callbacks, "on_test_begin", self)
     local _, values = training.evaluate_batches(self, c, validation)
+    announce(o.callbacks, "on_test_end", self)
     for i = 1, #list do
       local name = list[i][1]
       logs["val_" .. name] = values[name]
@@ -370,6 +387,7 @@ local function guarded_epoch(self, c, ds, validation, bar, o, at, history)
   bar:clear()
   if o.save and interrupted and at.batch > 0 then
     rawset(self, "progress", standing(c, at.epoch, at.batch, at.data, at.rng, history, at.meters or meter_states(c, at)))
+    self.progress.callbacks = callback_states(o.callbacks)
     save(self, o.save)
   end
   error(message, 0)
@@ -386,6 +404,7 @@ end
 function Module:fit(given)
   local o = options.check("fit", given, fit_spec)
   local c = compiled(self, "fit")
+  announce(o.callbacks, "on_fit", self, o)
   local ds = dataset_of("fit", o.data, o.y, o.batch_size, o.shuffle)
   local validation = o.validation and dataset_of("fit: validation", o.validation, nil, 256)
   if o.save then check_folder(o.save) end
@@ -394,6 +413,7 @@ function Module:fit(given)
   rawset(self, "history", history)
   if ds.labels then rawset(self, "labels", ds.labels) end -- what class ids stand for goes with the model, into files too
   rawset(self, "stop_training", false)
+  restore_callbacks(self, o.callbacks, from.callbacks)
   announce(o.callbacks, "on_train_begin", self)
   for epoch = from.epoch + 1, o.epochs do
     local at = { epoch = epoch - 1, batch = from.batch or 0, rng = from.rng, data = ds.state and ds:state(), counts = {} }
@@ -406,11 +426,13 @@ function Module:fit(given)
     local list, logs = guarded_epoch(self, c, ds, validation, bar, o, at, history)
     from = {}
     bar:finish(list)
-    check_finite(logs, epoch)
+    if not self.stop_training then check_finite(logs, epoch) end
     history:add(epoch, logs)
-    rawset(self, "progress", standing(c, epoch, 0, ds.state and ds:state(), core.rng_state(), history))
-    if o.save then save(self, o.save) end
     announce(o.callbacks, "on_epoch_end", self, epoch, logs)
+    rawset(self, "progress", standing(c, epoch, 0, ds.state and ds:state(), core.rng_state(), history))
+    self.progress.callbacks = callback_states(o.callbacks)
+    if o.save then save(self, o.save) end
+    announce(o.callbacks, "on_epoch_saved", self, epoch, logs)
     if self.stop_training then break end
   end
   announce(o.callbacks, "on_train_end", self)

@@ -40,7 +40,7 @@ end
 --- `nn.Conv2D{32, 3, activation = "relu", padding = "same", strides = 2}`. kernel (KH, KW, C / groups, filters).
 ---@class nnlua.Conv2D: nnlua.Layer
 ---@overload fun(options: { [1]: integer, [2]: integer|integer[], strides?: any, padding?: string, activation?: any, name?: string }): nnlua.Conv2D
-local Conv2D = Layer.define("Conv2D", {
+local Conv2D = Layer.define("Conv2D", Layer.with_kernel {
   filters = { "integer", position = 1, required = true, min = 1 },
   kernel_size = { "integer|table", position = 2, required = true },
   strides = { "integer|table", default = 1 },
@@ -48,10 +48,8 @@ local Conv2D = Layer.define("Conv2D", {
   dilation_rate = { "integer|table", default = 1 },
   groups = { "integer", default = 1, min = 1 },
   activation = { "string|function", default = "linear" },
-  use_bias = { "boolean", default = true },
-  kernel_initializer = { "string|table|function", default = "glorot_uniform" },
-  bias_initializer = { "string|table|function", default = "zeros" },
-}, { init = "kernel_initializer", bias = "use_bias", stride = "strides", dilation = "dilation_rate" })
+}, { init = "kernel_initializer", regularizer = "kernel_regularizer", constraint = "kernel_constraint", bias = "use_bias",
+  stride = "strides", dilation = "dilation_rate" })
 M.Conv2D = Conv2D
 
 function Conv2D:checked()
@@ -70,8 +68,7 @@ function Conv2D:build(shape)
   if channels % groups ~= 0 or self.filters % groups ~= 0 then
     self:refuse(("%d groups must divide the channels and the %d filters"):format(groups, self.filters), shape)
   end
-  self.kernel = self:weight({ self.kernel_size[1], self.kernel_size[2], channels // groups, self.filters }, self.kernel_initializer)
-  if self.use_bias then self.bias = self:weight({ self.filters }, self.bias_initializer) end
+  self:build_kernel({ self.kernel_size[1], self.kernel_size[2], channels // groups, self.filters }, self.filters)
 end
 
 function Conv2D:forward(x)

@@ -54,13 +54,10 @@ function Input:detail() return shape_text(self.shape) end
 --- `activation(x @ kernel + bias)` over the last dim: `nn.Dense{128, activation = "relu", init = "he_normal"}`. kernel (in, units).
 ---@class nnlua.Dense: nnlua.Layer
 ---@overload fun(options: { [1]: integer, activation?: string|function, use_bias?: boolean, init?: any, name?: string }): nnlua.Dense
-local Dense = Layer.define("Dense", {
+local Dense = Layer.define("Dense", Layer.with_kernel {
   units = { "integer", position = 1, required = true, min = 1 },
   activation = { "string|function", default = "linear" },
-  use_bias = { "boolean", default = true },
-  kernel_initializer = { "string|table|function", default = "glorot_uniform" },
-  bias_initializer = { "string|table|function", default = "zeros" },
-}, { init = "kernel_initializer", bias = "use_bias" })
+}, { init = "kernel_initializer", regularizer = "kernel_regularizer", constraint = "kernel_constraint", bias = "use_bias" })
 M.Dense = Dense
 
 function Dense:output_shape(shape)
@@ -71,8 +68,7 @@ function Dense:output_shape(shape)
 end
 
 function Dense:build(shape)
-  self.kernel = self:weight({ shape[#shape], self.units }, self.kernel_initializer)
-  if self.use_bias then self.bias = self:weight({ self.units }, self.bias_initializer) end
+  self:build_kernel({ shape[#shape], self.units }, self.units)
 end
 
 function Dense:forward(x)

@@ -1,0 +1,188 @@
+--- Callbacks that steer training: EarlyStopping, ReduceLROnPlateau, LRSchedule, TerminateOnNaN, SwapEMA; and Lambda and Progress.
+--
+-- Owns: when training stops, and what the learning rate is from epoch to epoch. Names and defaults are Keras's.
+
+local core = require "nnlua.core"
+local options = require "nnlua.options"
+local base = require "nnlua.callbacks.base"
+local ProgressBar = require "nnlua.progress"
+
+local M = {}
+
+local function optimizer_of(model) return model.compiled.optimizer end
+
+-- ---- EarlyStopping ---------------------------------------------------------------------------------------------------
+
+--- Stop when `monitor` has not become better by more than min_delta for `patience` epochs. With restore_best the model ends with the weights of
+--- its best epoch. `best_epoch` and `best` tell afterwards.
+---@class nnlua.EarlyStopping: nnlua.Callback
+---@overload fun(options: { [1]?: string, patience?: integer, min_delta?: number, mode?: string, restore_best?: boolean }): nnlua.EarlyStopping
+local EarlyStopping = base.define("EarlyStopping", base.monitor_options {
+  patience = { "integer", default = 0, min = 0 }, baseline = { "number" }, restore_best = { "boolean", default = false },
+  start_from_epoch = { "integer", default = 0, min = 0 },
+}, { restore_best_weights = "restore_best" })
+M.EarlyStopping = EarlyStopping
+
+function EarlyStopping:on_train_begin()
+  if self.restored then
+    self.restored = nil
+    return
+  end
+  self.best, self.best_epoch, self.wait, self.weights = nil, nil, 0, nil
+end
+
+function EarlyStopping:on_epoch_end(model, epoch, logs)
+  if epoch <= self.start_from_epoch then return end
+  local value = base.figure(self, self.monitor, logs)
+  self.wait = self.wait + 1
+  if base.better(self, value, self.best) then
+    self.best, self.best_epoch = value, epoch
+    if self.restore_best then self.weights = model:state() end
+    if self.baseline == nil or base.better(self, value, self.baseline) then self.wait = 0 end
+  end
+  if self.wait > 0 and self.wait >= self.patience then model.stop_training = true end
+end
+
+function EarlyStopping:on_train_end(model)
+  if self.weights then
+    model:load_state(self.weights)
+    core.eval()
+  end
+end
+
+--- The weights of the best epoch are not in it: after a resume they are kept from the next better epoch on.
+function EarlyStopping:state() return { best = self.best, best_epoch = self.best_epoch, wait = self.wait } end
+
+function EarlyStopping:set_state(state)
+  self.best, self.best_epoch, self.wait, self.restored = state.best, state.best_epoch, state.wait, true
+end
+
+-- ---- learning rates --------------------------------------------------------------------------------------------------
+
+--- Multiply the learning rate by `factor` when `monitor` has not become better for `patience` epochs; then wait `cooldown` epochs.
+---@class nnlua.ReduceLROnPlateau: nnlua.Callback
+---@overload fun(options: { [1]?: string, factor?: number, patience?: integer, min_lr?: number }): nnlua.ReduceLROnPlateau
+local ReduceLROnPlateau = base.define("ReduceLROnPlateau", base.monitor_options {
+  factor = { "number", default = 0.1, above = 0, below = 1 }, patience = { "integer", default = 10, min = 0 },
+  cooldown = { "integer", default = 0, min = 0 }, min_lr = { "number", default = 0, min = 0 },
+  min_delta = { "number", default = 1e-4, min = 0 },
+})
+M.ReduceLROnPlateau = ReduceLROnPlateau
+
+function ReduceLROnPlateau:on_train_begin(model)
+  if optimizer_of(model).schedule then
+    options.raise "ReduceLROnPlateau: the optimizer's learning rate is a schedule; give it a number"
+  end
+  if self.restored then
+    self.restored = nil
+    return
+  end
+  self.best, self.wait, self.cool = nil, 0, 0
+end
+
+function ReduceLROnPlateau:on_epoch_end(model, _, logs)
+  local value = base.figure(self, self.monitor, logs)
+  if self.cool > 0 then self.cool, self.wait = self.cool - 1, 0 end
+  if base.better(self, value, self.best) then
+    self.best, self.wait = value, 0
+  elseif self.cool == 0 then
+    self.wait = self.wait + 1
+    local opt = optimizer_of(model)
+    if self.wait >= self.patience and opt.lr > self.min_lr then
+      opt:adjust { lr = math.max(opt.lr * self.factor, self.min_lr) }
+      self.cool, self.wait = self.cooldown, 0
+    end
+  end
+  self.lr = optimizer_of(model).lr
+end
+
+function ReduceLROnPlateau:state() return { best = self.best, wait = self.wait, cool = self.cool, lr = self.lr } end
+
+function ReduceLROnPlateau:set_state(state, model)
+  self.best, self.wait, self.cool, self.lr, self.restored = state.best, state.wait, state.cool, state.lr, true
+  if state.lr then optimizer_of(model):adjust { lr = state.lr } end
+end
+
+--- The learning rate of each epoch from a function of the epoch (from 1) and the present rate, or from a schedule of the epochs done before.
+---@class nnlua.LRSchedule: nnlua.Callback
+---@overload fun(options: { [1]: function|table }): nnlua.LRSchedule
+local LRSchedule = base.define("LRSchedule", { schedule = { "function|table", position = 1, required = true } })
+M.LRSchedule = LRSchedule
+
+function LRSchedule:on_epoch_begin(model, epoch)
+  local opt, schedule = optimizer_of(model), self.schedule
+  local lr
+  if type(schedule) == "function" then
+    lr = schedule(epoch, opt.lr)
+  else
+    lr = require("nnlua.schedules").get(schedule)(epoch - 1)
+  end
+  if type(lr) ~= "number" then options.raise("LRSchedule: the function must return a number, got " .. options.shown(lr)) end
+  opt:adjust { lr = lr }
+end
+
+-- ---- others ----------------------------------------------------------------------------------------------------------
+
+--- Stop as soon as the mean loss of the epoch so far is no number or infinite; looks at every `every`-th batch.
+---@class nnlua.TerminateOnNaN: nnlua.Callback
+---@overload fun(options?: { every?: integer }): nnlua.TerminateOnNaN
+local TerminateOnNaN = base.define("TerminateOnNaN", { every = { "integer", default = 1, min = 1 } })
+M.TerminateOnNaN = TerminateOnNaN
+
+function TerminateOnNaN:on_batch_end(model, batch)
+  if batch % self.every ~= 0 then return end
+  local loss = model.compiled.meters[1]:result()
+  if loss ~= loss or math.abs(loss) == math.huge then
+    self.batch, model.stop_training = batch, true
+    warn(("nnlua: TerminateOnNaN: the loss is %s at batch %d; training ends"):format(loss ~= loss and "nan" or "infinite", batch))
+  end
+end
+
+--- Validate with the moving averages of the weights (an optimizer with use_ema = true). With at_end the model keeps them when training ends.
+---@class nnlua.SwapEMA: nnlua.Callback
+---@overload fun(options?: { at_end?: boolean }): nnlua.SwapEMA
+local SwapEMA = base.define("SwapEMA", { at_end = { "boolean", default = false } })
+M.SwapEMA = SwapEMA
+
+function SwapEMA:on_train_begin(model) -- luacheck: no unused args
+  if not optimizer_of(model).use_ema then options.raise "SwapEMA: the optimizer needs use_ema = true" end
+end
+
+function SwapEMA:on_test_begin(model) optimizer_of(model):swap_ema() end -- luacheck: no unused args
+function SwapEMA:on_test_end(model) optimizer_of(model):swap_ema() end -- luacheck: no unused args
+
+function SwapEMA:on_train_end(model)
+  if self.at_end then optimizer_of(model):swap_ema() end
+end
+
+--- Any functions as a callback: `nn.callbacks.Lambda{ on_epoch_end = function(model, epoch, logs) ... end }`.
+---@param given table<string, function>
+function M.Lambda(given)
+  local events = { on_fit = {}, on_train_begin = {}, on_epoch_begin = {}, on_batch_begin = {}, on_batch_end = {}, on_test_begin = {},
+    on_test_end = {}, on_epoch_end = {}, on_epoch_saved = {}, on_train_end = {} }
+  for _, rule in pairs(events) do rule[1] = "function" end
+  local callback = {}
+  for event, f in pairs(options.check("Lambda", given, events)) do callback[event] = function(_, ...) return f(...) end end
+  return callback
+end
+
+--- A line with the figures so far every `every` batches, for logs: `write` takes it (standard output).
+---@class nnlua.ProgressLines: nnlua.Callback
+---@overload fun(options?: { [1]?: integer, write?: function }): nnlua.ProgressLines
+local Progress = base.define("Progress", { every = { "integer", position = 1, default = 100, min = 1 }, write = { "function" } })
+M.Progress = Progress
+
+function Progress:on_epoch_begin(_, epoch) self.epoch = epoch end
+
+function Progress:on_batch_end(model, batch)
+  if batch % self.every ~= 0 then return end
+  local list = {}
+  for _, meter in ipairs(model.compiled.meters) do
+    local value = meter:result()
+    if type(value) == "number" then list[#list + 1] = { meter.name, value } end
+  end
+  local line = ("epoch %d batch %d%s\n"):format(self.epoch, batch, ProgressBar.figures_text(list))
+  if self.write then self.write(line) else io.stdout:write(line) end
+end
+
+return M

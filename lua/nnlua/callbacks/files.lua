@@ -1,0 +1,206 @@
+--- Callbacks that write files: Checkpoint, Resume, CSVLogger, JSONLogger, TensorBoard.
+--
+-- Owns: names of those files and what is in the logs. A file that cannot be written ends training with a message that names it.
+
+local core = require "nnlua.core"
+local options = require "nnlua.options"
+local base = require "nnlua.callbacks.base"
+
+local M = {}
+
+local function check(ok, what, message)
+  if not ok then options.raise(("%s: %s"):format(what, tostring(message))) end
+  return ok
+end
+
+-- ---- Checkpoint and Resume -------------------------------------------------------------------------------------------
+
+--- Write the model after each epoch, or every `every` epochs, or when the figure `best` is better than ever:
+--- `nn.callbacks.Checkpoint{"m.h5", best = "val_loss"}`. The name may hold `{epoch}`, `{epoch:03d}`, `{val_loss:.3f}`; then `keep` says how many of
+--- the newest files stay.
+---@class nnlua.Checkpoint: nnlua.Callback
+---@overload fun(options: { [1]: string, best?: string, mode?: string, every?: integer, keep?: integer }): nnlua.Checkpoint
+local Checkpoint = base.define("Checkpoint", {
+  file = { "string", position = 1, required = true }, best = { "string" },
+  mode = { "string", default = "auto", choices = { "auto", "min", "max" } },
+  every = { "integer", default = 1, min = 1 }, keep = { "integer", min = 1 },
+})
+M.Checkpoint = Checkpoint
+
+function Checkpoint:checked()
+  self.monitor, self.files = self.best, {}
+  if self.keep and not self.file:find "{" then
+    options.raise "Checkpoint: keep needs a name that differs from epoch to epoch, such as m-{epoch}.h5"
+  end
+end
+
+function Checkpoint:on_train_begin()
+  local folder = self.file:match "^(.*/)[^/]*$" or "."
+  check(core.sys.file_type(folder) == "folder", "Checkpoint", "there is no folder " .. folder)
+end
+
+--- The file of an epoch.
+function Checkpoint:name_for(epoch, logs)
+  return (self.file:gsub("{([%w_]+):?([^}]*)}", function(name, form)
+    local value = name == "epoch" and epoch or base.figure(self, name, logs)
+    return ("%" .. (form ~= "" and form or name == "epoch" and "d" or ".4f")):format(value)
+  end))
+end
+
+function Checkpoint:on_epoch_saved(model, epoch, logs)
+  if epoch % self.every ~= 0 then return end
+  if self.best then
+    local value = base.figure(self, self.best, logs)
+    if not base.better(self, value, self.value) then return end
+    self.value = value
+  end
+  local file = self:name_for(epoch, logs)
+  check(model:save(file))
+  for i, name in ipairs(self.files) do
+    if name == file then table.remove(self.files, i) end
+  end
+  self.files[#self.files + 1] = file
+  while self.keep and #self.files > self.keep do os.remove(table.remove(self.files, 1)) end
+end
+
+function Checkpoint:state() return { value = self.value, files = setmetatable(self.files, core.json_array) } end
+
+function Checkpoint:set_state(state) self.value, self.files = state.value, state.files or {} end
+
+--- Go on from `file` when it is there, write it after each epoch and on Ctrl-C, and remove it when all epochs are done: a script with it can be
+--- stopped and started again at any time.
+---@class nnlua.Resume: nnlua.Callback
+---@overload fun(options: { [1]: string, keep?: boolean }): nnlua.Resume
+local Resume = base.define("Resume", { file = { "string", position = 1, required = true }, keep = { "boolean", default = false } })
+M.Resume = Resume
+
+function Resume:on_fit(_, o)
+  if o.save or o.resume then options.raise "Resume: fit has save or resume of its own; give one of them" end
+  o.save, self.epochs = self.file, o.epochs
+  if core.sys.file_type(self.file) == "file" then o.resume = self.file end
+end
+
+function Resume:on_epoch_end(_, epoch) self.epoch = epoch end
+
+function Resume:on_train_end(model)
+  if not self.keep and (self.epoch == self.epochs or model.stop_training) then os.remove(self.file) end
+end
+
+-- ---- logs ------------------------------------------------------------------------------------------------------------
+
+local function open(self, what)
+  local file, message = io.open(self.file, self.append and "a" or "w")
+  check(file, what, message)
+  return file
+end
+
+local function write(file, what, text)
+  local ok, message = file:write(text)
+  if ok then ok, message = file:flush() end
+  check(ok, what, message)
+end
+
+local log_options = { file = { "string", position = 1, required = true }, append = { "boolean", default = false } }
+
+--- One line of figures per epoch, with a header: `nn.callbacks.CSVLogger{"log.csv"}`.
+---@class nnlua.CSVLogger: nnlua.Callback
+---@overload fun(options: { [1]: string, append?: boolean, separator?: string }): nnlua.CSVLogger
+local CSVLogger = base.define("CSVLogger", {
+  file = log_options.file, append = log_options.append, separator = { "string", default = "," } })
+M.CSVLogger = CSVLogger
+
+function CSVLogger:on_train_begin()
+  self.handle = open(self, "CSVLogger")
+  self.columns = nil
+  self.header = not (self.append and self.handle:seek "end" > 0)
+end
+
+function CSVLogger:on_epoch_end(_, epoch, logs)
+  if not self.columns then
+    self.columns = {}
+    for name, value in pairs(logs) do
+      if type(value) == "number" then self.columns[#self.columns + 1] = name end
+    end
+    table.sort(self.columns)
+    if self.header then
+      write(self.handle, "CSVLogger", table.concat({ "epoch", table.unpack(self.columns) }, self.separator) .. "\n")
+    end
+  end
+  local words = { ("%d"):format(epoch) }
+  for i, name in ipairs(self.columns) do words[i + 1] = logs[name] and ("%.9g"):format(logs[name]) or "" end
+  write(self.handle, "CSVLogger", table.concat(words, self.separator) .. "\n")
+end
+
+function CSVLogger:on_train_end()
+  self.handle:close()
+  self.handle = nil
+end
+
+--- One JSON object per line and epoch: `{"epoch":1,"loss":0.5}`. NaN and infinity are null.
+---@class nnlua.JSONLogger: nnlua.Callback
+---@overload fun(options: { [1]: string, append?: boolean }): nnlua.JSONLogger
+local JSONLogger = base.define("JSONLogger", log_options)
+M.JSONLogger = JSONLogger
+
+function JSONLogger:on_train_begin() self.handle = open(self, "JSONLogger") end
+
+function JSONLogger:on_epoch_end(_, epoch, logs)
+  local line = { epoch = epoch }
+  for name, value in pairs(logs) do
+    local finite = type(value) ~= "number" or value == value and math.abs(value) < math.huge
+    line[name] = finite and value or core.json_null
+  end
+  write(self.handle, "JSONLogger", core.json_encode(line) .. "\n")
+end
+
+JSONLogger.on_train_end = CSVLogger.on_train_end
+
+--- Figures, the learning rate and, every `histograms` epochs, histograms of the weights for TensorBoard, in `folder`; those of validation in its
+--- folder "validation". With `health = ` a Health callback that stands before it, its figures too. Steps are epochs, or batches with `every`.
+---@class nnlua.TensorBoard: nnlua.Callback
+---@overload fun(options: { [1]?: string, histograms?: integer, every?: integer, health?: table }): nnlua.TensorBoard
+local TensorBoard = base.define("TensorBoard", {
+  folder = { "string", position = 1, default = "runs" }, histograms = { "integer", default = 0, min = 0 }, every = { "integer", min = 1 },
+  health = { "table" } })
+M.TensorBoard = TensorBoard
+
+function TensorBoard:on_train_begin()
+  local open_writer = require("nnlua.tensorboard").open
+  self.train = check(open_writer(self.folder))
+  self.validation = nil
+  self.open_writer = open_writer
+end
+
+function TensorBoard:on_batch_end(model, batch)
+  if not self.every or batch % self.every ~= 0 then return end
+  for _, meter in ipairs(model.compiled.meters) do
+    local value = meter:result()
+    if type(value) == "number" then self.train:scalar("batch_" .. meter.name, value, model.compiled.optimizer.iterations) end
+  end
+end
+
+function TensorBoard:on_epoch_end(model, epoch, logs)
+  for name, value in pairs(logs) do
+    local own = name:match "^val_(.*)$"
+    if own and not self.validation then self.validation = check(self.open_writer(self.folder .. "/validation")) end
+    if type(value) == "number" then (own and self.validation or self.train):scalar("epoch_" .. (own or name), value, epoch) end
+  end
+  self.train:scalar("learning_rate", model.compiled.optimizer.lr, epoch)
+  if self.histograms > 0 and epoch % self.histograms == 0 then
+    for _, w in ipairs(model:weights()) do self.train:histogram(w.name, w.tensor, epoch) end
+  end
+  for _, row in ipairs(self.health and self.health.rows or {}) do
+    for _, what in ipairs { "dead", "saturated", "gradient", "weight", "ratio" } do
+      if row[what] then self.train:scalar(("health/%s/%s"):format(row.name, what), row[what], epoch) end
+    end
+  end
+  check(self.train:flush())
+  if self.validation then check(self.validation:flush()) end
+end
+
+function TensorBoard:on_train_end()
+  self.train:close()
+  if self.validation then self.validation:close() end
+end
+
+return M

@@ -1,0 +1,170 @@
+--- Event files of TensorBoard: `nn.tensorboard.open(folder)` gives a writer. TensorFlow is not needed.
+--
+-- Owns: the format: records `u64 length | u32 masked CRC of it | data | u32 masked CRC of the data`, little-endian, where the data is an Event in
+-- protocol buffers' encoding and the CRC is CRC-32C.
+--
+--     local nn = require "nnlua"
+--     local folder = os.tmpname() .. "-run"
+--     local writer = assert(nn.tensorboard.open(folder))
+--     writer:scalar("loss", 0.5, 1)
+--     writer:histogram("weights", nn.arange(0, 10), 1)
+--     assert(writer:close())
+--     os.remove(writer.file); os.remove(folder)
+
+local core = require "nnlua.core"
+local class = require "nnlua.class"
+local options = require "nnlua.options"
+
+local tensorboard = {}
+
+-- ---- bytes -----------------------------------------------------------------------------------------------------------
+
+local crc_table = {}
+for i = 0, 255 do
+  local c = i
+  for _ = 1, 8 do c = c & 1 == 1 and c >> 1 ~ 0x82f63b78 or c >> 1 end
+  crc_table[i] = c
+end
+
+--- CRC-32C (Castagnoli) of a string.
+---@param bytes string
+---@return integer
+function tensorboard.crc32c(bytes)
+  local c = 0xffffffff
+  for i = 1, #bytes do c = crc_table[(c ~ bytes:byte(i)) & 0xff] ~ c >> 8 end
+  return c ~ 0xffffffff
+end
+
+local function masked(bytes)
+  local c = tensorboard.crc32c(bytes)
+  return ((c >> 15 | c << 17) + 0xa282ead8) & 0xffffffff
+end
+
+--- One record of an event file or a TFRecord file.
+---@param data string
+---@return string
+function tensorboard.record(data)
+  local length = ("<I8"):pack(#data)
+  return length .. ("<I4"):pack(masked(length)) .. data .. ("<I4"):pack(masked(data))
+end
+
+local function varint(n)
+  local out = {}
+  repeat
+    local low = n & 0x7f
+    n = n >> 7 -- logical: negative numbers take ten bytes, as they should
+    out[#out + 1] = string.char(n ~= 0 and low | 0x80 or low)
+  until n == 0
+  return table.concat(out)
+end
+
+-- Fields of a message, by number.
+local function number_field(field, n) return varint(field << 3) .. varint(n) end
+local function double_field(field, x) return varint(field << 3 | 1) .. ("<d"):pack(x) end
+local function float_field(field, x) return varint(field << 3 | 5) .. ("<f"):pack(x) end
+local function bytes_field(field, s) return varint(field << 3 | 2) .. varint(#s) .. s end
+
+local function packed_doubles(field, list)
+  local words = {}
+  for i, x in ipairs(list) do words[i] = ("<d"):pack(x) end
+  return bytes_field(field, table.concat(words))
+end
+
+-- ---- histograms ------------------------------------------------------------------------------------------------------
+
+local BUCKETS = 30
+
+-- What a HistogramProto holds of the finite values of a tensor; counted where the tensor is.
+local function histogram_of(x)
+  local _ <close> = core.no_grad()
+  local _ <close> = core.scope()
+  x = x:detach():float():reshape { -1 }
+  if x:numel() == 0 then return { min = 0, max = 0, num = 0, sum = 0, squares = 0, limits = { 0 }, counts = { 0 } } end
+  local head = core.stack({ x:amin(), x:amax(), x:sum(), x:square():sum() }):totable()
+  local h = { min = head[1], max = head[2], num = x:numel(), sum = head[3], squares = head[4], limits = {}, counts = {} }
+  if h.min ~= h.min or h.max - h.min == math.huge or h.max - h.min ~= h.max - h.min then return nil end
+  if h.min == h.max then
+    h.limits, h.counts = { h.max }, { h.num }
+    return h
+  end
+  local below = {}
+  for i = 1, BUCKETS - 1 do
+    h.limits[i] = h.min + (h.max - h.min) * i / BUCKETS
+    below[i] = x:lt(h.limits[i]):float():sum()
+  end
+  h.limits[BUCKETS] = h.max
+  local last = 0
+  for i, n in ipairs(core.stack(below):totable()) do
+    h.counts[i], last = n - last, n
+  end
+  h.counts[BUCKETS] = h.num - last
+  return h
+end
+
+-- ---- the writer ------------------------------------------------------------------------------------------------------
+
+---@class nnlua.EventWriter
+---@field file string
+local Writer = class "EventWriter"
+
+local started, clock = os.time(), core.sys.clock()
+
+local function add(self, event, step)
+  local now = started + core.sys.clock() - clock -- os.time() has whole seconds only
+  local record = tensorboard.record(double_field(1, now) .. (step and number_field(2, step) or "") .. event)
+  local ok, message = self.handle:write(record)
+  if not ok then self.failed = self.failed or message end
+end
+
+local function summary(self, tag, value, step)
+  if type(tag) ~= "string" or math.type(step) ~= "integer" then
+    options.raise(("tensorboard: needs a name and a step (an integer), got %s and %s"):format(options.shown(tag), options.shown(step)))
+  end
+  add(self, bytes_field(5, bytes_field(1, bytes_field(1, tag) .. value)), step)
+end
+
+--- A number at a step.
+function Writer:scalar(tag, value, step) summary(self, tag, float_field(2, value), step) end
+
+--- The distribution of a tensor at a step. One with NaN or infinities is left out: returns false.
+function Writer:histogram(tag, tensor, step)
+  local h = histogram_of(tensor)
+  if not h then return false end
+  summary(self, tag, bytes_field(5, double_field(1, h.min) .. double_field(2, h.max) .. double_field(3, h.num) .. double_field(4, h.sum)
+    .. double_field(5, h.squares) .. packed_doubles(6, h.limits) .. packed_doubles(7, h.counts)), step)
+  return true
+end
+
+--- All that was added is in the file: true, or nil and a message.
+function Writer:flush()
+  local ok, message = self.handle:flush()
+  if self.failed or not ok then return nil, ("%s: %s"):format(self.file, self.failed or message) end
+  return true
+end
+
+--- Flush and close: true, or nil and a message.
+function Writer:close()
+  local ok, message = self:flush()
+  self.handle:close()
+  return ok, message
+end
+
+local serial = 0
+
+--- A writer of a new event file in `folder`, which is made; or nil and a message.
+---@param folder string
+---@return nnlua.EventWriter?, string?
+function tensorboard.open(folder)
+  if type(folder) ~= "string" then options.raise("tensorboard: needs a folder, got " .. options.shown(folder)) end
+  local made, why = core.sys.mkdir_p(folder)
+  if not made then return nil, why end
+  serial = serial + 1
+  local file = ("%s/events.out.tfevents.%010d.nnlua.%d"):format(folder, os.time(), serial)
+  local handle, message = io.open(file, "wb")
+  if not handle then return nil, message end
+  local writer = setmetatable({ file = file, handle = handle }, Writer)
+  add(writer, bytes_field(3, "brain.Event:2"))
+  return writer
+end
+
+return tensorboard
