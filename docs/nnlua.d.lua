@@ -35,9 +35,11 @@
 ---@field binary_cross_entropy function
 ---@field binary_cross_entropy_with_logits function
 ---@field buffer function
+---@field callbacks table
 ---@field chunk function
 ---@field class table
 ---@field clip_grad_norm function
+---@field constraints table
 ---@field conv1d function
 ---@field conv3d function
 ---@field conv_transpose1d function
@@ -47,10 +49,6 @@
 ---@field cosine_similarity function
 ---@field cross_entropy function
 ---@field ctc_loss function
----@field callbacks table
----@field class table
----@field clip_grad_norm function
----@field constraints table
 ---@field custom function
 ---@field data table
 ---@field datasets table
@@ -62,7 +60,6 @@
 ---@field empty_like function
 ---@field from_table function
 ---@field full_like function
----@field embedding_bag function
 ---@field gaussian_nll_loss function
 ---@field gradcheck function
 ---@field graph function
@@ -108,21 +105,16 @@
 ---@field poisson_nll_loss function
 ---@field profile function
 ---@field register_layer function
+---@field regularizers table
 ---@field rnn function
 ---@field schedules table
 ---@field smooth_l1_loss function
 ---@field soft_margin_loss function
 ---@field split function
 ---@field squared_hinge_loss function
+---@field tensorboard table
 ---@field triplet_margin_loss function
 ---@field unbind function
----@field smooth_l1_loss function
----@field soft_margin_loss function
----@field squared_hinge_loss function
----@field triplet_margin_loss function
----@field regularizers table
----@field schedules table
----@field tensorboard table
 ---@field value_and_grad function
 local nn = {}
 
