@@ -156,6 +156,11 @@ define.op(M, "cross_entropy(T x, T target, T? weight, I? ignore_id" .. RED .. ",
     return reduced(-(weight and logp * target * weight or logp * target):sum(-1), reduction)
   end)
 
+--     local nn = require "nnlua"
+--     local p, t = nn.tensor{0.5, 0.25}, nn.tensor{1, 0}
+--     print(("%.4f"):format(nn.binary_cross_entropy(p, t):item()))                                 --> 0.4904
+--     print(("%.4f"):format(nn.kl_div(nn.log(p), nn.tensor{0.5, 0.5}, "sum"):item()))             --> 0.3466
+
 -- log(p), -100 at 0 as in PyTorch
 local function safe_log(p)
   local some = p:gt(1e-38)
@@ -197,6 +202,10 @@ define.op(M, "kl_div(T x, T target, S(mean|sum|none|batchmean) reduction = mean,
   end)
 
 -- ---- margins -----------------------------------------------------------------------------------------------------------
+
+--     local nn = require "nnlua"
+--     local x, t = nn.tensor{0.5, 2}, nn.tensor{1, -1}
+--     print(nn.hinge_loss(x, t, "sum"):item(), nn.margin_ranking_loss(x, nn.zeros(2), t, 0, "sum"):item())  --> 3.5 2.0
 
 elementwise("hinge_embedding_loss", ", F margin = 1", "x where target is 1, max(0, margin - x) where it is -1", function(x, t, margin)
   return core.where(t:eq(1), x, 0) + core.where(t:eq(-1), core.relu(margin - x), 0)
