@@ -904,7 +904,7 @@ Tensor.max_pool1d = nn.max_pool1d
 function nn.max_pool3d(x, size, stride, padding, dilation, ceil_mode, return_indices) end
 Tensor.max_pool3d = nn.max_pool3d
 
---- zeros with each element of x at the position that max_pool gave (1-based, in the sample's plane)
+--- zeros with each element of x at the position that max_pool gave (from 1, in the sample's plane); reads ids, so it runs what is pending
 ---@param x nnlua.Tensor
 ---@param ids nnlua.Tensor
 ---@param size integer
@@ -915,7 +915,7 @@ Tensor.max_pool3d = nn.max_pool3d
 function nn.max_unpool1d(x, ids, size, stride, padding, output_size) end
 Tensor.max_unpool1d = nn.max_unpool1d
 
---- zeros with each element of x at the position that max_pool gave (1-based, in the sample's plane)
+--- zeros with each element of x at the position that max_pool gave (from 1, in the sample's plane); reads ids, so it runs what is pending
 ---@param x nnlua.Tensor
 ---@param ids nnlua.Tensor
 ---@param size integer|integer[]
@@ -926,7 +926,7 @@ Tensor.max_unpool1d = nn.max_unpool1d
 function nn.max_unpool2d(x, ids, size, stride, padding, output_size) end
 Tensor.max_unpool2d = nn.max_unpool2d
 
---- zeros with each element of x at the position that max_pool gave (1-based, in the sample's plane)
+--- zeros with each element of x at the position that max_pool gave (from 1, in the sample's plane); reads ids, so it runs what is pending
 ---@param x nnlua.Tensor
 ---@param ids nnlua.Tensor
 ---@param size integer|integer[]
@@ -1326,7 +1326,7 @@ Tensor.cosine_similarity = nn.cosine_similarity
 function nn.cosine_embedding_loss(x1, x2, target, margin, reduction) end
 Tensor.cosine_embedding_loss = nn.cosine_embedding_loss
 
---- -log probability that x (N,T,classes; log-probabilities) spells targets (N,S)
+--- -log probability that x (N,T,classes; log-probabilities) spells targets (N,S), which are read at once
 ---@param x nnlua.Tensor
 ---@param targets nnlua.Tensor
 ---@param input_lengths? nnlua.Tensor|number[]

@@ -338,7 +338,7 @@ end
 --     local x = nn.log(nn.tensor{ { {0.5, 0.5}, {0.5, 0.5} } })
 --     print(("%.4f"):format(nn.ctc_loss(x, nn.tensor({ {2} }, { dtype = "i64" })):item()))   --> 0.2877
 define.op(M, "ctc_loss(T x, T targets, TT? input_lengths, TT? target_lengths, I blank = 1" .. RED .. ", B zero_infinity = false)",
-  "-log probability that x (N,T,classes; log-probabilities) spells targets (N,S)",
+  "-log probability that x (N,T,classes; log-probabilities) spells targets (N,S), which are read at once",
   function(x, targets, input_lengths, target_lengths, blank, reduction, zero_infinity)
     local owner = "ctc_loss"
     if x:dim() ~= 3 or targets:dim() ~= 2 or targets:size(1) ~= x:size(1) or x:size(2) < 1 or targets:size(2) < 1 then

@@ -238,7 +238,7 @@ end
 for n = 1, 3 do
   local name = ("max_unpool%dd"):format(n)
   define.op(M, ("%s(T x, T ids, I%d size, I%d? stride, I%d padding = 0, I%d? output_size)"):format(name, n, n, n, n),
-    "zeros with each element of x at the position that max_pool gave (1-based, in the sample's plane)",
+    "zeros with each element of x at the position that max_pool gave (from 1, in the sample's plane); reads ids, so it runs what is pending",
     function(...) return max_unpool(name, ...) end)
 end
 
