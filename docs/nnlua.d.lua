@@ -22,18 +22,6 @@
 ---@field Sequential nnlua.Sequential
 ---@field Softmax nnlua.Softmax
 ---@field activations table
----@field adaptive_avg_pool1d function
----@field adaptive_avg_pool2d function
----@field adaptive_avg_pool3d function
----@field adaptive_max_pool1d function
----@field adaptive_max_pool2d function
----@field adaptive_max_pool3d function
----@field avg_pool1d function
----@field avg_pool2d function
----@field avg_pool3d function
----@field batch_norm function
----@field binary_cross_entropy function
----@field binary_cross_entropy_with_logits function
 ---@field buffer function
 ---@field callbacks table
 ---@field chunk function
@@ -63,24 +51,13 @@
 ---@field gaussian_nll_loss function
 ---@field gradcheck function
 ---@field graph function
----@field grid_sample function
----@field group_norm function
----@field gru function
 ---@field h5 table
----@field hinge_embedding_loss function
----@field hinge_loss function
 ---@field hook function
----@field huber_loss function
 ---@field hvp function
 ---@field index_put function
 ---@field initializers table
----@field instance_norm function
----@field interpolate function
 ---@field jvp function
----@field kl_div function
----@field l1_loss function
 ---@field load function
----@field local_response_norm function
 ---@field losses table
 ---@field lstm function
 ---@field margin_ranking_loss function
@@ -91,18 +68,9 @@
 ---@field max_unpool3d function
 ---@field meshgrid function
 ---@field metrics table
----@field mse_loss function
----@field multi_margin_loss function
----@field multilabel_soft_margin_loss function
----@field nll_loss function
----@field normalize function
 ---@field optim table
 ---@field options table
----@field pairwise_distance function
 ---@field parameter function
----@field pixel_shuffle function
----@field pixel_unshuffle function
----@field poisson_nll_loss function
 ---@field profile function
 ---@field register_layer function
 ---@field regularizers table
@@ -1832,5 +1800,572 @@ Tensor.scaled_dot_product_attention = nn.scaled_dot_product_attention
 ---@overload fun(ids: nnlua.Tensor|integer[], weight: nnlua.Tensor, options: { padding_id?: integer[] }): nnlua.Tensor
 function nn.embedding(ids, weight, padding_id) end
 Tensor.embedding = nn.embedding
+
+--- x cut along dim into four pieces of the given sizes, which may be 0; the pieces share one gradient
+---@param x nnlua.Tensor
+---@param dim integer
+---@param sizes integer[]
+---@return nnlua.Tensor, nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
+function nn.split4(x, dim, sizes) end
+Tensor.split4 = nn.split4
+
+-- ---- Written in Lua (nnlua.functional)
+
+--- convolution of x (N,L,C) with w (K,C/groups,filters), plus b
+---@param x nnlua.Tensor
+---@param w nnlua.Tensor
+---@param b? nnlua.Tensor
+---@param stride? integer default 1
+---@param padding? integer|integer[]|"valid"|"same" default valid
+---@param dilation? integer default 1
+---@param groups? integer default 1
+---@return nnlua.Tensor
+function nn.conv1d(x, w, b, stride, padding, dilation, groups) end
+Tensor.conv1d = nn.conv1d
+
+--- convolution of x (N,D,H,W,C) with w (KD,KH,KW,C/groups,filters), plus b
+---@param x nnlua.Tensor
+---@param w nnlua.Tensor
+---@param b? nnlua.Tensor
+---@param stride? integer|integer[] default 1
+---@param padding? integer|integer[]|"valid"|"same" default valid
+---@param dilation? integer|integer[] default 1
+---@param groups? integer default 1
+---@return nnlua.Tensor
+function nn.conv3d(x, w, b, stride, padding, dilation, groups) end
+Tensor.conv3d = nn.conv3d
+
+--- gradient of a convolution as an operator: x with w (...,filters/groups,C), plus b; paddings as in PyTorch, or "same"
+---@param x nnlua.Tensor
+---@param w nnlua.Tensor
+---@param b? nnlua.Tensor
+---@param stride? integer default 1
+---@param padding? integer|integer[]|"valid"|"same" default valid
+---@param output_padding? integer default 0
+---@param groups? integer default 1
+---@param dilation? integer default 1
+---@return nnlua.Tensor
+function nn.conv_transpose1d(x, w, b, stride, padding, output_padding, groups, dilation) end
+Tensor.conv_transpose1d = nn.conv_transpose1d
+
+--- gradient of a convolution as an operator: x with w (...,filters/groups,C), plus b; paddings as in PyTorch, or "same"
+---@param x nnlua.Tensor
+---@param w nnlua.Tensor
+---@param b? nnlua.Tensor
+---@param stride? integer|integer[] default 1
+---@param padding? integer|integer[]|"valid"|"same" default valid
+---@param output_padding? integer|integer[] default 0
+---@param groups? integer default 1
+---@param dilation? integer|integer[] default 1
+---@return nnlua.Tensor
+function nn.conv_transpose2d(x, w, b, stride, padding, output_padding, groups, dilation) end
+Tensor.conv_transpose2d = nn.conv_transpose2d
+
+--- gradient of a convolution as an operator: x with w (...,filters/groups,C), plus b; paddings as in PyTorch, or "same"
+---@param x nnlua.Tensor
+---@param w nnlua.Tensor
+---@param b? nnlua.Tensor
+---@param stride? integer|integer[] default 1
+---@param padding? integer|integer[]|"valid"|"same" default valid
+---@param output_padding? integer|integer[] default 0
+---@param groups? integer default 1
+---@param dilation? integer|integer[] default 1
+---@return nnlua.Tensor
+function nn.conv_transpose3d(x, w, b, stride, padding, output_padding, groups, dilation) end
+Tensor.conv_transpose3d = nn.conv_transpose3d
+
+--- mean of each window; stride defaults to size; count_include_pad: zeros of the padding count
+---@param x nnlua.Tensor
+---@param size integer
+---@param stride? integer
+---@param padding? integer|integer[]|"valid"|"same" default valid
+---@param ceil_mode? boolean default false
+---@param count_include_pad? boolean default true
+---@param divisor_override? integer
+---@return nnlua.Tensor
+function nn.avg_pool1d(x, size, stride, padding, ceil_mode, count_include_pad, divisor_override) end
+Tensor.avg_pool1d = nn.avg_pool1d
+
+--- mean of each window; stride defaults to size; count_include_pad: zeros of the padding count
+---@param x nnlua.Tensor
+---@param size integer|integer[]
+---@param stride? integer|integer[]
+---@param padding? integer|integer[]|"valid"|"same" default valid
+---@param ceil_mode? boolean default false
+---@param count_include_pad? boolean default true
+---@param divisor_override? integer
+---@return nnlua.Tensor
+function nn.avg_pool2d(x, size, stride, padding, ceil_mode, count_include_pad, divisor_override) end
+Tensor.avg_pool2d = nn.avg_pool2d
+
+--- mean of each window; stride defaults to size; count_include_pad: zeros of the padding count
+---@param x nnlua.Tensor
+---@param size integer|integer[]
+---@param stride? integer|integer[]
+---@param padding? integer|integer[]|"valid"|"same" default valid
+---@param ceil_mode? boolean default false
+---@param count_include_pad? boolean default true
+---@param divisor_override? integer
+---@return nnlua.Tensor
+function nn.avg_pool3d(x, size, stride, padding, ceil_mode, count_include_pad, divisor_override) end
+Tensor.avg_pool3d = nn.avg_pool3d
+
+--- largest of each window (the first of equals); stride defaults to size; return_indices: also its position in the sample's plane
+---@param x nnlua.Tensor
+---@param size integer
+---@param stride? integer
+---@param padding? integer|integer[]|"valid"|"same" default valid
+---@param dilation? integer default 1
+---@param ceil_mode? boolean default false
+---@param return_indices? boolean default false
+---@return nnlua.Tensor, nnlua.Tensor
+function nn.max_pool1d(x, size, stride, padding, dilation, ceil_mode, return_indices) end
+Tensor.max_pool1d = nn.max_pool1d
+
+--- largest of each window (the first of equals); stride defaults to size; return_indices: also its position in the sample's plane
+---@param x nnlua.Tensor
+---@param size integer|integer[]
+---@param stride? integer|integer[]
+---@param padding? integer|integer[]|"valid"|"same" default valid
+---@param dilation? integer|integer[] default 1
+---@param ceil_mode? boolean default false
+---@param return_indices? boolean default false
+---@return nnlua.Tensor, nnlua.Tensor
+function nn.max_pool3d(x, size, stride, padding, dilation, ceil_mode, return_indices) end
+Tensor.max_pool3d = nn.max_pool3d
+
+--- zeros with each element of x at the position that max_pool gave (from 1, in the sample's plane); reads ids, so it runs what is pending
+---@param x nnlua.Tensor
+---@param ids nnlua.Tensor
+---@param size integer
+---@param stride? integer
+---@param padding? integer default 0
+---@param output_size? integer
+---@return nnlua.Tensor
+function nn.max_unpool1d(x, ids, size, stride, padding, output_size) end
+Tensor.max_unpool1d = nn.max_unpool1d
+
+--- zeros with each element of x at the position that max_pool gave (from 1, in the sample's plane); reads ids, so it runs what is pending
+---@param x nnlua.Tensor
+---@param ids nnlua.Tensor
+---@param size integer|integer[]
+---@param stride? integer|integer[]
+---@param padding? integer|integer[] default 0
+---@param output_size? integer|integer[]
+---@return nnlua.Tensor
+function nn.max_unpool2d(x, ids, size, stride, padding, output_size) end
+Tensor.max_unpool2d = nn.max_unpool2d
+
+--- zeros with each element of x at the position that max_pool gave (from 1, in the sample's plane); reads ids, so it runs what is pending
+---@param x nnlua.Tensor
+---@param ids nnlua.Tensor
+---@param size integer|integer[]
+---@param stride? integer|integer[]
+---@param padding? integer|integer[] default 0
+---@param output_size? integer|integer[]
+---@return nnlua.Tensor
+function nn.max_unpool3d(x, ids, size, stride, padding, output_size) end
+Tensor.max_unpool3d = nn.max_unpool3d
+
+--- means of windows that divide the plane into `size` (-1 keeps a dim)
+---@param x nnlua.Tensor
+---@param size integer
+---@return nnlua.Tensor
+function nn.adaptive_avg_pool1d(x, size) end
+Tensor.adaptive_avg_pool1d = nn.adaptive_avg_pool1d
+
+--- largest elements of windows that divide the plane into `size` (-1 keeps a dim); return_indices: also their positions
+---@param x nnlua.Tensor
+---@param size integer
+---@param return_indices? boolean default false
+---@return nnlua.Tensor, nnlua.Tensor
+function nn.adaptive_max_pool1d(x, size, return_indices) end
+Tensor.adaptive_max_pool1d = nn.adaptive_max_pool1d
+
+--- means of windows that divide the plane into `size` (-1 keeps a dim)
+---@param x nnlua.Tensor
+---@param size integer|integer[]
+---@return nnlua.Tensor
+function nn.adaptive_avg_pool2d(x, size) end
+Tensor.adaptive_avg_pool2d = nn.adaptive_avg_pool2d
+
+--- largest elements of windows that divide the plane into `size` (-1 keeps a dim); return_indices: also their positions
+---@param x nnlua.Tensor
+---@param size integer|integer[]
+---@param return_indices? boolean default false
+---@return nnlua.Tensor, nnlua.Tensor
+function nn.adaptive_max_pool2d(x, size, return_indices) end
+Tensor.adaptive_max_pool2d = nn.adaptive_max_pool2d
+
+--- means of windows that divide the plane into `size` (-1 keeps a dim)
+---@param x nnlua.Tensor
+---@param size integer|integer[]
+---@return nnlua.Tensor
+function nn.adaptive_avg_pool3d(x, size) end
+Tensor.adaptive_avg_pool3d = nn.adaptive_avg_pool3d
+
+--- largest elements of windows that divide the plane into `size` (-1 keeps a dim); return_indices: also their positions
+---@param x nnlua.Tensor
+---@param size integer|integer[]
+---@param return_indices? boolean default false
+---@return nnlua.Tensor, nnlua.Tensor
+function nn.adaptive_max_pool3d(x, size, return_indices) end
+Tensor.adaptive_max_pool3d = nn.adaptive_max_pool3d
+
+--- channels with mean 0 and variance 1 over the batch (training: running statistics follow) or by the running statistics, * weight + bias
+---@param x nnlua.Tensor
+---@param running_mean? nnlua.Tensor
+---@param running_var? nnlua.Tensor
+---@param weight? nnlua.Tensor
+---@param bias? nnlua.Tensor
+---@param training? boolean default false
+---@param momentum? number default 0.1
+---@param eps? number default 1e-5
+---@return nnlua.Tensor
+function nn.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps) end
+Tensor.batch_norm = nn.batch_norm
+
+--- each sample's groups of channels with mean 0 and variance 1, then * weight + bias
+---@param x nnlua.Tensor
+---@param groups integer
+---@param weight? nnlua.Tensor
+---@param bias? nnlua.Tensor
+---@param eps? number default 1e-5
+---@return nnlua.Tensor
+function nn.group_norm(x, groups, weight, bias, eps) end
+Tensor.group_norm = nn.group_norm
+
+--- each channel of each sample with mean 0 and variance 1 over its plane, then * weight + bias
+---@param x nnlua.Tensor
+---@param running_mean? nnlua.Tensor
+---@param running_var? nnlua.Tensor
+---@param weight? nnlua.Tensor
+---@param bias? nnlua.Tensor
+---@param use_input_stats? boolean default true
+---@param momentum? number default 0.1
+---@param eps? number default 1e-5
+---@return nnlua.Tensor
+function nn.instance_norm(x, running_mean, running_var, weight, bias, use_input_stats, momentum, eps) end
+Tensor.instance_norm = nn.instance_norm
+
+--- x / (k + alpha * mean of squares of `size` neighbouring channels, zeros beyond)^beta
+---@param x nnlua.Tensor
+---@param size integer
+---@param alpha? number default 1e-4
+---@param beta? number default 0.75
+---@param k? number default 1
+---@return nnlua.Tensor
+function nn.local_response_norm(x, size, alpha, beta, k) end
+Tensor.local_response_norm = nn.local_response_norm
+
+--- x divided by its p-norm along dim, which counts as eps at least
+---@param x nnlua.Tensor
+---@param p? number default 2
+---@param dim? integer default -1
+---@param eps? number default 1e-12
+---@return nnlua.Tensor
+function nn.normalize(x, p, dim, eps) end
+Tensor.normalize = nn.normalize
+
+--- sum, mean or maximum of the rows of weight that each bag of ids names; ids of padding_id are left out
+---@param ids nnlua.Tensor
+---@param weight nnlua.Tensor
+---@param offsets? nnlua.Tensor
+---@param mode? "sum"|"mean"|"max" default mean
+---@param per_sample_weights? nnlua.Tensor
+---@param padding_id? integer
+---@return nnlua.Tensor
+function nn.embedding_bag(ids, weight, offsets, mode, per_sample_weights, padding_id) end
+Tensor.embedding_bag = nn.embedding_bag
+
+--- x (N,...,C) resized to size or by scale, as PyTorch does (no antialiasing)
+---@param x nnlua.Tensor
+---@param size? integer|integer[]
+---@param scale? number|number[]
+---@param mode? "nearest"|"nearest-exact"|"linear"|"bilinear"|"trilinear"|"bicubic"|"area" default nearest
+---@param align_corners? boolean default false
+---@return nnlua.Tensor
+function nn.interpolate(x, size, scale, mode, align_corners) end
+Tensor.interpolate = nn.interpolate
+
+--- x (N,H,W,C) at the places that grid (N,OH,OW,2) names, x then y in -1..1
+---@param x nnlua.Tensor
+---@param grid nnlua.Tensor
+---@param mode? "bilinear"|"nearest"|"bicubic" default bilinear
+---@param padding? "zeros"|"border"|"reflection" default zeros
+---@param align_corners? boolean default false
+---@return nnlua.Tensor
+function nn.grid_sample(x, grid, mode, padding, align_corners) end
+Tensor.grid_sample = nn.grid_sample
+
+--- blocks of factor^2 channels become pixels: (N,H,W,C*r*r) -> (N,H*r,W*r,C)
+---@param x nnlua.Tensor
+---@param factor integer
+---@return nnlua.Tensor
+function nn.pixel_shuffle(x, factor) end
+Tensor.pixel_shuffle = nn.pixel_shuffle
+
+--- pixels become blocks of factor^2 channels: (N,H*r,W*r,C) -> (N,H,W,C*r*r)
+---@param x nnlua.Tensor
+---@param factor integer
+---@return nnlua.Tensor
+function nn.pixel_unshuffle(x, factor) end
+Tensor.pixel_unshuffle = nn.pixel_unshuffle
+
+--- LSTM layers over x (N,T,C), gates input, forget, cell, output; state {h, c}; gives outputs, h, c
+---@param x nnlua.Tensor
+---@param weights table
+---@param state? nnlua.Tensor[]
+---@param bidirectional? boolean default false
+---@param dropout? number default 0
+---@param training? boolean default false
+---@return nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
+function nn.lstm(x, weights, state, bidirectional, dropout, training) end
+Tensor.lstm = nn.lstm
+
+--- GRU layers over x (N,T,C), gates reset, update, new; gives outputs and last states
+---@param x nnlua.Tensor
+---@param weights table
+---@param state? nnlua.Tensor
+---@param bidirectional? boolean default false
+---@param dropout? number default 0
+---@param training? boolean default false
+---@return nnlua.Tensor, nnlua.Tensor
+function nn.gru(x, weights, state, bidirectional, dropout, training) end
+Tensor.gru = nn.gru
+
+--- recurrent layers over x (N,T,C), h = activation(x w_ih + h w_hh + biases)
+---@param x nnlua.Tensor
+---@param weights table
+---@param state? nnlua.Tensor
+---@param activation? "tanh"|"relu" default tanh
+---@param bidirectional? boolean default false
+---@param dropout? number default 0
+---@param training? boolean default false
+---@return nnlua.Tensor, nnlua.Tensor
+function nn.rnn(x, weights, state, activation, bidirectional, dropout, training) end
+Tensor.rnn = nn.rnn
+
+--- (x - target)^2
+---@param x nnlua.Tensor
+---@param target nnlua.Tensor
+---@param reduction? "mean"|"sum"|"none" default mean
+---@return nnlua.Tensor
+function nn.mse_loss(x, target, reduction) end
+Tensor.mse_loss = nn.mse_loss
+
+--- |x - target|
+---@param x nnlua.Tensor
+---@param target nnlua.Tensor
+---@param reduction? "mean"|"sum"|"none" default mean
+---@return nnlua.Tensor
+function nn.l1_loss(x, target, reduction) end
+Tensor.l1_loss = nn.l1_loss
+
+--- |x - target| - beta / 2, and (x - target)^2 / (2 beta) where it is below beta
+---@param x nnlua.Tensor
+---@param target nnlua.Tensor
+---@param beta? number default 1
+---@param reduction? "mean"|"sum"|"none" default mean
+---@return nnlua.Tensor
+function nn.smooth_l1_loss(x, target, beta, reduction) end
+Tensor.smooth_l1_loss = nn.smooth_l1_loss
+
+--- (x - target)^2 / 2 where |x - target| <= delta, linear beyond
+---@param x nnlua.Tensor
+---@param target nnlua.Tensor
+---@param delta? number default 1
+---@param reduction? "mean"|"sum"|"none" default mean
+---@return nnlua.Tensor
+function nn.huber_loss(x, target, delta, reduction) end
+Tensor.huber_loss = nn.huber_loss
+
+--- -log of the Poisson probability of target under rate x (its log: log_input)
+---@param x nnlua.Tensor
+---@param target nnlua.Tensor
+---@param log_input? boolean default true
+---@param full? boolean default false
+---@param eps? number default 1e-8
+---@param reduction? "mean"|"sum"|"none" default mean
+---@return nnlua.Tensor
+function nn.poisson_nll_loss(x, target, log_input, full, eps, reduction) end
+Tensor.poisson_nll_loss = nn.poisson_nll_loss
+
+--- -log of the normal density of target under mean x and variance var (at least eps); full: with the constant
+---@param x nnlua.Tensor
+---@param target nnlua.Tensor
+---@param var nnlua.Tensor
+---@param full? boolean default false
+---@param eps? number default 1e-6
+---@param reduction? "mean"|"sum"|"none" default mean
+---@return nnlua.Tensor
+function nn.gaussian_nll_loss(x, target, var, full, eps, reduction) end
+Tensor.gaussian_nll_loss = nn.gaussian_nll_loss
+
+--- -x[id] of log-probabilities (...,classes); the mean is weighted by the classes' weights
+---@param x nnlua.Tensor
+---@param ids nnlua.Tensor
+---@param weight? nnlua.Tensor
+---@param ignore_id? integer
+---@param reduction? "mean"|"sum"|"none" default mean
+---@return nnlua.Tensor
+function nn.nll_loss(x, ids, weight, ignore_id, reduction) end
+Tensor.nll_loss = nn.nll_loss
+
+--- cross-entropy of scores (...,classes) with ids, or with probabilities of the same shape
+---@param x nnlua.Tensor
+---@param target nnlua.Tensor
+---@param weight? nnlua.Tensor
+---@param ignore_id? integer
+---@param reduction? "mean"|"sum"|"none" default mean
+---@param label_smoothing? number default 0
+---@return nnlua.Tensor
+function nn.cross_entropy(x, target, weight, ignore_id, reduction, label_smoothing) end
+Tensor.cross_entropy = nn.cross_entropy
+
+--- -(target * log(x) + (1 - target) * log(1 - x)) of probabilities x; logs are -100 at least
+---@param x nnlua.Tensor
+---@param target nnlua.Tensor
+---@param weight? nnlua.Tensor
+---@param reduction? "mean"|"sum"|"none" default mean
+---@return nnlua.Tensor
+function nn.binary_cross_entropy(x, target, weight, reduction) end
+Tensor.binary_cross_entropy = nn.binary_cross_entropy
+
+--- binary_cross_entropy of sigmoid(x), without overflow; pos_weight multiplies the part of target = 1
+---@param x nnlua.Tensor
+---@param target nnlua.Tensor
+---@param weight? nnlua.Tensor
+---@param pos_weight? nnlua.Tensor
+---@param reduction? "mean"|"sum"|"none" default mean
+---@return nnlua.Tensor
+function nn.binary_cross_entropy_with_logits(x, target, weight, pos_weight, reduction) end
+Tensor.binary_cross_entropy_with_logits = nn.binary_cross_entropy_with_logits
+
+--- target * (log(target) - x) for log-probabilities x
+---@param x nnlua.Tensor
+---@param target nnlua.Tensor
+---@param reduction? "mean"|"sum"|"none"|"batchmean" default mean
+---@param log_target? boolean default false
+---@return nnlua.Tensor
+function nn.kl_div(x, target, reduction, log_target) end
+Tensor.kl_div = nn.kl_div
+
+--- x where target is 1, max(0, margin - x) where it is -1
+---@param x nnlua.Tensor
+---@param target nnlua.Tensor
+---@param margin? number default 1
+---@param reduction? "mean"|"sum"|"none" default mean
+---@return nnlua.Tensor
+function nn.hinge_embedding_loss(x, target, margin, reduction) end
+Tensor.hinge_embedding_loss = nn.hinge_embedding_loss
+
+--- max(0, 1 - target * x) for targets -1 and 1
+---@param x nnlua.Tensor
+---@param target nnlua.Tensor
+---@param reduction? "mean"|"sum"|"none" default mean
+---@return nnlua.Tensor
+function nn.hinge_loss(x, target, reduction) end
+Tensor.hinge_loss = nn.hinge_loss
+
+--- max(0, 1 - target * x)^2 for targets -1 and 1
+---@param x nnlua.Tensor
+---@param target nnlua.Tensor
+---@param reduction? "mean"|"sum"|"none" default mean
+---@return nnlua.Tensor
+function nn.squared_hinge_loss(x, target, reduction) end
+Tensor.squared_hinge_loss = nn.squared_hinge_loss
+
+--- log(1 + exp(-target * x)) for targets -1 and 1
+---@param x nnlua.Tensor
+---@param target nnlua.Tensor
+---@param reduction? "mean"|"sum"|"none" default mean
+---@return nnlua.Tensor
+function nn.soft_margin_loss(x, target, reduction) end
+Tensor.soft_margin_loss = nn.soft_margin_loss
+
+--- mean over the other classes' max(0, margin - x[id] + x[class])^p
+---@param x nnlua.Tensor
+---@param ids nnlua.Tensor
+---@param p? integer default 1
+---@param margin? number default 1
+---@param weight? nnlua.Tensor
+---@param reduction? "mean"|"sum"|"none" default mean
+---@return nnlua.Tensor
+function nn.multi_margin_loss(x, ids, p, margin, weight, reduction) end
+Tensor.multi_margin_loss = nn.multi_margin_loss
+
+--- mean over classes of binary_cross_entropy_with_logits
+---@param x nnlua.Tensor
+---@param target nnlua.Tensor
+---@param weight? nnlua.Tensor
+---@param reduction? "mean"|"sum"|"none" default mean
+---@return nnlua.Tensor
+function nn.multilabel_soft_margin_loss(x, target, weight, reduction) end
+Tensor.multilabel_soft_margin_loss = nn.multilabel_soft_margin_loss
+
+--- max(0, margin - target * (x1 - x2)); target 1: x1 is to be the larger, -1: x2
+---@param x1 nnlua.Tensor
+---@param x2 nnlua.Tensor
+---@param target nnlua.Tensor
+---@param margin? number default 0
+---@param reduction? "mean"|"sum"|"none" default mean
+---@return nnlua.Tensor
+function nn.margin_ranking_loss(x1, x2, target, margin, reduction) end
+Tensor.margin_ranking_loss = nn.margin_ranking_loss
+
+--- p-norm of x1 - x2 + eps over the last dim
+---@param x1 nnlua.Tensor
+---@param x2 nnlua.Tensor
+---@param p? number default 2
+---@param eps? number default 1e-6
+---@param keepdim? boolean default false
+---@return nnlua.Tensor
+function nn.pairwise_distance(x1, x2, p, eps, keepdim) end
+Tensor.pairwise_distance = nn.pairwise_distance
+
+--- max(0, distance(anchor, positive) - distance(anchor, negative) + margin)
+---@param anchor nnlua.Tensor
+---@param positive nnlua.Tensor
+---@param negative nnlua.Tensor
+---@param margin? number default 1
+---@param p? number default 2
+---@param eps? number default 1e-6
+---@param swap? boolean default false
+---@param reduction? "mean"|"sum"|"none" default mean
+---@return nnlua.Tensor
+function nn.triplet_margin_loss(anchor, positive, negative, margin, p, eps, swap, reduction) end
+Tensor.triplet_margin_loss = nn.triplet_margin_loss
+
+--- x1 . x2 / (|x1| |x2|) along dim, the denominator at least eps
+---@param x1 nnlua.Tensor
+---@param x2 nnlua.Tensor
+---@param dim? integer default -1
+---@param eps? number default 1e-8
+---@return nnlua.Tensor
+function nn.cosine_similarity(x1, x2, dim, eps) end
+Tensor.cosine_similarity = nn.cosine_similarity
+
+--- 1 - cosine where target is 1, max(0, cosine - margin) where it is -1
+---@param x1 nnlua.Tensor
+---@param x2 nnlua.Tensor
+---@param target nnlua.Tensor
+---@param margin? number default 0
+---@param reduction? "mean"|"sum"|"none" default mean
+---@return nnlua.Tensor
+function nn.cosine_embedding_loss(x1, x2, target, margin, reduction) end
+Tensor.cosine_embedding_loss = nn.cosine_embedding_loss
+
+--- -log probability that x (N,T,classes; log-probabilities) spells targets (N,S), which are read at once
+---@param x nnlua.Tensor
+---@param targets nnlua.Tensor
+---@param input_lengths? nnlua.Tensor|number[]
+---@param target_lengths? nnlua.Tensor|number[]
+---@param blank? integer default 1
+---@param reduction? "mean"|"sum"|"none" default mean
+---@param zero_infinity? boolean default false
+---@return nnlua.Tensor
+function nn.ctc_loss(x, targets, input_lengths, target_lengths, blank, reduction, zero_infinity) end
+Tensor.ctc_loss = nn.ctc_loss
 
 return nn

@@ -95,16 +95,16 @@ end
 local function cell(text) return (text:gsub("|", "\\|")) end
 
 -- Kinds of the signatures of operators written in Lua (lua/nnlua/functional/define.lua) that differ from the core's.
-local lua_kinds = { I1 = "integer", I3 = "triple", P1 = "padding", P2 = "padding", P3 = "padding", ["F*"] = "number or numbers", TT = "tensor or list",
-  TBL = "table", D = "dim", I2 = "pair", ["T|F"] = "tensor or number", TL = "tensors", IL = "integers", FN = "function" }
+local lua_kinds = { I1 = "integer", I2 = "pair", I3 = "triple", P1 = "padding", P2 = "padding", P3 = "padding", D = "dim", IL = "integers",
+  ["F*"] = "number or numbers", TT = "tensor or list", TBL = "table", ["T|F"] = "tensor or number", TL = "tensors", FN = "function" }
 
 local function lua_call_text(op)
   local out = {}
   for part in op.signature:gmatch "[^,]+" do
     local kind, mark, rest = part:match "^%s*([^%s?]+)(%??)%s+(.-)%s*$"
     local name, default = rest:match "^([%w_]+)%s*(.*)$"
-    local words = kind:match "^S%((.*)%)$"
-    local text = words and words:gsub("|", " or ") or lua_kinds[kind]
+    local choices = kind:match "^S%((.*)%)$"
+    local text = choices and choices:gsub("|", " or ") or lua_kinds[kind]
     out[#out + 1] = name .. mark .. (text and ": " .. text or "") .. (default ~= "" and " " .. default or "")
   end
   return ("%s(%s)"):format(op.name, table.concat(out, ", "))
@@ -131,8 +131,8 @@ no gradient. `a + b`, `a - b`, `a * b`, `a / b`, `a ^ b` and `-a` are `add`, `su
     end
     out[#out + 1] = ""
   end
-  out[#out + 1] = "## Written in Lua (lua/nnlua/functional)\n\n**triple**: one integer or three. **padding** as above, or pads before the axes and then "
-    .. "those behind.\n\n| Call | Result |\n|---|---|"
+  out[#out + 1] = "## Written in Lua (lua/nnlua/functional)\n\n**triple**: one integer or three. **padding** as above, or pads before the axes and "
+    .. "then those behind.\n\n| Call | Result |\n|---|---|"
   for _, op in ipairs(require("nnlua.functional").rows) do
     out[#out + 1] = ("| `%s` | %s |"):format(cell(lua_call_text(op)), cell(op.doc))
   end
@@ -177,6 +177,28 @@ local function stub(op)
   return table.concat(out, "\n")
 end
 
+local lua_types = { T = "nnlua.Tensor", B = "boolean", F = "number", I = "integer", D = "integer", S = "string", IL = "integer|integer[]",
+  ["T|F"] = "nnlua.Tensor|number", ["F*"] = "number|number[]", TT = "nnlua.Tensor|number[]", TL = "nnlua.Tensor[]", TBL = "table",
+  FN = "function", I1 = "integer", I2 = "integer|integer[]", I3 = "integer|integer[]", P1 = 'integer|integer[]|"valid"|"same"' }
+lua_types.P2, lua_types.P3 = lua_types.P1, lua_types.P1
+
+local function lua_stub(op)
+  local names, out = {}, { "--- " .. op.doc }
+  for part in op.signature:gmatch "[^,]+" do
+    local kind, mark, rest = part:match "^%s*([^%s?]+)(%??)%s+(.-)%s*$"
+    local name, default = rest:match "^([%w_]+)%s*=?%s*(.*)$"
+    local choices = kind:match "^S%((.*)%)$"
+    local type_text = choices and '"' .. choices:gsub("|", '"|"') .. '"' or lua_types[kind]
+    names[#names + 1] = plain(name)
+    local optional = (mark ~= "" or default ~= "") and "?" or ""
+    out[#out + 1] = ("---@param %s%s %s%s"):format(plain(name), optional, type_text, default ~= "" and " default " .. default or "")
+  end
+  out[#out + 1] = "---@return " .. ("nnlua.Tensor, "):rep(op.results - 1) .. "nnlua.Tensor"
+  out[#out + 1] = ("function nn.%s(%s) end"):format(op.name, table.concat(names, ", "))
+  out[#out + 1] = ("Tensor.%s = nn.%s\n"):format(op.name, op.name)
+  return table.concat(out, "\n")
+end
+
 -- Names of the library that the sources annotate as classes.
 local function annotated()
   local found = {}
@@ -190,8 +212,10 @@ end
 
 local function library_fields()
   local classes, core, out, names = annotated(), require "nnlua.core", {}, {}
+  local stubbed = {}
+  for _, op in ipairs(require("nnlua.functional").rows) do stubbed[op.name] = true end
   for name in pairs(nn) do
-    if core[name] == nil then names[#names + 1] = name end
+    if core[name] == nil and not stubbed[name] then names[#names + 1] = name end
   end
   table.sort(names)
   for _, name in ipairs(names) do
@@ -216,6 +240,10 @@ local Tensor = {}
   for _, section in ipairs(all) do
     out[#out + 1] = ("-- ---- %s\n"):format(section.title)
     for _, name in ipairs(section) do out[#out + 1] = stub(ops[name]) end
+  end
+  out[#out + 1] = "-- ---- Written in Lua (nnlua.functional)\n"
+  for _, op in ipairs(require("nnlua.functional").rows) do
+    if not ops[op.name] then out[#out + 1] = lua_stub(op) end
   end
   out[#out + 1] = "return nn\n"
   return table.concat(out, "\n")

@@ -260,6 +260,19 @@ describe("what has no golden value", function()
     close(y[{ {}, { 1, 130 } }], a, 0)
   end)
 
+  it("split4 gives four pieces, and joins their gradients", function()
+    local x = nn.rand(2, 7):requires_grad(true)
+    local p = { nn.split4(x, 2, { 2, 0, 4, 1 }) }
+    local at = 0
+    for k, size in ipairs { 2, 0, 4, 1 } do
+      assert.same({ 2, size }, p[k]:shape())
+      if size > 0 then close(x[{ {}, { at + 1, at + size } }], p[k], 0) end
+      at = at + size
+    end
+    local d = nn.grad((p[3] * 3):sum() + (p[1] * p[1]):sum(), x) -- the fourth is not used
+    close({ { 2 * x[1][1]:item(), 2 * x[1][2]:item(), 3, 3, 3, 3, 0 }, { 2 * x[2][1]:item(), 2 * x[2][2]:item(), 3, 3, 3, 3, 0 } }, d, 1e-6)
+  end)
+
   it("dropout between layers, in training only", function()
     local function layer(c) return { w_ih = nn.rand(c, 8), w_hh = nn.rand(2, 8) } end
     local x, w = nn.rand(1, 3, 2), { layer(2), layer(2) }

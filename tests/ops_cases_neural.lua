@@ -122,5 +122,25 @@ return function(M)
     bad = { { ids({ 2 }, 3), T { 3 }, "the weight must be a matrix (ids, features), it has 1 dims" }, { T { 2 }, T { 3, 2 }, "must hold integers" },
       { ids({ 2 }, 3), T { 3, 2 }, 0, "positions count from 1" }, { ids({ 2 }, 3), T { 3, 2 }, { 1, 2 }, "one padding_id is possible, got 2" } },
   }
+
+  -- ---- split4: the first piece here, all of them in functional_spec.lua ----
+  local function first_piece(x, dim, sizes)
+    local shape = { table.unpack(x.shape) }
+    local d = dim < 0 and dim + #shape + 1 or dim
+    shape[d] = sizes[1]
+    return build(shape, function(idx)
+      local k = 0
+      for i, size in ipairs(x.shape) do k = k * size + idx[i] - 1 end
+      return x[k + 1]
+    end)
+  end
+  cases.split4 = {
+    { T { 9, 2 }, 1, { 3, 1, 4, 1 }, ref = first_piece, tol = 0 }, { T { 2, 6 }, -1, { 2, 2, 2, 0 }, ref = first_piece, tol = 0 },
+    { T { 2, 3 }, 2, { 0, 3, 0, 0 }, ref = first_piece, tol = 0 }, { T { 1 }, 1, { 1, 0, 0, 0 }, ref = first_piece, tol = 0 },
+    { T { 2, 0 }, 2, { 0, 0, 0, 0 }, ref = first_piece, tol = 0 },
+    bad = { { T { 4 }, 1, { 2, 2 }, "four sizes are needed" }, { T { 2, 4 }, 2, { 1, 1, 1, 2 }, "add up to dim 2 of (2x4)" },
+      { T { 4 }, 1, { -1, 3, 1, 1 }, "the sizes must be at least 0" },
+      { T { 4 }, 1, { math.maxinteger, 5, math.maxinteger, 1 }, "add up to dim 1 of (4)" } },
+  }
   return cases
 end

@@ -10,7 +10,7 @@ for _, file in ipairs { "conv", "pool", "norm", "resample", "recurrent", "loss" 
   for name, f in pairs(require("nnlua.functional." .. file)) do functional[name] = f end
 end
 
---- The operators of this file, in order: { name =, signature =, doc =, fn = }.
+--- The operators of this file, in order: { name =, signature =, results = (how many), doc =, fn = }.
 functional.rows = define.list
 
 return functional

@@ -1,4 +1,4 @@
-/* ops/neural.c - normalization over trailing dims, attention and embedding: composites that a C program needs too, or whose recording from Lua would cost.
+/* ops/neural.c - normalization over trailing dims, attention, embedding, and split4: composites that a C program needs too, or whose recording from Lua would cost.
 **
 ** layer_norm and rms_norm see x as (M, N) rows; forward and input gradient are row programs that start from x, so history keeps nothing but x and the weight.
 ** Letters: N features that are normalized together, M rows; L queries, S keys, E features of attention.
@@ -163,4 +163,52 @@ nn_status nni_rule_embedding(nni_call *c) {
     y = nni_do(s, where, NN_T(fixed), NN_T(plain), NN_T(y));
   }
   return nni_give(c, y);
+}
+
+/* ---- split4: what a recurrent cell does with its gates and a sequence with its steps. The gradient of a slice is a tensor of x's size; the pieces of one
+** split4 share one, so a sequence taken apart by repeated split4 costs its size times log4 of its length. ---- */
+nn_status nni_rule_split4(nni_call *c) {
+  nni_scope *s = &c->s;
+  nn_tensor *x = c->arg[0].u.t;
+  const nn_arg *sizes = &c->arg[2];
+  int dim;
+  if (!nni_dim(s, c->arg[1].u.i, x->l.ndim, &dim)) return NN_EINVAL;
+  if (sizes->kind != NN_ARG_INTS || sizes->n != 4) return nni_opfail(s, NN_EINVAL, "four sizes are needed");
+  int64_t start[NN_MAXDIM] = {0}, size[NN_MAXDIM], step[NN_MAXDIM], rest = x->l.shape[dim];
+  for (int i = 0; i < x->l.ndim; i++) size[i] = x->l.shape[i], step[i] = 1;
+  for (int k = 0; k < 4; k++) { /* one by one: a sum may overflow */
+    if (sizes->u.ints[k] < 0 || sizes->u.ints[k] > rest) rest = -1;
+    else rest -= sizes->u.ints[k];
+    if (rest < 0) break;
+  }
+  if (rest != 0) {
+    char a[150];
+    nn_shape_text(x, a, sizeof a);
+    return nni_opfail(s, NN_ESHAPE, "the sizes must be at least 0 and add up to dim %d of (%s)", dim + 1, a);
+  }
+  for (int k = 0; k < 4; k++) {
+    size[dim] = sizes->u.ints[k];
+    nn_status st = nni_give(c, nni_do(s, slice, NN_T(x), NN_INTS(x->l.ndim, start), NN_INTS(x->l.ndim, size), NN_INTS(x->l.ndim, step)));
+    if (st != NN_OK) return st;
+    start[dim] += size[dim];
+    if (start[dim] == x->l.shape[dim]) start[dim] = 0; /* an empty piece at the end starts inside */
+  }
+  return NN_OK;
+}
+
+nn_status nni_grad_split4(nni_gradcall *g) {
+  nni_scope *s = &g->s;
+  nn_tensor *piece[4];
+  int dim, n = 0;
+  if (!nni_dim(s, g->arg[1].u.i, g->xs[0].ndim, &dim)) return NN_EINVAL;
+  nni_out o = g->xs[0];
+  for (int k = 0; k < 4; k++) {
+    o.shape[dim] = g->arg[2].u.ints[k];
+    if (!o.shape[dim]) continue;
+    piece[n] = g->d[k] ? g->d[k] : nni_do(s, full, NN_INTS(o.ndim, o.shape), NN_F(0), NN_I(o.dtype));
+    if (!piece[n++]) return nni_error_of(s->ctx)->status;
+  }
+  if (n > 0) g->dx[0] = n == 1 ? piece[0] : nni_do(s, cat, NN_TENSORS(n, piece), NN_I(dim));
+  else g->dx[0] = nni_do(s, full, NN_INTS(g->xs[0].ndim, g->xs[0].shape), NN_F(0), NN_I(g->xs[0].dtype));
+  return g->dx[0] ? NN_OK : nni_error_of(s->ctx)->status;
 }

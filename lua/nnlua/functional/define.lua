@@ -11,7 +11,7 @@ local options = require "nnlua.options"
 
 local define = {}
 
---- The declared operators in order: { name =, signature =, doc =, fn = }.
+--- The declared operators in order: { name =, signature =, results = (how many), doc =, fn = }.
 define.list = {}
 
 local function is_tensor(v)
@@ -117,9 +117,9 @@ local function take_named(owner, named, params, byname, args, nplace, signature)
   end
 end
 
---- Declares M[name]. Returns the function.
+--- Declares M[name]; `-> T, T` behind the signature when it gives more than one tensor. Returns the function.
 function define.op(M, text, doc, fn)
-  local owner, signature = text:match "^([%w_]+)%((.*)%)$"
+  local owner, signature, results = text:match "^([%w_]+)%((.*)%)%s*(.-)$"
   local params, byname = parse(signature)
   local n = #params
   local function call(...)
@@ -145,7 +145,8 @@ function define.op(M, text, doc, fn)
     return fn(table.unpack(args, 1, n))
   end
   M[owner] = call
-  define.list[#define.list + 1] = { name = owner, signature = signature, doc = doc, fn = call }
+  define.list[#define.list + 1] = { name = owner, signature = signature, results = results == "" and 1 or select(2, results:gsub("T", "")), doc = doc,
+    fn = call }
   return call
 end
 

@@ -156,6 +156,11 @@ define.op(M, "cross_entropy(T x, T target, T? weight, I? ignore_id" .. RED .. ",
     return reduced(-(weight and logp * target * weight or logp * target):sum(-1), reduction)
   end)
 
+--     local nn = require "nnlua"
+--     local p, t = nn.tensor{0.5, 0.25}, nn.tensor{1, 0}
+--     print(("%.4f"):format(nn.binary_cross_entropy(p, t):item()))                                 --> 0.4904
+--     print(("%.4f"):format(nn.kl_div(nn.log(p), nn.tensor{0.5, 0.5}, "sum"):item()))             --> 0.3466
+
 -- log(p), -100 at 0 as in PyTorch
 local function safe_log(p)
   local some = p:gt(1e-38)
@@ -197,6 +202,10 @@ define.op(M, "kl_div(T x, T target, S(mean|sum|none|batchmean) reduction = mean,
   end)
 
 -- ---- margins -----------------------------------------------------------------------------------------------------------
+
+--     local nn = require "nnlua"
+--     local x, t = nn.tensor{0.5, 2}, nn.tensor{1, -1}
+--     print(nn.hinge_loss(x, t, "sum"):item(), nn.margin_ranking_loss(x, nn.zeros(2), t, 0, "sum"):item())  --> 3.5 2.0
 
 elementwise("hinge_embedding_loss", ", F margin = 1", "x where target is 1, max(0, margin - x) where it is -1", function(x, t, margin)
   return core.where(t:eq(1), x, 0) + core.where(t:eq(-1), core.relu(margin - x), 0)
@@ -329,7 +338,7 @@ end
 --     local x = nn.log(nn.tensor{ { {0.5, 0.5}, {0.5, 0.5} } })
 --     print(("%.4f"):format(nn.ctc_loss(x, nn.tensor({ {2} }, { dtype = "i64" })):item()))   --> 0.2877
 define.op(M, "ctc_loss(T x, T targets, TT? input_lengths, TT? target_lengths, I blank = 1" .. RED .. ", B zero_infinity = false)",
-  "-log probability that x (N,T,classes; log-probabilities) spells targets (N,S)",
+  "-log probability that x (N,T,classes; log-probabilities) spells targets (N,S), which are read at once",
   function(x, targets, input_lengths, target_lengths, blank, reduction, zero_infinity)
     local owner = "ctc_loss"
     if x:dim() ~= 3 or targets:dim() ~= 2 or targets:size(1) ~= x:size(1) or x:size(2) < 1 or targets:size(2) < 1 then

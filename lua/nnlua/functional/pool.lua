@@ -105,6 +105,12 @@ local function avg_pool(owner, x, size, stride, padding, ceil_mode, include, div
   return scale == 1 and x or x * scale
 end
 
+-- Averages of windows, `size` an integer or one per axis:
+--
+--     local nn = require "nnlua"
+--     local x = nn.arange(1, 17):reshape(1, 4, 4, 1)                  -- one image of 4 x 4
+--     print(nn.avg_pool2d(x, 2)[1][1][1][1]:item())                    --> 3.5
+--     print(nn.avg_pool2d(x, 3, { stride = 2, ceil_mode = true }):size())   --> 1 2 2 1
 local avg_doc = "mean of each window; stride defaults to size; count_include_pad: zeros of the padding count"
 for n = 1, 3 do
   local name = ("avg_pool%dd"):format(n)
@@ -185,10 +191,17 @@ local function max_pool(owner, x, size, stride, padding, dilation, ceil_mode, re
   return (max_taps(x, axes))
 end
 
+-- Maxima of windows, and where they are:
+--
+--     local nn = require "nnlua"
+--     local x = nn.arange(1, 17):reshape(1, 4, 4, 1)
+--     local y, at = nn.max_pool2d(x, 2, { return_indices = true })
+--     print(y[1][1][1][1]:item(), at[1][1][1][1]:item())               --> 6.0 6
+--     print(nn.max_unpool2d(y, at, 2)[1][2][2][1]:item())              --> 6.0
 local max_doc = "largest of each window (the first of equals); stride defaults to size; return_indices: also its position in the sample's plane"
 for n = 1, 3 do
   local name = ("max_pool%dd"):format(n)
-  local text = "%s(T x, I%d size, I%d? stride, P%d padding = valid, I%d dilation = 1, B ceil_mode = false, B return_indices = false)"
+  local text = "%s(T x, I%d size, I%d? stride, P%d padding = valid, I%d dilation = 1, B ceil_mode = false, B return_indices = false) -> T, T"
   define.op(M, text:format(name, n, n, n, n),
     max_doc, function(...) return max_pool(name, ...) end)
 end
@@ -225,7 +238,7 @@ end
 for n = 1, 3 do
   local name = ("max_unpool%dd"):format(n)
   define.op(M, ("%s(T x, T ids, I%d size, I%d? stride, I%d padding = 0, I%d? output_size)"):format(name, n, n, n, n),
-    "zeros with each element of x at the position that max_pool gave (1-based, in the sample's plane)",
+    "zeros with each element of x at the position that max_pool gave (from 1, in the sample's plane); reads ids, so it runs what is pending",
     function(...) return max_unpool(name, ...) end)
 end
 
@@ -277,6 +290,12 @@ local function max_to(x, at, dim, out)
   end)
 end
 
+-- Pooling to a given size:
+--
+--     local nn = require "nnlua"
+--     local x = nn.arange(1, 6):reshape(1, 5, 1)
+--     print(table.concat(nn.adaptive_avg_pool1d(x, 2):reshape(-1):totable(), " "))   --> 2.0 4.0
+--     print(table.concat(nn.adaptive_max_pool1d(x, 2):reshape(-1):totable(), " "))   --> 3.0 5.0
 for n = 1, 3 do
   local avg, max = ("adaptive_avg_pool%dd"):format(n), ("adaptive_max_pool%dd"):format(n)
   define.op(M, ("%s(T x, I%d size)"):format(avg, n), "means of windows that divide the plane into `size` (-1 keeps a dim)", function(x, size)
@@ -285,7 +304,7 @@ for n = 1, 3 do
     for i = n, 1, -1 do x = mean_to(x, i + 1, out[i]) end
     return x
   end)
-  define.op(M, ("%s(T x, I%d size, B return_indices = false)"):format(max, n),
+  define.op(M, ("%s(T x, I%d size, B return_indices = false) -> T, T"):format(max, n),
     "largest elements of windows that divide the plane into `size` (-1 keeps a dim); return_indices: also their positions",
     function(x, size, return_indices)
       local out = targets(max, x, size)

@@ -13,21 +13,43 @@ local shapes = require "nnlua.functional.shapes"
 
 local M = {}
 
--- The k-th of `size` columns of the gates (N, G * H).
-local function gate(t, k, size) return shapes.cut(t, 2, (k - 1) * size + 1, size) end
+-- The gates (N, G * H) one by one, the fourth empty for G = 3.
+local function gates_of(t, size, count) return core.split4(t, 2, { size, size, size, count == 4 and size or 0 }) end
+
+-- x (T, N, C) as a list of (N, C), appended to `into`.
+local function steps_of(x, into)
+  local s = x:shape()
+  if s[1] == 1 then
+    into[#into + 1] = x:reshape { s[2], s[3] }
+    return into
+  end
+  local sizes, rest = {}, s[1]
+  for k = 4, 1, -1 do
+    sizes[5 - k] = (rest + k - 1) // k
+    rest = rest - sizes[5 - k]
+  end
+  local pieces = { core.split4(x, 1, sizes) }
+  for k = 1, 4 do
+    if sizes[k] > 0 then steps_of(pieces[k], into) end
+  end
+  return into
+end
 
 -- cells: step(input part (N, G*H), h, c, weights, H) -> h, c. `split`: the recurrent bias must not join the input's (gru's new gate multiplies it).
 local cells = {}
 cells.lstm = { gates = 4, has_c = true, step = function(x, h, c, w, size)
   local g = x + core.matmul(h, w.w_hh)
-  local cell = core.sigmoid(gate(g, 2, size)) * c + core.sigmoid(gate(g, 1, size)) * core.tanh(gate(g, 3, size))
-  return core.sigmoid(gate(g, 4, size)) * core.tanh(cell), cell
+  local input, forget, new, output = gates_of(g, size, 4)
+  local cell = core.sigmoid(forget) * c + core.sigmoid(input) * core.tanh(new)
+  return core.sigmoid(output) * core.tanh(cell), cell
 end }
 cells.gru = { gates = 3, split = true, step = function(x, h, _, w, size)
   local r = core.matmul(h, w.w_hh)
   if w.b_hh then r = r + w.b_hh end
-  local reset, update = core.sigmoid(gate(x, 1, size) + gate(r, 1, size)), core.sigmoid(gate(x, 2, size) + gate(r, 2, size))
-  local new = core.tanh(gate(x, 3, size) + reset * gate(r, 3, size))
+  local x_reset, x_update, x_new = gates_of(x, size, 3)
+  local h_reset, h_update, h_new = gates_of(r, size, 3)
+  local reset, update = core.sigmoid(x_reset + h_reset), core.sigmoid(x_update + h_update)
+  local new = core.tanh(x_new + reset * h_new)
   return new + update * (h - new)
 end }
 cells.rnn = { gates = 1, step = function(x, h, _, w, _, activation) return activation(x + core.matmul(h, w.w_hh)) end }
@@ -70,7 +92,7 @@ local function run(cell, x, w, h, c, size, backward, activation)
   local bias = w.b_ih
   if bias and not cell.split then bias = bias + w.b_hh end
   local steps = x:size(1)
-  local input = core.linear(x, w.w_ih, bias)
+  local input = steps_of(core.linear(x, w.w_ih, bias), {})
   local out = {}
   for i = 1, steps do
     local t = backward and steps + 1 - i or i
@@ -122,7 +144,7 @@ end
 --     local y, h, c = nn.lstm(nn.ones(2, 7, 3), weights)
 --     print(y:size(), h:size(), c:size())  --> 2 1 1 2 5
 --     print(y:size(2), y:size(3))  --> 7 5
-define.op(M, "lstm(T x, TBL weights, TL? state, B bidirectional = false, F dropout = 0, B training = false)",
+define.op(M, "lstm(T x, TBL weights, TL? state, B bidirectional = false, F dropout = 0, B training = false) -> T, T, T",
   "LSTM layers over x (N,T,C), gates input, forget, cell, output; state {h, c}; gives outputs, h, c",
   function(x, weights, state, bidirectional, dropout, training)
     if state and #state ~= 2 then define.fail("lstm", "the state must be a list of two tensors, h and c") end
@@ -136,7 +158,7 @@ define.op(M, "lstm(T x, TBL weights, TL? state, B bidirectional = false, F dropo
 --     local nn = require "nnlua"
 --     local y = nn.gru(nn.ones(2, 7, 3), { w_ih = nn.randn(3, 15), w_hh = nn.randn(5, 15) })
 --     print(y:size())  --> 2 7 5
-define.op(M, "gru(T x, TBL weights, T? state, B bidirectional = false, F dropout = 0, B training = false)",
+define.op(M, "gru(T x, TBL weights, T? state, B bidirectional = false, F dropout = 0, B training = false) -> T, T",
   "GRU layers over x (N,T,C), gates reset, update, new; gives outputs and last states", function(x, weights, state, bidirectional, dropout, training)
     return recurrent("gru", cells.gru, x, weights, state, nil, { bidirectional = bidirectional, dropout = dropout, training = training })
   end)
@@ -146,7 +168,7 @@ define.op(M, "gru(T x, TBL weights, T? state, B bidirectional = false, F dropout
 --     local nn = require "nnlua"
 --     local y = nn.rnn(nn.ones(2, 7, 3), { w_ih = nn.randn(3, 5), w_hh = nn.randn(5, 5) }, { activation = "relu" })
 --     print(y:size())  --> 2 7 5
-define.op(M, "rnn(T x, TBL weights, T? state, S(tanh|relu) activation = tanh, B bidirectional = false, F dropout = 0, B training = false)",
+define.op(M, "rnn(T x, TBL weights, T? state, S(tanh|relu) activation = tanh, B bidirectional = false, F dropout = 0, B training = false) -> T, T",
   "recurrent layers over x (N,T,C), h = activation(x w_ih + h w_hh + biases)",
   function(x, weights, state, activation, bidirectional, dropout, training)
     return recurrent("rnn", cells.rnn, x, weights, state, nil,
