@@ -471,7 +471,7 @@ static void test_cuts(void) {
     new_arr(&c, NN_F32, 2, cs);
     new_arr(&e, NN_F32, 2, cs);
     const bool ta = t & 1, tb = t & 2;
-    nn_cpu_gemm g = {a.base, b.base, c.base, 75, 150, 900, ta ? 1 : 900, ta ? 75 : 1, tb ? 1 : 150, tb ? 900 : 1, 150};
+    nn_cpu_gemm g = {a.base, b.base, c.base, 75, 150, 900, ta ? 1 : 900, ta ? 75 : 1, tb ? 1 : 150, tb ? 900 : 1, 150, NULL};
     nn_cpu_gemm_run(&g);
     for (int64_t m0 = 0; m0 < 75; m0 += 29)
       for (int64_t n0 = 0; n0 < 150; n0 += 41) {
