@@ -1123,5 +1123,8 @@ for name, rows in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or 
 -- ---- linear algebra ---------------------------------------------------------------------------------------------------------------------------
 M.T, M.given = T, given
 for name, rows in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases_linalg.lua")(M)) do cases[name] = rows end
+-- ---- fused for speed ------------------------------------------------------------------------------------------------------------------
+M.numel, M.slice_set = numel, slice_set
+for name, rows in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases_fused.lua")(M)) do cases[name] = rows end
 
 return M

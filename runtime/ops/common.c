@@ -174,8 +174,7 @@ nni_out nni_like(nn_dtype d, int ndim, const int64_t *shape) {
 
 nn_tensor *nni_dense(nni_scope *s, nn_tensor *t) {
   if (!t || nni_layout_is_contiguous(&t->l)) return t;
-  nni_out o = nni_like(t->dtype, t->l.ndim, t->l.shape);
-  return nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_copy, .nin = 1, .in = &t, .nout = 1, .out = &o});
+  return nni_do(s, contiguous, NN_T(t)); /* an operator, so that gradients find their way through it */
 }
 
 nn_tensor *nni_cast(nni_scope *s, nn_tensor *t, nn_dtype d) {

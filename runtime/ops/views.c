@@ -217,7 +217,12 @@ nn_status nni_grad_slice_set(nni_gradcall *g) {
 }
 
 /* ---- copies ---- */
-nn_status nni_rule_contiguous(nni_call *c) { return nni_give(c, nni_dense(&c->s, c->arg[0].u.t)); }
+nn_status nni_rule_contiguous(nni_call *c) {
+  nn_tensor *x = c->arg[0].u.t;
+  if (nni_layout_is_contiguous(&x->l)) return nni_give(c, x);
+  nni_out o = nni_like(x->dtype, x->l.ndim, x->l.shape);
+  return nni_give(c, nni_rec1(&c->s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_copy, .nin = 1, .in = &x, .nout = 1, .out = &o}));
+}
 
 nn_status nni_grad_contiguous(nni_gradcall *g) {
   g->dx[0] = g->d[0];
