@@ -655,6 +655,59 @@ Tensor.max_pool2d_dx = nn.max_pool2d_dx
 function nn.max_pool2d_take(x, taps, window, stride, padding) end
 Tensor.max_pool2d_take = nn.max_pool2d_take
 
+-- ---- Neural
+
+--- trailing dims (the last by default) with mean 0 and variance 1, then * weight + bias
+---@param x nnlua.Tensor
+---@param shape? integer[]
+---@param weight? nnlua.Tensor
+---@param bias? nnlua.Tensor
+---@param eps? number default 0.00001
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { shape?: integer[], weight?: nnlua.Tensor, bias?: nnlua.Tensor, eps?: number }): nnlua.Tensor
+function nn.layer_norm(x, shape, weight, bias, eps) end
+Tensor.layer_norm = nn.layer_norm
+
+--- trailing dims (the last by default) divided by the root of their mean square, then * weight
+---@param x nnlua.Tensor
+---@param shape? integer[]
+---@param weight? nnlua.Tensor
+---@param eps? number default 0.00001
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { shape?: integer[], weight?: nnlua.Tensor, eps?: number }): nnlua.Tensor
+function nn.rms_norm(x, shape, weight, eps) end
+Tensor.rms_norm = nn.rms_norm
+
+--- softmax(q k^T * scale + mask) v for q (...,L,E), k (...,S,E), v (...,S,V); a bool mask keeps where true; scale defaults to 1 / sqrt(E)
+---@param q nnlua.Tensor
+---@param k nnlua.Tensor
+---@param v nnlua.Tensor
+---@param mask? nnlua.Tensor
+---@param dropout_p? number default 0
+---@param causal? boolean default false
+---@param scale? number
+---@return nnlua.Tensor
+---@overload fun(q: nnlua.Tensor, k: nnlua.Tensor, v: nnlua.Tensor, options: { mask?: nnlua.Tensor, dropout_p?: number, causal?: boolean, scale?: number }): nnlua.Tensor
+function nn.scaled_dot_product_attention(q, k, v, mask, dropout_p, causal, scale) end
+Tensor.scaled_dot_product_attention = nn.scaled_dot_product_attention
+
+--- the rows of weight (ids, features) that ids name; the row padding_id gets no gradient
+---@param ids nnlua.Tensor|integer[]
+---@param weight nnlua.Tensor
+---@param padding_id? integer[]
+---@return nnlua.Tensor
+---@overload fun(ids: nnlua.Tensor|integer[], weight: nnlua.Tensor, options: { padding_id?: integer[] }): nnlua.Tensor
+function nn.embedding(ids, weight, padding_id) end
+Tensor.embedding = nn.embedding
+
+--- x cut along dim into four pieces of the given sizes, which may be 0; the pieces share one gradient
+---@param x nnlua.Tensor
+---@param dim integer
+---@param sizes integer[]
+---@return nnlua.Tensor, nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
+function nn.split4(x, dim, sizes) end
+Tensor.split4 = nn.split4
+
 -- ---- Random: draws depend on the seed and the position of the stream only
 
 --- every element is value
@@ -725,59 +778,6 @@ Tensor.softmax_cross_entropy = nn.softmax_cross_entropy
 ---@return nnlua.Tensor
 function nn.nll(logp, ids) end
 Tensor.nll = nn.nll
-
--- ---- Neural
-
---- trailing dims (the last by default) with mean 0 and variance 1, then * weight + bias
----@param x nnlua.Tensor
----@param shape? integer[]
----@param weight? nnlua.Tensor
----@param bias? nnlua.Tensor
----@param eps? number default 0.00001
----@return nnlua.Tensor
----@overload fun(x: nnlua.Tensor, options: { shape?: integer[], weight?: nnlua.Tensor, bias?: nnlua.Tensor, eps?: number }): nnlua.Tensor
-function nn.layer_norm(x, shape, weight, bias, eps) end
-Tensor.layer_norm = nn.layer_norm
-
---- trailing dims (the last by default) divided by the root of their mean square, then * weight
----@param x nnlua.Tensor
----@param shape? integer[]
----@param weight? nnlua.Tensor
----@param eps? number default 0.00001
----@return nnlua.Tensor
----@overload fun(x: nnlua.Tensor, options: { shape?: integer[], weight?: nnlua.Tensor, eps?: number }): nnlua.Tensor
-function nn.rms_norm(x, shape, weight, eps) end
-Tensor.rms_norm = nn.rms_norm
-
---- softmax(q k^T * scale + mask) v for q (...,L,E), k (...,S,E), v (...,S,V); a bool mask keeps where true; scale defaults to 1 / sqrt(E)
----@param q nnlua.Tensor
----@param k nnlua.Tensor
----@param v nnlua.Tensor
----@param mask? nnlua.Tensor
----@param dropout_p? number default 0
----@param causal? boolean default false
----@param scale? number
----@return nnlua.Tensor
----@overload fun(q: nnlua.Tensor, k: nnlua.Tensor, v: nnlua.Tensor, options: { mask?: nnlua.Tensor, dropout_p?: number, causal?: boolean, scale?: number }): nnlua.Tensor
-function nn.scaled_dot_product_attention(q, k, v, mask, dropout_p, causal, scale) end
-Tensor.scaled_dot_product_attention = nn.scaled_dot_product_attention
-
---- the rows of weight (ids, features) that ids name; the row padding_id gets no gradient
----@param ids nnlua.Tensor|integer[]
----@param weight nnlua.Tensor
----@param padding_id? integer[]
----@return nnlua.Tensor
----@overload fun(ids: nnlua.Tensor|integer[], weight: nnlua.Tensor, options: { padding_id?: integer[] }): nnlua.Tensor
-function nn.embedding(ids, weight, padding_id) end
-Tensor.embedding = nn.embedding
-
---- x cut along dim into four pieces of the given sizes, which may be 0; the pieces share one gradient
----@param x nnlua.Tensor
----@param dim integer
----@param sizes integer[]
----@return nnlua.Tensor, nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
-function nn.split4(x, dim, sizes) end
-Tensor.split4 = nn.split4
 
 -- ---- Written in Lua (nnlua.functional)
 

@@ -1083,6 +1083,10 @@ cases.dropout = {
   bad = { { T { 2 }, 1.5, "p = 1.5 is not in 0..1" }, { T { 2 }, -0.1, "p = -0.1 is not in 0..1" }, { T { 2 }, 0 / 0, "is not in 0..1" } },
 }
 
+-- ---- normalization, attention, embedding ------------------------------------------------------------------------------------------------
+M.T, M.ids, M.given = T, ids, given
+for name, rows in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases_neural.lua")(M)) do cases[name] = rows end
+
 -- ---- losses -------------------------------------------------------------------------------------------------------------------------------
 local function picked(x, pos, f)
   local n = x.shape[#x.shape]
@@ -1107,9 +1111,5 @@ cases.softmax_cross_entropy = {
 }
 cases.nll = { { T { 4, 5 }, ids({ 4 }, 5), ref = nll, tol = 0 }, { T { 2, 3, 4 }, ids({ 2, 3 }, 4), ref = nll, tol = 0 },
   { T { 1, 2 }, ids({ 1 }, 2), ref = nll, tol = 0 }, bad = loss_bad }
-
--- ---- normalization, attention, embedding ------------------------------------------------------------------------------------------------
-M.T, M.ids, M.given = T, ids, given
-for name, rows in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases_neural.lua")(M)) do cases[name] = rows end
 
 return M

@@ -108,6 +108,26 @@ static nn_tensor *cnn_loss(model *m) {
   return mean_loss(m, DO("linear", NN_T(DO("flatten", NN_T(h), NN_I(1))), NN_T(m->p[5]), NN_T(m->p[6])), 3);
 }
 
+/* ---- a block of a transformer over embedded ids, and gates ---- */
+static void block_init(model *m) {
+  add_param(m, 2, (int64_t[]){4, 8}, 0.5);
+  add_param(m, 1, (int64_t[]){8}, 0.5);
+  add_param(m, 1, (int64_t[]){8}, 0.5);
+  add_param(m, 2, (int64_t[]){8, 12}, 0.3);
+}
+
+static nn_tensor *block_loss(model *m) {
+  const int64_t width = 8, sizes[] = {4, 4, 0, 4};
+  nn_tensor *x = DO("embedding", NN_T(labels(m, 6)), NN_T(m->p[0]), NN_INTS(1, ((int64_t[]){2})));
+  nn_tensor *h = DO("layer_norm", NN_T(x), NN_INTS(1, &width), NN_T(m->p[1]), NN_T(m->p[2]));
+  nn_tensor *all = DO("linear", NN_T(DO("rms_norm", NN_T(h), NN_INTS(1, &width), NN_T(m->p[2]))), NN_T(m->p[3])), *part[NN_MAXOUT];
+  int n = 0;
+  if (!all || nn_op_call(m->ctx, nn_op_find("split4"), (nn_arg[]){NN_T(all), NN_I(1), NN_INTS(4, sizes)}, 3, part, &n) != NN_OK) return NULL;
+  for (int i = 0; i < n; i++) hold(m, part[i]);
+  nn_tensor *y = DO("scaled_dot_product_attention", NN_T(part[0]), NN_T(part[1]), NN_T(part[3]), NN_NONE, NN_F(0.2), NN_I(1));
+  return mean_loss(m, y, 6);
+}
+
 /* ---- odds and ends: views, joins, gathers, scans of several dims, and a gradient of a gradient ---- */
 static void odd_init(model *m) {
   add_param(m, 2, (int64_t[]){6, 4}, 0.5);
@@ -135,26 +155,6 @@ static nn_tensor *odd_loss(model *m) {
   if (!inner || nn_grad(&inner, NULL, 1, &m->p[1], 1, true, true, &g) != NN_OK) return NULL;
   hold(m, g);
   return DO("add", NN_T(DO("sum", NN_T(DO("square", NN_T(g))))), NN_T(inner));
-}
-
-/* ---- a block of a transformer over embedded ids, and gates ---- */
-static void block_init(model *m) {
-  add_param(m, 2, (int64_t[]){4, 8}, 0.5);
-  add_param(m, 1, (int64_t[]){8}, 0.5);
-  add_param(m, 1, (int64_t[]){8}, 0.5);
-  add_param(m, 2, (int64_t[]){8, 12}, 0.3);
-}
-
-static nn_tensor *block_loss(model *m) {
-  const int64_t width = 8, sizes[] = {4, 4, 0, 4};
-  nn_tensor *x = DO("embedding", NN_T(labels(m, 6)), NN_T(m->p[0]), NN_INTS(1, ((int64_t[]){2})));
-  nn_tensor *h = DO("layer_norm", NN_T(x), NN_INTS(1, &width), NN_T(m->p[1]), NN_T(m->p[2]));
-  nn_tensor *all = DO("linear", NN_T(DO("rms_norm", NN_T(h), NN_INTS(1, &width), NN_T(m->p[2]))), NN_T(m->p[3])), *part[NN_MAXOUT];
-  int n = 0;
-  if (!all || nn_op_call(m->ctx, nn_op_find("split4"), (nn_arg[]){NN_T(all), NN_I(1), NN_INTS(4, sizes)}, 3, part, &n) != NN_OK) return NULL;
-  for (int i = 0; i < n; i++) hold(m, part[i]);
-  nn_tensor *y = DO("scaled_dot_product_attention", NN_T(part[0]), NN_T(part[1]), NN_T(part[3]), NN_NONE, NN_F(0.2), NN_I(1));
-  return mean_loss(m, y, 6);
 }
 
 /* ---- one training step ---- */
@@ -327,10 +327,10 @@ static void sweep_open(void) {
 }
 
 int main(void) {
-  static const job jobs[] = {{"mlp", mlp_init, mlp_loss, 1, 0, false},      {"mlp warm", mlp_init, mlp_loss, 1, 2, false},
+  static const job jobs[] = {{"block", block_init, block_loss, 1, 0, false},
+                             {"mlp", mlp_init, mlp_loss, 1, 0, false},      {"mlp warm", mlp_init, mlp_loss, 1, 2, false},
                              {"mlp eager", mlp_init, mlp_loss, 1, 0, true}, {"cnn", cnn_init, cnn_loss, 2, 0, false},
-                             {"cnn warm", cnn_init, cnn_loss, 2, 2, false}, {"odd", odd_init, odd_loss, 1, 0, false},
-                             {"block", block_init, block_loss, 1, 0, false}};
+                             {"cnn warm", cnn_init, cnn_loss, 2, 2, false}, {"odd", odd_init, odd_loss, 1, 0, false}};
   sweep_open();
   for (int i = 0; i < (int)(sizeof jobs / sizeof *jobs); i++) sweep(&jobs[i]);
   if (failures) fprintf(stderr, "%d failures\n", failures);
