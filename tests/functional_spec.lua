@@ -186,6 +186,9 @@ describe("arguments", function()
     { "cross_entropy: weight must have 2 elements", function() nn.cross_entropy(x, x, nn.ones(3)) end },
     { "nll_loss: predictions (2x3) need class ids of shape (2), got (3)", function() nn.nll_loss(nn.ones(2, 3), nn.ones(3):long()) end },
     { "nll_loss: class ids must be integers, got f32", function() nn.nll_loss(nn.ones(2, 3), nn.ones(2)) end },
+    { "multilabel_margin_loss: class id 4 in row 1 is not in 1..3", function()
+      nn.multilabel_margin_loss(nn.ones(1, 3), nn.full({ 1, 3 }, 4):long())
+    end },
     { "ctc_loss: input_lengths[1] = 9 is not in 0..3", function() nn.ctc_loss(nn.ones(1, 3, 2), nn.ones(1, 1):long(), { 9 }) end },
     { "ctc_loss: targets and blank must be in 1..2", function() nn.ctc_loss(nn.ones(1, 3, 2), nn.full({ 1, 1 }, 3):long()) end },
   }

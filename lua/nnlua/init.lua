@@ -19,8 +19,8 @@ local functions = {
   recurrent = { "lstm", "gru", "rnn" },
   loss = { "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "poisson_nll_loss", "gaussian_nll_loss", "nll_loss", "cross_entropy",
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "kl_div", "hinge_embedding_loss", "hinge_loss", "squared_hinge_loss",
-    "soft_margin_loss", "multi_margin_loss", "multilabel_soft_margin_loss", "margin_ranking_loss", "pairwise_distance", "triplet_margin_loss",
-    "cosine_similarity", "cosine_embedding_loss", "ctc_loss" },
+    "soft_margin_loss", "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss", "margin_ranking_loss", "pairwise_distance",
+    "triplet_margin_loss", "cosine_similarity", "cosine_embedding_loss", "ctc_loss" },
 }
 
 -- Files whose table is the value: nn.optim, nn.data.

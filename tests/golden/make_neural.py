@@ -295,6 +295,9 @@ for reduction in ("mean", "none"):
     case("ctc_loss, " + reduction, "nn.ctc_loss(nn.log_softmax(x), t, {6, 5, 4}, {3, 2, 1}, {reduction='%s'})" % reduction,
          lambda x, t: F.ctc_loss(x.log_softmax(-1).transpose(0, 1), t - 1, torch.tensor([6, 5, 4]), torch.tensor([3, 2, 1]), reduction=reduction), x=R(3, 6, 4), t=labels)
 
+case("multilabel_margin_loss", "nn.multilabel_margin_loss(x, ids, 'none')", lambda x, ids: F.multilabel_margin_loss(x, ids - 1, reduction="none"), x=R(3, 4),
+     ids=torch.tensor([[2, 4, 0, 3], [1, 2, 3, 0], [3, 0, 1, 1]]))
+
 print("-- Written by make_neural.py with PyTorch %s. Tensors are { dtype, shape, values }." % torch.__version__)
 print("return {")
 for text in cases:

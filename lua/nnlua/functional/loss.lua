@@ -229,6 +229,28 @@ define.op(M, "multi_margin_loss(T x, T ids, I p = 1, F margin = 1, T? weight" ..
     return reduced(core.where(chosen, 0, values):sum(-1) / c, reduction)
   end)
 
+define.op(M, "multilabel_margin_loss(T x, T ids" .. RED .. ")",
+  "for each class that ids (...,classes; up to the first 0) name, mean over the classes they don't name of max(0, 1 - x[id] + x[class]); reads ids",
+  function(x, ids, reduction)
+    local owner = "multilabel_margin_loss"
+    same_shape(owner, x, ids, "ids")
+    if x:dim() < 1 then define.fail(owner, "scores (..., classes) are needed") end
+    if ids:dtype() == "f32" or ids:dtype() == "bool" then define.fail(owner, "class ids must be integers, got %s", ids:dtype()) end
+    local c, shape, named = x:size(-1), x:shape(), {}
+    for row, list in ipairs(ids:reshape { -1, c }:totable()) do
+      named[row] = {}
+      for k = 1, c do named[row][k] = 0 end
+      for _, id in ipairs(list) do
+        if id == 0 then break end
+        if id < 1 or id > c then define.fail(owner, "class id %d in row %d is not in 1..%d", id, row, c) end
+        named[row][id] = 1
+      end
+    end
+    local mask = core.tensor(named, { dtype = "f32" }):reshape(shape)
+    local pairs_of = core.relu(x:unsqueeze(-2) - x:unsqueeze(-1) + 1) * mask:unsqueeze(-1) * (1 - mask):unsqueeze(-2)
+    return reduced(pairs_of:sum { -1, -2 } / c, reduction)
+  end)
+
 define.op(M, "multilabel_soft_margin_loss(T x, T target, T? weight" .. RED .. ")", "mean over classes of binary_cross_entropy_with_logits",
   function(x, target, weight, reduction)
     same_shape("multilabel_soft_margin_loss", x, target)
