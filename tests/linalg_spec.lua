@@ -480,6 +480,13 @@ describe("bad arguments", function()
   end)
 end)
 
+describe("in a graph", function()
+  it("a decomposition counts its work", function()
+    local g = nn.graph(function(x) return x:inv() end, nn.tensor { matrix(6, 6, 1), matrix(6, 6, 2) })
+    assert.equal(2 * 2 * 6 ^ 3, g.flops)
+  end)
+end)
+
 describe("without LAPACK", function()
   it("the message names the library", function()
     local program = arg and arg[-1] or nil

@@ -23,11 +23,11 @@ BFLOAT16 = 16  # TensorProto.BFLOAT16: its elements come as bit patterns
 
 
 def main(folder):
-    import numpy as np
-    for name, kind in (("float", float), ("int", int), ("bool", bool), ("object", object)):
-        if name not in np.__dict__:  # onnx 1.12 uses names that NumPy has dropped since
-            setattr(np, name, kind)
     try:
+        import numpy as np
+        for name, kind in (("float", float), ("int", int), ("bool", bool), ("object", object)):
+            if name not in np.__dict__:  # onnx 1.12 uses names that NumPy has dropped since
+                setattr(np, name, kind)
         import onnx
         from onnx.backend.test.case.node import collect_testcases
     except ImportError as e:

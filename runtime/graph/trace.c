@@ -48,6 +48,22 @@ static double numel_of(const nni_out *o) {
   return n;
 }
 
+/* of one decomposition of (M, N), M the larger: the leading terms of Golub and Van Loan, "Matrix Computations"; rhs: columns of a right side */
+static double linalg_flops(int kernel, double m, double n, double rhs) {
+  switch (kernel) {
+    case NNI_K_inv: return 2 * n * n * n;
+    case NNI_K_solve: return 2.0 / 3 * n * n * n + 2 * n * n * rhs;
+    case NNI_K_cholesky: return n * n * n / 3;
+    case NNI_K_qr: return 4 * n * n * (m - n / 3);
+    case NNI_K_svd: return 4 * m * m * n + 8 * m * n * n + 9 * n * n * n;
+    case NNI_K_eigh: return 9 * n * n * n;
+    case NNI_K_det:
+    case NNI_K_slogdet: return 2.0 / 3 * n * n * n;
+    case NNI_K_lstsq: return 2 * n * n * (m - n / 3) + 4 * m * n * rhs;
+    default: return 0;
+  }
+}
+
 static double flops_of(const nni_node *n) {
   double out = numel_of(&n->oshape[0]);
   if (n->kind == NNI_N_REDUCE) return (double)nn_numel(n->in[0]);
@@ -59,8 +75,12 @@ static double flops_of(const nni_node *n) {
     case NNI_K_conv2d_dx: return 2 * (double)nn_numel(n->in[0]) * (double)(b->shape[0] * b->shape[1] * b->shape[2]);
     case NNI_K_conv2d_dw: return 2 * (double)nn_numel(n->in[1]) * out / (double)n->oshape[0].shape[3];
     case NNI_K_reduce: return (double)nn_numel(n->in[0]);
-    default: return 0;
+    default: break;
   }
+  if (a->ndim < 2) return 0;
+  double rows = (double)a->shape[a->ndim - 2], cols = (double)a->shape[a->ndim - 1], rhs = b->ndim ? (double)b->shape[b->ndim - 1] : 0;
+  if (rows == 0 || cols == 0) return 0;
+  return (double)nn_numel(n->in[0]) / (rows * cols) * linalg_flops(n->op, rows > cols ? rows : cols, rows > cols ? cols : rows, rhs);
 }
 
 /* bytes that cross the unit's border */

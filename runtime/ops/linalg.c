@@ -110,7 +110,7 @@ nn_status nni_rule_addmm(nni_call *c) {
       return nni_opfail(s, NN_ESHAPE, "x (%s) does not broadcast to the product, %lldx%lld", text, (long long)shape[0], (long long)shape[1]);
   }
   if (c->arg[4].u.f != 1) y = nni_do(s, mul, NN_T(y), c->arg[4]);
-  x = nni_do(s, expand, NN_T(nni_float(s, x)), NN_INTS(2, shape)); /* x may not widen the product */
+  x = nni_do(s, expand, NN_T(x), NN_INTS(2, shape)); /* x may not widen the product */
   if (c->arg[3].u.f != 1) x = nni_do(s, mul, NN_T(x), c->arg[3]);
   if (!x) return error_of(s);
   return nni_give(c, c->arg[3].u.f == 0 ? y : plus(s, x, y));
@@ -123,9 +123,12 @@ static nn_tensor *root(nni_scope *s, nn_tensor *sum, double p) {
   return nni_do(s, where, NN_T(zero), NN_F(0), NN_T(y));
 }
 
+/* whole numbers become f32 */
+static nn_tensor *real(nni_scope *s, nn_tensor *t) { return t->dtype <= NN_I64 ? nni_cast(s, t, NN_F32) : t; }
+
 nn_status nni_rule_cdist(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *a = nni_float(s, c->arg[0].u.t), *b = nni_float(s, c->arg[1].u.t);
+  nn_tensor *a = real(s, c->arg[0].u.t), *b = real(s, c->arg[1].u.t);
   const double p = c->arg[2].u.f;
   if (!a || !b) return error_of(s);
   if (a->l.ndim < 2 || b->l.ndim < 2 || a->l.shape[a->l.ndim - 1] != b->l.shape[b->l.ndim - 1]) {
