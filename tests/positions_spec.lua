@@ -1,5 +1,5 @@
--- x[...] and its assignment by tensors of positions and masks (bindings/lua_index.c; index_spec has numbers and ranges), and the operators composed in
--- lua/nnlua/tensor.lua, against plain loops and written-out numbers.
+-- x[...] and its assignment by tensors of positions and masks (bindings/lua_index.c; index_spec has numbers and ranges), and the operators
+-- composed in lua/nnlua/tensor.lua, against plain loops and written-out numbers.
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
 local close, message = support.close, support.message
