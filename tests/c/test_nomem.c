@@ -137,6 +137,29 @@ static nn_tensor *odd_loss(model *m) {
   return DO("add", NN_T(DO("sum", NN_T(DO("square", NN_T(g))))), NN_T(inner));
 }
 
+/* ---- positions, scans, sorting; the shape of masked_select depends on values, so a run stands in the middle of the step ---- */
+static nn_tensor *positions_loss(model *m) {
+  const int64_t six = 6, at[] = {4, 0, 3, 3, 1, 2}, shape[] = {6, 1}, pair[] = {3, 2}, dims[] = {0, 1}, pads[] = {1, 2};
+  nn_tensor *ids = hold(m, nn_tensor_new(m->ctx, NN_I64, 1, &six, at)), *column = DO("reshape", NN_T(ids), NN_INTS(2, shape));
+  nn_tensor *tuples = DO("minimum", NN_T(DO("reshape", NN_T(ids), NN_INTS(2, pair))), NN_I(3)), *x = m->p[0];
+  nn_tensor *picked = DO("gather", NN_T(x), NN_I(1), NN_T(DO("minimum", NN_T(column), NN_I(3))));
+  nn_tensor *put = DO("scatter", NN_T(x), NN_I(0), NN_T(column), NN_T(picked)), *few = DO("index", NN_T(put), NN_T(tuples), NN_INTS(2, dims));
+  nn_tensor *set = DO("index_set", NN_T(x), NN_T(tuples), NN_INTS(2, dims), NN_T(few));
+  nn_tensor *added = DO("index_add", NN_T(set), NN_I(0), NN_T(ids), NN_T(x));
+  nn_tensor *scans = DO("cumprod", NN_T(DO("cumsum", NN_T(DO("cummax", NN_T(added), NN_I(1))), NN_I(0))), NN_I(1));
+  nn_tensor *order = DO("topk", NN_T(DO("sort", NN_T(scans))), NN_I(3)), *chosen = DO("masked_select", NN_T(scans), NN_T(DO("gt", NN_T(x), NN_F(0))));
+  if (!order || !chosen) return NULL; /* the run has failed: what else was pending is lost, and another call would say that instead */
+  nn_tensor *shapes = DO("unfold", NN_T(DO("pad", NN_T(order), NN_INTS(2, pads), NN_TEXT("reflect"))), NN_I(1), NN_I(2));
+  nn_tensor *parts[] = {DO("norm", NN_T(chosen)), DO("quantile", NN_T(shapes), NN_F(0.3)), DO("median", NN_T(scans)),
+                        DO("sum", NN_T(DO("tril", NN_T(DO("roll", NN_T(m->p[1]), NN_INTS(1, dims + 1))))))};
+  for (int i = 0; i < 4; i++)
+    if (!parts[i]) return NULL;
+  nn_tensor *distinct = DO("unique", NN_T(m->p[1])); /* a second run */
+  if (!distinct) return NULL;
+  nn_tensor *sum = DO("add", NN_T(DO("add", NN_T(parts[0]), NN_T(parts[1]))), NN_T(DO("add", NN_T(parts[2]), NN_T(parts[3]))));
+  return DO("add", NN_T(sum), NN_T(DO("sum", NN_T(distinct))));
+}
+
 /* ---- one training step ---- */
 static nn_status message_of(model *m) { /* a call gave NULL */
   const nni_error *e = nni_error_of(m->ctx);
@@ -294,6 +317,11 @@ static void sweep_open(void) {
       nn_status st = nn_open(&(nn_options){.alloc = nomem_alloc, .alloc_ud = &h, .threads = 2}, &ctx);
       reached = h.failed > 0;
       if (reached ? st != NN_ENOMEM || ctx : st != NN_OK) failures++, fprintf(stderr, "nn_open, request %lld failed: status %d\n", at, (int)st);
+      if (ctx && nn_set_threads(ctx, 5) != NN_OK) { /* unchanged then, and at work */
+        reached = true;
+        if (nn_threads(ctx) != 2 || nn_error(ctx)[0] == 0)
+          failures++, fprintf(stderr, "nn_set_threads, request %lld failed: %d threads\n", at, nn_threads(ctx));
+      }
       nn_close(ctx);
       if (!nomem_clean(&h, "nn_open", (nomem_mode)mode, at)) failures++;
     }
@@ -304,7 +332,8 @@ static void sweep_open(void) {
 int main(void) {
   static const job jobs[] = {{"mlp", mlp_init, mlp_loss, 1, 0, false},      {"mlp warm", mlp_init, mlp_loss, 1, 2, false},
                              {"mlp eager", mlp_init, mlp_loss, 1, 0, true}, {"cnn", cnn_init, cnn_loss, 2, 0, false},
-                             {"cnn warm", cnn_init, cnn_loss, 2, 2, false}, {"odd", odd_init, odd_loss, 1, 0, false}};
+                             {"cnn warm", cnn_init, cnn_loss, 2, 2, false}, {"odd", odd_init, odd_loss, 1, 0, false},
+                             {"positions", odd_init, positions_loss, 1, 0, false}};
   sweep_open();
   for (int i = 0; i < (int)(sizeof jobs / sizeof *jobs); i++) sweep(&jobs[i]);
   if (failures) fprintf(stderr, "%d failures\n", failures);
