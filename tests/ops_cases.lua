@@ -526,7 +526,7 @@ cases.cast = {
   cast_case(ints({ 2, 5 }, 0, 255, "u8"), "i32", function(x) return x end),
   cast_case(ints({ 2, 5 }, -3, 3, "i32"), "bool", function(x) return bool(x ~= 0) end),
   cast_case(T { 0 }, "i64", trunc), { T { 3 }, "f32", ref = same, tol = 0 },
-  bad = { { T { 2 }, "float99", "argument 'dtype' must be a dtype (bool, u8, i32, i64, f32), got float99" },
+  bad = { { T { 2 }, "float99", "argument 'dtype' must be a dtype (bool, u8, i32, i64, f16, bf16, f32, f64), got float99" },
     { T { 2 }, "argument 'dtype' is missing" } },
 }
 
@@ -1109,8 +1109,14 @@ cases.softmax_cross_entropy = {
 cases.nll = { { T { 4, 5 }, ids({ 4 }, 5), ref = nll, tol = 0 }, { T { 2, 3, 4 }, ids({ 2, 3 }, 4), ref = nll, tol = 0 },
   { T { 1, 2 }, ids({ 1 }, 2), ref = nll, tol = 0 }, bad = loss_bad }
 
+local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
+dofile(here .. "ops_cases_pointwise.lua")(cases, {
+  T = T, given = given, ints = ints, map = map, build = build, at = at, along = along, case1 = case1, pair = pair, erf = erf, tanh = tanh,
+  trunc = trunc, bool = bool,
+})
+
 -- ---- looking up and storing by position, scans, sorting, shapes ------------------------------------------------
 M.reduce, M.T, M.ids, M.given, M.philox_word = reduce, T, ids, given, philox_word
-for name, rows in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases_index.lua")(M)) do cases[name] = rows end
+for name, rows in pairs(dofile(here .. "ops_cases_index.lua")(M)) do cases[name] = rows end
 
 return M

@@ -12,6 +12,7 @@ typedef struct builder {
   program *p;        /* its steps grow here, operands numbered in order of making; sorted and given registers at the end */
   int cap;
   bool failed;
+  uint8_t *folded;   /* src instruction: a square that is left to the sum that alone reads it */
   int16_t *value;    /* src instruction -> step */
   int16_t *expanded; /* step -> its S_EXPAND, -1 */
 } builder;
@@ -114,6 +115,7 @@ static void set_tiles(program *p, const nni_program *src, uint8_t *late) {
   }
   p->split = whole && is_splittable(src, late);
   tile = p->split ? NN_ROWS_LEAF : tile_size(p, strided && !whole);
+  if (whole && tile < 512) tile = 512; /* more steps than loads: layer norm of 32768x128 takes 1.1 ms in tiles of 512, 2.1 in those of 256 */
   p->down = strided && !whole;
   p->nseg = 1;
   p->seg = p->cols;
@@ -231,14 +233,33 @@ static bool is_heavy(int op) {
   return false;
 }
 
+/* FULL with ROW: the row value need not be spread out first */
+static int build_byrow(builder *b, const nni_rinstr *i, const int *a, shape sh) {
+  const program *p = b->p;
+  if (i->nargs != 2 || sh != FULL || i->opcls != NNI_F || i->cls != NNI_F || p->tile_rows == 1 || p->cols % p->k->vw) return -1;
+  const shape s0 = (shape)step_at(b, a[0])->shape, s1 = (shape)step_at(b, a[1])->shape;
+  const int first = s0 == ROW && s1 == FULL;
+  if (!(first || (s0 == FULL && s1 == ROW)) || !p->k->byrow[first][i->op]) return -1;
+  step *s = add_step(b, S_BYROW, NNI_F, FULL);
+  s->fn.byrow = p->k->byrow[first][i->op];
+  s->src_cls = NNI_F;
+  s->dtype = NN_F32;
+  s->a[0] = (int16_t)a[first];
+  s->a[1] = (int16_t)a[!first];
+  return is_half((nn_dtype)i->dtype) ? cast(b, s->self, (nn_dtype)i->dtype) : s->self;
+}
+
 static int build_pw(builder *b, const nni_rinstr *i) {
   program *p = b->p;
   shape sh = CONST;
   int a[3] = {-1, -1, -1};
+  if (b->folded[i - b->src->instr]) return b->value[i->a[0]];
   for (int k = 0; k < i->nargs && k < 3; k++) {
     a[k] = b->value[i->a[k]];
     sh = (shape)max64(sh, step_at(b, a[k])->shape);
   }
+  int byrow = build_byrow(b, i, a, sh);
+  if (byrow >= 0) return byrow;
   for (int k = 0; k < 3; k++)
     if (a[k] >= 0) a[k] = expand(b, a[k], sh, true);
   step *s = add_step(b, S_PW, i->cls, sh);
@@ -271,7 +292,7 @@ static int build_reduce(builder *b, const nni_rinstr *i) {
   s->a[0] = (int16_t)v;
   s->src_cls = step_at(b, v)->cls;
   s->dtype = (uint8_t)(position ? NN_I64 : i->dtype);
-  s->fn.reduce = b->p->k->reduce[s->src_cls][i->op];
+  s->fn.reduce = b->folded[i->a[0]] ? b->p->k->square_sum : b->p->k->reduce[s->src_cls][i->op];
   s->op = (uint8_t)i->op;
   s->io = (int16_t)b->p->nreduce++;
   if (!is_half(i->dtype)) return s->self;
@@ -296,7 +317,7 @@ static void build_store(builder *b, const nni_rinstr *i) {
   }
   step *from = step_at(b, v);
   bool direct = want == FULL && is_natural(d) && !from->direct && !from->prologue &&
-                (from->kind == S_PW || from->kind == S_RANDOM || from->kind == S_INDEX);
+                (from->kind == S_PW || from->kind == S_BYROW || from->kind == S_RANDOM || from->kind == S_INDEX);
   step *s = add_step(b, S_STORE, dtype_class(d), want);
   s->prologue = false;
   s->a[0] = (int16_t)v;
@@ -308,7 +329,25 @@ static void build_store(builder *b, const nni_rinstr *i) {
   }
 }
 
+/* Squares of f32 that one sum reads and nothing else. */
+static void find_folded(builder *b) {
+  const nni_program *src = b->src;
+  for (int n = 0; n < src->ninstr; n++) {
+    const nni_rinstr *s = &src->instr[n], *q;
+    int uses = 0;
+    if (s->kind != NNI_R_REDUCE || s->op != NNI_RED_rsum || s->dtype != NN_F32) continue;
+    q = &src->instr[s->a[0]];
+    if (q->kind != NNI_R_PW || q->op != NNI_PW_square || q->dtype != NN_F32 || q->level != NNI_FULL) continue;
+    for (int m = 0; m < src->ninstr; m++) {
+      const nni_rinstr *u = &src->instr[m];
+      for (int k = 0; k < u->nargs || (u->kind == NNI_R_STORE && k < 1); k++) uses += u->a[k] == s->a[0];
+    }
+    b->folded[s->a[0]] = uses == 1;
+  }
+}
+
 static void build(builder *b) {
+  find_folded(b);
   for (int n = 0; n < b->src->ninstr && !b->failed; n++) {
     const nni_rinstr *i = &b->src->instr[n];
     step *s = NULL;
@@ -445,7 +484,7 @@ static bool compile(builder *b, int16_t *position, step *spare, int64_t *free_re
 
 void *nn_cpu_program_new(nni_memory *m, const nni_program *src) {
   int cap = 6 * src->ninstr + 1; /* an instruction makes at most 3 spread operands, a cast, itself, a copy */
-  size_t per = 2 * sizeof(step) + 3 * sizeof(int64_t) + 3 * sizeof(int16_t) + 1, bytes;
+  size_t per = 2 * sizeof(step) + 3 * sizeof(int64_t) + 3 * sizeof(int16_t) + 2, bytes;
   program *work, *p = NULL;
   char *rest;
   builder b = {.src = src, .cap = cap};
@@ -460,6 +499,7 @@ void *nn_cpu_program_new(nni_memory *m, const nni_program *src) {
   b.expanded = (int16_t *)(void *)rest;
   b.value = b.expanded + cap;
   uint8_t *late = (uint8_t *)(b.value + cap);
+  b.folded = late + cap;
   b.p = work;
   work->k = NN_ISA_PICK(nn_cpu_rows)();
   if (compile(&b, position, spare, free_regs, late)) {

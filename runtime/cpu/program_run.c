@@ -115,6 +115,7 @@ static void run_step(const run *r, const step *s, const tile *t, void **v) {
     if (s->direct && (n & (p->k->vw - 1))) pw_direct(r, s, v, n);
     else s->fn.pw(v[s->self], v[s->a[0]], v[s->a[1]], v[s->a[2]], s->step, n);
     break;
+  case S_BYROW: s->fn.byrow(v[s->self], v[s->a[0]], v[s->a[1]], t->nrows, t->n / t->nrows); break;
   case S_ALIAS: v[s->self] = (void *)(uintptr_t)input_at(r, s, t); break;
   case S_LOAD: load_full(r, s, t, v); break;
   case S_LOAD_ROW: load_rows(r, s, t, v); break;

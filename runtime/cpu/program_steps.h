@@ -18,6 +18,7 @@ typedef enum step_kind {
   S_LOAD_ROW,  /* ROW or CONST likewise */
   S_PARAM, S_RANDOM, S_INDEX,
   S_PW,        /* pointwise operator, cast or copy: fn */
+  S_BYROW,     /* a FULL operand with a ROW one */
   S_REDUCE,
   S_EXPAND,    /* to FULL, or CONST to ROW */
   S_STORE
@@ -40,6 +41,7 @@ typedef struct step {
   union {
     nn_rows_fn pw;
     nn_rows_reduce_fn reduce;
+    nn_rows_byrow_fn byrow;
     nn_rows_load_fn load;
     nn_rows_store_fn store;
     nn_rows_expand_fn expand;

@@ -107,7 +107,7 @@ nn_status nni_grad_prod(nni_gradcall *g) {
   nni_scope *s = &g->s;
   nn_tensor *x = g->x[0], *d = with_dims(s, g->d[0], &g->xs[0], &g->arg[1]), *y = with_dims(s, g->y[0], &g->xs[0], &g->arg[1]);
   nn_tensor *zero = nni_do(s, eq, NN_T(x), NN_F(0));
-  nn_tensor *zeros = nni_do(s, sum, NN_T(nni_float(s, zero)), g->arg[1], NN_I(1));
+  nn_tensor *zeros = nni_do(s, sum, NN_T(nni_real(s, zero)), g->arg[1], NN_I(1));
   nn_tensor *one = nni_do(s, eq, NN_T(zeros), NN_F(1)), *two = nni_do(s, eq, NN_T(zeros), NN_F(2)), *none = nni_do(s, eq, NN_T(zeros), NN_F(0));
   nn_tensor *safe = nni_do(s, where, NN_T(zero), NN_F(1), NN_T(x));
   nn_tensor *rest = nni_do(s, prod, NN_T(safe), g->arg[1], NN_I(1));

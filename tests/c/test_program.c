@@ -523,6 +523,28 @@ static void sum_bits_case(int64_t cols) {
   nni_buffer_put(mem, x, (size_t)cols * 8);
   nni_buffer_put(mem, y, (size_t)cols * 8);
 }
+/* A sum of squares has the bits of the sum of a stored square. */
+static void square_bits_case(int64_t rows, int64_t cols) {
+  const size_t n = (size_t)(rows * cols) * 4;
+  float *x = nni_buffer_get(mem, n), *y = nni_buffer_get(mem, n), *got[2] = {nni_buffer_get(mem, n), nni_buffer_get(mem, n)};
+  fill(x, NN_F32, rows * cols, SMALL);
+  for (int stored = 0; stored < 2; stored++) {
+    prog pr, *g = &pr;
+    start(g, "sum of squares", SHAPE(rows, cols));
+    int q = F1(square, dense(g, NN_F32));
+    store(g, NN_F32, reduce(g, NNI_RED_rsum, NN_F32, q));
+    if (stored) store(g, NN_F32, q);
+    void *c = nn_cpu_program_new(mem, &g->p), *out[] = {got[stored], y}, *in[] = {x};
+    size_t bytes = nn_cpu_program_scratch(c, 3);
+    void *scratch = nni_buffer_get(mem, bytes);
+    nn_cpu_program_run(c, pools[2], in, out, NULL, scratch);
+    nni_buffer_put(mem, scratch, bytes);
+    nn_cpu_program_free(mem, c);
+  }
+  checks++;
+  if (memcmp(got[0], got[1], (size_t)rows * 4) != 0) FAIL("sums of squares of %lldx%lld differ", (long long)rows, (long long)cols);
+  for (int i = 0; i < 4; i++) nni_buffer_put(mem, i == 0 ? x : i == 1 ? y : got[i - 2], n);
+}
 /* Every row of pointwise.def in every class it has, against scalars and splats too. */
 static void row_cases(void) {
   for (int op = 0; op < NNI_NPW; op++) {
@@ -541,7 +563,7 @@ static void row_cases(void) {
         bool steep = op == NNI_PW_pow || op == NNI_PW_logit || op == NNI_PW_softplus;
         if ((steep && special) || op == NNI_PW_celu) continue; /* a rounding inside counts without bound: test_vm and the specs have them */
         prog pr, *g = &pr;
-        start(g, rows[op].name, SHAPE(3, 301));
+        start(g, rows[op].name, SHAPE(3, special ? 304 : 301)); /* whole vectors: rows with row values in one go */
         int x = dense(g, type == 'W' ? NN_BOOL : dt), y = dense(g, dt), z = dense(g, dt), k = param(g, dt, 2), r;
         int n = rows[op].nargs;
         if (op == NNI_PW_pow) x = pw(g, NNI_PW_abs, dt, x, -1, -1);
@@ -549,7 +571,7 @@ static void row_cases(void) {
         if (n > 1) store(g, rt, pw(g, op, rt, x, k, n > 2 ? k : -1));
         r = reduce(g, NNI_RED_rmax, type == 'W' ? NN_BOOL : dt, x);
         store(g, rt, pw(g, op, rt, r, n > 1 ? y : -1, n > 2 ? z : -1));
-        if (n == 3 && type != 'W') store(g, rt, pw(g, op, rt, y, r, z));
+        if (n > 1 && type != 'W') store(g, rt, pw(g, op, rt, y, r, n > 2 ? z : -1));
         check(g, special ? SPECIAL : SMALL, dt == NN_F64 ? 1e-14 : dt == NN_F16 ? 1e-3 : dt == NN_BF16 ? 8e-3 : 1e-6, NULL);
       }
   }
@@ -558,7 +580,7 @@ static void row_cases(void) {
 static void fuzz_case(uint64_t number) {
   static const int fop[] = {NNI_PW_add, NNI_PW_sub, NNI_PW_mul, NNI_PW_minimum, NNI_PW_maximum, NNI_PW_neg,
                             NNI_PW_abs, NNI_PW_relu, NNI_PW_floor, NNI_PW_clamp, NNI_PW_sqrt};
-  static const int nargs[] = {2, 2, 2, 2, 2, 1, 1, 1, 1, 3, 1}, dims[] = {1, 2, 3, 7, 10, 31, 33, 256, 300};
+  static const int nargs[] = {2, 2, 2, 2, 2, 1, 1, 1, 1, 3, 1}, dims[] = {1, 2, 3, 7, 16, 31, 64, 256, 300};
   static const nn_dtype types[] = {NN_F32, NN_I32, NN_I64, NN_U8, NN_BOOL, NN_F64, NN_F16, NN_BF16};
   prog pr, *g = &pr;
   char name[40];
@@ -639,6 +661,8 @@ int main(void) {
   sum_bits_case(16384);
   sum_bits_case(50001);
   sum_bits_case(1000003);
+  static const int64_t widths[] = {1, 5, 16, 100, 128, 2048, 5000, 50001};
+  for (int i = 0; i < NNI_COUNT(widths); i++) square_bits_case(7, widths[i]);
   for (uint64_t i = 0; i < 1500; i++) {
     seed = i * 977 + 5;
     below(2);

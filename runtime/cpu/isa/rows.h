@@ -19,6 +19,8 @@ typedef void (*nn_rows_reduce_fn)(void *o, const void *a, int64_t rows, int64_t 
 /* The order of the combinations is a function of cols and VW alone: partial results of at most NN_ROWS_LEAF elements in a balanced tree. join
 ** does the tree over partial results a[0], a[1], ... of a row of cols elements. */
 #define NN_ROWS_LEAF 2048
+/* o[r * cols + j] = f(a[r * cols + j], b[r]) (or f(b, a)); cols is a multiple of VW, o may be a */
+typedef void (*nn_rows_byrow_fn)(void *o, const void *a, const void *b, int64_t rows, int64_t cols);
 /* n elements `stride` elements apart, of the type the row of the table says, to a register; exactly n are read */
 typedef void (*nn_rows_load_fn)(void *o, const void *src, int64_t stride, int64_t n);
 /* exactly n elements of a register to memory */
@@ -31,6 +33,8 @@ typedef struct nn_rows {
   const nn_rows_fn *pw[NNI_NCLASS];              /* by class of the operands, then nni_pwid; NULL where the row has no such class */
   const nn_rows_reduce_fn *reduce[NNI_NCLASS];   /* by class of the operand, then nni_redid */
   const nn_rows_reduce_fn *join[NNI_NCLASS];
+  const nn_rows_byrow_fn *byrow[2];     /* class F, by nni_pwid, NULL for most: the second operand is the ROW one; the first is */
+  nn_rows_reduce_fn square_sum;         /* class F: rsum of square in one go, with the bits of the two apart */
   nn_rows_fn cast[NNI_NCLASS][NN_NDTYPE];        /* class -> dtype */
   nn_rows_fn copy[NNI_NCLASS];                   /* o = a */
   nn_rows_load_fn load[NN_NDTYPE];

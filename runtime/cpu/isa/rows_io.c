@@ -230,6 +230,8 @@ static void random_fill(float *o, uint64_t seed, uint64_t stream, uint64_t first
 #define RED(c) NN_ISA_CAT(nn_cpu_rows_reduce_##c, NN_ISA)
 #define JOIN(c) NN_ISA_CAT(nn_cpu_rows_join_##c, NN_ISA)
 extern const nn_rows_reduce_fn JOIN(f)[NNI_NRED], JOIN(i)[NNI_NRED], JOIN(l)[NNI_NRED], JOIN(d)[NNI_NRED];
+void NN_ISA_FN(nn_cpu_rows_square_sum)(void *o, const void *a, int64_t rows, int64_t cols);
+extern const nn_rows_byrow_fn NN_ISA_FN(nn_cpu_rows_byrow)[2][NNI_NPW];
 extern const nn_rows_fn PW(f)[NNI_NPW], PW(i)[NNI_NPW], PW(l)[NNI_NPW], PW(d)[NNI_NPW];
 extern const nn_rows_reduce_fn RED(f)[NNI_NRED], RED(i)[NNI_NRED], RED(l)[NNI_NRED], RED(d)[NNI_NRED];
 
@@ -254,6 +256,8 @@ const nn_rows *NN_ISA_FN(nn_cpu_rows)(void) {
     .store = {[NN_BOOL] = store_u8, [NN_U8] = store_u8, [NN_I32] = store4, [NN_I64] = store8, [NN_F32] = store4,
               [NN_F16] = store_f16, [NN_BF16] = store_bf16, [NN_F64] = store8},
     .expand = {expand_f, expand_i, expand_l, expand_d},
+    .byrow = {NN_ISA_FN(nn_cpu_rows_byrow)[0], NN_ISA_FN(nn_cpu_rows_byrow)[1]},
+    .square_sum = NN_ISA_FN(nn_cpu_rows_square_sum),
     .random = random_fill,
     .index = index_fill,
   };

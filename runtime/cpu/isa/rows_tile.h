@@ -86,19 +86,19 @@ const nn_rows_fn PW_TABLE[NNI_NPW] = {
 static const T lane_numbers[LANES] = {LANE_NUMBERS};
 #define TAIL(x, k, filler) SEL(LT(LOADV(lane_numbers), SPLATV((T)(k))), x, filler) /* the first k lanes of x */
 
-/* FOLD(name, combine): vector fold_<name>(p, n), every lane holding the result. */
-#define FOLD(name, first, combine)                                                                                   \
+/* FOLD(name, first, combine, GET): vector fold_<name>(p, n) of GET(vector at p), every lane holding the result. */
+#define FOLD(name, first, combine, GET)                                                                              \
   static inline V pair_##name(V a, V b) { return combine; }                                                          \
   static inline V leaf_##name(const T *p, int64_t n) {                                                               \
     V r0 = first, r1 = r0, r2 = r0, r3 = r0;                                                                         \
     for (; n >= 4 * LANES; n -= 4 * LANES, p += 4 * LANES) {                                                         \
-      r0 = pair_##name(r0, LOADV(p));                                                                                \
-      r1 = pair_##name(r1, LOADV(p + LANES));                                                                        \
-      r2 = pair_##name(r2, LOADV(p + 2 * LANES));                                                                    \
-      r3 = pair_##name(r3, LOADV(p + 3 * LANES));                                                                    \
+      r0 = pair_##name(r0, GET(LOADV(p)));                                                                           \
+      r1 = pair_##name(r1, GET(LOADV(p + LANES)));                                                                   \
+      r2 = pair_##name(r2, GET(LOADV(p + 2 * LANES)));                                                               \
+      r3 = pair_##name(r3, GET(LOADV(p + 3 * LANES)));                                                               \
     }                                                                                                                \
-    for (; n >= LANES; n -= LANES, p += LANES) r0 = pair_##name(r0, LOADV(p));                                       \
-    if (n > 0) r1 = pair_##name(r1, TAIL(LOADV(p), n, first));                                                       \
+    for (; n >= LANES; n -= LANES, p += LANES) r0 = pair_##name(r0, GET(LOADV(p)));                                  \
+    if (n > 0) r1 = pair_##name(r1, TAIL(GET(LOADV(p)), n, first));                                                  \
     r0 = pair_##name(pair_##name(r0, r1), pair_##name(r2, r3));                                                      \
     for (int s = LANES / 2; s > 0; s /= 2) r0 = pair_##name(r0, ROTATE(r0, s));                                      \
     return SPLATV(r0[0]);                                                                                            \
@@ -113,13 +113,16 @@ static const T lane_numbers[LANES] = {LANE_NUMBERS};
     int64_t half = (n / 2 + LEAF - 1) / LEAF * LEAF;                                                                 \
     return pair_##name(tree_##name(part, half), tree_##name(part + half / LEAF, n - half));                          \
   }                                                                                                                  \
-  static void join_##name(void *o, const void *a, int64_t rows, int64_t cols) {                                      \
+  static __attribute__((unused)) void join_##name(void *o, const void *a, int64_t rows, int64_t cols) {              \
     V v = tree_##name(a, cols);                                                                                      \
     (void)rows;                                                                                                      \
     for (int j = 0; j < VW; j += LANES) *(VMEM *)((T *)o + j) = v;                                                   \
   }
+#define AS_IT_IS(x) (x)
 #define REDUCE_N(name, identity, combine)                                                                            \
-  FOLD(name, identity, combine)                                                                                      \
+  FOLD(name, identity, combine, AS_IT_IS)                                                                            \
+  ROWS_OF(name)
+#define ROWS_OF(name)                                                                                                \
   static void reduce_##name(void *o, const void *a_, int64_t rows, int64_t cols) {                                   \
     const T *a = a_;                                                                                                 \
     for (int64_t r = 0; r < rows; r++, a += cols) {                                                                  \
@@ -138,7 +141,7 @@ static int64_t position(const T *p, int64_t n, V best) {
   return 0;
 }
 #define REDUCE_P(name, identity, combine)                                                                            \
-  FOLD(name, identity, SEL(OR(combine, NE(a, a)), a, b))                                                             \
+  FOLD(name, identity, SEL(OR(combine, NE(a, a)), a, b), AS_IT_IS)                                                   \
   static void reduce_##name(void *o, const void *a_, int64_t rows, int64_t cols) {                                   \
     const T *a = a_;                                                                                                 \
     for (int64_t r = 0; r < rows; r++, a += cols) {                                                                  \
