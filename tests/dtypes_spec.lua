@@ -152,6 +152,15 @@ describe("dtypes", function()
     assert.same({ 3, 4 }, a:grad():totable())
   end)
 
+  it("gradcheck is sharp in f64", function()
+    local x, w = nn.randn(3, 4):to "f64", nn.randn(4, 5):to "f64"
+    assert(nn.gradcheck(function(a, b) return (a:matmul(b):gelu() / b:softplus():sum(1)):std(1):log() end, { x, w }))
+    assert(nn.gradcheck(function(a) return nn.cat({ a[{ {}, 2 }]:mish(), a:index_select(1, { 3, 1, 3 }):flatten():sinh() }):softmax() end, x))
+    -- off by a millionth of its size: f32 could not tell
+    assert.is_false((nn.gradcheck(function(a) return a:sinh() + a:detach() * 1e-5 * a end, x)))
+    assert(nn.gradcheck(function(a) return a:tanh() end, nn.randn(3)))
+  end)
+
   it("integers divide like NumPy's and never trap", function()
     for _, d in ipairs { "i32", "i64" } do
       local low = d == "i32" and -2147483648 or math.mininteger

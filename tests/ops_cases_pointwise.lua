@@ -85,7 +85,8 @@ return function(cases, h)
     list.no_gradient = "a test of a number gives a bool"
   end
   cases.logical_xor = {
-    { ints({ 4, 5 }, 0, 1, "bool"), ints({ 5 }, 0, 1, "bool"), ref = function(a, b) return map(function(x, y) return bool(x ~= y) end, a, b) end, tol = 0,
+    { ints({ 4, 5 }, 0, 1, "bool"), ints({ 5 }, 0, 1, "bool"), ref = function(a, b) return map(function(x, y) return bool(x ~= y) end, a, b) end,
+      tol = 0,
       dtype = "bool" },
     { given({ 4 }, { 0, 0.5, -1, 0 }), given({ 4 }, { 2, 0, 1, 0 }), tol = 0, dtype = "bool",
       ref = function(a, b) return map(function(x, y) return bool((x ~= 0) ~= (y ~= 0)) end, a, b) end },
@@ -107,17 +108,20 @@ return function(cases, h)
         return d == "i32" and (r << 32 >> 32 ~ 0x80000000) - 0x80000000 or r
       end
       local function ref(x, y) return map(wrapped, x, y) end
-      list[#list + 1] = { ints({ 4, 5 }, lo, hi, d), second and ints({ 5 }, second[1], d == "u8" and 7 or second[2], d), ref = ref, dtype = d, tol = 0,
+      list[#list + 1] = { ints({ 4, 5 }, lo, hi, d), second and ints({ 5 }, second[1], d == "u8" and 7 or second[2], d), ref = ref, dtype = d,
+        tol = 0,
         n = second and 2 or 1 }
       if second then list[#list + 1] = { ints({ 9 }, lo, hi, d), 3, ref = ref, dtype = d, tol = 0 } end
     end
-    list[#list + 1] = { ints({ 0, 3 }, 0, 9), second and ints({ 3 }, 0, 1), ref = function(a) return a end, dtype = "i64", tol = 0, n = second and 2 or 1 }
+    list[#list + 1] = { ints({ 0, 3 }, 0, 9), second and ints({ 3 }, 0, 1), ref = function(a) return a end, dtype = "i64", tol = 0,
+      n = second and 2 or 1 }
     cases[name] = list
     return list
   end
   local any = { -100000, 100000 }
   local function truth(list, f, n)
-    list[#list + 1] = { ints({ 8 }, 0, 1, "bool"), n == 2 and ints({ 8 }, 0, 1, "bool") or nil, ref = function(a, b) return map(f, a, b) end, dtype = "bool",
+    list[#list + 1] = { ints({ 8 }, 0, 1, "bool"), n == 2 and ints({ 8 }, 0, 1, "bool") or nil, ref = function(a, b) return map(f, a, b) end,
+      dtype = "bool",
       tol = 0, n = n }
   end
   truth(bits("bitwise_and", function(x, y) return x & y end, any), function(x, y) return x & y end, 2)
@@ -153,7 +157,8 @@ return function(cases, h)
   local function option(name, f, key, default, value, o)
     local function ref(a, v) return map(function(x) return f(x, type(v) == "table" and v[key] or v or default) end, a) end
     cases[name] = {
-      { T({ 3, 4 }, o), ref = ref }, { T({ 2, 1, 3 }, o), value, ref = ref }, { T({ 7 }, o), { [key] = value }, ref = ref }, { T({ 0 }, o), ref = ref },
+      { T({ 3, 4 }, o), ref = ref }, { T({ 2, 1, 3 }, o), value, ref = ref }, { T({ 7 }, o), { [key] = value }, ref = ref }, { T({ 0 }, o),
+        ref = ref },
       { T({}, o), ref = ref }, { given({ #far }, far), ref = ref, nograd = true },
       bad = { { T { 2 }, "1", "argument '" .. key .. "' must be a number, got string" } },
     }
@@ -170,7 +175,8 @@ return function(cases, h)
     end, a)
   end
   cases.logit = {
-    { T({ 3, 4 }, { 0.1, 0.9 }), ref = logit }, { T({ 9 }, { 0.02, 0.98, away = { 0.2, 0.8 } }), 0.2, ref = logit }, { T({ 0 }, { 0, 1 }), ref = logit },
+    { T({ 3, 4 }, { 0.1, 0.9 }), ref = logit }, { T({ 9 }, { 0.02, 0.98, away = { 0.2, 0.8 } }), 0.2, ref = logit }, { T({ 0 }, { 0, 1 }),
+      ref = logit },
     { given({ 7 }, { 0, 1, 0.5, 1e-30, 1 - 2 ^ -24, -0.5, 1.5 }), ref = logit, nograd = true },
     { given({ 3 }, { 0, 1, 0.5 }), 0.25, ref = logit, nograd = true },
     bad = { { T { 2 }, "1", "argument 'eps' must be a number, got string" } },
@@ -183,7 +189,8 @@ return function(cases, h)
   end
   cases.softplus = {
     { T { 3, 4 }, ref = plus }, { T { 2, 1, 3 }, 2.5, ref = plus }, { T({ 9 }, { -4, 4, away = { 1 } }), 2, 2, ref = plus }, { T { 0 }, ref = plus },
-    { given({ 6 }, { -100, 100, 20.5, 0, -30, 1000 }), ref = plus, nograd = true }, bad = { { T { 2 }, "1", "argument 'beta' must be a number, got string" } },
+    { given({ 6 }, { -100, 100, 20.5, 0, -30, 1000 }), ref = plus, nograd = true },
+    bad = { { T { 2 }, "1", "argument 'beta' must be a number, got string" } },
   }
   local function within(a, lo, hi) return map(function(x) return math.max(math.min(x, hi or 1), lo or -1) end, a) end
   cases.hard_tanh = {
@@ -236,7 +243,8 @@ return function(cases, h)
     bad = { { T {}, "a scalar has no dims" } },
   }
   local function finite(a, x, up, down)
-    return map(function(v) return v ~= v and (x or 0) or v == huge and (up or 3.4028234663852886e38) or v == -huge and (down or -3.4028234663852886e38) or v end,
+    return map(function(v) return v ~= v and (x or 0) or v == huge and (up or 3.4028234663852886e38) or v == -huge and (down
+      or -3.4028234663852886e38) or v end,
       a)
   end
   cases.nan_to_num = {

@@ -315,7 +315,8 @@ static int emit_node(build *b, prog *q, int node, const int *def) {
     case NNI_N_FILL: {
       int a = param_value(q, n->param, od, level);
       if (od != NN_F16 && od != NN_BF16) return a;
-      return emit(q, (nni_rinstr){.kind = NNI_R_CAST, .cls = NNI_F, .opcls = NNI_F, .level = (uint8_t)level, .dtype = (uint8_t)od, .nargs = 1, .a = {(int16_t)a}});
+      r = (nni_rinstr){.kind = NNI_R_CAST, .cls = NNI_F, .opcls = NNI_F, .level = (uint8_t)level, .dtype = (uint8_t)od, .nargs = 1, .a = {(int16_t)a}};
+      return emit(q, r);
     }
     case NNI_N_INDEX: r.kind = NNI_R_INDEX; break;
     case NNI_N_RANDOM:

@@ -29,7 +29,8 @@ nn_status nni_rule_softmin(nni_call *c) {
 nn_status nni_rule_nan_to_num(nni_call *c) {
   nni_scope *s = &c->s;
   nn_tensor *x = c->arg[0].u.t;
-  double largest = x->dtype == NN_F64 ? 1.7976931348623157e308 : x->dtype == NN_F16 ? 65504 : x->dtype == NN_BF16 ? 3.3895313892515355e38 : 3.4028234663852886e38;
+  double largest = x->dtype == NN_F64 ? 1.7976931348623157e308 : x->dtype == NN_F16 ? 65504 :
+                   x->dtype == NN_BF16 ? 3.3895313892515355e38 : 3.4028234663852886e38;
   nn_arg up = c->arg[2].kind == NN_ARG_NONE ? NN_F(largest) : c->arg[2], down = c->arg[3].kind == NN_ARG_NONE ? NN_F(-largest) : c->arg[3];
   if (!nn_dtype_is_float(x->dtype)) return nni_give(c, x);
   nn_tensor *y = nni_do(s, where, NN_T(nni_do(s, isnan, NN_T(x))), c->arg[1], NN_T(x));
