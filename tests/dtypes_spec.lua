@@ -152,6 +152,26 @@ describe("dtypes", function()
     assert.same({ 3, 4 }, a:grad():totable())
   end)
 
+  it("are trained by the optimizers", function()
+    for _, d in ipairs { "f64", "f32", "f16", "bf16" } do
+      local function sgd(p) return nn.optim.SGD { { p }, lr = 0.1, momentum = 0.5 } end
+      local function adam(p) return nn.optim.Adam { { p }, lr = 0.1 } end
+      for _, make in ipairs { sgd, adam } do
+        local p = nn.tensor({ 1, -0.5, 0.25 }, { dtype = d }):requires_grad(true)
+        local opt = make(p)
+        local before = (p * p):sum():item()
+        for _ = 1, 8 do
+          opt:zero_grad()
+          local loss = (p * p):sum()
+          loss:backward()
+          opt:step()
+        end
+        assert.equal(d, p:dtype())
+        assert((p * p):sum():item() < 0.5 * before, d)
+      end
+    end
+  end)
+
   it("gradcheck is sharp in f64", function()
     local x, w = nn.randn(3, 4):to "f64", nn.randn(4, 5):to "f64"
     assert(nn.gradcheck(function(a, b) return (a:matmul(b):gelu() / b:softplus():sum(1)):std(1):log() end, { x, w }))

@@ -73,7 +73,7 @@ function Optimizer:bind(parameters)
   for _, slot in ipairs(self:slot_names()) do
     local tensors = {}
     for i, p in ipairs(list) do
-      tensors[i] = core.zeros(p:shape())
+      tensors[i] = core.zeros(p:shape(), p:dtype() == "f64" and "f64" or "f32")
       tensors[i]:keep()
     end
     self.slots[slot] = tensors

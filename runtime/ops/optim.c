@@ -54,7 +54,8 @@ static nn_status step(nn_context *ctx, update_fn update, const void *o, int n, n
     if (st == NN_OK) st = update(&s, o, old[0], g, old[1], old[2], next);
     for (int k = 0; k < 3 && st == NN_OK; k++)
       if (next[k] && old[k]) {
-        fresh[3 * i + k] = nn_assign(old[k], next[k]);
+        nn_tensor *t = nni_cast(&s, next[k], old[k]->dtype); /* a half with its states in f32 */
+        fresh[3 * i + k] = t ? nn_assign(old[k], t) : NULL;
         if (!fresh[3 * i + k]) st = nni_error_of(ctx)->status;
       }
     nni_scope_close(&s);
