@@ -4,7 +4,8 @@
 **   x[{ {1, 3}, {}, -1 }]     per dim: {first, last[, step]} closed range, {} everything, a number (dim dropped), a tensor of positions, a mask
 **   x[ids], x[mask]           slices of dim 1 named by an integer tensor; elements (or slices) where a bool tensor is true
 ** Tensors of positions may have any shape and be several: they are broadcast together and name tuples, as in NumPy (numbers beside them drop their
-** dim first, as in PyTorch); -1 is the last position. A mask of k dims stands for k dims. Positions of a mask are needed at once, so it runs what is pending.
+** dim first, as in PyTorch); -1 is the last position. A mask of k dims stands for k dims. Positions of a mask are needed at
+** once, so it runs what is pending.
 ** Assignment takes the same keys and re-binds the handle to a new value; the value is broadcast to what the key names. A string key is a method.
 */
 #include <stdlib.h>

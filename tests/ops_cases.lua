@@ -1127,4 +1127,8 @@ for name, rows in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or 
 M.numel, M.slice_set = numel, slice_set
 for name, rows in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases_fused.lua")(M)) do cases[name] = rows end
 
+-- ---- looking up and storing by position, scans, sorting, shapes ------------------------------------------------
+M.reduce, M.T, M.ids, M.given, M.philox_word = reduce, T, ids, given, philox_word
+for name, rows in pairs(dofile(here .. "ops_cases_index.lua")(M)) do cases[name] = rows end
+
 return M

@@ -1,5 +1,5 @@
--- x[...] and its assignment by tensors of positions and masks (bindings/lua_index.c; index_spec has numbers and ranges), and the operators composed in
--- lua/nnlua/tensor.lua, against plain loops and written-out numbers.
+-- x[...] and its assignment by tensors of positions and masks (bindings/lua_index.c; index_spec has numbers and ranges), and the operators
+-- composed in lua/nnlua/tensor.lua, against plain loops and written-out numbers.
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
 local close, message = support.close, support.message
@@ -257,5 +257,47 @@ describe("compositions:", function()
     bad("index_put: 3 tensors of positions for 2 dims", "index_put", x, { ids { 1 }, ids { 1 }, ids { 1 } }, 1)
     bad("full_like: argument 1 must be a tensor", "full_like", 3, 1)
     bad("full_like: unknown option", "full_like", x, 1, { device = "cpu" })
+  end)
+end)
+
+describe("other float dtypes:", function()
+  local calls = {
+    function(x) return (x:sort()) end, function(x) return (x:topk(2)) end, function(x) return (x:max(2)) end, function(x) return (x:median(2)) end,
+    function(x) return x:quantile(0.3, 2) end, function(x) return x:quantile(nn.tensor({ 0.25, 0.5 }, { dtype = x:dtype() }), 2) end,
+    function(x) return (x:unique()) end,
+    function(x) return x:cumsum(2) end, function(x) return x:cumprod(2) end, function(x) return (x:cummax(2)) end,
+    function(x) return x:logcumsumexp(2) end,
+    function(x) return nn.linear_scan(x, x, 2) end, function(x) return x:norm(2, 2) end, function(x) return x:norm(3) end,
+    function(x) return x:gather(2, ids { { 1, 3 }, { 2, 2 } }) end, function(x) return x:scatter(2, ids { { 1 }, { 3 } }, x[{ {}, { 2, 2 } }]) end,
+    function(x) return x:scatter_add(2, ids { { 1, 1 }, { 3, 2 } }, 1.5) end, function(x) return x:take(ids { 5, 1 }) end,
+    function(x) return x:index_add(1, ids { 2, 2 }, x) end, function(x) return x[ids { 2, 1, 2 }] end,
+    function(x) return x[{ ids { 2, 1 }, ids { 1, 3 } }] end,
+    function(x) return x[nn.gt(x, 0)] end, function(x) return x:masked_fill(nn.gt(x, 0), 2) end, function(x) return x:pad({ 1, 1 }, "reflect") end,
+    function(x) return x:tril() end, function(x) return x[1]:diag() end, function(x) return x:flip(2):roll(1, 2) end,
+    function(x) return x:unfold(2, 2) end,
+    function(x) return x:repeat_interleave(2, 1) end,
+  }
+  local data = { { 0.5, -1.25, 2 }, { 1.5, 0.25, -0.75 } }
+
+  for dtype, tolerance in pairs { f64 = 1e-6, f16 = 4e-3, bf16 = 3e-2 } do
+    it(dtype .. " results and gradients are those of f32, in its dtype", function()
+      for i, f in ipairs(calls) do
+        local x, y = nn.tensor(data):requires_grad(true), nn.tensor(data, { dtype = dtype }):requires_grad(true)
+        local a, b = f(x), f(y)
+        assert.equal(dtype, b:dtype(), i)
+        close(a, b:float(), tolerance, "call " .. i)
+        local g, h = nn.grad(a:sum(), x), nn.grad(b:sum(), y)
+        assert.equal(dtype, h:dtype(), i)
+        close(g, h:float(), tolerance, "gradient of call " .. i)
+      end
+    end)
+  end
+
+  it("f64 has the precision of doubles", function()
+    local x = nn.tensor({ 1e-12, 1.0, 1e-12 }, { dtype = "f64" })
+    close({ 1 + 2e-12 }, { x:cumsum(1)[3]:item() }, 1e-15)
+    assert.same({ 1e-12, 1e-12, 1.0 }, (x:sort()):totable())
+    close({ 0.1 }, { nn.linspace(0, 0.3, 4, "f64")[2]:item() }, 1e-15)
+    assert.equal(2, nn.searchsorted(nn.tensor({ 1.0, 1 + 1e-12 }, { dtype = "f64" }), 1 + 5e-13):item())
   end)
 end)

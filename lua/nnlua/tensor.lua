@@ -1,7 +1,7 @@
 --- Operators that are compositions of others (door A): those that give lists, and what is a line or two of Lua.
 --
--- Owns: split, chunk, unbind, meshgrid, index_put, full_like, empty, empty_like, from_table. nnlua.init loads this file when one of them is first used,
--- as a function or as a method of tensors. Everything here is differentiable because its parts are.
+-- Owns: split, chunk, unbind, meshgrid, index_put, full_like, empty, empty_like, from_table. nnlua.init loads this file when one of them is first
+-- used, as a function or as a method of tensors. Everything here is differentiable because its parts are.
 
 local core = require "nnlua.core"
 local options = require "nnlua.options"

@@ -26,7 +26,8 @@ static nn_status outside(const nni_kernel_call *k, int64_t id, int64_t at, int64
   char shown[24]; /* id + 1, which INT64_MAX has no room for */
   if (id < 0) snprintf(shown, sizeof shown, "%" PRId64, id + 1);
   else snprintf(shown, sizeof shown, "%" PRIu64, (uint64_t)id + 1);
-  return nni_fail(k->err, NN_EINDEX, "position %s (element %" PRId64 " of the positions) is not in 1..%" PRId64 " of dim %" PRId64, shown, at + 1, size, dim + 1);
+  return nni_fail(k->err, NN_EINDEX, "position %s (element %" PRId64 " of the positions) is not in 1..%" PRId64 " of dim %" PRId64, shown, at + 1,
+                  size, dim + 1);
 }
 
 /* ---- ravel_ids ----------------------------------------------------------------------------------------------------------- */

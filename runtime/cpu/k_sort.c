@@ -18,7 +18,7 @@ typedef struct job {
   char *values;
   int64_t *at;
   int64_t rows, n;
-  bool down;
+  bool down, per_row; /* per_row: fewer rows than threads, so each row has a room of its own */
   char *scratch;
 } job;
 
@@ -121,8 +121,8 @@ static void take_values(const job *j, int64_t row) {
 static void sort_rows(void *arg, int64_t begin, int64_t end, int tid) {
   const job *j = arg;
   const int64_t n = j->n;
-  pair *room = (pair *)(void *)j->scratch + (int64_t)tid * 2 * n;
   for (int64_t row = begin; row < end; row++) {
+    pair *room = (pair *)(void *)j->scratch + (j->per_row ? row : tid) * 2 * n;
     int64_t *at = j->at + row * n;
     uint64_t *words = (uint64_t *)(void *)room;
     if (pack(j, row, words)) {
@@ -153,13 +153,17 @@ nn_status nn_cpu_sort(const nni_kernel_call *k) {
            .n = in->shape[1],
            .down = k->ia[0] != 0,
            .scratch = k->scratch};
+  j.per_row = j.rows <= nni_threads_count(k->threads);
   if (j.rows * j.n == 0) return NN_OK;
   if (j.n > INT64_C(0xffffffff)) return nni_fail(k->err, NN_EUNSUPPORTED, "sort: more than 2^32 elements in a row");
   if (j.rows * j.n < SERIAL) sort_rows(&j, 0, j.rows, 0);
   else nni_parallel(k->threads, j.rows, sort_rows, &j);
   return NN_OK;
 }
-size_t nn_cpu_sort_scratch(const nni_kernel_call *k) { return (size_t)k->in[0].shape[1] * 2 * sizeof(pair) * (size_t)nni_threads_count(k->threads); }
+size_t nn_cpu_sort_scratch(const nni_kernel_call *k) {
+  const int64_t rows = k->in[0].shape[0], threads = nni_threads_count(k->threads);
+  return (size_t)(k->in[0].shape[1] * 2 * (rows < threads ? rows : threads)) * sizeof(pair);
+}
 
 /* ---- searchsorted ------------------------------------------------------------------------------------------------------------- */
 typedef struct search {

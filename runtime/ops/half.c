@@ -17,8 +17,9 @@ static bool moves_only(const nn_op *op) {
 bool nni_kernel_takes(int kernel, nn_dtype d) {
   if (d != NN_F64 && d != NN_F16 && d != NN_BF16) return true;
   switch (kernel) {
-    case NNI_K_copy: case NNI_K_slice_set: case NNI_K_slice_add: case NNI_K_concat: case NNI_K_take_rows: return true;
-    case NNI_K_reduce: case NNI_K_matmul: case NNI_K_add_rows: return d == NN_F64;
+    case NNI_K_copy: case NNI_K_slice_set: case NNI_K_slice_add: case NNI_K_concat: case NNI_K_take_rows: case NNI_K_gather: return true;
+    case NNI_K_reduce: case NNI_K_matmul: case NNI_K_add_rows: case NNI_K_scatter: case NNI_K_scan: case NNI_K_sort: case NNI_K_searchsorted:
+      return d == NN_F64;
     default: return false;
   }
 }

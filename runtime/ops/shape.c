@@ -358,7 +358,8 @@ nn_status nni_rule_unfold(nni_call *c) {
     return nni_opfail(s, NN_EINVAL, "windows of %lld every %lld in dim %d of size %lld", (long long)size, (long long)step, dim + 1, (long long)n);
   const int64_t count = (n - size) / step + 1;
   int64_t all;
-  if (!nni_size_mul((int64_t[]){nn_numel(x) / (n ? n : 1), count, size}, 3, 8, &all)) return nni_opfail(s, NN_ESHAPE, "the result would be too large");
+  if (!nni_size_mul((int64_t[]){nn_numel(x) / (n ? n : 1), count, size}, 3, 8, &all))
+    return nni_opfail(s, NN_ESHAPE, "the result would be too large");
   nn_tensor *first = nni_do(s, arange, NN_F(0), NN_F((double)count), NN_F(1), NN_I(NN_I64)),
             *off = nni_do(s, arange, NN_F(0), NN_F((double)size), NN_F(1), NN_I(NN_I64));
   nn_tensor *ids = nni_do(s, add, NN_T(nni_do(s, unsqueeze, NN_T(nni_do(s, mul, NN_T(first), NN_I(step))), NN_I(1))), NN_T(off));

@@ -84,7 +84,10 @@ static double *doubles(arr *x) { return x->o.data; }
 enum { GUARD = 128 };
 static nni_error err;
 
-typedef struct kernel { nni_kernel_fn run; nni_scratch_fn scratch; } kernel;
+typedef struct kernel {
+  nni_kernel_fn run;
+  nni_scratch_fn scratch;
+} kernel;
 #define K(name) ((kernel){nn_cpu_##name, nn_cpu_##name##_scratch})
 
 static nn_status run(const char *what, kernel fn, arr **in, int nin, arr **out, int nout, const int64_t *ia, const nni_param *pa) {
@@ -123,7 +126,8 @@ static nn_status run(const char *what, kernel fn, arr **in, int nin, arr **out, 
 }
 
 /* ---- gather, scatter ---------------------------------------------------------------------------------------------------------- */
-static const int64_t sizes[][4] = {{1, 5, 7, 1}, {3, 4, 6, 5}, {2, 9, 1, 130}, {1, 1, 3, 2}, {4, 300, 200, 3}, {1, 5000, 9000, 1}, {2, 3, 0, 4}, {1, 40, 600, 64}};
+static const int64_t sizes[][4] = {{1, 5, 7, 1},     {3, 4, 6, 5},       {2, 9, 1, 130}, {1, 1, 3, 2},
+                                   {4, 300, 200, 3}, {1, 5000, 9000, 1}, {2, 3, 0, 4},   {1, 40, 600, 64}};
 
 static arr *new_ids(int64_t a, int64_t m, int64_t b, int64_t v, bool splat) {
   arr *ids = new_arr(NN_I64, 3, a, m, b);
@@ -152,16 +156,18 @@ static void test_gather(void) {
           snprintf(want, sizeof want, "position %" PRId64 " (element 1 of the positions) is not in 1..%" PRId64 " of dim 2", V + 7, V);
           CHECK(strcmp(err.text, want) == 0, "message: %s", err.text);
           ints(ids)[0] = INT64_MAX;
-          CHECK(run("gather", K(gather), (arr *[]){x, ids}, 2, &y, 1, ia, NULL) == NN_EINDEX && strstr(err.text, "9223372036854775808"), "message: %s", err.text);
+          CHECK(run("gather", K(gather), (arr *[]){x, ids}, 2, &y, 1, ia, NULL) == NN_EINDEX && strstr(err.text, "9223372036854775808"),
+                "message: %s", err.text);
           ints(ids)[0] = -1;
-          CHECK(run("gather", K(gather), (arr *[]){x, ids}, 2, &y, 1, ia, NULL) == NN_EINDEX && strstr(err.text, "position 0 "), "message: %s", err.text);
+          CHECK(run("gather", K(gather), (arr *[]){x, ids}, 2, &y, 1, ia, NULL) == NN_EINDEX && strstr(err.text, "position 0 "), "message: %s",
+                err.text);
         }
         drop(x), drop(ids), drop(y);
       }
 }
 
 static double combine(int mode, double old, double new) {
-  return mode == 0 ? new : mode == 1 ? old + new : mode == 2 ? (new < old ? new : old) : mode == 3 ? (new > old ? new : old) : old * new;
+  return mode == 0 ? new : mode == 1 ? old + new : mode == 2 ? (new < old ? new : old) : mode == 3 ? (new > old ? new : old) : old *new;
 }
 
 static void test_scatter(void) {
@@ -170,7 +176,8 @@ static void test_scatter(void) {
       for (int d = 0; d < NN_NDTYPE; d++) {
         if (mode && d != NN_F32 && d != NN_F64 && d != NN_I64) continue;
         const int64_t A = sizes[s][0], V = sizes[s][1], M = sizes[s][2], B = sizes[s][3], ia[2] = {0, mode};
-        arr *x = new_arr((nn_dtype)d, 3, A, V, B), *ids = new_ids(A, M, B, V, s % 2), *v = new_arr((nn_dtype)d, 3, A, M, B), *y = new_arr((nn_dtype)d, 3, A, V, B);
+        arr *x = new_arr((nn_dtype)d, 3, A, V, B), *ids = new_ids(A, M, B, V, s % 2), *v = new_arr((nn_dtype)d, 3, A, M, B),
+            *y = new_arr((nn_dtype)d, 3, A, V, B);
         if (s == 3) v->stride[1] = 0; /* a broadcast source */
         if (mode == 4)
           for (int64_t i = 0; i < v->n; i++) { /* products that stay exact */
@@ -234,7 +241,8 @@ static double log_add(double a, double b) {
 static void check_scan(int op, nn_dtype d, int64_t A, int64_t N, int64_t B, bool reverse, bool exclusive) {
   const int64_t ia[3] = {op, reverse, exclusive};
   const bool best = op == 2 || op == 3;
-  arr *x = new_arr(d, 3, A, N, B), *k = new_arr(d == NN_F64 ? NN_F64 : NN_F32, 3, A, N, B), *y = new_arr(d, 3, A, N, B), *p = new_arr(NN_I64, 3, A, N, B);
+  arr *x = new_arr(d, 3, A, N, B), *k = new_arr(d == NN_F64 ? NN_F64 : NN_F32, 3, A, N, B), *y = new_arr(d, 3, A, N, B),
+      *p = new_arr(NN_I64, 3, A, N, B);
   for (int64_t i = 0; i < k->n; i++) {
     if (d == NN_F64) doubles(k)[i] /= 4;
     else floats(k)[i] /= 4;
@@ -267,7 +275,8 @@ static void check_scan(int op, nn_dtype d, int64_t A, int64_t N, int64_t B, bool
         default: acc = acc * at(k, i) + e;
         }
         wrong = fabs(at(y, i) - (exclusive ? was : acc));
-        bad += !(wrong <= (d == NN_F64 ? 1e-12 : 1e-6) * fmax(op == 4, fabs(exclusive ? was : acc)) || wrong == 0 || (exclusive && op == 4 && s == 0));
+        bad +=
+            !(wrong <= (d == NN_F64 ? 1e-12 : 1e-6) * fmax(op == 4, fabs(exclusive ? was : acc)) || wrong == 0 || (exclusive && op == 4 && s == 0));
         if (best) bad += int_at(p, i) != from;
       }
     }
@@ -281,8 +290,11 @@ static void test_scan(void) {
     for (int op = 0; op < 6; op++)
       for (int flags = 0; flags < 4; flags++) {
         if ((op == 2 || op == 3) && flags & 2) continue;
-        for (int f = 0; f < 2; f++) check_scan(op, f ? NN_F64 : NN_F32, shape[s][0], op == 1 ? (shape[s][1] < 40 ? shape[s][1] : 40) : shape[s][1], shape[s][2], flags & 1, flags & 2);
-        if (op < 4) check_scan(op, NN_I64, shape[s][0], op == 1 ? (shape[s][1] < 40 ? shape[s][1] : 40) : shape[s][1], shape[s][2], flags & 1, flags & 2);
+        for (int f = 0; f < 2; f++)
+          check_scan(op, f ? NN_F64 : NN_F32, shape[s][0], op == 1 ? (shape[s][1] < 40 ? shape[s][1] : 40) : shape[s][1], shape[s][2], flags & 1,
+                     flags & 2);
+        if (op < 4)
+          check_scan(op, NN_I64, shape[s][0], op == 1 ? (shape[s][1] < 40 ? shape[s][1] : 40) : shape[s][1], shape[s][2], flags & 1, flags & 2);
       }
   const int64_t ia[3] = {2, 0, 0};
   const float v[5] = {1, NAN, 5, (float)INFINITY, 0};

@@ -144,7 +144,8 @@ static nn_tensor *positions_loss(model *m) {
   nn_tensor *tuples = DO("minimum", NN_T(DO("reshape", NN_T(ids), NN_INTS(2, pair))), NN_I(3)), *x = m->p[0];
   nn_tensor *picked = DO("gather", NN_T(x), NN_I(1), NN_T(DO("minimum", NN_T(column), NN_I(3))));
   nn_tensor *put = DO("scatter", NN_T(x), NN_I(0), NN_T(column), NN_T(picked)), *few = DO("index", NN_T(put), NN_T(tuples), NN_INTS(2, dims));
-  nn_tensor *set = DO("index_set", NN_T(x), NN_T(tuples), NN_INTS(2, dims), NN_T(few)), *added = DO("index_add", NN_T(set), NN_I(0), NN_T(ids), NN_T(x));
+  nn_tensor *set = DO("index_set", NN_T(x), NN_T(tuples), NN_INTS(2, dims), NN_T(few));
+  nn_tensor *added = DO("index_add", NN_T(set), NN_I(0), NN_T(ids), NN_T(x));
   nn_tensor *scans = DO("cumprod", NN_T(DO("cumsum", NN_T(DO("cummax", NN_T(added), NN_I(1))), NN_I(0))), NN_I(1));
   nn_tensor *order = DO("topk", NN_T(DO("sort", NN_T(scans))), NN_I(3)), *chosen = DO("masked_select", NN_T(scans), NN_T(DO("gt", NN_T(x), NN_F(0))));
   if (!order || !chosen) return NULL; /* the run has failed: what else was pending is lost, and another call would say that instead */
