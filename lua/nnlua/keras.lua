@@ -112,12 +112,12 @@ local loss_classes = {
 
 --- The training_config, from an optimizer's config() and names; nil when Keras has no name for the loss.
 ---@param optimizer table
----@param loss_name string
+---@param loss_name string|table
 ---@param from_logits? boolean
 ---@param metrics string[]
 ---@return table?
 function keras.training(optimizer, loss_name, from_logits, metrics)
-  if loss_name == "function" then return nil end
+  if loss_name == "function" or type(loss_name) == "table" then return nil end
   local loss = loss_name
   if from_logits ~= nil then
     if not loss_classes[loss_name] then return nil end

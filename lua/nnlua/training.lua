@@ -100,7 +100,7 @@ end
 
 local compile_spec = {
   optimizer = { "string|table", position = 1, default = "adam" },
-  loss = { "string|function", position = 2, required = true },
+  loss = { "string|function|table", position = 2, required = true },
   from_logits = { "boolean" },
   metrics = { "table|string|function", default = {} },
 }
