@@ -45,7 +45,8 @@ static dataset_ud *new_dataset(lua_State *L) {
   return u;
 }
 
-/* The data set d is the result, with the map functions of the one at arg 1 when that is a data set. */
+/* The data set d is the result, with the map functions of the one at arg 1 when that is a data set. u is made before d, in a statement of its
+** own: making it may raise, and the order of arguments is the compiler's. */
 static int give_dataset(lua_State *L, dataset_ud *u, nn_dataset *d) {
   if (d == NULL) return raise_last(L);
   u->d = d;
@@ -69,7 +70,8 @@ static int data_tensors(lua_State *L) {
 /* range(first, step, count) */
 static int data_range(lua_State *L) {
   lua_Integer first = luaL_checkinteger(L, 1), step = luaL_checkinteger(L, 2), count = luaL_checkinteger(L, 3);
-  return give_dataset(L, new_dataset(L), nn_data_range(nnL_context(L), first, step, count));
+  dataset_ud *u = new_dataset(L);
+  return give_dataset(L, u, nn_data_range(nnL_context(L), first, step, count));
 }
 
 /* shuffle(d, buffer[, seed[, reshuffle = true]]): without a seed one is drawn from the random stream */
@@ -79,20 +81,23 @@ static int data_shuffle(lua_State *L) {
   nn_context *ctx = nnL_context(L);
   uint64_t seed = lua_isnoneornil(L, 3) ? nn_data_seed(ctx) : (uint64_t)luaL_checkinteger(L, 3);
   bool reshuffle = lua_isnoneornil(L, 4) || lua_toboolean(L, 4);
-  return give_dataset(L, new_dataset(L), nn_data_shuffle(ctx, up, buffer, seed, reshuffle));
+  dataset_ud *u = new_dataset(L);
+  return give_dataset(L, u, nn_data_shuffle(ctx, up, buffer, seed, reshuffle));
 }
 
 /* batch(d, n[, drop_last]) */
 static int data_batch(lua_State *L) {
   nn_dataset *up = check_dataset(L, 1);
   lua_Integer n = luaL_checkinteger(L, 2);
-  return give_dataset(L, new_dataset(L), nn_data_batch(nnL_context(L), up, n, lua_toboolean(L, 3)));
+  dataset_ud *u = new_dataset(L);
+  return give_dataset(L, u, nn_data_batch(nnL_context(L), up, n, lua_toboolean(L, 3)));
 }
 
 static int counted(lua_State *L, nn_dataset *(*verb)(nn_context *, nn_dataset *, int64_t)) {
   nn_dataset *up = check_dataset(L, 1);
   lua_Integer n = luaL_checkinteger(L, 2);
-  return give_dataset(L, new_dataset(L), verb(nnL_context(L), up, n));
+  dataset_ud *u = new_dataset(L);
+  return give_dataset(L, u, verb(nnL_context(L), up, n));
 }
 static int data_repeated(lua_State *L) { return counted(L, nn_data_repeated); }
 static int data_take(lua_State *L) { return counted(L, nn_data_take); }

@@ -146,13 +146,16 @@ static int record_custom(lua_State *L) {
   nnL_box *box[NN_MAXOUT];
   luaL_checkstack(L, nout + 4, NULL);
   for (int i = 0; i < nout; i++) box[i] = nnL_newbox(L);
-  custom *c = malloc(sizeof *c);
-  if (!c) return nnL_raise(L, "custom: out of memory");
-  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
-  c->L = lua_tothread(L, -1);
-  lua_pop(L, 1);
   lua_pushvalue(L, 3);
-  c->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  int ref = luaL_ref(L, LUA_REGISTRYINDEX); /* may raise: nothing native is held yet */
+  custom *c = malloc(sizeof *c);
+  if (!c) {
+    luaL_unref(L, LUA_REGISTRYINDEX, ref);
+    return nnL_raise(L, "custom: out of memory");
+  }
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+  *c = (custom){.L = lua_tothread(L, -1), .ref = ref};
+  lua_pop(L, 1);
   for (int i = 0; i < nout; i++) nn_retain(out[i]);
   nn_status st = nn_record_custom(nnL_context(L), &(nn_custom){custom_backward, custom_release, c}, in, nin, out, nout);
   for (int i = 0; i < nout; i++) box[i]->t = out[i];

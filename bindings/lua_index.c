@@ -131,12 +131,13 @@ static int index_value(lua_State *L) {
   if (key && nn_dtype_of(key) == NN_BOOL && nn_ndim(key) > 0 && (nn_ndim(key) > 1 || nn_ndim(x) == 1)) {
     if (!same_shape(x, key)) return nnL_raise(L, "index: the mask must have the tensor's shape");
     nn_tensor *flat = nn_call(ctx, "flatten", NN_T(x));
-    if (!flat) nnL_check(L, NN_EINTERNAL);
+    nnL_fill(L, r, flat); /* anchored while the mask is read */
     nn_tensor *z = where_true(L, key);
     r->t = nn_call(ctx, "index_select", NN_T(flat), NN_I(0), NN_T(z));
     nn_release(z);
     nn_release(flat);
     if (!r->t) nnL_check(L, NN_EINTERNAL);
+    lua_settop(L, 3); /* the result; where_true left its list above */
     return 1;
   }
   if (nn_ndim(x) == 0) return nnL_raise(L, "index: a scalar cannot be indexed; use :item()");

@@ -292,31 +292,57 @@ describe("a run that fails", function()
     end
   end)
 
-  it("loses what it would have computed, and says so", function()
+  it("loses what depends on the bad argument, and says so", function()
     local w = nn.ones(4, 5)
-    w:eval()
-    local other = w * 2
     local loss = bad_loss(w)
+    local after = loss * 2
     message(function() loss:item() end)
-    for _, t in ipairs { loss } do
+    for _, t in ipairs { loss, after } do
       local m_ = message(function() return t:totable() end)
       assert.truthy(m_:find("value is lost", 1, true), m_)
       m_ = message(function() return (t + 1):totable() end)
       assert.truthy(m_:find("lost", 1, true), m_)
     end
-    other:free()
-    close(nn.ones(20):totable(), w)
   end)
 
-  it("does not count draws: the next run gives the same numbers", function()
+  it("loses nothing else: what was recorded before and after is still computed", function()
     nn.seed(5)
     local want = nn.rand(4):totable()
+    local then_ = nn.rand(4):totable()
     nn.seed(5)
     nn.eval()
-    local x = nn.rand(4)
-    local loss = bad_loss(nn.ones(4, 5)) + x:sum()
-    message(function() loss:item() end)
-    close(want, nn.rand(4))
+    local x, w = nn.rand(4), nn.ones(4, 5) * 2
+    local first, second = bad_loss(w), nn.index_select(w, 1, { 1, 7 }) -- two culprits
+    local y = (x + w:sum()) * 2
+    local m_ = message(function() first:item() end)
+    assert.truthy(m_:find("class id 9", 1, true), m_)
+    close(want, x)
+    close(nn.full({ 20 }, 2):totable(), w)
+    close({ 2 * (want[1] + 40) }, y[1]:reshape(1))
+    m_ = message(function() second:totable() end)
+    assert.truthy(m_:find("lost", 1, true), m_)
+    close(then_, nn.rand(4)) -- the draw was made, so it counts
+  end)
+
+  it("keeps weights that were drawn in the same window", function()
+    local w, m, v = nn.randn(4, 5):requires_grad(true), nn.zeros(4, 5), nn.zeros(4, 5)
+    local running = nn.zeros(10)
+    nn.no_grad(function() running:assign(running * 0.9 + 0.1) end)
+    bad_loss(w):backward()
+    message(function() nn.adam_step({ w }, { m }, { v }, { lr = 0.1, step = 1 }) end)
+    assert.is_true(math.abs(w:std():item() - 1) < 0.7)
+    close(nn.zeros(20):totable(), m)
+    close(nn.zeros(20):totable(), v)
+    close(nn.zeros(10):totable(), running)
+  end)
+
+  it("out of memory gives up the largest result only", function()
+    local a = nn.ones(3) * 7
+    local huge = nn.zeros(2 ^ 42 | 0) + 1
+    local b = a + 1
+    assert.truthy(message(function() huge:eval() end):find("out of memory", 1, true))
+    close({ 7, 7, 7 }, a)
+    close({ 8, 8, 8 }, b)
   end)
 end)
 

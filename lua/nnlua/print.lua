@@ -3,8 +3,7 @@
 --     tensor([[ 1.5  2. ]
 --             [-3.   4. ]], dtype=f32, shape=2x2)
 --
--- Owns: number formats and layout of `tostring(x)`. Columns are aligned, more than 1000 elements are summarised to 3 at each end of every
--- dim, 4 digits
+-- Owns: number formats and layout of `tostring(x)`. Columns are aligned, more than 1000 elements are summarised to 3 at each end of a dim, 4 digits
 -- follow the point, powers of ten are used when the range of numbers asks for it. Reads only the elements it shows.
 
 local print_ = {}

@@ -184,12 +184,12 @@ nn_status nni_record(nn_context *ctx, const nni_rec *r, nn_tensor **result) {
 }
 
 /* ---- the end of a window ---- */
-static void settle_assigned(nn_context *ctx) {
+static void settle_assigned(nn_context *ctx, bool failed) {
   nni_window *w = &ctx->win;
   for (int i = 0; i < w->nassigned; i++) {
     nn_tensor *t = w->assigned[i], *prev = t->prev;
     t->prev = NULL;
-    if (prev && t->v->lost && prev->v->data) { /* fall back to what it replaced */
+    if (prev && (failed || t->v->lost) && prev->v->data) { /* fall back to what it replaced */
       int32_t ext = t->refs - t->wrefs;
       nni_value *old = t->v;
       t->v = prev->v;
@@ -215,7 +215,7 @@ void nni_window_drop(nn_context *ctx, bool failed) {
       if (!v->data) v->lost = true; /* visible only after a failed run */
     }
   }
-  settle_assigned(ctx);
+  settle_assigned(ctx, failed);
   for (int i = 0; i < w->n; i++) {
     nni_node *n = w->node[i];
     for (int k = 0; k < n->nin; k++)

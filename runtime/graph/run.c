@@ -1,11 +1,12 @@
 /* graph/run.c - running the window: find or make its plan, get all memory first, hand unit after unit to the device, keep what is visible.
 **
-** All memory of a run is taken before its first unit starts, so running out of it changes nothing. A run that fails half-way loses its results; variables that were
-** assigned fall back to what they were (record.c).
+** All memory of a run is taken before its first unit starts, so running out of it changes nothing. A run that fails half-way loses what
+** depends on the node that failed; variables that were assigned fall back to what they were (record.c).
 */
 #include "trace.h"
 
 #define MAXPLANS 512
+#define BIT(set, i) ((set)[(i) >> 6] >> ((i) & 63) & 1)
 
 static uint64_t hash_words(const uint64_t *w, int n) {
   uint64_t h = 0x9e3779b97f4a7c15u, g = 0xc2b2ae3d27d4eb4fu;
@@ -235,9 +236,23 @@ static void keep_outputs(run *r, bool ok) {
   }
 }
 
-static nn_status run_plan(nn_context *ctx, nni_plan *p) {
+/* the node with the largest result: what is given up when memory does not suffice */
+static int largest_node(const nni_window *w, const uint64_t *dead) {
+  int at = -1;
+  size_t most = 0;
+  for (int i = 0; i < w->n; i++)
+    for (int k = 0; !(dead && BIT(dead, i)) && k < w->node[i]->nout; k++) {
+      size_t bytes = (size_t)w->node[i]->out[k]->numel * nn_dtype_size(w->node[i]->out[k]->dtype);
+      if (bytes >= most) most = bytes, at = i;
+    }
+  return at;
+}
+
+/* culprit: on failure the node to blame, -1 when there is none */
+static nn_status run_plan(nn_context *ctx, nni_plan *p, const uint64_t *dead, int *culprit) {
   nni_window *w = &ctx->win;
   run r = {.ctx = ctx, .p = p};
+  *culprit = -1;
   r.out = nni_arena_get(&w->arena, sizeof(void *) * (size_t)(p->nout + 1));
   r.donor = nni_arena_get(&w->arena, sizeof(void *) * (size_t)(p->nout + 1));
   r.param = nni_arena_get(&w->arena, sizeof(nni_param) * (size_t)(w->nparam + 1));
@@ -254,13 +269,67 @@ static nn_status run_plan(nn_context *ctx, nni_plan *p) {
     if (!take_memory(&r)) {
       give_back(&r, true);
       nn_memory_info mi = nni_memory_stats(ctx->core.mem);
+      *culprit = largest_node(w, dead);
       return nni_fail(&ctx->core.err, NN_ENOMEM, "out of memory: a run needs %zu bytes for intermediate results beside %zu in live tensors", p->arena + p->scratch, mi.live);
     }
   }
   nn_status st = run_units(&r);
+  if (st != NN_OK && st != NN_EINTERRUPT) *culprit = p->unit[r.unit].first;
   keep_outputs(&r, st == NN_OK);
   give_back(&r, st != NN_OK);
   return st;
+}
+
+/* ---- after a failure ---- */
+#define MAXSALVAGE 8 /* failures of one window that are gone into */
+
+/* the node and all that is made from it */
+static void give_up(const nni_window *w, uint64_t *dead, int node) {
+  dead[node >> 6] |= (uint64_t)1 << (node & 63);
+  for (int i = node + 1; i < w->n; i++)
+    for (int k = 0; k < w->node[i]->nin; k++) {
+      const nn_tensor *t = w->node[i]->in[k];
+      if (t && t->v->node && BIT(dead, t->v->index)) dead[i >> 6] |= (uint64_t)1 << (i & 63);
+    }
+}
+
+/* vis: what is visible, and what assigned tensors fall back to, without what was given up; false when that is nothing */
+static bool see_rest(const nni_window *w, const uint64_t *dead, uint64_t *vis, int words) {
+  bool any = false;
+  see(w, vis, words);
+  for (int i = 0, v = 0; i < w->n; i++)
+    for (int k = 0; k < w->node[i]->nout; k++, v++) {
+      bool on = BIT(vis, v);
+      for (int a = 0; a < w->nassigned && !on; a++) on = w->assigned[a]->prev && w->assigned[a]->prev->v == w->node[i]->out[k];
+      if (BIT(dead, i)) on = false;
+      if (on) vis[v >> 6] |= (uint64_t)1 << (v & 63);
+      else vis[v >> 6] &= ~((uint64_t)1 << (v & 63));
+      any = any || on;
+    }
+  return any;
+}
+
+/* One bad argument costs its own results only: everything in the window that does not depend on the node to blame is still computed (nothing in place, so that
+** assigned tensors can fall back). The error of the run stays the first one. */
+static void salvage(nn_context *ctx, int culprit) {
+  nni_window *w = &ctx->win;
+  nni_error first = ctx->core.err;
+  struct nni_trace *trace = ctx->trace;
+  int nv = value_count(w), words = (nv + 63) / 64;
+  uint64_t *vis = nni_arena_get(&w->arena, sizeof *vis * (size_t)words), *dead = nni_arena_get(&w->arena, sizeof *dead * (size_t)words);
+  if (!vis || !dead) return;
+  memset(dead, 0, sizeof *dead * (size_t)words);
+  ctx->trace = NULL;
+  for (int i = 0; i < MAXSALVAGE && culprit >= 0; i++) {
+    give_up(w, dead, culprit);
+    nni_plan *p = see_rest(w, dead, vis, words) ? nni_plan_new(ctx, 0, vis, nv) : NULL;
+    if (!p) break;
+    for (int o = 0; o < p->nout; o++) p->output[o].ndonor = 0;
+    if (run_plan(ctx, p, dead, &culprit) == NN_OK) culprit = -1, w->rng = ctx->rng; /* its draws have been seen */
+    nni_plan_free(ctx, p);
+  }
+  ctx->trace = trace;
+  ctx->core.err = first;
 }
 
 nn_status nni_run(nn_context *ctx) {
@@ -269,13 +338,16 @@ nn_status nni_run(nn_context *ctx) {
   if (ctx->running) return nni_fail(&ctx->core.err, NN_EINVAL, "a run was asked for inside a run");
   ctx->running = true;
   uint64_t misses = ctx->info.plan_misses;
+  int culprit = -1;
   nni_plan *p = get_plan(ctx);
   if (p && ctx->trace && !nni_trace_run(ctx, p, ctx->info.plan_misses == misses)) p = NULL;
-  nn_status st = p ? run_plan(ctx, p) : ctx->core.err.status;
-  if (st == NN_OK && ctx->check_finite) st = nni_check_finite(ctx);
+  nn_status st = p ? run_plan(ctx, p, NULL, &culprit) : ctx->core.err.status;
+  bool failed = st != NN_OK;
+  if (failed && culprit >= 0) salvage(ctx, culprit);
+  if (!failed && ctx->check_finite) st = nni_check_finite(ctx);
   ctx->info.runs++;
   ctx->running = false;
-  nni_window_drop(ctx, st != NN_OK);
+  nni_window_drop(ctx, failed);
   return st;
 }
 

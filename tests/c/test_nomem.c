@@ -294,6 +294,11 @@ static void sweep_open(void) {
       nn_status st = nn_open(&(nn_options){.alloc = nomem_alloc, .alloc_ud = &h, .threads = 2}, &ctx);
       reached = h.failed > 0;
       if (reached ? st != NN_ENOMEM || ctx : st != NN_OK) failures++, fprintf(stderr, "nn_open, request %lld failed: status %d\n", at, (int)st);
+      if (ctx && nn_set_threads(ctx, 5) != NN_OK) { /* unchanged then, and at work */
+        reached = true;
+        if (nn_threads(ctx) != 2 || nn_error(ctx)[0] == 0)
+          failures++, fprintf(stderr, "nn_set_threads, request %lld failed: %d threads\n", at, nn_threads(ctx));
+      }
       nn_close(ctx);
       if (!nomem_clean(&h, "nn_open", (nomem_mode)mode, at)) failures++;
     }

@@ -1,0 +1,112 @@
+-- Wrong use of what is no operator (those: ops_spec.lua): every call raises one line that says what was wrong, at the caller's line, and the process
+-- goes on.
+local nn = require "nnlua"
+local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
+local message, close = support.message, support.close
+
+local x = nn.ones(2, 3)
+local param = nn.ones(4):requires_grad(true)
+local big = 2 ^ 40 | 0
+
+-- { what, call, text of the message }
+local calls = {
+  { "zeros of 2^80 elements", function() nn.zeros(big, big) end, "full: size 1099511627776x1099511627776 is negative or too large" },
+  { "zeros of 2^42 elements", function() nn.zeros(big):eval() end, "out of memory" },
+  { "zeros of a negative size", function() nn.zeros(-1) end, "full: size -1 is negative or too large" },
+  { "zeros of NaN", function() nn.zeros(0 / 0) end, "a shape is a list of integers, entry 1 is" },
+  { "zeros of infinity", function() nn.zeros(math.huge) end, "a shape is a list of integers, entry 1 is inf" },
+  { "zeros of a fraction", function() nn.zeros(2, 1.5) end, "a shape is a list of integers, entry 2 is 1.5" },
+  { "zeros of a text", function() nn.zeros({ 2, "x" }) end, "a shape is a list of integers, entry 2 is x" },
+  { "zeros of 9 dims", function() nn.zeros(1, 1, 1, 1, 1, 1, 1, 1, 1) end, "a shape of 9 dims; at most 8 are possible" },
+  { "zeros of an unknown dtype", function() nn.zeros({ 2 }, "f64x") end, "unknown dtype f64x" },
+  { "rand of a negative size", function() nn.rand(3, -2) end, "uniform: size 3x-2 is negative or too large" },
+  { "randn of a huge size", function() nn.randn(big, big) end, "normal: size" },
+  { "full of a missing value", function() nn.full { 2 } end, "full: " },
+  { "zeros_like of a number", function() nn.zeros_like(3) end, "argument 1 must be a tensor, got number" },
+  { "a tensor of nothing", function() nn.tensor() end, "tensor: elements must be numbers or booleans, got nil" },
+  { "a gradient of integers", function() nn.zeros({ 2 }, "i64"):requires_grad(true) end,
+    "requires_grad: only f32 tensors can have a gradient, this one is i64" },
+  { "backward without history", function() x:sum():backward() end, "backward: the result does not depend on anything that requires a gradient" },
+  { "backward of a matrix", function() (param * 2):backward() end, "backward: the loss must be a scalar, its shape is 4" },
+  { "backward with a text", function() param:sum():backward("x") end, "must be a tensor, got string" },
+  { "grad of a number", function() nn.grad(1, param) end, "grad: outputs must be a tensor or a list of tensors" },
+  { "grad by a list of numbers", function() nn.grad(param:sum(), { 1 }) end, "must be a tensor, got number" },
+  { "assign of another shape", function() param:assign(nn.ones(5)) end, "assign: f32 5 cannot take the place of f32 4" },
+  { "assign of another dtype", function() param:assign(nn.ones({ 4 }, "i64")) end, "assign: i64 4 cannot take the place of f32 4" },
+  { "assign of a number", function() param:assign(1) end, "must be a tensor, got number" },
+  { "threads(0)", function() nn.threads(0) end, "threads: 0 is not in 1..64" },
+  { "threads(1000)", function() nn.threads(1000) end, "threads: 1000 is not in 1..64" },
+  { "an optimizer without states", function() nn.adam_step({ param }, nil, nil, {}) end, "first and second moments are needed" },
+  { "an optimizer with too few states", function() nn.adam_step({ param }, {}, {}, {}) end, "0 first moments for 1 parameters" },
+  { "an optimizer with a text for lr", function() nn.sgd_step({ param }, nil, { lr = "x" }) end, "optimizer step: 'lr' must be a number" },
+  { "momentum without velocities", function() nn.sgd_step({ param }, nil, { momentum = 0.9 }) end, "sgd_step: momentum needs velocities" },
+  { "adam's step 0", function() nn.adam_step({ param }, { nn.zeros(4) }, { nn.zeros(4) }, { step = 0 }) end, "adam_step: step counts from 1, got 0" },
+  { "a parameter that is no tensor", function() nn.sgd_step({ 1 }, nil, {}) end, "must be a tensor, got number" },
+  { "a tensor called with a dot", function() x.sum() end, "sum: argument 'x' is missing" },
+  { "a method of a number", function() x.sum(3) end, "sum: argument 'x' must be a tensor, got number" },
+  { "an order of tensors", function() return x < x end, "" },
+  { "a tensor as a table of names", function() x.y = 1 end, "a tensor has no fields to assign ('y')" },
+  { "a position that is a text", function() return x[{ "1" }] end, "index: entry of dim 1 must be an integer" },
+  { "size of a text", function() x:size "a" end, "" },
+  { "to nothing", function() x:to() end, "" },
+  { "set_rng_state without a seed", function() nn.set_rng_state { position = 1 } end,
+    "set_rng_state: a table of integers seed and position is needed" },
+  { "elements past the end", function() x:elements(1, 7) end, "elements: 1..7 is not in 1..6" },
+  { "named and positional at once", function() x:sum(1, { dim = 1 }) end, "sum: argument 'dim' is given twice" },
+  { "a misspelt name", function() x:sum { dims = 1 } end, "sum: unknown option 'dims'" },
+  { "matmul of images", function() nn.matmul(nn.ones(64, 784), nn.ones(512, 10)) end, "matmul: inner sizes differ: (64x784) x (512x10): 784 vs 512" },
+}
+
+describe("wrong use", function()
+  for _, c in ipairs(calls) do
+    it(c[1] .. " is an error of one line", function()
+      local m = message(c[2])
+      assert.truthy(m:find(c[3], 1, true), m)
+      assert.is_nil(m:find "\n", m)
+      assert.is_nil(m:find("internal error", 1, true), m)
+      assert.is_nil(m:find("a bug in nnlua", 1, true), m)
+    end)
+  end
+
+  it("is reported at the line of the caller, through the library too", function()
+    local here = debug.getinfo(1, "S").short_src
+    local line = debug.getinfo(1, "l").currentline
+    local _, err = pcall(function() return x + nn.ones(7) end)
+    assert.equal(("%s:%d: add: shapes do not broadcast: (2x3) and (7)"):format(here, line + 1), err)
+    local dense = nn.Dense { 3 }
+    dense(nn.ones(2, 5))
+    _, err = pcall(function() return dense(nn.ones(2, 4)) end)
+    assert.truthy(err:find(("%s:%d: "):format(here, line + 5), 1, true), err)
+  end)
+
+  it("of formats is no format", function()
+    local m = message(function() x:to "%s%n%d" end)
+    assert.truthy(m:find("%s%n%d", 1, true), m)
+    m = message(function() nn.sum(x, { ["%s%n"] = 1 }) end)
+    assert.truthy(m:find("%s%n", 1, true), m)
+  end)
+
+  it("with long names is cut, not overrun", function()
+    local m = message(function() nn.sum(x, { [("n"):rep(5000)] = 1 }) end)
+    assert.is_true(#m < 1100)
+    m = message(function() x:to(("n"):rep(5000)) end)
+    assert.is_true(#m < 1100)
+  end)
+
+  it("leaves everything as it was", function()
+    close({ { 1, 1, 1 }, { 1, 1, 1 } }, x)
+    close({ 1, 1, 1, 1 }, param)
+    assert.is_nil(param:grad())
+  end)
+
+  it("thousands of times in a row leaks nothing", function()
+    collectgarbage()
+    nn.eval()
+    local live = nn.memory().live
+    for i = 1, 3000 do pcall(calls[i % #calls + 1][2]) end
+    nn.eval()
+    collectgarbage()
+    collectgarbage()
+    assert.is_true(nn.memory().live - live < 10000, nn.memory().live - live)
+  end)
+end)
