@@ -155,7 +155,8 @@ end)
 describe("files", function()
   it("hold them all", function()
     local model = nn.Sequential { nn.Input { 4, 4, 2 }, nn.ZeroPadding2D { 1 }, nn.Cropping2D { { 1, 0 } }, nn.UpSampling2D { 2 },
-      nn.Permute { 2, 1, 3 }, nn.GaussianNoise { 0.1 }, nn.GaussianDropout { 0.1 }, nn.SpatialDropout2D { 0.1 }, nn.LayerNorm {}, nn.GlobalMaxPooling2D {}, nn.Dense { 3 },
+      nn.Permute { 2, 1, 3 }, nn.GaussianNoise { 0.1 }, nn.GaussianDropout { 0.1 }, nn.SpatialDropout2D { 0.1 },
+      nn.LayerNorm {}, nn.GlobalMaxPooling2D {}, nn.Dense { 3 },
       nn.RepeatVector { 2 }, nn.GlobalAveragePooling1D {} }
     local file = os.tmpname()
     assert(model:save(file))
