@@ -220,6 +220,35 @@ describe("every optimizer", function()
   end)
 end)
 
+describe("a rule of one's own", function()
+  it("takes part in everything, and changes nothing when it raises", function()
+    local Odd = nn.class("Odd", nn.optim.Optimizer)
+    Odd.options = Odd.with_common { lr = { "number|table|function", default = 1 } }
+    function Odd:slot_names() return { "steps" } end -- luacheck: no unused args
+    local broken = false
+    function Odd:rule(p, g, slot, o) -- luacheck: no unused args
+      if broken and p:item() == 5 then error("no fives", 0) end
+      slot.steps = slot.steps + 1
+      return p - g * o.lr
+    end
+    local u, v = nn.parameter { 3 }, nn.parameter { 6 }
+    local opt = Odd { { u, v }, use_ema = true }
+    local function step()
+      opt:zero_grad()
+      local loss = (u + v):sum()
+      loss:backward()
+      opt:step()
+    end
+    step()
+    broken = true
+    assert.equal("no fives", message(step))
+    assert.same({ 2, 5, 1, 1, 1 }, { u:item(), v:item(), opt.slots.steps[1]:item(), opt.slots.steps[2]:item(), opt.iterations })
+    broken = false
+    step()
+    assert.same({ 1, 4, 2, 2 }, { u:item(), v:item(), opt.slots.steps[1]:item(), opt.iterations })
+  end)
+end)
+
 describe("weight decay", function()
   it("shrinks by lr times itself, whatever the rule", function()
     local w = nn.parameter(start)

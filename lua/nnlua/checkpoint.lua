@@ -166,8 +166,13 @@ end
 
 local function put_compiled(tree, c, architecture)
   local metrics = setmetatable({}, core.json_array)
-  for i = 2, #c.meters do metrics[i - 1] = c.meters[i].name end
-  tree.json("compile", { loss = c.loss_name, from_logits = c.from_logits, metrics = metrics })
+  local described = setmetatable({}, core.json_array)
+  for i = 2, #c.meters do
+    local meter = c.meters[i]
+    metrics[i - 1] = meter.name
+    described[i - 1] = meter.config and meter:config() or meter.name
+  end
+  tree.json("compile", { loss = c.loss_name, from_logits = c.from_logits, metrics = described })
   if architecture and architecture.class_name == "Sequential" then
     local training = require("nnlua.keras").training(c.optimizer:config(), c.loss_name, c.from_logits, metrics)
     if training then tree.attr("/", "training_config", encode(training)) end

@@ -49,21 +49,35 @@ local layer_keys = {
   Softmax = same "axis",
   BatchNormalization = same("momentum", "epsilon", "center", "scale", "beta_initializer", "gamma_initializer", "moving_mean_initializer",
     "moving_variance_initializer"),
+  LayerNormalization = same("axis", "epsilon", "center", "scale", "beta_initializer", "gamma_initializer", "beta_regularizer", "gamma_regularizer",
+    "beta_constraint", "gamma_constraint"),
+  Permute = same "dims",
+  RepeatVector = same "n",
+  ZeroPadding2D = same "padding",
+  Cropping2D = same "cropping",
+  UpSampling2D = same("size", "interpolation"),
+  GaussianNoise = same "stddev",
 }
+for _, name in ipairs { "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D" } do
+  layer_keys[name] = same "keepdims"
+end
+for _, name in ipairs { "GaussianDropout", "SpatialDropout1D", "SpatialDropout2D" } do layer_keys[name] = same "rate" end
 local left_out = { Conv2D = { dilation_rate = { 1, 1 }, groups = 1 } }
 
--- A constraint as Keras describes it: its dims count from 0.
+-- Dims count from 0 there.
+local function lowered(axis)
+  if type(axis) ~= "table" then return axis > 0 and axis - 1 or axis end
+  local out = {}
+  for i, n in ipairs(axis) do out[i] = lowered(n) end
+  return out
+end
+
+-- A constraint as Keras describes it.
 local function constraint(value)
   if type(value) ~= "table" or type(value.config) ~= "table" or value.config.axis == nil then return value end
-  local config, axis = {}, value.config.axis
+  local config = {}
   for key, item in pairs(value.config) do config[key] = item end
-  local function lower(n) return n > 0 and n - 1 or n end
-  if type(axis) == "table" then
-    config.axis = {}
-    for i, n in ipairs(axis) do config.axis[i] = lower(n) end
-  else
-    config.axis = lower(axis)
-  end
+  config.axis = lowered(config.axis)
   return { class_name = value.class_name, config = config }
 end
 
@@ -85,7 +99,7 @@ local function layer(entry)
     if key:find "_constraint$" then value = constraint(value) end
     if not (left_out[class_name] and equal(value, left_out[class_name][key])) then out[key] = value end
   end
-  if class_name == "Softmax" and out.axis > 0 then out.axis = out.axis - 1 end -- dims count from 1 here
+  if (class_name == "Softmax" or class_name == "LayerNormalization") and out.axis then out.axis = lowered(out.axis) end
   return { class_name = class_name, config = out }
 end
 
@@ -112,12 +126,12 @@ local loss_classes = {
 
 --- The training_config, from an optimizer's config() and names; nil when Keras has no name for the loss.
 ---@param optimizer table
----@param loss_name string
+---@param loss_name string|table
 ---@param from_logits? boolean
 ---@param metrics string[]
 ---@return table?
 function keras.training(optimizer, loss_name, from_logits, metrics)
-  if loss_name == "function" then return nil end
+  if loss_name == "function" or type(loss_name) == "table" then return nil end
   local loss = loss_name
   if from_logits ~= nil then
     if not loss_classes[loss_name] then return nil end

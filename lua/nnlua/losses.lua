@@ -1,7 +1,9 @@
 --- Losses: `nn.losses`. Functions of (predictions, targets[, options]) that give a tensor to call backward() on.
 --
 -- Owns: what a loss is called, which shapes it takes and how it is averaged. The last dim of predictions holds the classes; class ids are 1-based.
--- Options: `from_logits` (predictions are scores before softmax) and `reduction`: "mean" (default), "sum" or "none" (one value per sample).
+-- Options: `from_logits` (predictions are scores before softmax or sigmoid), `reduction`: "mean" (default), "sum" or "none" (one value per sample,
+-- the mean over its last dim), and what the loss has of its own. Formulas and names are Keras's.
+-- compile() takes a name, a function, or a table of a name and options: `loss = { "huber", delta = 2 }`.
 --
 --     local nn = require "nnlua"
 --     local scores = nn.tensor{ {2, 1, 0}, {0, 3, 0} }
@@ -18,11 +20,20 @@ local losses = {}
 
 local EPSILON = 1e-7 -- Keras's: probabilities are kept this far from 0 and 1
 
-local spec = {
+local common = {
   from_logits = { "boolean", default = false },
   reduction = { "string", default = "mean", choices = { "mean", "sum", "none" } },
 }
-local spec_plain = { reduction = spec.reduction }
+local rules_of = {} -- function -> the options it takes
+
+-- The options of a loss: reduction, and those given.
+local function with_reduction(more)
+  local spec = { reduction = common.reduction }
+  for key, rule in pairs(more or {}) do spec[key] = rule end
+  return spec
+end
+local smoothing = { "number", default = 0, min = 0, max = 1 }
+local spec = with_reduction { from_logits = common.from_logits, ignore_class = { "integer", min = 1 } }
 
 local known = setmetatable({}, { __mode = "k" }) -- options that were checked before: a loss is called at every step
 
@@ -71,20 +82,30 @@ end
 --- Cross-entropy of class ids (N) under predictions (N, classes), which are probabilities or, with from_logits, scores.
 ---@param pred nnlua.Tensor
 ---@param ids nnlua.Tensor
----@param given? { from_logits?: boolean, reduction?: string }
+---@param given? { from_logits?: boolean, reduction?: string, ignore_class?: integer }
 ---@return nnlua.Tensor
 function losses.sparse_categorical_crossentropy(pred, ids, given)
   local o = checked("sparse_categorical_crossentropy", given, spec)
   local rows, flat, shape = rows_and_ids("sparse_categorical_crossentropy", pred, ids)
-  local values
+  local values, kept
+  if o and o.ignore_class then
+    kept = flat:ne(o.ignore_class)
+    flat = core.where(kept, flat, 1)
+  end
   if o and o.from_logits then
     values = core.softmax_cross_entropy(rows, flat)
   else
     values = core.nll(rows:clamp(EPSILON, 1 - EPSILON):log(), flat)
   end
+  if kept then
+    kept = kept:float()
+    values = values * kept
+    if o.reduction == "mean" then return values:sum() / core.maximum(kept:sum(), 1) end
+  end
   if shape and o and o.reduction == "none" then values = values:reshape(shape) end
   return reduced(values, o)
 end
+rules_of[losses.sparse_categorical_crossentropy] = spec
 
 --- PyTorch's name: cross-entropy of class ids under scores (logits), averaged.
 ---@param logits nnlua.Tensor
@@ -104,43 +125,170 @@ local function exact(owner, pred, target)
   end
 end
 
---- Cross-entropy of target probabilities (one-hot rows) under predictions of the same shape.
----@param pred nnlua.Tensor
----@param target nnlua.Tensor
----@param given? { from_logits?: boolean, reduction?: string }
----@return nnlua.Tensor
-function losses.categorical_crossentropy(pred, target, given)
-  local o = checked("categorical_crossentropy", given, spec)
-  exact("categorical_crossentropy", pred, target)
-  local logp = o and o.from_logits and pred:log_softmax(-1) or pred:clamp(EPSILON, 1 - EPSILON):log()
-  return reduced(-(target * logp):sum(-1), o)
+-- Adds losses.<name>: values(pred, target, o) gives one value per sample, given options by name.
+local function define(name, more, values)
+  local rules = with_reduction(more)
+  local defaults = options.check(name, {}, rules)
+  losses[name] = function(pred, target, given)
+    local o = checked(name, given, rules) or defaults
+    exact(name, pred, target)
+    return reduced(values(pred, target, o), o)
+  end
+  rules_of[losses[name]] = rules
 end
 
---- Mean of squared differences.
----@param pred nnlua.Tensor
----@param target nnlua.Tensor
----@param given? { reduction?: string }
----@return nnlua.Tensor
-function losses.mean_squared_error(pred, target, given)
-  local o = checked("mean_squared_error", given, spec_plain)
-  exact("mean_squared_error", pred, target)
-  local squares = (pred - target):square()
-  return reduced(squares:dim() > 1 and squares:mean(-1) or squares, o)
-end
-losses.mse = losses.mean_squared_error
+-- The mean over the last dim; what has but one dim holds one value per sample already.
+local function per_sample(values) return values:dim() > 1 and values:mean(-1) or values end
 
-local takes_logits = {
-  [losses.sparse_categorical_crossentropy] = true,
-  [losses.categorical_crossentropy] = true,
+-- ---- classes ---------------------------------------------------------------------------------------------------------
+
+local function smoothed(target, o, classes)
+  return o.label_smoothing > 0 and target * (1 - o.label_smoothing) + o.label_smoothing / classes or target
+end
+
+-- Cross-entropy of target probabilities (one-hot rows) under predictions of the same shape.
+define("categorical_crossentropy", { from_logits = common.from_logits, label_smoothing = smoothing }, function(pred, target, o)
+  local logp = o.from_logits and pred:log_softmax(-1) or pred:clamp(EPSILON, 1 - EPSILON):log()
+  return -(smoothed(target, o, pred:size(-1)) * logp):sum(-1)
+end)
+
+-- -t log p - (1 - t) log(1 - p), element by element; of scores without overflow.
+local function binary(pred, target, from_logits)
+  if from_logits then return core.relu(pred) - pred * target + ((-pred:abs()):exp() + 1):log() end
+  local p = pred:clamp(EPSILON, 1 - EPSILON)
+  return -(target * p:log() + (1 - target) * (1 - p):log())
+end
+
+local function floats(target) return target:dtype() == "f32" and target or target:float() end
+
+-- Cross-entropy of yes-or-no targets (0, 1, or a probability) under probabilities of yes.
+define("binary_crossentropy", { from_logits = common.from_logits, label_smoothing = smoothing }, function(pred, target, o)
+  return per_sample(binary(pred, smoothed(floats(target), o, 2), o.from_logits))
+end)
+
+local focal = {
+  from_logits = common.from_logits, label_smoothing = smoothing, alpha = { "number", default = 0.25, min = 0, max = 1 },
+  gamma = { "number", default = 2, min = 0 }, apply_class_balancing = { "boolean", default = false },
 }
 
---- The function of `spec` (a name or a function), with `from_logits` bound when it is given.
----@param loss string|function
+-- Binary cross-entropy that counts easy samples less: times (1 - p of the truth)^gamma (Lin et al.).
+define("binary_focal_crossentropy", focal, function(pred, target, o)
+  target = smoothed(floats(target), o, 2)
+  local p = o.from_logits and pred:sigmoid() or pred
+  local right = target * p + (1 - target) * (1 - p)
+  local values = binary(pred, target, o.from_logits) * (1 - right):clamp(0, 1):pow(o.gamma)
+  if o.apply_class_balancing then values = values * (target * o.alpha + (1 - target) * (1 - o.alpha)) end
+  return per_sample(values)
+end)
+
+define("categorical_focal_crossentropy", { from_logits = common.from_logits, label_smoothing = smoothing, alpha = focal.alpha, gamma = focal.gamma },
+  function(pred, target, o)
+    local p = o.from_logits and pred:softmax(-1) or pred / pred:sum(-1, true)
+    p = p:clamp(EPSILON, 1 - EPSILON)
+    return -(smoothed(target, o, pred:size(-1)) * p:log() * (1 - p):pow(o.gamma)):sum(-1) * o.alpha
+  end)
+
+-- Targets 0 and 1 stand for -1 and 1.
+local function signs(target)
+  target = floats(target)
+  local zero_one = core.all(core.logical_or(target:eq(0), target:eq(1)))
+  return core.where(zero_one, target * 2 - 1, target)
+end
+
+define("hinge", {}, function(pred, target) return per_sample(core.relu(1 - signs(target) * pred)) end)
+define("squared_hinge", {}, function(pred, target) return per_sample(core.relu(1 - signs(target) * pred):square()) end)
+define("categorical_hinge", {}, function(pred, target)
+  return core.relu(((1 - target) * pred):amax(-1) - (target * pred):sum(-1) + 1)
+end)
+
+-- What target probabilities lose by being taken for the predictions.
+define("kl_divergence", {}, function(pred, target)
+  local t, p = target:clamp(EPSILON, 1), pred:clamp(EPSILON, 1)
+  return (t * (t / p):log()):sum(-1)
+end)
+
+-- ---- numbers ---------------------------------------------------------------------------------------------------------
+
+define("mean_squared_error", {}, function(pred, target) return per_sample((pred - target):square()) end)
+define("mean_absolute_error", {}, function(pred, target) return per_sample((pred - target):abs()) end)
+define("mean_absolute_percentage_error", {}, function(pred, target)
+  return per_sample(((target - pred) / core.maximum(target:abs(), EPSILON)):abs()) * 100
+end)
+define("mean_squared_logarithmic_error", {}, function(pred, target)
+  local p, t = core.maximum(pred, EPSILON), core.maximum(target, EPSILON)
+  return per_sample(((p + 1):log() - (t + 1):log()):square())
+end)
+
+-- Squares for small errors, absolute values beyond delta.
+define("huber", { delta = { "number", default = 1, above = 0 } }, function(pred, target, o)
+  local e = (pred - target):abs()
+  return per_sample(core.where(e:le(o.delta), e:square() * 0.5, e * o.delta - 0.5 * o.delta ^ 2))
+end)
+
+-- huber / beta: PyTorch's smooth_l1.
+define("smooth_l1", { beta = { "number", default = 1, above = 0 } }, function(pred, target, o)
+  local e = (pred - target):abs()
+  return per_sample(core.where(e:lt(o.beta), e:square() * (0.5 / o.beta), e - 0.5 * o.beta))
+end)
+
+-- log(cosh(error)): like half the square for small errors, like the absolute value for large ones.
+define("log_cosh", {}, function(pred, target)
+  local e = (pred - target):abs()
+  return per_sample(e + ((e * -2):exp() + 1):log() - math.log(2))
+end)
+
+define("poisson", {}, function(pred, target) return per_sample(pred - target * (pred + EPSILON):log()) end)
+
+local function unit(x) return x / core.maximum(x:square():sum(-1, true), 1e-12):sqrt() end
+
+-- -1 where predictions point where targets do, 1 where they point the other way.
+define("cosine_similarity", {}, function(pred, target) return -(unit(pred) * unit(target)):sum(-1) end)
+
+-- Distances of pairs, and 1 for a pair that belongs together: those are pulled together, the others pushed to `margin` (Hadsell et al.).
+define("contrastive", { margin = { "number", default = 1, above = 0 } }, function(pred, target, o)
+  target = floats(target)
+  return per_sample(target * pred:square() + (1 - target) * core.relu(o.margin - pred):square())
+end)
+
+-- ---- regions: one value for the whole batch --------------------------------------------------------------------------
+
+-- 1 - 2 |both| / (|predicted| + |true|).
+define("dice", {}, function(pred, target)
+  target = floats(target)
+  return 1 - (pred * target):sum() * 2 / (pred:sum() + target:sum() + EPSILON)
+end)
+
+-- dice with weights for what is wrongly found (alpha) and wrongly missed (beta).
+define("tversky", { alpha = { "number", default = 0.5, min = 0 }, beta = { "number", default = 0.5, min = 0 } }, function(pred, target, o)
+  target = floats(target)
+  local both = (pred * target):sum()
+  local found, missed = (pred * (1 - target)):sum(), ((1 - pred) * target):sum()
+  return 1 - both / (both + found * o.alpha + missed * o.beta + EPSILON)
+end)
+
+for alias, name in pairs {
+  mse = "mean_squared_error", mae = "mean_absolute_error", mape = "mean_absolute_percentage_error", msle = "mean_squared_logarithmic_error",
+  bce = "binary_crossentropy", kld = "kl_divergence", logcosh = "log_cosh",
+} do
+  losses[alias] = losses[name]
+end
+
+-- ---- by name ---------------------------------------------------------------------------------------------------------
+
+--- The function of `spec` (a name, a function, or a table { name, option = ... }), with `from_logits` bound when it is given.
+---@param loss string|function|table
 ---@param from_logits? boolean
 ---@return function apply
----@return string name
+---@return string|table name for files: losses.get takes it back
 function losses.get(loss, from_logits)
-  local f, name = loss, "function"
+  local f, name, given = loss, "function", {}
+  if type(loss) == "table" then
+    for key, value in pairs(loss.options or loss) do
+      if key ~= 1 then given[key] = value end
+    end
+    loss = loss.name or loss[1]
+    if type(loss) ~= "string" then options.raise("a loss as a table begins with its name, { \"huber\", delta = 2 }, got " .. options.shown(loss)) end
+  end
   if type(loss) == "string" then
     f, name = loss ~= "get" and losses[loss], loss
     if not f then
@@ -153,10 +301,15 @@ function losses.get(loss, from_logits)
       options.raise(("unknown loss %q%s (valid: %s)"):format(loss, near and ('; did you mean "' .. near .. '"?') or "", table.concat(names, ", ")))
     end
   end
-  if from_logits == nil then return f, name end
-  if not takes_logits[f] then options.raise(("from_logits has no meaning for the loss %s"):format(name)) end
-  local o = checked(name, { from_logits = from_logits }, spec)
-  return function(pred, target) return f(pred, target, o) end, name
+  if from_logits == nil and next(given) == nil then return f, name end
+  local rules = rules_of[f]
+  if not rules then options.raise(("the loss %s takes no options"):format(name)) end
+  if from_logits ~= nil and not rules.from_logits then options.raise(("from_logits has no meaning for the loss %s"):format(name)) end
+  local kept = next(given) and { name = name, options = given } or name
+  local all = { from_logits = from_logits }
+  for key, value in pairs(given) do all[key] = value end
+  local o = checked(name, all, rules)
+  return function(pred, target) return f(pred, target, o) end, kept
 end
 
 return losses

@@ -1,19 +1,26 @@
 --- Metrics: `nn.metrics`. What is measured over many batches.
 --
--- Owns: how a measure is accumulated. A metric keeps its sum on the device: `update` only records operators, and nothing is computed or copied
--- back for it until `result` is asked for. Batches weigh as many samples as they have, so an odd last batch is no problem.
+-- Owns: which metrics there are, accuracy, and finding them by name; how they accumulate is in metrics/base.lua. A metric keeps its sums on the
+-- device: `update` only records operators, and nothing is computed or copied back for it until `result` is asked for. Batches weigh as many samples
+-- as they have, so an odd last batch is no problem.
 --
 --     local nn = require "nnlua"
 --     local acc = nn.metrics.Accuracy{}
 --     acc:update(nn.tensor{ {0.9, 0.1}, {0.2, 0.8}, {0.6, 0.4} }, nn.tensor({1, 2, 2}, {dtype = "i64"}))
 --     print(("%.4f"):format(acc:result()))          --> 0.6667
 
-local core = require "nnlua.core"
 local class = require "nnlua.class"
 local options = require "nnlua.options"
 local shape_text = require("nnlua.module").shape_text
 
-local metrics = {}
+local metrics, by_name = {}, {}
+for _, file in ipairs { "base", "classes", "numbers" } do
+  for name, value in pairs(require("nnlua.metrics." .. file)) do
+    metrics[name] = value
+    if value.label then by_name[value.label] = value end
+  end
+end
+local Mean = metrics.Mean
 
 -- ---- values per sample -----------------------------------------------------------------------------------------------
 
@@ -41,62 +48,6 @@ end
 ---@return nnlua.Tensor
 function metrics.accuracy(pred, target) return hits(pred, target):mean() end
 
--- ---- accumulators ----------------------------------------------------------------------------------------------------
-
----@class nnlua.Mean
----@overload fun(options: table): nnlua.Mean
-local Mean = class "Mean"
-metrics.Mean = Mean
-
---- A weighted mean. With a function `measure(pred, target)`, update takes predictions and targets, and the function gives the value of a batch (a
---- number or a tensor; the mean over the batch, or one value per sample).
-function Mean:init(given)
-  local o = options.check("Mean", given, { measure = { "function", position = 1 }, name = { "string", default = "mean" } })
-  self.name, self.measure = o.name, o.measure
-  self.total = core.zeros {}
-  self.total:keep()
-  self.count = 0
-end
-
---- Add `value`, the mean of `n` samples, or one value for each of them.
----@param value nnlua.Tensor|number
----@param n? integer
-function Mean:add(value, n)
-  local total
-  if type(value) == "number" then
-    total = self.total + value * (n or 1)
-  else
-    local size = value:numel()
-    n = n or size
-    value = value:detach()
-    local sum = size == 1 and value:reshape {} or value:sum()
-    total = self.total + (n == size and sum or sum * (n / size))
-  end
-  self.total:assign(total)
-  self.count = self.count + n
-end
-
---- Measure one batch.
-function Mean:update(pred, target) self:add(self.measure(pred, target), pred:size(1)) end
-
---- The mean so far: a number (NaN when nothing was added). Reads from the device.
----@return number
-function Mean:result() return self.total:item() / self.count end
-
---- Start again.
-function Mean:reset()
-  self.total:assign(core.zeros {})
-  self.count = 0
-end
-
---- What was added so far, as plain numbers; set_state takes it back.
-function Mean:state() return { total = self.total:item(), count = self.count } end
-
-function Mean:set_state(state)
-  self.total:assign(core.full({}, state.total))
-  self.count = state.count
-end
-
 --- Share of right classes over all batches; targets are class ids or one-hot rows.
 local Accuracy = class("Accuracy", Mean)
 metrics.Accuracy = Accuracy
@@ -118,11 +69,29 @@ function metrics.lower_is_better(name)
   return false
 end
 
---- The metric of `spec`: a name, an object with update/result/reset, or a function of (predictions, targets).
+local function names()
+  local list = { "accuracy", "sparse_categorical_accuracy", "categorical_accuracy" }
+  for name in pairs(by_name) do list[#list + 1] = name end
+  for name in pairs(require "nnlua.losses") do
+    if name ~= "get" then list[#list + 1] = name end
+  end
+  table.sort(list)
+  return list
+end
+
+--- The metric of `spec`: a name, a table of a name and options such as { "top_k", k = 3 }, what config() gave, an object with
+--- update/result/reset, or a function of (predictions, targets).
 ---@param spec string|table|function
 ---@param index? integer names functions
 function metrics.get(spec, index)
+  local given = {}
   if type(spec) == "table" and spec.update and spec.result and spec.reset then return spec end
+  if type(spec) == "table" and (type(spec[1]) == "string" or type(spec.class_name) == "string") then
+    for key, value in pairs(spec.config or spec) do
+      if key ~= 1 then given[key] = value end
+    end
+    spec = spec.class_name or spec[1]
+  end
   if type(spec) == "function" then
     for name, f in pairs(metrics) do
       if f == spec and name == "accuracy" then return Accuracy { name = name } end
@@ -130,19 +99,19 @@ function metrics.get(spec, index)
     return Mean { spec, name = ("metric_%d"):format(index or 1) }
   end
   local losses = require "nnlua.losses"
-  if spec == "accuracy" or spec == "acc" or spec == "sparse_categorical_accuracy" or spec == "categorical_accuracy" then
-    return Accuracy { name = spec == "acc" and "accuracy" or spec }
+  if by_name[spec] then
+    return by_name[spec](given)
+  elseif spec == "accuracy" or spec == "acc" or spec == "sparse_categorical_accuracy" or spec == "categorical_accuracy" then
+    return Accuracy { name = given.name or spec == "acc" and "accuracy" or spec }
   elseif type(spec) == "string" and spec ~= "get" and losses[spec] then
-    return Mean { losses[spec], name = spec }
+    local name = given.name or spec
+    given.name = nil
+    return Mean { next(given) and losses.get { name = spec, options = given } or losses[spec], name = name }
   end
-  local names = { "accuracy", "sparse_categorical_accuracy", "categorical_accuracy" }
-  for name in pairs(losses) do
-    if name ~= "get" then names[#names + 1] = name end
-  end
-  table.sort(names)
-  local near = type(spec) == "string" and options.nearest(spec, names)
+  local list = names()
+  local near = type(spec) == "string" and options.nearest(spec, list)
   options.raise(("unknown metric %s%s (valid: %s, or a function of predictions and targets)"):format(options.shown(spec),
-    near and ('; did you mean "' .. near .. '"?') or "", table.concat(names, ", ")))
+    near and ('; did you mean "' .. near .. '"?') or "", table.concat(list, ", ")))
 end
 
 return metrics

@@ -192,7 +192,8 @@ end
 Sequential.keras = "Sequential"
 
 -- Files of layers, and the classes that users registered.
-local files = { "nnlua.layers.core", "nnlua.layers.activation", "nnlua.layers.conv", "nnlua.layers.norm" }
+local files = {}
+for i, name in ipairs { "core", "activation", "conv", "norm", "shapes", "pooling", "noise", "merge" } do files[i] = "nnlua.layers." .. name end
 local registered = {}
 
 --- The class of layers that a file calls `name` (ours or Keras's name), or nil. Only classes of this library and registered ones are found.

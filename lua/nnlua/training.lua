@@ -90,7 +90,10 @@ function History:__tostring()
   local lines = {}
   for i, epoch in ipairs(self.epoch) do
     local words = { ("epoch %d"):format(epoch) }
-    for _, name in ipairs(self:names()) do words[#words + 1] = ("%s %.4f"):format(name, self[name][i] or 0 / 0) end
+    for _, name in ipairs(self:names()) do
+      local value = self[name][i] or 0 / 0
+      if type(value) == "number" then words[#words + 1] = ("%s %.4f"):format(name, value) end
+    end
     lines[i] = table.concat(words, "  ")
   end
   return table.concat(lines, "\n")
@@ -100,7 +103,7 @@ end
 
 local compile_spec = {
   optimizer = { "string|table", position = 1, default = "adam" },
-  loss = { "string|function", position = 2, required = true },
+  loss = { "string|function|table", position = 2, required = true },
   from_logits = { "boolean" },
   metrics = { "table|string|function", default = {} },
 }
@@ -187,9 +190,10 @@ end
 -- What was measured since reset: a list of { name, value }, and the same as a table by name.
 local function figures_of(c)
   local list, logs = {}, {}
-  for i, meter in ipairs(c.meters) do
+  for _, meter in ipairs(c.meters) do
     local value = meter:result()
-    list[i], logs[meter.name] = { meter.name, value }, value
+    if type(value) == "number" then list[#list + 1] = { meter.name, value } end -- a table (a confusion matrix) is for the history only
+    logs[meter.name] = value
   end
   return list, logs
 end
@@ -368,11 +372,8 @@ local function whole_epoch(self, c, ds, validation, bar, o, at)
     announce(o.callbacks, "on_test_begin", self)
     local _, values = training.evaluate_batches(self, c, validation)
     announce(o.callbacks, "on_test_end", self)
-    for i = 1, #list do
-      local name = list[i][1]
-      logs["val_" .. name] = values[name]
-      list[#list + 1] = { "val_" .. name, values[name] }
-    end
+    for i = 1, #list do list[#list + 1] = { "val_" .. list[i][1], values[list[i][1]] } end
+    for name, value in pairs(values) do logs["val_" .. name] = value end
   end
   return list, logs
 end

@@ -1,4 +1,4 @@
---- Normalization: BatchNorm.
+--- Normalization: BatchNorm, LayerNorm.
 
 local core = require "nnlua.core"
 local Layer = require "nnlua.layer"
@@ -53,5 +53,48 @@ function BatchNorm:forward(x)
 end
 
 function BatchNorm:detail() return self.built and ("%d"):format(self.input_size[#self.input_size]) or "" end
+
+--- Each sample with mean 0 and variance 1 over `axis` (the last dim; dim 1 is the batch), then `* gamma + beta`. Keras's LayerNormalization.
+---@class nnlua.LayerNorm: nnlua.Layer
+---@overload fun(options: { axis?: integer|integer[], epsilon?: number, center?: boolean, scale?: boolean, name?: string }): nnlua.LayerNorm
+local LayerNorm = Layer.define("LayerNorm", {
+  axis = { "integer|table", default = -1 },
+  epsilon = { "number", default = 1e-3, above = 0 },
+  center = { "boolean", default = true },
+  scale = { "boolean", default = true },
+  beta_initializer = { "string|table|function", default = "zeros" },
+  gamma_initializer = { "string|table|function", default = "ones" },
+  beta_regularizer = { "string|table|function" },
+  gamma_regularizer = { "string|table|function" },
+  beta_constraint = { "string|table|function" },
+  gamma_constraint = { "string|table|function" },
+}, { eps = "epsilon" }, "LayerNormalization")
+M.LayerNorm, M.LayerNormalization = LayerNorm, LayerNorm
+
+function LayerNorm:build(shape)
+  local dims, sizes, spread = {}, {}, { 1 }
+  for i = 1, #shape do spread[i + 1] = 1 end
+  for i, axis in ipairs(type(self.axis) == "table" and self.axis or { self.axis }) do
+    local d = axis < 0 and #shape + 2 + axis or axis
+    if d < 2 or d > #shape + 1 or spread[d] ~= 1 then self:refuse(("cannot normalize over dim %d"):format(axis), shape) end
+    dims[i], sizes[i], spread[d] = d, shape[d - 1], shape[d - 1]
+  end
+  table.sort(dims)
+  for i, d in ipairs(dims) do sizes[i] = shape[d - 1] end
+  rawset(self, "dims", dims)
+  rawset(self, "spread", (#dims > 1 or dims[1] ~= #shape + 1) and spread or nil) -- the shape that gamma and beta take beside x
+  if self.scale then self.gamma = self:weight(sizes, self.gamma_initializer, self.gamma_regularizer, self.gamma_constraint) end
+  if self.center then self.beta = self:weight(sizes, self.beta_initializer, self.beta_regularizer, self.beta_constraint) end
+end
+
+function LayerNorm:forward(x)
+  local centred = x - x:mean(self.dims, true)
+  local y = centred * core.rsqrt(centred:square():mean(self.dims, true) + self.epsilon)
+  local gamma, beta, spread = self.gamma, self.beta, self.spread
+  if gamma then y = y * (spread and gamma:reshape(spread) or gamma) end
+  return beta and y + (spread and beta:reshape(spread) or beta) or y
+end
+
+function LayerNorm:detail() return self.built and table.concat(self.dims, ", ") or "" end
 
 return M

@@ -185,8 +185,11 @@ end
 
 -- ---- a step ----------------------------------------------------------------------------------------------------------
 
+-- What is to be bound when nothing can be wrong any more: list of { handle, new value }.
+local function bind_later(updates, handle, value) updates[#updates + 1] = { handle, value } end
+
 -- Adds the gradients to those that wait; when the last of them is there, gives their means as a table by index, else nil.
-local function accumulate(self)
+local function accumulate(self, updates)
   local n, sums, grads = self.gradient_accumulation_steps, self.slots.accumulated, {}
   local last = self.pending + 1 == n
   for i, p in ipairs(self.parameters) do
@@ -195,18 +198,17 @@ local function accumulate(self)
     if self.touched[i] then
       local sum = g and sums[i] + g or sums[i]
       if last then grads[i] = sum / n end
-      sums[i]:assign(last and core.zeros(p:shape()) or sum)
+      bind_later(updates, sums[i], last and core.zeros(p:shape()) or sum)
     end
   end
-  if last then self.touched = {} end
   return last and grads or nil
 end
 
 -- Gradients by index of the parameter; nil when there is nothing to do yet. Second: whether they differ from what p:grad() gives.
-local function gradients(self)
+local function gradients(self, updates)
   local grads, changed = {}, false
   if self.gradient_accumulation_steps > 1 then
-    grads, changed = accumulate(self), true
+    grads, changed = accumulate(self, updates), true
     if not grads then return nil end
   else
     for i, p in ipairs(self.parameters) do grads[i] = p:grad() end
@@ -235,18 +237,17 @@ end
 -- Weight decay that is not part of the gradient, as Keras has it: p - lr * weight_decay * p.
 local function decayed(p, o) return o.weight_decay > 0 and p * (1 - o.lr * o.weight_decay) or p end
 
---- Record the rule for the parameters of a group.
-function Optimizer:update_group(group, grads, o)
+--- Record the rule for the parameters of a group. Nothing is bound yet, so a rule that raises changes nothing.
+function Optimizer:update_group(group, grads, o, _, updates)
   local names = self:slot_names()
   local slot = {}
   for _, i in ipairs(group.members) do
     if grads[i] then
       local p = self.parameters[i]
       for _, name in ipairs(names) do slot[name] = self.slots[name][i] end
-      local new = self:rule(decayed(p:detach(), o), grads[i], slot, o)
-      p:assign(new)
+      bind_later(updates, p, self:rule(decayed(p:detach(), o), grads[i], slot, o))
       for _, name in ipairs(names) do
-        if slot[name] ~= self.slots[name][i] then self.slots[name][i]:assign(slot[name]) end
+        if slot[name] ~= self.slots[name][i] then bind_later(updates, self.slots[name][i], slot[name]) end
       end
     end
   end
@@ -273,9 +274,12 @@ end
 local function record(self)
   local _ <close> = core.no_grad()
   local _ <close> = core.scope()
-  local grads, changed = gradients(self)
+  local updates = {}
+  local grads, changed = gradients(self, updates)
+  for _, group in ipairs(grads and self.groups or {}) do self:update_group(group, grads, settings_of(self, group), changed, updates) end
+  for _, update in ipairs(updates) do update[1]:assign(update[2]) end
   if not grads then return false end
-  for _, group in ipairs(self.groups) do self:update_group(group, grads, settings_of(self, group), changed) end
+  self.touched = {}
   if self.use_ema then follow(self) end
   constrain(self)
   return true

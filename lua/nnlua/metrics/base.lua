@@ -1,0 +1,134 @@
+--- How metrics accumulate: Mean, and sums of any shape.
+--
+-- Owns: running sums that stay on the device, their state for files. Counts are f32 sums: exact up to 16.7 million per cell.
+
+local core = require "nnlua.core"
+local class = require "nnlua.class"
+local options = require "nnlua.options"
+
+local M = {}
+
+---@class nnlua.Mean
+---@overload fun(options: table): nnlua.Mean
+local Mean = class "Mean"
+M.Mean = Mean
+
+--- A weighted mean. With a function `measure(pred, target)`, update takes predictions and targets, and the function gives the value of a batch (a
+--- number or a tensor; the mean over the batch, or one value per sample).
+function Mean:init(given)
+  local o = options.check("Mean", given, { measure = { "function", position = 1 }, name = { "string", default = "mean" } })
+  self.name, self.measure = o.name, o.measure
+  self.total = core.zeros {}
+  self.total:keep()
+  self.count = 0
+end
+
+--- Add `value`, the mean of `n` samples, or one value for each of them.
+---@param value nnlua.Tensor|number
+---@param n? integer
+function Mean:add(value, n)
+  local total
+  if type(value) == "number" then
+    total = self.total + value * (n or 1)
+  else
+    local size = value:numel()
+    n = n or size
+    value = value:detach()
+    local sum = size == 1 and value:reshape {} or value:sum()
+    total = self.total + (n == size and sum or sum * (n / size))
+  end
+  self.total:assign(total)
+  self.count = self.count + n
+end
+
+--- Measure one batch.
+function Mean:update(pred, target) self:add(self.measure(pred, target), pred:size(1)) end
+
+--- The mean so far: a number (NaN when nothing was added). Reads from the device.
+---@return number
+function Mean:result() return self.total:item() / self.count end
+
+--- Start again.
+function Mean:reset()
+  self.total:assign(core.zeros {})
+  self.count = 0
+end
+
+--- What was added so far, as plain numbers; set_state takes it back.
+function Mean:state() return { total = self.total:item(), count = self.count } end
+
+function Mean:set_state(state)
+  self.total:assign(core.full({}, state.total))
+  self.count = state.count
+end
+
+-- ---- sums of any shape -----------------------------------------------------------------------------------------------
+
+---@class nnlua.Sums
+---@field label string the name that compile() takes
+local Sums = class "Sums"
+M.Sums = Sums
+
+function Sums:init(given)
+  local spec = { name = { "string", default = self.label } }
+  for key, rule in pairs(self.options) do spec[key] = rule end
+  for key, value in pairs(options.check(getmetatable(self).__name, given, spec)) do self[key] = value end
+  self.sums, self.count = {}, 0
+  if self.checked then self:checked() end
+end
+
+--- A metric class: update(self, pred, target) calls self:add, result(self) makes a number (or a table of them) of self:value(name).
+---@param name string
+---@param label string
+---@param spec table<string, nnlua.OptionRule>
+function Sums.define(name, label, spec)
+  local c = class(name, Sums)
+  c.label, c.options = label, spec
+  return c
+end
+
+--- Add to the sum `name`, which has the shape of its first value.
+function Sums:add(name, value)
+  local sum = self.sums[name]
+  if not sum then
+    sum = core.zeros(value:shape())
+    sum:keep()
+    self.sums[name] = sum
+  end
+  sum:assign(sum + value:detach())
+end
+
+--- A sum as plain numbers, nil when nothing was added. Reads from the device.
+function Sums:value(name)
+  local sum = self.sums[name]
+  if not sum then return nil end
+  return sum:dim() == 0 and sum:item() or sum:totable()
+end
+
+function Sums:reset()
+  for _, sum in pairs(self.sums) do sum:assign(core.zeros(sum:shape())) end
+  self.count = 0
+end
+
+function Sums:state()
+  local sums = {}
+  for name in pairs(self.sums) do sums[name] = self:value(name) end
+  return { sums = sums, count = self.count }
+end
+
+function Sums:set_state(state)
+  self.sums, self.count = {}, state.count
+  for name, value in pairs(state.sums) do
+    self.sums[name] = core.tensor(value, { dtype = "f32" })
+    self.sums[name]:keep()
+  end
+end
+
+--- Label and options, for files: metrics.get makes an equal metric of it.
+function Sums:config()
+  local config = { name = self.name }
+  for key in pairs(self.options) do config[key] = self[key] end
+  return { class_name = self.label, config = config }
+end
+
+return M

@@ -1,0 +1,229 @@
+--- Metrics of classes: Precision, Recall, F1, FBeta, ConfusionMatrix, MeanIoU, TopK, BinaryAccuracy, AUC.
+--
+-- Owns: their counts and ratios. Predictions are rows of scores (..., classes) with class ids or one-hot rows as targets, or, with a last dim of 1 or
+-- one dim only, probabilities of "yes"; with from_logits these are scores before the sigmoid.
+
+local core = require "nnlua.core"
+local options = require "nnlua.options"
+local shape_text = require("nnlua.module").shape_text
+local Sums = require("nnlua.metrics.base").Sums
+
+local M = {}
+
+local function floats(x) return x:dtype() == "f32" and x or x:float() end
+
+local function chances(self, pred) return self.from_logits and pred:sigmoid() or pred end
+
+-- Is this a question of yes and no?
+local function yes_or_no(pred) return pred:dim() == 1 or pred:size(-1) == 1 end
+
+-- Class ids (N) of predictions and of targets, and the number of classes.
+local function ids_of(self, pred, target)
+  local classes = pred:size(-1)
+  if pred:dim() == target:dim() and target:size(-1) == classes then
+    target = target:argmax(-1)
+  elseif pred:numel() ~= target:numel() * classes then
+    options.raise(("%s: predictions (%s) need class ids or one-hot rows, got targets (%s)"):format(self.name, shape_text(pred:shape()),
+      shape_text(target:shape())))
+  end
+  local dtype = target:dtype()
+  if dtype ~= "i64" and dtype ~= "i32" then target = target:long() end
+  return pred:argmax(-1):reshape { -1 }, target:reshape { -1 }, classes
+end
+
+-- 1 where a class is predicted, and where it is true: two tensors (N, classes); (N, 1) for yes and no.
+local function marks(self, pred, target)
+  if yes_or_no(pred) then
+    if pred:numel() ~= target:numel() then
+      options.raise(("%s: predictions (%s) and targets (%s) must have as many elements"):format(self.name, shape_text(pred:shape()),
+        shape_text(target:shape())))
+    end
+    return chances(self, pred):reshape { -1, 1 }:gt(self.threshold):float(), floats(target):reshape { -1, 1 }:gt(0.5):float()
+  end
+  local found, true_ids, classes = ids_of(self, pred, target)
+  return found:one_hot(classes), true_ids:one_hot(classes)
+end
+
+-- ---- ratios of counts per class --------------------------------------------------------------------------------------
+
+local function ratio_options(more)
+  local spec = {
+    average = { "string", default = "macro", choices = { "macro", "micro", "none" } }, class_id = { "integer", min = 1 },
+    threshold = { "number", default = 0.5 }, from_logits = { "boolean", default = false },
+  }
+  for key, rule in pairs(more or {}) do spec[key] = rule end
+  return spec
+end
+
+-- Of classes: "macro" is the mean over the classes that occur, "micro" counts all samples alike, "none" gives a table by class.
+local function define_ratio(name, label, spec, over, under)
+  local c = Sums.define(name, label, ratio_options(spec))
+  M[name] = c
+
+  function c:update(pred, target)
+    local found, truth = marks(self, pred, target)
+    self:add("both", (found * truth):sum(1))
+    self:add("found", found:sum(1))
+    self:add("truth", truth:sum(1))
+    self.count = self.count + found:size(1)
+  end
+
+  local function ratio(self, both, found, truth)
+    local below = under(self, both, found, truth)
+    return below > 0 and over(self, both, found, truth) / below or 0
+  end
+
+  function c:result()
+    local both, found, truth = self:value "both", self:value "found", self:value "truth"
+    if not both then return 0 / 0 end
+    local each, sum, n, total = {}, 0, 0, { 0, 0, 0 }
+    for i = 1, #both do
+      each[i] = ratio(self, both[i], found[i], truth[i])
+      if found[i] + truth[i] > 0 then sum, n = sum + each[i], n + 1 end
+      for k, list in ipairs { both, found, truth } do total[k] = total[k] + list[i] end
+    end
+    if self.class_id then return each[self.class_id] or 0 / 0 end
+    if self.average == "none" then return each end
+    if self.average == "micro" or #each == 1 then return ratio(self, table.unpack(total)) end
+    return n > 0 and sum / n or 0
+  end
+end
+
+local function both_of(_, both) return both end
+define_ratio("Precision", "precision", {}, both_of, function(_, _, found) return found end)
+define_ratio("Recall", "recall", {}, both_of, function(_, _, _, truth) return truth end)
+define_ratio("F1", "f1", {}, function(_, both) return 2 * both end, function(_, _, found, truth) return found + truth end)
+define_ratio("FBeta", "fbeta", { beta = { "number", position = 1, default = 1, above = 0 } },
+  function(self, both) return (1 + self.beta ^ 2) * both end, function(self, _, found, truth) return found + self.beta ^ 2 * truth end)
+
+-- ---- the confusion matrix --------------------------------------------------------------------------------------------
+
+--- How often a class (row) is taken for a class (column): result() is a table of rows of integers.
+---@class nnlua.ConfusionMatrix: nnlua.Sums
+local ConfusionMatrix = Sums.define("ConfusionMatrix", "confusion_matrix", {
+  threshold = { "number", default = 0.5 }, from_logits = { "boolean", default = false } })
+M.ConfusionMatrix = ConfusionMatrix
+
+function ConfusionMatrix:update(pred, target)
+  local found, truth = marks(self, pred, target)
+  if found:size(2) == 1 then found, truth = core.cat({ 1 - found, found }, 2), core.cat({ 1 - truth, truth }, 2) end
+  self:add("matrix", truth:transpose(1, 2):matmul(found))
+  self.count = self.count + found:size(1)
+end
+
+function ConfusionMatrix:result()
+  local matrix = self:value "matrix" or {}
+  for _, row in ipairs(matrix) do
+    for j = 1, #row do row[j] = math.floor(row[j] + 0.5) end
+  end
+  return matrix
+end
+
+--- The mean over classes of |both| / |either|, of what is predicted and what is true; "none" gives a table by class.
+---@class nnlua.MeanIoU: nnlua.Sums
+local MeanIoU = Sums.define("MeanIoU", "mean_iou", {
+  average = { "string", default = "macro", choices = { "macro", "none" } }, threshold = { "number", default = 0.5 },
+  from_logits = { "boolean", default = false } })
+M.MeanIoU = MeanIoU
+MeanIoU.update = ConfusionMatrix.update
+
+function MeanIoU:result()
+  local matrix = self:value "matrix"
+  if not matrix then return 0 / 0 end
+  local each, sum, n = {}, 0, 0
+  for i = 1, #matrix do
+    local either = -matrix[i][i]
+    for j = 1, #matrix do either = either + matrix[i][j] + matrix[j][i] end
+    each[i] = either > 0 and matrix[i][i] / either or 0
+    if either > 0 then sum, n = sum + each[i], n + 1 end
+  end
+  return self.average == "none" and each or n > 0 and sum / n or 0 / 0
+end
+
+-- ---- shares of samples -----------------------------------------------------------------------------------------------
+
+-- A metric that is the mean of what hits(self, pred, target) gives per sample.
+local function define_share(name, label, spec, hits)
+  local c = Sums.define(name, label, spec)
+  M[name] = c
+  function c:update(pred, target)
+    local list = hits(self, pred, target)
+    self:add("hits", list:sum())
+    self.count = self.count + list:numel()
+  end
+  function c:result() return (self:value "hits" or 0) / self.count end
+end
+
+-- The share of samples whose class is among the k with the largest scores.
+define_share("TopK", "top_k", { k = { "integer", position = 1, default = 5, min = 1 } }, function(self, pred, target)
+  local _, ids, classes = ids_of(self, pred, target)
+  local scores = pred:reshape { -1, classes }
+  local own = (scores * ids:one_hot(classes)):sum(2, true)
+  return scores:gt(own):float():sum(2):lt(self.k):float()
+end)
+
+define_share("BinaryAccuracy", "binary_accuracy", {
+  threshold = { "number", default = 0.5 }, from_logits = { "boolean", default = false },
+}, function(self, pred, target)
+  return chances(self, pred):reshape { -1 }:gt(self.threshold):eq(floats(target):reshape { -1 }:gt(0.5)):float()
+end)
+
+-- ---- areas under curves ----------------------------------------------------------------------------------------------
+
+--- The area under the curve of true against false alarms ("roc"), or of precision against recall ("pr"), at so many thresholds between 0 and 1,
+--- as Keras computes it. 0.5 is chance for "roc".
+---@class nnlua.AUC: nnlua.Sums
+local AUC = Sums.define("AUC", "auc", {
+  num_thresholds = { "integer", default = 200, min = 3 }, curve = { "string", default = "roc", choices = { "roc", "pr" } },
+  from_logits = { "boolean", default = false } })
+M.AUC = AUC
+
+function AUC:checked()
+  local list, last = {}, self.num_thresholds - 1
+  for i = 0, last do list[i + 1] = i == 0 and -1e-7 or i == last and 1 + 1e-7 or i / last end
+  self.thresholds = core.tensor(list, { dtype = "f32" })
+  self.thresholds:keep()
+end
+
+function AUC:update(pred, target)
+  if pred:numel() ~= target:numel() then
+    options.raise(("%s: predictions (%s) and targets (%s) must have as many elements"):format(self.name, shape_text(pred:shape()),
+      shape_text(target:shape())))
+  end
+  local over = chances(self, pred):reshape { -1, 1 }:gt(self.thresholds):float()
+  local truth = floats(target):reshape { -1, 1 }
+  self:add("right", (over * truth):sum(1))
+  self:add("wrong", (over * (1 - truth)):sum(1))
+  self:add("yes", truth:sum())
+  self:add("no", (1 - truth):sum())
+  self.count = self.count + pred:numel()
+end
+
+-- Trapezoids.
+local function roc(right, wrong, yes, no)
+  local area = 0
+  for i = 1, #right - 1 do area = area + (wrong[i] - wrong[i + 1]) / no * (right[i] + right[i + 1]) / (2 * yes) end
+  return area
+end
+
+-- Davis and Goadrich, "The relationship between precision-recall and ROC curves", ICML 2006: between two thresholds counts grow in a line, precision
+-- does not.
+local function pr(right, wrong, yes)
+  local area = 0
+  for i = 1, #right - 1 do
+    local here, after = right[i] + wrong[i], right[i + 1] + wrong[i + 1]
+    local slope = here > after and (right[i] - right[i + 1]) / (here - after) or 0
+    local offset = right[i + 1] - slope * after
+    local ratio = here > 0 and after > 0 and here / after or 1
+    area = area + slope * (right[i] - right[i + 1] + offset * math.log(ratio)) / yes
+  end
+  return area
+end
+
+function AUC:result()
+  local yes, no = self:value "yes", self:value "no"
+  if not yes or yes == 0 or no == 0 then return 0 / 0 end
+  return (self.curve == "roc" and roc or pr)(self:value "right", self:value "wrong", yes, no)
+end
+
+return M

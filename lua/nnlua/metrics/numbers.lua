@@ -1,0 +1,76 @@
+--- Metrics of numbers: RootMeanSquaredError, R2, Perplexity, CosineSimilarity. Every loss is a metric by its name too.
+--
+-- Owns: their sums.
+
+local options = require "nnlua.options"
+local shape_text = require("nnlua.module").shape_text
+local Sums = require("nnlua.metrics.base").Sums
+
+local M = {}
+
+local function same(self, pred, target)
+  if shape_text(pred:shape()) ~= shape_text(target:shape()) then
+    options.raise(("%s: predictions (%s) and targets (%s) must have the same shape"):format(self.name, shape_text(pred:shape()),
+      shape_text(target:shape())))
+  end
+end
+
+-- A metric finish(mean) of values(self, pred, target).
+local function define(name, label, spec, values, finish)
+  local c = Sums.define(name, label, spec)
+  M[name] = c
+  function c:update(pred, target)
+    local list = values(self, pred, target)
+    self:add("total", list:sum())
+    self.count = self.count + list:numel()
+  end
+  function c:result() return finish((self:value "total" or 0) / self.count) end
+end
+
+define("RootMeanSquaredError", "rmse", {}, function(self, pred, target)
+  same(self, pred, target)
+  return (pred - target):square()
+end, math.sqrt)
+
+define("CosineSimilarity", "cosine", {}, function(self, pred, target)
+  same(self, pred, target)
+  return -require("nnlua.losses").cosine_similarity(pred, target, { reduction = "none" })
+end, function(mean) return mean end)
+
+-- e to the mean cross-entropy of class ids: among how many equally likely classes the model chooses.
+define("Perplexity", "perplexity", { from_logits = { "boolean", default = false } }, function(self, pred, target)
+  return require("nnlua.losses").sparse_categorical_crossentropy(pred, target, { from_logits = self.from_logits, reduction = "none" })
+end, math.exp)
+
+--- The share of the targets' variance that predictions explain: 1 is perfect, 0 as good as the mean. The mean over outputs (the last dim).
+---@class nnlua.R2: nnlua.Sums
+local R2 = Sums.define("R2", "r2", {})
+M.R2 = R2
+
+function R2:update(pred, target)
+  same(self, pred, target)
+  local width = pred:dim() > 1 and pred:size(-1) or 1
+  local p, t = pred:reshape { -1, width }, target:reshape { -1, width }
+  if not self.sums.shift then self:add("shift", t:mean(1)) end -- sums of squares are taken about the first batch's mean, so they keep their digits
+  local away = t - self.sums.shift:detach()
+  self:add("first", away:sum(1))
+  self:add("second", away:square():sum(1))
+  self:add("errors", (p - t):square():sum(1))
+  self.count = self.count + t:size(1)
+end
+
+function R2:reset()
+  Sums.reset(self)
+  self.sums.shift = nil
+end
+
+function R2:result()
+  local first, second, errors = self:value "first", self:value "second", self:value "errors"
+  if not first or self.count == 0 then return 0 / 0 end
+  local sum = 0
+  for i = 1, #first do sum = sum + 1 - errors[i] / (second[i] - first[i] ^ 2 / self.count) end
+  return sum / #first
+end
+
+M.RMSE = M.RootMeanSquaredError
+return M
