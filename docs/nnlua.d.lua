@@ -2294,6 +2294,14 @@ Tensor.soft_margin_loss = nn.soft_margin_loss
 function nn.multi_margin_loss(x, ids, p, margin, weight, reduction) end
 Tensor.multi_margin_loss = nn.multi_margin_loss
 
+--- for each class that ids (...,classes; up to the first 0) name, mean over the classes they don't name of max(0, 1 - x[id] + x[class]); reads ids
+---@param x nnlua.Tensor
+---@param ids nnlua.Tensor
+---@param reduction? "mean"|"sum"|"none" default mean
+---@return nnlua.Tensor
+function nn.multilabel_margin_loss(x, ids, reduction) end
+Tensor.multilabel_margin_loss = nn.multilabel_margin_loss
+
 --- mean over classes of binary_cross_entropy_with_logits
 ---@param x nnlua.Tensor
 ---@param target nnlua.Tensor

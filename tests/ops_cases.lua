@@ -1109,26 +1109,15 @@ cases.softmax_cross_entropy = {
 cases.nll = { { T { 4, 5 }, ids({ 4 }, 5), ref = nll, tol = 0 }, { T { 2, 3, 4 }, ids({ 2, 3 }, 4), ref = nll, tol = 0 },
   { T { 1, 2 }, ids({ 1 }, 2), ref = nll, tol = 0 }, bad = loss_bad }
 
--- ---- looking up and storing by position, scans, sorting, shapes ------------------------------------------------
-M.reduce, M.T, M.ids, M.given, M.philox_word = reduce, T, ids, given, philox_word
-for name, rows in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases_index.lua")(M)) do cases[name] = rows end
+-- ---- the other families, a file each --------------------------------------------------------------------------------------------------------
+M.reduce, M.T, M.ids, M.given, M.philox_word, M.numel, M.slice_set = reduce, T, ids, given, philox_word, numel, slice_set
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
+for _, family in ipairs { "index", "neural", "linalg", "fused" } do
+  for name, rows in pairs(dofile(here .. "ops_cases_" .. family .. ".lua")(M)) do cases[name] = rows end
+end
 dofile(here .. "ops_cases_pointwise.lua")(cases, {
   T = T, given = given, ints = ints, map = map, build = build, at = at, along = along, case1 = case1, pair = pair, erf = erf, tanh = tanh,
   trunc = trunc, bool = bool,
 })
--- ---- normalization, attention, embedding ------------------------------------------------------------------------------------------------
-M.T, M.ids, M.given = T, ids, given
-for name, rows in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases_neural.lua")(M)) do cases[name] = rows end
--- ---- linear algebra ---------------------------------------------------------------------------------------------------------------------------
-M.T, M.given = T, given
-for name, rows in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases_linalg.lua")(M)) do cases[name] = rows end
--- ---- fused for speed ------------------------------------------------------------------------------------------------------------------
-M.numel, M.slice_set = numel, slice_set
-for name, rows in pairs(dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases_fused.lua")(M)) do cases[name] = rows end
-
--- ---- looking up and storing by position, scans, sorting, shapes ------------------------------------------------
-M.reduce, M.T, M.ids, M.given, M.philox_word = reduce, T, ids, given, philox_word
-for name, rows in pairs(dofile(here .. "ops_cases_index.lua")(M)) do cases[name] = rows end
 
 return M
