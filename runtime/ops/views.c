@@ -197,8 +197,8 @@ nn_status nni_rule_slice_set(nni_call *c) { return record_box(c, NNI_K_slice_set
 
 nn_status nni_rule_slice_add(nni_call *c) {
   nn_dtype d = c->arg[0].u.t->dtype;
-  if (d == NN_F32 || d == NN_I32 || d == NN_I64) return record_box(c, NNI_K_slice_add);
-  return nni_opfail(&c->s, NN_EDTYPE, "adds f32, i64 or i32, not %s", nn_dtype_name(d));
+  if (nn_dtype_is_float(d) || d == NN_I32 || d == NN_I64) return record_box(c, NNI_K_slice_add);
+  return nni_opfail(&c->s, NN_EDTYPE, "adds floats, i64 or i32, not %s", nn_dtype_name(d));
 }
 
 nn_status nni_grad_slice_add(nni_gradcall *g) {
