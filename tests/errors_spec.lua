@@ -25,7 +25,7 @@ local calls = {
   { "zeros_like of a number", function() nn.zeros_like(3) end, "argument 1 must be a tensor, got number" },
   { "a tensor of nothing", function() nn.tensor() end, "tensor: elements must be numbers or booleans, got nil" },
   { "a gradient of integers", function() nn.zeros({ 2 }, "i64"):requires_grad(true) end,
-    "requires_grad: only f32 tensors can have a gradient, this one is i64" },
+    "requires_grad: only tensors of floats can have a gradient, this one is i64" },
   { "backward without history", function() x:sum():backward() end, "backward: the result does not depend on anything that requires a gradient" },
   { "backward of a matrix", function() (param * 2):backward() end, "backward: the loss must be a scalar, its shape is 4" },
   { "backward with a text", function() param:sum():backward("x") end, "must be a tensor, got string" },
