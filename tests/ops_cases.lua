@@ -508,6 +508,22 @@ cases.slice_set = {
   bad = { { T { 5 }, T { 3 }, { 1 }, { 2 }, { 1 }, "a value of shape 3 does not fit a box of shape 2" },
     { T { 5 }, T {}, { 6 }, { 1 }, { 1 }, "outside of dim 1" } },
 }
+local function slice_add(a, v, start, size, step)
+  local out = shaped(a, a.shape)
+  build(copy(size), function(idx)
+    local k = 0
+    for d = 1, #idx do k = k * a.shape[d] + start[d] + (idx[d] - 1) * step[d] - 1 end
+    out[k + 1] = out[k + 1] + at(v, idx)
+  end)
+  return out
+end
+cases.slice_add = {
+  { T { 5, 4 }, T { 2, 4 }, { 2, 1 }, { 2, 4 }, { 1, 1 }, ref = slice_add }, { T { 5, 4 }, T { 2 }, { 1, 4 }, { 3, 2 }, { 2, -2 }, ref = slice_add },
+  { T { 5 }, T {}, { 2 }, { 3 }, { 1 }, ref = slice_add }, { T { 5 }, T { 0 }, { 1 }, { 0 }, { 1 }, ref = slice_add },
+  { ints({ 4 }, 0, 9), ints({ 2 }, 0, 9), { 2 }, { 2 }, { 2 }, ref = slice_add, tol = 0, dtype = "i64" },
+  bad = { { T { 5 }, T { 3 }, { 1 }, { 2 }, { 1 }, "a value of shape 3 does not fit a box of shape 2" },
+    { ints({ 3 }, 0, 9, "u8"), ints({ 1 }, 0, 9, "u8"), { 1 }, { 1 }, { 1 }, "adds f32, i64 or i32, not u8" } },
+}
 local function same(a) return shaped(a, a.shape) end
 cases.contiguous = {
   { T { 3, 4 }, ref = same, tol = 0 }, { T { 2, 3, 4 }, ref = same, tol = 0 }, { T { 0 }, ref = same },
@@ -1016,6 +1032,80 @@ end
 cases.max_pool2d_dx.bad = { { T { 1, 2, 2, 1 }, given({ 1, 2, 1, 1 }, { 0, 0 }, "u8"), { 4, 4 }, 2, 2, { 0, 0, 0, 0 },
   "cotangent and taps differ in shape" } }
 cases.max_pool2d_take.bad = { { T { 1, 4, 4, 1 }, T { 1, 2, 2, 1 }, 2, 2, { 0, 0, 0, 0 }, "taps must be u8, got f32" } }
+
+-- ---- statistics of channels, recurrent layers --------------------------------------------------------------------------------------
+-- (their further results, and gradients through them, are in batchnorm_spec.lua and recurrent_spec.lua)
+local function channel_sums(x, f)
+  local c = x.shape[#x.shape]
+  local out = { shape = { c } }
+  for k = 1, c do out[k] = 0 end
+  for i = 1, numel(x.shape) do
+    local k = (i - 1) % c + 1
+    out[k] = out[k] + f(x[i], k, i)
+  end
+  return out, numel(x.shape) / c
+end
+local function channel_means(x, f)
+  local sums, n = channel_sums(x, f)
+  for k = 1, #sums do sums[k] = sums[k] / n end
+  return sums
+end
+local function identity(v) return v end
+cases.moments = {
+  { T { 4, 3 }, ref = function(x) return channel_means(x, identity) end }, { T { 2, 3, 5 }, ref = function(x) return channel_means(x, identity) end },
+  { T { 1, 2 }, ref = function(x) return channel_means(x, identity) end },
+  bad = { { T {}, "it needs channels" }, { T { 0, 2 }, "the batch is empty" } },
+}
+cases.column_dots = {
+  { T { 4, 3 }, T { 4, 3 }, T { 3 }, ref = function(a) return (channel_sums(a, identity)) end },
+  { T { 2, 3, 5 }, T { 2, 3, 5 }, T { 5 }, ref = function(a) return (channel_sums(a, identity)) end },
+  { T { 0, 2 }, T { 0, 2 }, T { 2 }, ref = function(a) return (channel_sums(a, identity)) end },
+  bad = { { T { 2, 3 }, T { 3, 3 }, T { 3 }, "a and x differ in shape" },
+    { T { 2, 3 }, T { 2, 3 }, T { 2 }, "mean must have one element for each of 3" } },
+}
+local function batch_norm(x, weight, bias, eps)
+  local mean = channel_means(x, identity)
+  local second = channel_means(x, function(v, k) return (v - mean[k]) ^ 2 end)
+  local out = { shape = x.shape }
+  for i = 1, numel(x.shape) do
+    local k = (i - 1) % #mean + 1
+    out[i] = (x[i] - mean[k]) / (second[k] + (eps or 1e-5)) ^ 0.5 * weight[k] + bias[k]
+  end
+  return out
+end
+cases.batch_norm_train = {
+  { T { 6, 3 }, T { 3 }, T { 3 }, 0.1, ref = batch_norm }, { T { 2, 3, 2, 5 }, T { 5 }, T { 5 }, 0.1, ref = batch_norm },
+  { T { 40, 2 }, T { 2 }, T { 2 }, ref = batch_norm, nograd = true, layouts = false }, -- equal rows would be rounding over sqrt(eps)
+  bad = { { T { 0, 2 }, T { 2 }, T { 2 }, "the batch is empty" },
+    { T { 3, 2 }, T { 3 }, T { 2 }, "weight must have one element for each of 2 channels" } },
+}
+local function lstm(x, w, h, c)
+  local N, steps, H = x.shape[1], x.shape[2], w.shape[1]
+  local out = { shape = { N, steps, H } }
+  local function sigmoid(v) return 1 / (1 + math.exp(-v)) end
+  for n = 1, N do
+    local hs, cs = { unpack(h, (n - 1) * H + 1, n * H) }, { unpack(c, (n - 1) * H + 1, n * H) }
+    for t = 1, steps do
+      local z = {}
+      for j = 1, 4 * H do
+        z[j] = x[((n - 1) * steps + t - 1) * 4 * H + j]
+        for k = 1, H do z[j] = z[j] + hs[k] * w[(k - 1) * 4 * H + j] end
+      end
+      for j = 1, H do
+        cs[j] = sigmoid(z[H + j]) * cs[j] + sigmoid(z[j]) * tanh(z[2 * H + j])
+        hs[j] = sigmoid(z[3 * H + j]) * tanh(cs[j])
+        out[((n - 1) * steps + t - 1) * H + j] = hs[j]
+      end
+    end
+  end
+  return out
+end
+cases.lstm_sequence = {
+  { T { 2, 3, 8 }, T { 2, 8 }, T { 2, 2 }, T { 2, 2 }, ref = lstm }, { T { 1, 2, 20 }, T { 5, 20 }, T { 1, 5 }, T { 1, 5 }, ref = lstm },
+  { T { 0, 2, 4 }, T { 1, 4 }, T { 0, 1 }, T { 0, 1 }, ref = lstm },
+  bad = { { T { 2, 3, 8 }, T { 2, 9 }, T { 2, 2 }, T { 2, 2 }, "needs x (N, T, 4H)" },
+    { T { 2, 3, 8 }, T { 2, 8 }, T { 3, 2 }, T { 2, 2 }, "the state h must be (2, 2)" } },
+}
 
 -- ---- made from nothing --------------------------------------------------------------------------------------------------------------------
 local function filled(shape, f)

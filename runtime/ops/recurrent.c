@@ -102,9 +102,10 @@ static nn_tensor *step_by_step(nni_gradcall *g, nn_tensor *c0, nn_tensor *w, nn_
 
 static nn_tensor *by_kernel(nni_gradcall *g, nn_tensor *c0, nn_tensor *w, nn_tensor **dh0, nn_tensor **dc0) {
   nni_scope *s = &g->s;
-  nn_tensor *in[7] = {w, c0, g->y[1], g->y[2]}, *res[NN_MAXOUT];
+  nn_tensor *in[7] = {nni_dense(s, w), nni_dense(s, c0), g->y[1], g->y[2]}, *res[NN_MAXOUT]; /* copies have no history: here nobody asks for one */
   int n = 4;
   int64_t given = 0;
+  if (!in[0] || !in[1]) return NULL;
   for (int i = 0; i < 3; i++)
     if (g->d[i]) {
       in[n] = nni_dense(s, g->d[i]);
@@ -125,7 +126,7 @@ static nn_tensor *by_kernel(nni_gradcall *g, nn_tensor *c0, nn_tensor *w, nn_ten
 nn_status nni_grad_lstm_sequence(nni_gradcall *g) {
   nni_scope *s = &g->s;
   const int64_t T = g->xs[0].shape[1], H = g->xs[1].shape[0], one[3] = {1, 1, 1}, zero[3] = {0, 0, 0};
-  nn_tensor *w = nni_dense(s, nni_float(s, g->x[1])), *c0 = nni_dense(s, nni_float(s, g->x[3])), *h0 = nni_float(s, g->x[2]);
+  nn_tensor *w = nni_float(s, g->x[1]), *c0 = nni_float(s, g->x[3]), *h0 = nni_float(s, g->x[2]);
   if (!w || !c0 || !h0) return nni_error_of(s->ctx)->status;
   nn_tensor *dh0 = NULL, *dc0 = NULL, *dz;
   dz = nn_grad_enabled(s->ctx) && T > 0 ? step_by_step(g, c0, w, &dh0, &dc0) : by_kernel(g, c0, w, &dh0, &dc0);
