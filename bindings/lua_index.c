@@ -13,10 +13,14 @@
 #include "nnL.h"
 
 #define MAXTEMP 48
-typedef struct temps { /* what is made on the way, held by boxes on the Lua stack so that an error leaks nothing */
-  lua_State *L;
-  nnL_box *box[MAXTEMP];
+#define HELD "nnlua.held"
+typedef struct held { /* a userdata that lets go of its tensors when it is collected */
   int n;
+  nn_tensor *x[MAXTEMP];
+} held;
+typedef struct temps { /* what is made on the way: held from the moment it exists, without another allocation, so that an error leaks nothing */
+  lua_State *L;
+  held *h; /* on the Lua stack */
 } temps;
 
 typedef struct box {
@@ -30,25 +34,32 @@ typedef struct box {
   int nids;
 } box;
 
+/* leaves the holder on the stack; before anything native is made */
+static temps start(lua_State *L) {
+  temps t = {L, lua_newuserdatauv(L, sizeof(held), 0)};
+  t.h->n = 0;
+  luaL_setmetatable(L, HELD);
+  return t;
+}
+
+static void let_go(temps *t) {
+  while (t->h->n > 0) nn_release(t->h->x[--t->h->n]);
+}
+
+static int held_gc(lua_State *L) {
+  temps t = {L, luaL_checkudata(L, 1, HELD)};
+  let_go(&t);
+  return 0;
+}
+
 /* an operator's result, held until the end of the call */
 static nn_tensor *hold(temps *t, nn_tensor *x) {
   if (!x) nnL_check(t->L, NN_EINTERNAL);
-  if (t->n == MAXTEMP) {
+  if (t->h->n == MAXTEMP) {
     nn_release(x);
     nnL_raise(t->L, "index: the key is too long");
   }
-  luaL_checkstack(t->L, 4, NULL);
-  nnL_box *b = nnL_newbox(t->L);
-  b->t = x;
-  t->box[t->n++] = b;
-  return x;
-}
-static void let_go(temps *t) {
-  while (t->n > 0) {
-    nnL_box *b = t->box[--t->n];
-    nn_release(b->t);
-    b->t = NULL;
-  }
+  return t->h->x[t->h->n++] = x;
 }
 
 static int64_t position(lua_State *L, int64_t i, int64_t size, int dim) {
@@ -61,7 +72,7 @@ static int64_t position(lua_State *L, int64_t i, int64_t size, int dim) {
 static int64_t integer(lua_State *L, int dim) {
   int ok;
   int64_t v = lua_tointegerx(L, -1, &ok);
-  if (!ok || lua_type(L, -1) != LUA_TNUMBER) 
+  if (!ok || lua_type(L, -1) != LUA_TNUMBER)
     nnL_raise(L, "index: entry of dim %d must be an integer, a range {first, last}, {} or a tensor of positions, got %s", dim + 1,
               luaL_typename(L, -1));
   return v;
@@ -134,17 +145,13 @@ static int entry(lua_State *L, nn_tensor *x, box *b, int d, temps *t) {
   int64_t size = nn_shape(x)[d];
   nn_tensor *e = nnL_testtensor(L, -1);
   if (e && nn_dtype_of(e) == NN_BOOL) {
-    int at = lua_gettop(L);
     mask(L, x, b, d, e, t);
-    lua_pushvalue(L, at);
     return nn_ndim(e);
   }
   if (e) {
-    int at = lua_gettop(L);
     if (nn_dtype_is_float(nn_dtype_of(e)))
       nnL_raise(L, "index: positions must be integers or a mask, dim %d has a tensor of dtype %s", d + 1, nn_dtype_name(nn_dtype_of(e)));
     add_ids(L, b, zero_based(t, e, size));
-    lua_pushvalue(L, at);
   } else if (lua_istable(L, -1)) {
     range(L, b, d, size);
     b->whole = b->whole && b->size[d] == size && b->step[d] == 1;
@@ -162,7 +169,6 @@ static void parse(lua_State *L, nn_tensor *x, int key, box *b, temps *t) {
   *b = (box){.n = nn_ndim(x), .whole = true};
   bool table = lua_istable(L, key);
   int n = table ? (int)lua_rawlen(L, key) : 1, d = 0;
-  *t = (temps){.L = L};
   for (int i = 0; i < b->n; i++) b->size[i] = nn_shape(x)[i], b->step[i] = 1;
   for (int e = 0; e < n; e++) {
     if (d >= b->n) nnL_raise(L, "index: %d entries for a tensor of %d dims", n, b->n);
@@ -204,7 +210,7 @@ static int index_value(lua_State *L) {
   lua_settop(L, 3);
   if (nn_ndim(x) == 0) return nnL_raise(L, "index: a scalar cannot be indexed; use :item()");
   box b;
-  temps t;
+  temps t = start(L);
   parse(L, x, 2, &b, &t);
   nn_tensor *s = nn_call(ctx, "slice", NN_T(x), NN_INTS(b.n, b.start), NN_INTS(b.n, b.size), NN_INTS(b.n, b.step));
   if (!s) nnL_check(L, NN_EINDEX);
@@ -287,7 +293,7 @@ static int newindex(lua_State *L) {
   nnL_box *xb = nnL_checkbox(L, 1);
   nn_tensor *x = xb->t;
   if (lua_type(L, 2) == LUA_TSTRING) return nnL_raise(L, "a tensor has no fields to assign ('%s')", lua_tostring(L, 2));
-  temps t = {.L = L};
+  temps t = start(L);
   nnL_box *value = nnL_newbox(L);
   value->t = value_for(L, 3, nn_dtype_of(x));
   nn_tensor *y = with_value(L, x, value->t, &t);
@@ -313,6 +319,11 @@ static int newindex(lua_State *L) {
 }
 
 void nnL_open_index(lua_State *L) {
+  if (luaL_newmetatable(L, HELD)) {
+    lua_pushcfunction(L, held_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_pop(L, 1);
   luaL_getmetatable(L, NNL_TENSOR);
   lua_getfield(L, -1, "methods");
   lua_pushcclosure(L, index_any, 1);

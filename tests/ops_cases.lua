@@ -1200,9 +1200,9 @@ cases.nll = { { T { 4, 5 }, ids({ 4 }, 5), ref = nll, tol = 0 }, { T { 2, 3, 4 }
   { T { 1, 2 }, ids({ 1 }, 2), ref = nll, tol = 0 }, bad = loss_bad }
 
 -- ---- the other families, a file each --------------------------------------------------------------------------------------------------------
-M.reduce, M.T, M.ids, M.given, M.philox_word, M.numel, M.slice_set = reduce, T, ids, given, philox_word, numel, slice_set
+M.reduce, M.T, M.ids, M.given, M.philox_word = reduce, T, ids, given, philox_word
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
-for _, family in ipairs { "index", "neural", "linalg", "fused" } do
+for _, family in ipairs { "index", "neural", "linalg" } do
   for name, rows in pairs(dofile(here .. "ops_cases_" .. family .. ".lua")(M)) do cases[name] = rows end
 end
 dofile(here .. "ops_cases_pointwise.lua")(cases, {

@@ -102,7 +102,7 @@ static nn_tensor *step_by_step(nni_gradcall *g, nn_tensor *c0, nn_tensor *w, nn_
 
 static nn_tensor *by_kernel(nni_gradcall *g, nn_tensor *c0, nn_tensor *w, nn_tensor **dh0, nn_tensor **dc0) {
   nni_scope *s = &g->s;
-  nn_tensor *in[7] = {nni_dense(s, w), nni_dense(s, c0), g->y[1], g->y[2]}, *res[NN_MAXOUT]; /* copies have no history: here nobody asks for one */
+  nn_tensor *in[7] = {nni_dense(s, w), nni_dense(s, c0), g->y[1], g->y[2]}, *res[NN_MAXOUT]; /* nobody asks for a history here */
   int n = 4;
   int64_t given = 0;
   if (!in[0] || !in[1]) return NULL;
