@@ -522,7 +522,7 @@ cases.slice_add = {
   { T { 5 }, T {}, { 2 }, { 3 }, { 1 }, ref = slice_add }, { T { 5 }, T { 0 }, { 1 }, { 0 }, { 1 }, ref = slice_add },
   { ints({ 4 }, 0, 9), ints({ 2 }, 0, 9), { 2 }, { 2 }, { 2 }, ref = slice_add, tol = 0, dtype = "i64" },
   bad = { { T { 5 }, T { 3 }, { 1 }, { 2 }, { 1 }, "a value of shape 3 does not fit a box of shape 2" },
-    { ints({ 3 }, 0, 9, "u8"), ints({ 1 }, 0, 9, "u8"), { 1 }, { 1 }, { 1 }, "adds f32, i64 or i32, not u8" } },
+    { ints({ 3 }, 0, 9, "u8"), ints({ 1 }, 0, 9, "u8"), { 1 }, { 1 }, { 1 }, "adds floats, i64 or i32, not u8" } },
 }
 local function same(a) return shaped(a, a.shape) end
 cases.contiguous = {
