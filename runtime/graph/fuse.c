@@ -7,7 +7,6 @@
 #include "plan.h"
 
 #define MAXMEMBERS 200
-#define MAXROW 16384 /* longest row of a program that reduces; longer ones go to the structural kernel */
 
 typedef struct unit {
   bool alive, fusible, reduces;
@@ -87,7 +86,7 @@ static bool can_fuse(const nni_node *n) {
   if (n->kind == NNI_N_KERNEL) return false;
   if (n->kind != NNI_N_REDUCE) return true;
   const nni_layout *l = &n->in[0]->l;
-  return l->shape[l->ndim - 1] <= MAXROW;
+  return l->shape[l->ndim - 1] <= NNI_LONGEST_ROW;
 }
 
 /* ---- liveness and uses ---- */

@@ -260,7 +260,7 @@ static bool same_shape(const nni_layout *l, int ndim, const int64_t *shape) {
   return l->ndim == ndim && memcmp(l->shape, shape, sizeof(int64_t) * (size_t)ndim) == 0;
 }
 
-static int load(build *b, prog *q, nn_tensor *t, const nni_layout *work, int level) {
+static int load(prog *q, nn_tensor *t, const nni_layout *work, int level) {
   nni_layout l;
   if (!strides_over(t, work, &l)) return -1;
   int nd = level == NNI_FULL ? q->p.ndim : q->p.ndim - 1;
@@ -278,7 +278,6 @@ static int load(build *b, prog *q, nn_tensor *t, const nni_layout *work, int lev
   memcpy(q->p.in[i].stride, l.stride, sizeof(int64_t) * (size_t)l.ndim);
   q->loaded[i] = emit(q, (nni_rinstr){.kind = NNI_R_LOAD, .cls = (uint8_t)class_of(t->dtype), .level = (uint8_t)level, .dtype = (uint8_t)t->dtype, .slot = (int16_t)i});
   q->lastread[i] = q->loaded[i];
-  (void)b;
   return q->loaded[i];
 }
 
@@ -305,7 +304,7 @@ static int emit_node(build *b, prog *q, int node, const int *def) {
     int a;
     if (!t) a = param_value(q, n->param + npa++, n->cdtype, level);
     else if (t->v->node && b->g.unit_of[t->v->index] == u) a = def[t->v->index];
-    else a = load(b, q, t, &work, level);
+    else a = load(q, t, &work, level);
     if (a < 0) return -1;
     r.a[k] = (int16_t)a;
     for (int i = 0; i < q->p.nin; i++)

@@ -245,10 +245,9 @@ nn_status nni_grad_max_pool2d(nni_gradcall *g) {
   return g->dx[0] ? NN_OK : nni_error_of(g->s.ctx)->status;
 }
 
-static nn_status taps_fit(nni_scope *s, const nn_tensor *t, const nn_tensor *taps) {
+static nn_status taps_fit(nni_scope *s, const nn_tensor *taps) {
   nn_status st = images(s, taps, "taps");
   if (st == NN_OK && taps->dtype != NN_U8) st = nni_opfail(s, NN_EDTYPE, "taps must be u8, got %s", nn_dtype_name(taps->dtype));
-  (void)t;
   return st;
 }
 
@@ -258,7 +257,7 @@ nn_status nni_rule_max_pool2d_dx(nni_call *c) {
   window w;
   int64_t out[2], ia[10];
   nn_status st = dy && taps ? images(s, dy, "output's cotangent") : nni_error_of(s->ctx)->status;
-  if (st == NN_OK) st = taps_fit(s, dy, taps);
+  if (st == NN_OK) st = taps_fit(s, taps);
   if (st == NN_OK && !nni_layout_same_shape(&dy->l, &taps->l)) st = nni_opfail(s, NN_ESHAPE, "cotangent and taps differ in shape");
   if (st == NN_OK && (c->arg[2].n != 2 || c->arg[5].n != 4)) st = nni_opfail(s, NN_EINVAL, "size needs 2 entries, padding 4");
   if (st == NN_OK) st = pool_window(s, &c->arg[3], &c->arg[4], &c->arg[5], c->arg[2].u.ints, &w, out);
@@ -282,7 +281,7 @@ nn_status nni_rule_max_pool2d_take(nni_call *c) {
   window w;
   int64_t out[2], ia[8];
   nn_status st = x && taps ? images(s, x, "input") : nni_error_of(s->ctx)->status;
-  if (st == NN_OK) st = taps_fit(s, x, taps);
+  if (st == NN_OK) st = taps_fit(s, taps);
   if (st == NN_OK) st = pool_window(s, &c->arg[2], &c->arg[3], &c->arg[4], &x->l.shape[1], &w, out);
   if (st == NN_OK) st = same_out(s, &x->l.shape[1], &w, taps);
   if (st == NN_OK && (x->l.shape[0] != taps->l.shape[0] || x->l.shape[3] != taps->l.shape[3])) st = nni_opfail(s, NN_ESHAPE, "input and taps differ in batch or channels");

@@ -15,6 +15,7 @@ typedef enum nni_nodekind { NNI_N_PW, NNI_N_CAST, NNI_N_FILL, NNI_N_INDEX, NNI_N
 typedef struct nni_out { nn_dtype dtype; int32_t ndim; int64_t shape[NN_MAXDIM]; } nni_out;
 /* NNI_N_PW: op = row of pointwise.def, in[i] NULL takes the next of pa. NNI_N_CAST: in[0] to out's dtype. NNI_N_FILL: pa[0]. NNI_N_INDEX: linear index (i64).
 ** NNI_N_RANDOM: pa = seed, stream. NNI_N_REDUCE: op = row of reduce.def over the last dim of in[0]; out without that dim. NNI_N_KERNEL: op = row of kernels.def. */
+#define NNI_LONGEST_ROW 16384 /* of a row program that reduces; longer rows go to the structural kernel, which shares them among threads */
 typedef struct nni_rec {
   nni_nodekind kind;
   int op, nin, npa, nia, nout;

@@ -6,14 +6,13 @@
 #include <math.h>
 #include "ops.h"
 
-#define LONGEST_ROW 16384 /* as graph/fuse.c; a longer row goes to the structural kernel, which shares it among threads */
 
 static bool is_position(int red) { return red == NNI_RED_rargmax || red == NNI_RED_rargmin; }
 
 /* x (outer, n, inner) -> (outer, inner) */
 static nn_tensor *reduce_block(nni_scope *s, nn_tensor *x, int red, int64_t outer, int64_t n, int64_t inner) {
   nn_dtype d = is_position(red) ? NN_I64 : x ? x->dtype : NN_F32;
-  if (inner == 1 && n <= LONGEST_ROW) {
+  if (inner == 1 && n <= NNI_LONGEST_ROW) {
     nn_tensor *v = nni_reshape(s, x, 2, (int64_t[]){outer, n});
     nni_out o = nni_like(d, 1, &outer);
     return nni_rec1(s, &(nni_rec){.kind = NNI_N_REDUCE, .op = red, .nin = 1, .in = &v, .nout = 1, .out = &o});
@@ -119,11 +118,8 @@ nn_status nni_grad_prod(nni_gradcall *g) {
   return got(g, nni_do(s, mul, NN_T(d), NN_T(nni_do(s, where, NN_T(zero), NN_T(at_zero), NN_T(others)))));
 }
 
-static nn_status extreme(nni_call *c, int red) {
-  return simple(c, c->arg[0].u.t, red);
-}
-nn_status nni_rule_amax(nni_call *c) { return extreme(c, NNI_RED_rmax); }
-nn_status nni_rule_amin(nni_call *c) { return extreme(c, NNI_RED_rmin); }
+nn_status nni_rule_amax(nni_call *c) { return simple(c, c->arg[0].u.t, NNI_RED_rmax); }
+nn_status nni_rule_amin(nni_call *c) { return simple(c, c->arg[0].u.t, NNI_RED_rmin); }
 nn_status nni_grad_amax(nni_gradcall *g) {
   nni_scope *s = &g->s;
   nn_tensor *y = with_dims(s, g->y[0], &g->xs[0], &g->arg[1]), *d = with_dims(s, g->d[0], &g->xs[0], &g->arg[1]);
