@@ -8,9 +8,11 @@
 #include "../ops/ids.h"
 #include "../tensor/tensor.h"
 
+typedef struct nni_device nni_device;
+
 /* ---- structural kernels ------------------------------------------------------------------------------------------------ */
 typedef struct nni_operand {
-  void *data;            /* element 0 of the view (offset applied); outputs are contiguous */
+  void *data;            /* element 0 of the view (offset applied); outputs are contiguous. Another device's: an address of its own, never to be followed */
   nn_dtype dtype;
   int32_t ndim;
   const int64_t *shape;  /* ndim entries */
@@ -18,11 +20,13 @@ typedef struct nni_operand {
 } nni_operand;
 
 typedef struct nni_kernel_call {
+  nni_device *dev;
   nni_threads *threads;
   const nni_operand *in, *out;
   int nin, nout;
   const int64_t *ia;     /* structural attributes, see structural.def */
   const nni_param *pa;   /* run-time parameters */
+  int param;             /* number of pa[0] among the parameters of the run: a device that replays runs reads values from there */
   void *scratch;         /* as many bytes as the kernel's scratch function asked for, 64-byte aligned; contents undefined */
   nni_error *err;        /* filled when a status other than NN_OK is returned (only kernels that read indices may fail) */
 } nni_kernel_call;
@@ -73,19 +77,61 @@ typedef struct nni_program {
 } nni_program;
 
 /* ---- what a backend answers ------------------------------------------------------------------------------------------------ */
-struct nni_plan; /* graph/plan.h */
-typedef struct nni_device {
-  const char *name; /* "cpu" */
+/* One run of a plan on a device that records its work once and submits it again. */
+typedef struct nni_submission {
+  void **recorded;        /* the backend's record of this plan, kept with the plan; *recorded is NULL before the first run */
+  void *const *address;   /* where all operands of the run lie (inputs, outputs, intermediate results, scratch): a record serves runs with equal addresses */
+  int naddress;
+  const nni_param *param; /* parameters of all units, one after the other in the order they run */
+  int nparam;
+  nni_error *err;
+} nni_submission;
+
+typedef struct nni_backend {
+  /* Buffers. The CPU's are pointers; another device's are addresses of its own that can be added to (base + offset) but not followed. */
+  void *(*buffer_get)(nni_device *d, size_t bytes); /* NULL: out of memory, its cache dropped already; 0 bytes give an address too */
+  void (*buffer_put)(nni_device *d, void *p, size_t bytes);
+  nn_memory_info (*memory)(nni_device *d);
+  void (*trim)(nni_device *d);
   /* Row programs: compile once per plan, run many times. Compiling copies what it needs of p. NULL on failure (out of memory). */
-  void *(*program_new)(nni_memory *m, const nni_program *p);
-  void (*program_free)(nni_memory *m, void *prog);
-  size_t (*program_scratch)(const void *prog, int nthreads);
-  /* in[i], out[i]: element 0 (offsets applied); an output may be the same memory as an input of the same size and identity access */
-  void (*program_run)(const void *prog, nni_threads *t, void *const *in, void *const *out, const nni_param *params, void *scratch);
-  /* Structural kernels by name of structural.def's kernel column. */
+  void *(*program_new)(nni_device *d, const nni_program *p);
+  void (*program_free)(nni_device *d, void *prog);
+  size_t (*program_scratch)(nni_device *d, const void *prog);
+  /* in[i], out[i] of c: only `data` is set (element 0, offsets applied); an output may be the same memory as an input of the same size and identity access */
+  nn_status (*program_run)(const void *prog, const nni_kernel_call *c);
+  /* Structural kernels by name of structural.def's kernel column; NULL: this device has none. */
   nni_kernel_fn (*kernel)(int kernel_id);
   nni_scratch_fn (*kernel_scratch)(int kernel_id);
-} nni_device;
-extern const nni_device nn_cpu_device;
+  /* Devices that are not the host; NULL on the CPU. Between begin and end, program_run and kernels record; *replay: nothing has to be recorded,
+  ** the work is as in the record. end submits and does not wait. */
+  nn_status (*begin)(nni_device *d, const nni_submission *s, bool *replay);
+  nn_status (*end)(nni_device *d, bool failed, nni_error *err);
+  void (*recorded_free)(nni_device *d, void *recorded);
+  nn_status (*upload)(nni_device *d, void *dst, const void *src, size_t bytes, nni_error *err);   /* in order with the runs; src may change once it returns */
+  nn_status (*download)(nni_device *d, void *dst, const void *src, size_t bytes, nni_error *err); /* waits for the runs so far; reports what failed in them */
+  nn_status (*finish)(nni_device *d, nni_error *err);                                              /* waits for all work; reports what failed in it */
+  void (*close)(nni_device *d);
+} nni_backend;
+
+struct nni_device {
+  const nni_backend *is;
+  nni_memory *mem;      /* the context's: bookkeeping, and the CPU's buffers */
+  nni_threads *threads;
+  int index;            /* in the context's list; 0 is the CPU */
+  bool host;            /* its buffers are the program's own memory */
+  char name[24];        /* "cpu", "vulkan:1" */
+};
+extern const nni_backend nn_cpu_backend;
+
+/* Vulkan devices (vulkan/). Listing loads the loader on first use; no loader and no device give 0. index counts from 0. */
+typedef struct nni_device_info {
+  char name[24], title[256], driver[256], kind[16]; /* "vulkan:1", "Intel Arc A770", "Mesa 22.3.6", "discrete", "integrated", "virtual" or "cpu" */
+  uint64_t memory;                                  /* bytes of its largest device-local heap */
+  uint32_t subgroup;
+  char features[256];                               /* words: "f16 i8 coopmat ..." */
+} nni_device_info;
+int nn_vk_count(nni_memory *m, nni_error *err);
+nn_status nn_vk_describe(nni_memory *m, int index, nni_device_info *info, nni_error *err);
+nn_status nn_vk_open(nni_memory *m, int index, nni_device **out, nni_error *err);
 
 #endif
