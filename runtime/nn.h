@@ -109,8 +109,29 @@ typedef struct nn_memory_info {
   size_t live, cached, peak; /* bytes in tensors, kept for re-use, most ever live */
   uint64_t allocated;        /* bytes ever handed out (paces Lua's collector) */
 } nn_memory_info;
-NN_API nn_memory_info nn_memory(const nn_context *ctx);
+NN_API nn_memory_info nn_memory(const nn_context *ctx); /* of all devices that were asked for */
 NN_API void nn_memory_trim(nn_context *ctx); /* give cached blocks back to the system */
+
+/* ---- devices --------------------------------------------------------------------------------------------------------
+** Device 0 is the CPU, devices 1.. are what the Vulkan loader lists (discrete before integrated before virtual before software). A device is opened when it is first
+** asked for. An operator computes where its arguments lie; tensors made from nothing lie on the current device. f64 and the LAPACK operators are the CPU's. */
+#define NN_MAXDEVICE 16
+typedef struct nn_device_info {
+  char name[24], title[256], driver[256], kind[16]; /* "vulkan:1", "Radeon RX 6600", "Mesa 22.3.6", "cpu"|"discrete"|"integrated"|"virtual"|"software" */
+  uint64_t memory;    /* bytes of its largest heap of its own; 0: not known */
+  uint32_t subgroup;  /* lanes that run together; 0 for the CPU */
+  char features[256]; /* words such as "f16 coopmat" */
+} nn_device_info;
+NN_API int nn_device_count(nn_context *ctx);                                          /* at least 1 */
+NN_API nn_status nn_device_describe(nn_context *ctx, int device, nn_device_info *info);
+NN_API nn_status nn_device_find(nn_context *ctx, const char *name, int *device);      /* "cpu", "vulkan" (the first), "vulkan:2" */
+NN_API nn_status nn_set_device(nn_context *ctx, int device);                          /* make it the current one */
+NN_API int nn_device(const nn_context *ctx);
+NN_API int nn_device_of(const nn_tensor *t);
+NN_API const char *nn_device_name(nn_context *ctx, int device);                       /* of one that is open */
+NN_API nn_tensor *nn_to_device(nn_tensor *t, int device);                             /* a copy there (t itself when it is there); differentiable */
+NN_API nn_status nn_device_memory(nn_context *ctx, int device, nn_memory_info *info); /* of one that is open; zeros otherwise */
+NN_API nn_status nn_finish(nn_context *ctx); /* run what is pending and wait until every device has done it */
 
 typedef struct nn_run_info {
   uint64_t runs, plan_hits, plan_misses; /* windows run; plans found in the cache; plans built */

@@ -1,6 +1,6 @@
 /* cpu/cpu.h - what the files of cpu/ show each other: every kernel by name, the row-program entry points, and the strided copy.
 **
-** Included by cpu/ only; the graph sees the backend through nn_cpu_device (graph/device.h).
+** Included by cpu/ only; the graph sees the backend through nn_cpu_backend (graph/device.h).
 */
 #ifndef NN_CPU_H
 #define NN_CPU_H

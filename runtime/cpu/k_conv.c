@@ -1,7 +1,7 @@
 /* cpu/k_conv.c - the structural kernels conv2d, conv2d_dx and conv2d_dw: which algorithm, how its work is cut, where its scratch lies.
 **
 ** Everything here is decided by shapes (and by the vector width of this machine), never by the number of threads; the arithmetic is in
-** isa/conv_*.c. Called by the plan's runner through nn_cpu_device. Beyond the attributes of kernels.def each kernel reads one more,
+** isa/conv_*.c. Called by the plan's runner through nn_cpu_backend. Beyond the attributes of kernels.def each kernel reads one more,
 ** `exact`: conv2d ia[9], conv2d_dx and conv2d_dw ia[11]; 1 turns Winograd off.
 **
 ** An algorithm's plan is written once, as a function that carves its arrays out of the scratch: with no scratch it only adds up sizes.

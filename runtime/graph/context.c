@@ -15,12 +15,15 @@ nn_status nn_open(const nn_options *opt, nn_context **out) {
   }
   ctx->core.mem = m;
   ctx->core.threads = t;
-  ctx->dev = &nn_cpu_device;
   ctx->grad_enabled = true;
   ctx->rng.seed = o.seed;
   nni_slab_init(&ctx->core.tensors, m, sizeof(nn_tensor));
   nni_slab_init(&ctx->core.values, m, sizeof(nni_value));
   nni_window_init(ctx);
+  if (nni_devices_open(ctx) != NN_OK) {
+    nn_close(ctx);
+    return NN_ENOMEM;
+  }
   *out = ctx;
   return NN_OK;
 }
@@ -32,6 +35,7 @@ void nn_close(nn_context *ctx) {
   nni_window_close(ctx);
   nni_plans_free(ctx);
   nni_trace_free(ctx);
+  nni_devices_close(ctx);
   nni_slab_close(&ctx->core.tensors);
   nni_slab_close(&ctx->core.values);
   nni_threads_close(ctx->core.threads);
@@ -54,8 +58,6 @@ bool nn_exact(const nn_context *ctx) { return ctx->exact; }
 void nn_seed(nn_context *ctx, uint64_t seed) { ctx->rng = (nn_rng_state){seed, 0}; }
 nn_rng_state nn_rng_get(const nn_context *ctx) { return ctx->rng; }
 void nn_rng_set(nn_context *ctx, nn_rng_state s) { ctx->rng = s; }
-nn_memory_info nn_memory(const nn_context *ctx) { return nni_memory_stats(ctx->core.mem); }
-void nn_memory_trim(nn_context *ctx) { nni_memory_trim(ctx->core.mem); }
 nn_run_info nn_run_stats(const nn_context *ctx) { return ctx->info; }
 void nn_set_hooks(nn_context *ctx, nn_hooks h) { ctx->hooks = h; }
 bool nn_grad_enabled(const nn_context *ctx) { return ctx->grad_enabled; }

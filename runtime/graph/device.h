@@ -124,14 +124,8 @@ struct nni_device {
 extern const nni_backend nn_cpu_backend;
 
 /* Vulkan devices (vulkan/). Listing loads the loader on first use; no loader and no device give 0. index counts from 0. */
-typedef struct nni_device_info {
-  char name[24], title[256], driver[256], kind[16]; /* "vulkan:1", "Intel Arc A770", "Mesa 22.3.6", "discrete", "integrated", "virtual" or "cpu" */
-  uint64_t memory;                                  /* bytes of its largest device-local heap */
-  uint32_t subgroup;
-  char features[256];                               /* words: "f16 i8 coopmat ..." */
-} nni_device_info;
 int nn_vk_count(nni_memory *m, nni_error *err);
-nn_status nn_vk_describe(nni_memory *m, int index, nni_device_info *info, nni_error *err);
+nn_status nn_vk_describe(nni_memory *m, int index, nn_device_info *info, nni_error *err);
 nn_status nn_vk_open(nni_memory *m, int index, nni_device **out, nni_error *err);
 
 #endif

@@ -38,7 +38,7 @@ static nn_status run_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, i
   return NN_OK;
 }
 
-nn_status nni_apply(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nargs, nn_tensor **out, int *nout) {
+static nn_status apply(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nargs, nn_tensor **out, int *nout) {
   nn_status st;
   if (op->rule && nni_wants_wider(op, arg, nargs)) return nni_apply_wider(ctx, op, arg, nargs, out, nout);
   bool tape = ctx->no_tape == 0 && ctx->grad_enabled && op->grad_own && wants_grad(arg, nargs);
@@ -66,6 +66,15 @@ nn_status nni_apply(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nar
   if (st == NN_OK) return st;
   for (int k = 0; k < *nout; k++) nn_release(out[k]);
   *nout = 0;
+  return st;
+}
+
+nn_status nni_apply(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nargs, nn_tensor **out, int *nout) {
+  nn_status st;
+  nni_device *outer = ctx->among, *here = nni_device_among(arg, nargs);
+  if (here) ctx->among = here; /* what the rule creates lies where its arguments lie */
+  st = apply(ctx, op, arg, nargs, out, nout);
+  ctx->among = outer;
   return st;
 }
 
@@ -329,6 +338,9 @@ static nn_status differentiate(walk *w, nni_tape *t) {
   }
   nni_gradcall g = {.s = {.ctx = ctx, .op = t->op, .ntmp = 0}, .arg = t->arg, .x = x, .y = y, .d = d, .need = need, .xs = xs, .nx = t->nedge, .custom = &t->custom, .dxl = dx};
   if (t->nedge > 0 && t->edge[0].tape) g.sum = t->edge[0].tape->res[t->edge[0].out].d;
+  nni_device *outer = ctx->among;
+  for (int i = 0; i < t->nout; i++)
+    if (d[i]) ctx->among = d[i]->v->dev;
   if (st == NN_OK) st = t->op->grad(&g);
   if (st == NN_OK && g.s.failed) st = ctx->core.err.status;
   for (int i = 0; st == NN_OK && i < t->nedge; i++) {
@@ -340,6 +352,7 @@ static nn_status differentiate(walk *w, nni_tape *t) {
     else if (i == 0 && g.summed) replace(&t->edge[0].tape->res[t->edge[0].out].d, r);
     else st = deliver(w, &t->edge[i], r);
   }
+  ctx->among = outer;
   nni_scope_close(&g.s);
   for (int i = 0; i < t->nout; i++) nn_release(y[i]);
   nni_free(ctx->core.mem, block, bytes);
@@ -355,7 +368,10 @@ static nn_status seed(walk *w, nn_tensor *out, nn_tensor *dout) {
       nn_shape_text(out, s, sizeof s);
       return nni_fail(&ctx->core.err, NN_ESHAPE, "backward: the loss must be a scalar, its shape is %s; reduce it (mean, sum) or give a cotangent of its shape", s);
     }
+    nni_device *outer = ctx->among;
+    ctx->among = out->v->dev;
     d = nn_call(ctx, "full", NN_INTS(out->l.ndim, out->l.shape), NN_F(1), NN_I(out->dtype));
+    ctx->among = outer;
     if (!d) return ctx->core.err.status;
   } else if (!nni_layout_same_shape(&d->l, &out->l)) {
     char a[150], b[150];

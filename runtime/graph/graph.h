@@ -34,6 +34,7 @@ typedef struct nni_window {
   int ninput, inputcap;
   uint64_t *key;     /* what the plan depends on, as words */
   int nkey, keycap;
+  nni_device *dev;   /* of all its nodes */
   int nparam;
   uint32_t stamp;
   nn_rng_state rng;  /* stream position when the window was empty */
@@ -44,7 +45,9 @@ typedef struct nni_window {
 struct nni_plan;
 struct nn_context {
   nni_core core; /* first: tensor/ sees only this part */
-  const nni_device *dev;
+  nni_device *dev[NN_MAXDEVICE]; /* those that were asked for; dev[0] is the CPU */
+  nni_device *current; /* where tensors are created that nothing else decides */
+  nni_device *among;   /* where the arguments of the operator lie that is being called; NULL between calls */
   nni_window win;
   struct nni_plan *plans[256]; /* hash chains */
   int nplans;
@@ -95,5 +98,11 @@ void nni_window_init(nn_context *ctx);
 void nni_window_drop(nn_context *ctx, bool failed); /* forget the nodes; failed: their results are lost, assignments undone */
 void nni_window_close(nn_context *ctx);
 void nni_plans_free(nn_context *ctx);      /* the whole cache */
+
+/* ---- devices (devices.c) --------------------------------------------------------------------------------------------------- */
+nn_status nni_devices_open(nn_context *ctx);   /* the CPU */
+void nni_devices_close(nn_context *ctx);
+nn_status nni_choose_device(nn_context *ctx, nn_tensor *const *in, int nin, nni_device **dev); /* of a node with these arguments (NULL entries: none) */
+nni_device *nni_device_among(const nn_arg *arg, int nargs); /* of the first tensor; NULL: there is none */
 
 #endif

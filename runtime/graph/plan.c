@@ -393,7 +393,7 @@ static bool finish_program(build *b, prog *q, int u) {
   *t->desc = q->p;
   t->desc->instr = (nni_rinstr *)(t->desc + 1);
   memcpy(t->desc->instr, q->instr, isz);
-  t->prog = b->ctx->dev->program_new(mem, t->desc);
+  t->prog = b->plan->dev->is->program_new(b->plan->dev, t->desc);
   return t->prog != NULL;
 }
 
@@ -432,9 +432,10 @@ static bool build_program(build *b, int u) {
 void nni_plan_free(nn_context *ctx, nni_plan *p) {
   nni_memory *m = ctx->core.mem;
   if (!p) return;
+  if (p->recorded) p->dev->is->recorded_free(p->dev, p->recorded);
   for (int i = 0; p->unit && i < p->nunit; i++) {
     nni_unit *u = &p->unit[i];
-    if (u->prog) ctx->dev->program_free(m, u->prog);
+    if (u->prog) p->dev->is->program_free(p->dev, u->prog);
     if (u->desc) nni_free(m, u->desc, sizeof(nni_program) + sizeof(nni_rinstr) * (size_t)u->desc->ninstr);
     nni_free(m, u->op, u->bytes);
   }
@@ -475,6 +476,8 @@ static bool fill(build *b) {
   for (int u = 0; u < p->nunit; u++) {
     if (!(b->g.program[u] ? build_program(b, u) : build_kernel(b, u))) return false;
     free_dead(b, u);
+    p->unit[u].param0 = p->nparam;
+    p->nparam += p->unit[u].nparam;
   }
   spare_inputs(p);
   p->arena = b->top;
@@ -490,6 +493,7 @@ nni_plan *nni_plan_new(nn_context *ctx, uint64_t hash, const uint64_t *visible, 
   nni_plan *p = nni_calloc(m, sizeof *p);
   if (p) {
     p->hash = hash;
+    p->dev = w->dev;
     p->nvalue = nvalue;
     p->nnode = w->n;
     p->nkey = w->nkey;

@@ -25,6 +25,7 @@ typedef struct nni_unit {
   int64_t *ia, *dims;
   int *param;               /* run-time parameters: their numbers in the window */
   nni_program *desc;        /* programs: kept for printing */
+  int param0;               /* parameters of the units before it */
   int first;                /* number of its first node, for ordering and printing */
   size_t bytes;             /* of the block that holds the arrays above */
 } nni_unit;
@@ -47,6 +48,9 @@ typedef struct nni_plan {
   nni_unit *unit;
   nni_planout *output;
   int *unit_of;      /* per node; -1: not run */
+  nni_device *dev;
+  void *recorded;    /* the device's own, nni_submission.recorded */
+  int nparam;        /* of all units together */
   size_t arena;      /* bytes of all TEMP slots */
   size_t scratch;    /* largest scratch of a unit, for `threads` threads */
   int threads;

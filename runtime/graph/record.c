@@ -67,7 +67,8 @@ static bool put_input(nn_context *ctx, nn_tensor *t) {
 
 static bool put_node(nn_context *ctx, const nni_rec *r, nn_dtype cd) {
   nni_window *w = &ctx->win;
-  if (!grow(ctx, &w->key, &w->keycap, w->nkey + 4 + r->nin * (4 + 2 * NN_MAXDIM) + r->nout * (2 + NN_MAXDIM) + r->nia, sizeof *w->key)) return false;
+  if (!grow(ctx, &w->key, &w->keycap, w->nkey + 5 + r->nin * (4 + 2 * NN_MAXDIM) + r->nout * (2 + NN_MAXDIM) + r->nia, sizeof *w->key)) return false;
+  if (w->n == 0) put(w, (uint64_t)w->dev->index);
   put(w, (uint64_t)r->kind | (uint64_t)r->op << 8 | (uint64_t)r->nin << 24 | (uint64_t)r->npa << 32 | (uint64_t)r->nout << 40 | (uint64_t)cd << 48);
   for (int i = 0; i < r->nin; i++)
     if (!put_input(ctx, r->in[i])) return false;
@@ -103,14 +104,25 @@ static nni_node *node_new(nni_window *w, const nni_rec *r) {
 static nn_status no_memory(nn_context *ctx) { return nni_fail(&ctx->core.err, NN_ENOMEM, "out of memory while recording"); }
 
 /* Results without elements need no node. */
-static nn_status record_empty(nn_context *ctx, const nni_rec *r, nn_tensor **result) {
+static nn_status record_empty(nn_context *ctx, nni_device *dev, const nni_rec *r, nn_tensor **result) {
   for (int i = 0; i < r->nout; i++) {
-    void *buf = nni_buffer_get(ctx->core.mem, 0);
-    result[i] = buf ? nni_tensor_adopt(ctx, r->out[i].dtype, r->out[i].ndim, r->out[i].shape, buf) : NULL;
+    void *buf = dev->is->buffer_get(dev, 0);
+    result[i] = buf ? nni_tensor_adopt_on(ctx, dev, r->out[i].dtype, r->out[i].ndim, r->out[i].shape, buf) : NULL;
     if (result[i]) continue;
     while (i > 0) nn_release(result[--i]);
     return no_memory(ctx);
   }
+  return NN_OK;
+}
+
+/* Has a device that is not the host what the node needs? */
+static nn_status device_has(nn_context *ctx, const nni_device *dev, const nni_rec *r) {
+  bool wide = false;
+  for (int i = 0; i < r->nin; i++) wide = wide || (r->in[i] && r->in[i]->dtype == NN_F64);
+  for (int i = 0; i < r->nout; i++) wide = wide || r->out[i].dtype == NN_F64;
+  if (wide) return nni_fail(&ctx->core.err, NN_EUNSUPPORTED, "f64 is computed on the CPU only, not on %s; convert with :to(\"f32\") or move with :to(\"cpu\")", dev->name);
+  if (r->kind == NNI_N_KERNEL && !dev->is->kernel(r->op))
+    return nni_fail(&ctx->core.err, NN_EUNSUPPORTED, "%s has no kernel for this operator; move its arguments with :to(\"cpu\")", dev->name);
   return NN_OK;
 }
 
@@ -128,12 +140,17 @@ nn_status nni_record(nn_context *ctx, const nni_rec *r, nn_tensor **result) {
     for (int k = 0; k < r->out[i].ndim; k++) n *= r->out[i].shape[k];
     empty = empty && n == 0;
   }
-  if (empty) return record_empty(ctx, r, result);
-  if (w->n >= NNI_WINDOW_CAP) {
+  nni_device *dev;
+  nn_status placed = nni_choose_device(ctx, r->in, r->nin, &dev);
+  if (placed == NN_OK && !dev->host) placed = device_has(ctx, dev, r);
+  if (placed != NN_OK) return placed;
+  if (empty) return record_empty(ctx, dev, r, result);
+  if (w->n >= NNI_WINDOW_CAP || (w->n > 0 && w->dev != dev)) {
     nn_status st = nni_run(ctx);
     if (st != NN_OK) return st;
   }
   if (w->n == 0) {
+    w->dev = dev;
     w->rng = ctx->rng;
     if (r->kind == NNI_N_RANDOM) w->rng = (nn_rng_state){r->pa[0].u, r->pa[1].u}; /* its number was taken already */
   }
@@ -153,7 +170,7 @@ nn_status nni_record(nn_context *ctx, const nni_rec *r, nn_tensor **result) {
   for (; made < r->nout; made++) {
     nni_layout l;
     nni_layout_contiguous(&l, r->out[made].ndim, r->out[made].shape);
-    nni_value *v = nni_value_new(ctx, r->out[made].dtype, nni_layout_numel(&l));
+    nni_value *v = nni_value_new(ctx, dev, r->out[made].dtype, nni_layout_numel(&l));
     if (!v) break;
     v->refs = 1; /* the node's */
     result[made] = nni_tensor_over(ctx, v, &l);
@@ -245,6 +262,11 @@ void nni_window_close(nn_context *ctx) {
 nn_tensor *nn_assign(nn_tensor *prev, nn_tensor *next) {
   nn_context *ctx = prev->ctx;
   nni_window *w = &ctx->win;
+  if (prev->v->dev != next->v->dev) {
+    nni_fail(&ctx->core.err, NN_EINVAL, "assign: a tensor on %s cannot take the place of one on %s; move it with :to(\"%s\")", next->v->dev->name, prev->v->dev->name,
+             prev->v->dev->name);
+    return NULL;
+  }
   if (!nni_layout_same_shape(&prev->l, &next->l) || prev->dtype != next->dtype) {
     char a[150], b[150];
     nn_shape_text(prev, a, sizeof a);

@@ -118,8 +118,8 @@ typedef struct run {
   int unit;          /* the one that runs, or failed */
 } run;
 
-static nni_kernel_call kernel_call(nn_context *ctx, const nni_unit *u, const nni_operand *op, const nni_param *pa, void *scratch) {
-  return (nni_kernel_call){.threads = ctx->core.threads, .in = op, .out = op + u->nin, .nin = u->nin, .nout = u->nout, .ia = u->ia, .pa = pa,
+static nni_kernel_call unit_call(nn_context *ctx, const nni_plan *p, const nni_unit *u, const nni_operand *op, const nni_param *pa, void *scratch) {
+  return (nni_kernel_call){.dev = p->dev, .threads = ctx->core.threads, .param = u->param0, .in = op, .out = op + u->nin, .nin = u->nin, .nout = u->nout, .ia = u->ia, .pa = pa,
                            .scratch = scratch, .err = &ctx->core.err};
 }
 
@@ -129,8 +129,8 @@ static void size_scratch(nn_context *ctx, nni_plan *p) {
   p->scratch = 0;
   for (int i = 0; i < p->nunit; i++) {
     nni_unit *u = &p->unit[i];
-    nni_kernel_call k = kernel_call(ctx, u, u->op, NULL, NULL);
-    size_t n = u->program ? ctx->dev->program_scratch(u->prog, t) : ctx->dev->kernel_scratch(u->kernel)(&k);
+    nni_kernel_call k = unit_call(ctx, p, u, u->op, NULL, NULL);
+    size_t n = u->program ? p->dev->is->program_scratch(p->dev, u->prog) : p->dev->is->kernel_scratch(u->kernel)(&k);
     if (n > p->scratch) p->scratch = n;
   }
   p->threads = t;
@@ -140,8 +140,8 @@ static bool take_memory(run *r) {
   nn_context *ctx = r->ctx;
   nni_plan *p = r->p;
   nni_window *w = &ctx->win;
-  r->arena = nni_buffer_get(ctx->core.mem, p->arena);
-  r->scratch = r->arena ? nni_buffer_get(ctx->core.mem, p->scratch) : NULL;
+  r->arena = p->dev->is->buffer_get(p->dev, p->arena);
+  r->scratch = r->arena ? p->dev->is->buffer_get(p->dev, p->scratch) : NULL;
   if (!r->scratch) return false;
   for (int o = 0; o < p->nout; o++) {
     const nni_planout *po = &p->output[o];
@@ -151,19 +151,19 @@ static bool take_memory(run *r) {
       for (int q = 0; q < o && !taken; q++) taken = r->donor[q] == v;
       if (!taken) r->donor[o] = v;
     }
-    r->out[o] = r->donor[o] ? r->donor[o]->data : nni_buffer_get(ctx->core.mem, po->bytes);
+    r->out[o] = r->donor[o] ? r->donor[o]->data : p->dev->is->buffer_get(p->dev, po->bytes);
     if (!r->out[o]) return false;
   }
   return true;
 }
 
 static void give_back(run *r, bool outputs) {
-  nni_memory *m = r->ctx->core.mem;
-  if (r->arena) nni_buffer_put(m, r->arena, r->p->arena);
-  if (r->scratch) nni_buffer_put(m, r->scratch, r->p->scratch);
+  nni_device *dev = r->p->dev;
+  if (r->arena) dev->is->buffer_put(dev, r->arena, r->p->arena);
+  if (r->scratch) dev->is->buffer_put(dev, r->scratch, r->p->scratch);
   r->arena = r->scratch = NULL;
   for (int o = 0; outputs && o < r->p->nout; o++) {
-    if (r->out[o] && !r->donor[o]) nni_buffer_put(m, r->out[o], r->p->output[o].bytes);
+    if (r->out[o] && !r->donor[o]) dev->is->buffer_put(dev, r->out[o], r->p->output[o].bytes);
     r->out[o] = NULL;
     r->donor[o] = NULL;
   }
@@ -178,17 +178,10 @@ static nn_status run_unit(run *r, nni_unit *u) {
   nn_context *ctx = r->ctx;
   nni_param pa[u->nparam + 1];
   for (int i = 0; i < u->nparam; i++) pa[i] = r->param[u->param[i]];
-  if (u->program) {
-    void *in[NNI_PROG_MAXIO], *out[NNI_PROG_MAXIO];
-    for (int i = 0; i < u->nin; i++) in[i] = at(r, &u->in[i]);
-    for (int i = 0; i < u->nout; i++) out[i] = at(r, &u->out[i]);
-    ctx->dev->program_run(u->prog, ctx->core.threads, in, out, pa, r->scratch);
-    return NN_OK;
-  }
   for (int i = 0; i < u->nin; i++) u->op[i].data = at(r, &u->in[i]);
   for (int i = 0; i < u->nout; i++) u->op[u->nin + i].data = at(r, &u->out[i]);
-  nni_kernel_call k = kernel_call(ctx, u, u->op, pa, r->scratch);
-  return ctx->dev->kernel(u->kernel)(&k);
+  nni_kernel_call k = unit_call(ctx, r->p, u, u->op, pa, r->scratch);
+  return u->program ? r->p->dev->is->program_run(u->prog, &k) : r->p->dev->is->kernel(u->kernel)(&k);
 }
 
 /* The first unit that overwrites an argument in place. From there on the run is finished rather than interrupted, so that nothing is lost. */
@@ -204,8 +197,41 @@ static nn_status named_failure(nn_context *ctx, const nni_node *n, nn_status st)
   return n->by ? nni_fail(&ctx->core.err, st, "%s: %s", n->by, ctx->core.err.text) : st;
 }
 
+/* On a device that is not the host: its work is recorded and submitted as a whole, or submitted again. */
+static nn_status submit_units(run *r) {
+  nn_context *ctx = r->ctx;
+  nni_plan *p = r->p;
+  nni_device *dev = p->dev;
+  nni_window *w = &ctx->win;
+  int n = 0;
+  void **address = nni_arena_get(&w->arena, sizeof(void *) * (size_t)(w->ninput + p->nout + 2));
+  nni_param *pa = nni_arena_get(&w->arena, sizeof(nni_param) * (size_t)(p->nparam + 1));
+  if (!address || !pa) return nni_fail(&ctx->core.err, NN_ENOMEM, "out of memory while starting a run");
+  for (int i = 0; i < w->ninput; i++) address[n++] = w->input[i]->data;
+  for (int i = 0; i < p->nout; i++) address[n++] = r->out[i];
+  address[n++] = r->arena;
+  address[n++] = r->scratch;
+  for (int u = 0; u < p->nunit; u++)
+    for (int i = 0; i < p->unit[u].nparam; i++) pa[p->unit[u].param0 + i] = r->param[p->unit[u].param[i]];
+  nni_submission s = {.recorded = &p->recorded, .address = address, .naddress = n, .param = pa, .nparam = p->nparam, .err = &ctx->core.err};
+  bool replay = false;
+  nn_status st = dev->is->begin(dev, &s, &replay);
+  if (st != NN_OK) return st;
+  for (int i = 0; i < p->nunit && !replay && st == NN_OK; i++) {
+    r->unit = i;
+    st = run_unit(r, &p->unit[i]);
+    if (st != NN_OK) st = named_failure(ctx, w->node[p->unit[i].first], st);
+  }
+  nn_status end = dev->is->end(dev, st != NN_OK, &ctx->core.err);
+  if (st == NN_OK) st = end;
+  ctx->info.units += (uint64_t)p->nunit;
+  for (int i = 0; st == NN_OK && ctx->trace && i < p->nunit; i++) nni_trace_unit(ctx, i, 0, 0); /* no clock of their own */
+  return st;
+}
+
 static nn_status run_units(run *r) {
   nn_context *ctx = r->ctx;
+  if (!r->p->dev->host) return submit_units(r);
   int point_of_no_return = first_overwrite(r);
   for (int i = 0; i < r->p->nunit; i++) {
     if (i <= point_of_no_return && ctx->hooks.interrupted && ctx->hooks.interrupted(ctx->hooks.ud)) return nni_fail(&ctx->core.err, NN_EINTERRUPT, "interrupted");
@@ -226,11 +252,10 @@ static void keep_outputs(run *r, bool ok) {
     nni_value *v = w->node[r->p->output[o].node]->out[r->p->output[o].out];
     if (ok) {
       v->data = r->out[o];
-      if (r->donor[o]) r->donor[o]->data = NULL;
+      if (r->donor[o]) r->donor[o]->data = NULL, nni_data_put(r->ctx, r->donor[o]);
       r->out[o] = NULL;
     } else if (r->donor[o] && r->p->output[o].unit <= r->unit) {
-      nni_buffer_put(r->ctx->core.mem, r->donor[o]->data, r->p->output[o].bytes);
-      r->donor[o]->data = NULL;
+      nni_data_put(r->ctx, r->donor[o]);
       r->donor[o]->lost = true;
     }
   }
@@ -265,12 +290,13 @@ static nn_status run_plan(nn_context *ctx, nni_plan *p, const uint64_t *dead, in
   if (!take_memory(&r)) {
     give_back(&r, true);
     if (ctx->hooks.collect) ctx->hooks.collect(ctx->hooks.ud, 1);
-    nni_memory_trim(ctx->core.mem);
+    p->dev->is->trim(p->dev);
     if (!take_memory(&r)) {
       give_back(&r, true);
-      nn_memory_info mi = nni_memory_stats(ctx->core.mem);
+      nn_memory_info mi = p->dev->is->memory(p->dev);
       *culprit = largest_node(w, dead);
-      return nni_fail(&ctx->core.err, NN_ENOMEM, "out of memory: a run needs %zu bytes for intermediate results beside %zu in live tensors", p->arena + p->scratch, mi.live);
+      return nni_fail(&ctx->core.err, NN_ENOMEM, "out of memory on %s: a run needs %zu bytes for intermediate results beside %zu in live tensors", p->dev->name,
+                      p->arena + p->scratch, mi.live);
     }
   }
   nn_status st = run_units(&r);

@@ -202,10 +202,10 @@ const nn_trace_run *nn_trace_stop(nn_context *ctx, int *n) {
 }
 
 /* ---- finite results ---- */
-static bool finite_value(const nni_value *v) {
-  const char *p = v->data;
+static bool finite_value(nn_context *ctx, nni_value *v) {
   const size_t size = nn_dtype_size(v->dtype);
-  if (!nn_dtype_is_float(v->dtype) || !p) return true;
+  const char *p = nn_dtype_is_float(v->dtype) && v->data ? nni_value_host(ctx, v) : NULL;
+  if (!p) return true;
   for (int64_t i = 0; i < v->numel; i++) {
     double f;
     int64_t n;
@@ -220,9 +220,9 @@ nn_status nni_check_finite(nn_context *ctx) {
   for (int i = 0; i < w->n; i++) {
     const nni_node *n = w->node[i];
     bool fresh = true;
-    for (int k = 0; k < n->nin && fresh; k++) fresh = !n->in[k] || finite_value(n->in[k]->v);
+    for (int k = 0; k < n->nin && fresh; k++) fresh = !n->in[k] || finite_value(ctx, n->in[k]->v);
     for (int k = 0; k < n->nout && fresh; k++) {
-      if (finite_value(n->out[k])) continue;
+      if (finite_value(ctx, n->out[k])) continue;
       char s[150];
       nni_shape_text(n->oshape[k].ndim, n->oshape[k].shape, s, sizeof s);
       return nni_fail(&ctx->core.err, NN_EINVAL, "%s: the result (%s) holds NaN or Inf, its arguments are finite", nni_node_name(n), s);

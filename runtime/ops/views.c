@@ -209,7 +209,7 @@ nn_status nni_grad_slice_add(nni_gradcall *g) {
 
 nn_status nni_grad_slice_set(nni_gradcall *g) {
   if (g->need[0]) {
-    nn_tensor *zero = nni_hold(&g->s, nn_scalar(g->s.ctx, NN_F32, 0));
+    nn_tensor *zero = nni_do(&g->s, full, NN_INTS(0, NULL), NN_F(0), NN_I(NN_F32));
     g->dx[0] = nni_do(&g->s, slice_set, NN_T(g->d[0]), NN_T(zero), g->arg[2], g->arg[3], g->arg[4]);
   }
   if (g->need[1]) g->dx[1] = nni_do(&g->s, slice, NN_T(g->d[0]), g->arg[2], g->arg[3], g->arg[4]);

@@ -8,19 +8,19 @@ nni_error *nni_error_of(nn_context *ctx) { return &core(ctx)->err; }
 nni_threads *nni_threads_of(nn_context *ctx) { return core(ctx)->threads; }
 
 /* ---- values ---- */
-nni_value *nni_value_new(nn_context *ctx, nn_dtype d, int64_t numel) {
+nni_value *nni_value_new(nn_context *ctx, struct nni_device *dev, nn_dtype d, int64_t numel) {
   nni_value *v = nni_slab_get(&core(ctx)->values);
   if (!v) {
     nni_fail(&core(ctx)->err, NN_ENOMEM, "out of memory");
     return NULL;
   }
-  *v = (nni_value){.dtype = d, .numel = numel};
+  *v = (nni_value){.dtype = d, .numel = numel, .dev = dev};
   return v;
 }
 
 void nni_value_release(nn_context *ctx, nni_value *v) {
   if (--v->refs > 0) return;
-  if (v->data) nni_buffer_put(core(ctx)->mem, v->data, (size_t)v->numel * nn_dtype_size(v->dtype));
+  nni_data_put(ctx, v);
   nni_slab_put(&core(ctx)->values, v);
 }
 
@@ -88,12 +88,16 @@ void nni_window_release(nn_tensor *t) {
 }
 
 nn_tensor *nni_tensor_adopt(nn_context *ctx, nn_dtype d, int ndim, const int64_t *shape, void *buffer) {
+  return nni_tensor_adopt_on(ctx, nni_host(ctx), d, ndim, shape, buffer);
+}
+
+nn_tensor *nni_tensor_adopt_on(nn_context *ctx, struct nni_device *dev, nn_dtype d, int ndim, const int64_t *shape, void *buffer) {
   nni_layout l;
   nni_layout_contiguous(&l, ndim, shape);
   int64_t n = nni_layout_numel(&l);
-  nni_value *v = nni_value_new(ctx, d, n);
+  nni_value *v = nni_value_new(ctx, dev, d, n);
   if (!v) {
-    nni_buffer_put(core(ctx)->mem, buffer, (size_t)n * nn_dtype_size(d));
+    nni_data_put(ctx, &(nni_value){.dev = dev, .dtype = d, .numel = n, .data = buffer});
     return NULL;
   }
   v->data = buffer;
@@ -163,7 +167,8 @@ const void *nn_data(nn_tensor *t) {
     nn_release(c);
   }
   if (nni_need(t) != NN_OK) return NULL;
-  return (const char *)t->v->data + (size_t)t->l.offset * nn_dtype_size(t->dtype);
+  const char *p = nni_value_host(ctx, t->v);
+  return p ? p + (size_t)t->l.offset * nn_dtype_size(t->dtype) : NULL;
 }
 
 nn_status nn_read(nn_tensor *t, void *dst, size_t bytes) {
@@ -183,10 +188,12 @@ nn_status nn_item(nn_tensor *t, double *d, int64_t *i) {
   }
   nn_status st = nni_need(t);
   if (st != NN_OK) return st;
-  const char *p = (const char *)t->v->data + (size_t)t->l.offset * nn_dtype_size(t->dtype);
   double f = 0;
-  int64_t n = 0;
-  nn_element_read(t->dtype, p, &f, &n);
+  int64_t n = 0, bits = 0;
+  size_t size = nn_dtype_size(t->dtype);
+  st = nni_value_peek(t->ctx, t->v, (size_t)t->l.offset * size, size, &bits);
+  if (st != NN_OK) return st;
+  nn_element_read(t->dtype, &bits, &f, &n);
   if (d) *d = f;
   if (i) *i = n;
   return NN_OK;

@@ -29,7 +29,9 @@ typedef struct nni_value {
   nn_dtype dtype;
   bool lost;             /* the run that would have made it failed */
   int64_t numel;         /* elements in the buffer */
-  void *data;            /* NULL while pending */
+  void *data;            /* NULL while pending; another device's is an address of its own, not to be followed */
+  struct nni_device *dev; /* where it is, or will be */
+  void *host;            /* another device's: a copy of all elements that somebody reads, or NULL */
   struct nni_node *node; /* its producer while pending */
   int32_t out;           /* which of the producer's outputs */
   uint32_t stamp;        /* window in which `index` is valid */
@@ -73,16 +75,21 @@ int nni_shape_text(int ndim, const int64_t *shape, char *buf, size_t n);   /* "6
 nni_memory *nni_memory_of(nn_context *ctx);
 nni_error *nni_error_of(nn_context *ctx);
 nni_threads *nni_threads_of(nn_context *ctx);
-/* A tensor over a buffer of nni_buffer_get(m, numel * element size), which it takes over (also when it fails). */
+/* A tensor over a buffer of nni_buffer_get(m, numel * element size), which it takes over (also when it fails). _on: a buffer of that device. */
 nn_tensor *nni_tensor_adopt(nn_context *ctx, nn_dtype d, int ndim, const int64_t *shape, void *buffer);
+nn_tensor *nni_tensor_adopt_on(nn_context *ctx, struct nni_device *dev, nn_dtype d, int ndim, const int64_t *shape, void *buffer);
 nn_tensor *nni_tensor_view(nn_tensor *base, nn_dtype d, const nni_layout *l); /* same value, other layout, no history */
 nn_tensor *nni_tensor_over(nn_context *ctx, nni_value *v, const nni_layout *l); /* takes a new reference to v */
-nni_value *nni_value_new(nn_context *ctx, nn_dtype d, int64_t numel);         /* refs 0, no data */
+nni_value *nni_value_new(nn_context *ctx, struct nni_device *dev, nn_dtype d, int64_t numel); /* refs 0, no data */
 void nni_value_release(nn_context *ctx, nni_value *v);
 nn_tensor *nni_window_retain(nn_tensor *t); /* the window's references do not make a value visible */
 void nni_window_release(nn_tensor *t);
 /* provided by graph/ */
 nn_status nni_need(nn_tensor *t);                                  /* run what t's value waits for */
 void nni_tape_release(nn_context *ctx, struct nni_tape *tape);     /* drop a reference to a history entry */
+struct nni_device *nni_host(nn_context *ctx);                      /* the CPU */
+void nni_data_put(nn_context *ctx, nni_value *v);                  /* gives v's buffer and its host copy back */
+const void *nni_value_host(nn_context *ctx, nni_value *v);         /* all elements of a value that is not pending, on the host; NULL: error set */
+nn_status nni_value_peek(nn_context *ctx, nni_value *v, size_t at, size_t bytes, void *dst); /* some bytes of it */
 
 #endif
