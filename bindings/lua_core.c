@@ -262,6 +262,7 @@ int luaopen_nnlua_core(lua_State *L) {
   lua_setfield(L, -2, "version");
   nnL_open_tensor(L);
   nnL_open_index(L);
+  nnL_open_device(L);
   nnL_open_ops(L);
   nnL_open_graph(L);
   nnL_open_data(L);

@@ -278,17 +278,6 @@ static void field(lua_State *L, const char *k, uint64_t v) {
   lua_setfield(L, -2, k);
 }
 
-/* memory() -> bytes: {live=, cached=, peak=, allocated=} */
-static int memory(lua_State *L) {
-  nn_memory_info m = nn_memory(nnL_context(L));
-  lua_createtable(L, 0, 4);
-  field(L, "live", m.live);
-  field(L, "cached", m.cached);
-  field(L, "peak", m.peak);
-  field(L, "allocated", m.allocated);
-  return 1;
-}
-
 static int run_stats(lua_State *L) {
   nn_run_info r = nn_run_stats(nnL_context(L));
   lua_createtable(L, 0, 5);
@@ -382,7 +371,7 @@ static int adam_step(lua_State *L) {
 void nnL_open_graph(lua_State *L) {
   static const luaL_Reg functions[] = {{"grad", grad}, {"record_custom", record_custom}, {"no_grad", no_grad}, {"grad_enabled", grad_enabled}, {"eval", eval}, {"eager", eager}, {"exact", exact}, {"threads", threads},
                                        {"seed", seed}, {"rng_state", rng_state}, {"set_rng_state", set_rng_state}, {"next_stream", next_stream},
-                                       {"memory", memory}, {"memory_trim", memory_trim}, {"run_stats", run_stats}, {"sgd_step", sgd_step},
+                                       {"memory_trim", memory_trim}, {"run_stats", run_stats}, {"sgd_step", sgd_step},
                                        {"adam_step", adam_step}, {NULL, NULL}};
   static const luaL_Reg methods[] = {{"backward", backward}, {"grad", get_grad}, {"set_grad", set_grad}, {"requires_grad", requires_grad},
                                      {"assign", assign}, {"eval", eval_tensor}, {NULL, NULL}};

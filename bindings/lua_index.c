@@ -247,12 +247,13 @@ static int index_any(lua_State *L) {
   return index_value(L);
 }
 
-static nn_tensor *value_for(lua_State *L, int arg, nn_dtype d) {
+static nn_tensor *value_for(lua_State *L, int arg, const nn_tensor *x) {
   nn_tensor *v = nnL_testtensor(L, arg);
   if (v) return nn_retain(v);
   if (lua_type(L, arg) != LUA_TNUMBER && lua_type(L, arg) != LUA_TBOOLEAN)
     nnL_raise(L, "index: the value must be a tensor or a number, got %s", luaL_typename(L, arg));
-  v = nn_scalar(nnL_context(L), d, lua_isboolean(L, arg) ? lua_toboolean(L, arg) : lua_tonumber(L, arg));
+  v = nn_scalar(nnL_context(L), nn_dtype_of(x), lua_isboolean(L, arg) ? lua_toboolean(L, arg) : lua_tonumber(L, arg));
+  v = nnL_place(v, nn_device_of(x));
   if (!v) nnL_check(L, NN_ENOMEM);
   return v;
 }
@@ -295,7 +296,7 @@ static int newindex(lua_State *L) {
   if (lua_type(L, 2) == LUA_TSTRING) return nnL_raise(L, "a tensor has no fields to assign ('%s')", lua_tostring(L, 2));
   temps t = start(L);
   nnL_box *value = nnL_newbox(L);
-  value->t = value_for(L, 3, nn_dtype_of(x));
+  value->t = value_for(L, 3, x);
   nn_tensor *y = with_value(L, x, value->t, &t);
   let_go(&t);
   nn_release(value->t);

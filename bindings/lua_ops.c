@@ -109,6 +109,13 @@ static bool list_at(call *c, int i, const char *name, nn_arg *a) {
   return true;
 }
 
+/* where the tensors lie that were read so far */
+static int device_among(const call *c) {
+  for (int k = 0; k < NN_MAXARG; k++)
+    if (c->arg[k].kind == NN_ARG_TENSOR) return nn_device_of(c->arg[k].u.t);
+  return nn_device(nnL_context(c->L));
+}
+
 /* positions: a tensor of 1-based ids, or a list of integers */
 static bool ids_at(call *c, int i, const char *name, nn_arg *a) {
   nn_context *ctx = nnL_context(c->L);
@@ -128,7 +135,7 @@ static bool ids_at(call *c, int i, const char *name, nn_arg *a) {
       lua_pop(c->L, 1);
       if (!ok) return false;
     }
-    z = nn_tensor_new(ctx, NN_I64, 1, &n, v);
+    z = nnL_place(nn_tensor_new(ctx, NN_I64, 1, &n, v), device_among(c));
   } else return fail(c, "argument '%s' must be a tensor of positions, got %s", name, luaL_typename(c->L, i));
   if (!z) return fail(c, "%s", nn_error(ctx));
   c->temp[c->ntemp++] = z;

@@ -68,6 +68,12 @@ static void want_grad(lua_State *L, nnL_box *b) {
   b->t = v;
 }
 
+/* a new tensor from the host goes where tensors are made */
+static void place_here(lua_State *L, nnL_box *b) {
+  b->t = nnL_place(b->t, nn_device(nnL_context(L)));
+  if (!b->t) nnL_check(L, NN_EINTERNAL);
+}
+
 /* tensor(table | number | boolean | tensor [, dtype | {dtype=, requires_grad=}]) */
 static int tensor_new(lua_State *L) {
   nn_context *ctx = nnL_context(L);
@@ -95,6 +101,7 @@ static int tensor_new(lua_State *L) {
     r.p = (char *)(uintptr_t)nn_data(b->t); /* nobody else has seen it yet */
     walk(&r, 0);
     lua_settop(L, top - 1);
+    place_here(L, b);
   }
   if (grad) want_grad(L, b);
   nnL_pace(L);
@@ -115,6 +122,7 @@ static int from_string(lua_State *L) {
   if ((uint64_t)n > SIZE_MAX / 8 || (size_t)n * nn_dtype_size(d) != len) nnL_raise(L, "from_string: %d bytes do not fill the shape", (int)len);
   nnL_box *b = nnL_newbox(L);
   nnL_fill(L, b, nn_tensor_new(nnL_context(L), d, nd, shape, p));
+  place_here(L, b);
   return 1;
 }
 
@@ -205,11 +213,6 @@ static int numel(lua_State *L) {
 }
 static int dtype(lua_State *L) {
   lua_pushstring(L, nn_dtype_name(nn_dtype_of(nnL_checktensor(L, 1))));
-  return 1;
-}
-static int device(lua_State *L) {
-  nnL_checktensor(L, 1);
-  lua_pushliteral(L, "cpu");
   return 1;
 }
 static int is_contiguous(lua_State *L) {
@@ -319,8 +322,8 @@ static int cast_to(lua_State *L, nn_dtype d) {
 static int to(lua_State *L) {
   const char *s = luaL_checkstring(L, 2);
   nn_dtype d;
-  if (strcmp(s, "cpu") == 0) return lua_settop(L, 1), 1;
-  if (!nn_dtype_from_name(s, &d)) return nnL_raise(L, "to: '%s' is neither a dtype (bool, u8, i32, i64, f32) nor a device (cpu)", s);
+  if (nnL_to_device(L, s)) return 1;
+  if (!nn_dtype_from_name(s, &d)) return nnL_raise(L, "to: '%s' is neither a dtype (bool, u8, i32, i64, f32, ...) nor a device (cpu, vulkan, vulkan:2, ...)", s);
   return cast_to(L, d);
 }
 static int to_float(lua_State *L) { return cast_to(L, NN_F32); }
@@ -347,7 +350,7 @@ void nnL_open_tensor(lua_State *L) {
   static const luaL_Reg functions[] = {{"tensor", tensor_new}, {"from_string", from_string}, {"zeros", zeros}, {"ones", ones},
                                        {"zeros_like", zeros_like}, {"ones_like", ones_like}, {"rand", rand_}, {"randn", randn},
                                        {"is_tensor", is_tensor}, {NULL, NULL}};
-  static const luaL_Reg methods[] = {{"shape", shape}, {"size", size}, {"dim", dim}, {"numel", numel}, {"dtype", dtype}, {"device", device},
+  static const luaL_Reg methods[] = {{"shape", shape}, {"size", size}, {"dim", dim}, {"numel", numel}, {"dtype", dtype},
                                      {"is_contiguous", is_contiguous}, {"item", item}, {"totable", totable}, {"elements", elements},
                                      {"tostring_bytes", bytes_of}, {"free", tensor_gc}, {"keep", keep}, {"clone", clone}, {"detach", detach},
                                      {"to", to}, {"float", to_float}, {"double", to_double}, {"half", to_half},

@@ -28,6 +28,9 @@ int nnL_raise(lua_State *L, const char *fmt, ...);     /* a binding's own error,
 void nnL_shape(lua_State *L, int arg, int *ndim, int64_t *shape); /* reads {2, 3} at arg, or numbers from arg to the top */
 nn_dtype nnL_optdtype(lua_State *L, int arg, nn_dtype def);
 
+bool nnL_to_device(lua_State *L, const char *name); /* the tensor at 1 replaced by one on that device; false: no device's name */
+nn_tensor *nnL_place(nn_tensor *t, int device);     /* t moved there; takes over the reference, NULL on failure (or when t is NULL) */
+
 #define NNL_TENSOR "nnlua.tensor" /* name of the metatable in the registry */
 #define NNL_MAXSCOPE 64
 typedef struct nnL_state { /* one per Lua state, in the registry; lua_core.c */
@@ -54,6 +57,7 @@ void nnL_open_data(lua_State *L);    /* lua_data.c: data sets, IDX, digits, down
 void nnL_open_h5(lua_State *L);      /* lua_h5.c: HDF5 archives */
 void nnL_open_sys(lua_State *L);     /* lua_sys.c: clock, terminal, text-mode loader */
 void nnL_open_index(lua_State *L);   /* lua_index.c: x[...] */
+void nnL_open_device(lua_State *L);  /* lua_device.c: devices, memory */
 void nnL_open_trace(lua_State *L);   /* lua_trace.c: what runs did */
 void nnL_open_json(lua_State *L);    /* lua_json.c: core.json_encode, core.json_decode */
 int luaopen_nnlua_core(lua_State *L);

@@ -107,12 +107,4 @@ function mt.__pairs(t)
   return next, t, nil
 end
 
---- Choose where to compute. Returns the device's name, or nil and a message when there is no such device here.
----@param name? string "cpu", or "auto" for the best there is
----@return string?, string?
-nn.device = rawget(core, "device") or function(name)
-  if name == nil or name == "auto" or name == "cpu" then return "cpu" end
-  return nil, ("there is no device %s here (devices: cpu)"):format(require("nnlua.options").shown(name))
-end
-
 return setmetatable(nn, mt)
