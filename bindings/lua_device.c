@@ -70,6 +70,29 @@ nn_tensor *nnL_place(nn_tensor *t, int device) {
   return moved;
 }
 
+/* move(x, device): x's handle names the values there from now on; a variable stays one and its gradient comes along. For what Module:to moves. */
+static int move(lua_State *L) {
+  nn_context *ctx = nnL_context(L);
+  nnL_box *b = nnL_checkbox(L, 1);
+  int i;
+  nnL_check(L, nn_device_find(ctx, luaL_checkstring(L, 2), &i));
+  if (i == nn_device_of(b->t)) return 0;
+  nn_tensor *grad = nn_grad_of(b->t), *plain = nn_detach(b->t), *moved = plain ? nn_to_device(plain, i) : NULL;
+  nn_tensor *leaf = moved && nn_requires_grad(b->t) ? nn_variable(moved) : nn_retain(moved);
+  nn_tensor *moved_grad = leaf && grad ? nn_to_device(grad, i) : NULL;
+  nn_release(plain);
+  nn_release(moved);
+  if (!leaf || (grad && !moved_grad)) {
+    nn_release(leaf);
+    nnL_check(L, NN_EINTERNAL);
+  }
+  nn_set_grad(leaf, moved_grad);
+  nn_release(moved_grad);
+  nn_release(b->t);
+  b->t = leaf;
+  return 0;
+}
+
 static void field(lua_State *L, const char *k, uint64_t v) {
   lua_pushinteger(L, (lua_Integer)v);
   lua_setfield(L, -2, k);
@@ -100,7 +123,7 @@ static int finish(lua_State *L) {
 }
 
 void nnL_open_device(lua_State *L) {
-  static const luaL_Reg functions[] = {{"devices", devices}, {"device", device}, {"memory", memory}, {"finish", finish}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"devices", devices}, {"device", device}, {"memory", memory}, {"move", move}, {"finish", finish}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   lua_getfield(L, -1, "tensor_metatable");
   lua_getfield(L, -1, "methods");

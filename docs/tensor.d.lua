@@ -151,8 +151,8 @@ function Tensor:keep() end
 ---@return boolean
 function Tensor:is_alive() end
 
---- Convert to a dtype, or move to a device.
----@param where nnlua.dtype|"cpu"
+--- Convert to a dtype, or copy to a device (nothing is copied when the tensor is there). Differentiable.
+---@param where nnlua.dtype|"cpu"|"vulkan"|string
 ---@return nnlua.Tensor
 function Tensor:to(where) end
 
@@ -298,9 +298,27 @@ function nn.rng_state() end
 ---@param state { seed: integer, position: integer }
 function nn.set_rng_state(state) end
 
---- Bytes in tensors, kept for re-use, most ever live, ever handed out.
+--- Bytes in tensors, kept for re-use, most ever live, ever handed out: of all devices together, or of one.
+---@param device? string
 ---@return { live: integer, cached: integer, peak: integer, allocated: integer }
-function nn.memory() end
+function nn.memory(device) end
+
+--- What can compute here: the CPU first, then the Vulkan devices. kind is "cpu", "discrete", "integrated", "virtual" or "software".
+---@return { name: string, title: string, kind: string, driver: string, memory: integer, subgroup: integer, features: string }[]
+function nn.devices() end
+
+--- The device where tensors are made that nothing else decides; with a name, choose it. nil and a message when there is no such device.
+---@param name? "cpu"|"vulkan"|string "vulkan" is the first of the Vulkan devices, "vulkan:2" the second
+---@return string?, string?
+function nn.device(name) end
+
+--- Bind the handle of a variable to a copy on a device (what Module:to does with every weight).
+---@param x nnlua.Tensor
+---@param device string
+function nn.move(x, device) end
+
+--- Run what is pending and wait until every device has done it.
+function nn.finish() end
 
 --- Give memory that is kept for re-use back to the system.
 function nn.memory_trim() end

@@ -51,6 +51,8 @@ local ALLOWED = {
   graph = { ops = true, tensor = true, base = true },
   cpu = { ["runtime/graph/device.h"] = true, ["runtime/ops/ids.h"] = true, ["runtime/ops/pointwise.def"] = true, ["runtime/ops/reduce.def"] = true,
     ["runtime/ops/kernels.def"] = true, tensor = true, base = true },
+  vulkan = { ["runtime/graph/device.h"] = true, ["runtime/ops/ids.h"] = true, ["runtime/ops/pointwise.def"] = true, ["runtime/ops/reduce.def"] = true,
+    ["runtime/ops/kernels.def"] = true, tensor = true, base = true },
   data = { io = true, graph = true, tensor = true, base = true },
   io = { tensor = true, base = true },
   bindings = { ["runtime/ops/signature.h"] = true },

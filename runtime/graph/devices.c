@@ -60,6 +60,7 @@ static nn_status open_device(nn_context *ctx, int i) {
   d->threads = ctx->core.threads;
   d->index = i;
   ctx->dev[i] = d;
+  ctx->several = true;
   return NN_OK;
 }
 
@@ -119,8 +120,8 @@ nni_device *nni_device_among(const nn_arg *arg, int nargs) {
 }
 
 nn_status nni_choose_device(nn_context *ctx, nn_tensor *const *in, int nin, nni_device **dev) {
-  *dev = NULL;
-  for (int i = 0; i < nin; i++) {
+  *dev = ctx->several ? NULL : ctx->dev[0];
+  for (int i = 0; ctx->several && i < nin; i++) {
     if (!in[i]) continue;
     nni_device *d = in[i]->v->dev;
     if (*dev && d != *dev)

@@ -71,7 +71,7 @@ static nn_status apply(nn_context *ctx, const nn_op *op, const nn_arg *arg, int 
 
 nn_status nni_apply(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nargs, nn_tensor **out, int *nout) {
   nn_status st;
-  nni_device *outer = ctx->among, *here = nni_device_among(arg, nargs);
+  nni_device *outer = ctx->among, *here = ctx->several ? nni_device_among(arg, nargs) : NULL;
   if (here) ctx->among = here; /* what the rule creates lies where its arguments lie */
   st = apply(ctx, op, arg, nargs, out, nout);
   ctx->among = outer;

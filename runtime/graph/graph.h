@@ -46,6 +46,7 @@ struct nni_plan;
 struct nn_context {
   nni_core core; /* first: tensor/ sees only this part */
   nni_device *dev[NN_MAXDEVICE]; /* those that were asked for; dev[0] is the CPU */
+  bool several;        /* a device beside the CPU was opened: before that nobody needs to ask where anything lies */
   nni_device *current; /* where tensors are created that nothing else decides */
   nni_device *among;   /* where the arguments of the operator lie that is being called; NULL between calls */
   nni_window win;

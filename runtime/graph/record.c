@@ -262,10 +262,10 @@ void nni_window_close(nn_context *ctx) {
 nn_tensor *nn_assign(nn_tensor *prev, nn_tensor *next) {
   nn_context *ctx = prev->ctx;
   nni_window *w = &ctx->win;
-  if (prev->v->dev != next->v->dev) {
-    nni_fail(&ctx->core.err, NN_EINVAL, "assign: a tensor on %s cannot take the place of one on %s; move it with :to(\"%s\")", next->v->dev->name, prev->v->dev->name,
-             prev->v->dev->name);
-    return NULL;
+  if (prev->v->dev != next->v->dev) { /* a variable stays where it is */
+    nn_tensor *moved = nn_to_device(next, prev->v->dev->index), *t = moved ? nn_assign(prev, moved) : NULL;
+    nn_release(moved);
+    return t;
   }
   if (!nni_layout_same_shape(&prev->l, &next->l) || prev->dtype != next->dtype) {
     char a[150], b[150];
