@@ -54,7 +54,6 @@
 ---@field data table
 ---@field datasets table
 ---@field debug function
----@field device function
 ---@field einsum function
 ---@field empty function
 ---@field empty_like function

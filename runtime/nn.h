@@ -220,7 +220,7 @@ NN_API nn_status nn_grad(nn_tensor *const *outputs, nn_tensor *const *douts, int
                          bool retain_graph, bool create_graph, nn_tensor **grads);
 NN_API nn_tensor *nn_grad_of(nn_tensor *leaf);              /* borrowed; NULL when there is none */
 NN_API void nn_set_grad(nn_tensor *leaf, nn_tensor *grad);  /* NULL clears */
-/* a leaf with next's value that takes the place of `prev`: inherits requires_grad and gradient. If the run that would compute it fails it
+/* A leaf with next's value that takes the place of `prev`: inherits requires_grad and gradient (moved to prev's device if need be). If the run that would compute it fails it
 ** falls back to prev's value, so a failed step loses nothing; when nobody else holds prev its buffer is re-used in place. */
 NN_API nn_tensor *nn_assign(nn_tensor *prev, nn_tensor *next);
 
