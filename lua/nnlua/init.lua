@@ -107,4 +107,11 @@ function mt.__pairs(t)
   return next, t, nil
 end
 
+-- Where tensors are made: NNLUA_DEVICE=vulkan nnlua script.lua
+local wanted = os.getenv "NNLUA_DEVICE"
+if wanted and wanted ~= "" then
+  local ok, message = nn.device(wanted)
+  if not ok then error("NNLUA_DEVICE: " .. message, 0) end
+end
+
 return setmetatable(nn, mt)

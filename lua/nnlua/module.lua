@@ -249,6 +249,34 @@ function Module:freeze() return set_trainable(self, false) end
 --- Undo freeze(). Returns self.
 function Module:unfreeze() return set_trainable(self, true) end
 
+-- The first tensor of any kind: asked at every step, so without listing all of them.
+local function first_tensor(module)
+  for _, value in attributes(module) do
+    if kinds[value] then return value end
+    if is_module(value) then value = { value } end
+    for _, child in ipairs(type(value) == "table" and getmetatable(value) == nil and value or {}) do
+      local found = is_module(child) and first_tensor(child)
+      if found then return found end
+    end
+  end
+end
+
+--- Where the weights are; of a module without weights, where tensors are made: "cpu", "vulkan:1".
+---@return string
+function Module:device()
+  local first = first_tensor(self)
+  return first and first:device() or core.device()
+end
+
+--- Move all weights to a device (and what an optimizer or metric of compile() keeps about them). Returns self.
+---@param device "cpu"|"vulkan"|string
+function Module:to(device)
+  for _, w in ipairs(self:weights()) do core.move(w.tensor, device) end
+  local c = rawget(self, "compiled")
+  if c and c.optimizer.to then c.optimizer:to(device) end
+  return self
+end
+
 --- Forget the gradients of all parameters. Returns self.
 function Module:zero_grad()
   for _, p in ipairs(self:named_parameters()) do p.tensor:set_grad(nil) end

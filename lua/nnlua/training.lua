@@ -153,6 +153,15 @@ local function measure(c, pred, y, loss, n)
   end
 end
 
+-- A batch where the weights are. Data sets give batches on the CPU; the copy to a device does not wait.
+local function beside(device, value)
+  if core.is_tensor(value) then return value:device() == device and value or value:to(device) end
+  if type(value) ~= "table" then return value end
+  local moved = {}
+  for key, part in pairs(value) do moved[key] = beside(device, part) end
+  return moved
+end
+
 -- With what the regularizers of the layers add.
 local function loss_of(self, c, pred, y)
   local loss = c.loss(pred, y)
@@ -164,6 +173,8 @@ end
 local function train_step(self, c, x, y)
   do
     local _ <close> = core.scope() -- the handles made here expire before the step runs: only what lives on is computed
+    local device = self:device()
+    x, y = beside(device, x), beside(device, y)
     local pred = self(x)
     local loss = loss_of(self, c, pred, y)
     c.optimizer:zero_grad()
@@ -176,6 +187,8 @@ end
 local function test_step(self, c, x, y)
   do
     local _ <close> = core.scope()
+    local device = self:device()
+    x, y = beside(device, x), beside(device, y)
     local pred = self(x)
     measure(c, pred, y, loss_of(self, c, pred, y), x:size(1))
   end
@@ -479,7 +492,7 @@ function Module:predict(data, batch_size)
     if self:first_unbuilt() then self:build(x) end
     do
       local _ <close> = core.scope()
-      local pred = self(x)
+      local pred = self(beside(self:device(), x))
       pred:keep()
       parts[#parts + 1] = pred
     end

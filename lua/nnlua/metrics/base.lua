@@ -8,6 +8,11 @@ local options = require "nnlua.options"
 
 local M = {}
 
+-- A running sum lives where its values come from.
+local function beside(sum, value)
+  if sum:device() ~= value:device() then core.move(sum, value:device()) end
+end
+
 ---@class nnlua.Mean
 ---@overload fun(options: table): nnlua.Mean
 local Mean = class "Mean"
@@ -34,6 +39,7 @@ function Mean:add(value, n)
     local size = value:numel()
     n = n or size
     value = value:detach()
+    beside(self.total, value)
     local sum = size == 1 and value:reshape {} or value:sum()
     total = self.total + (n == size and sum or sum * (n / size))
   end
@@ -95,6 +101,7 @@ function Sums:add(name, value)
     sum:keep()
     self.sums[name] = sum
   end
+  beside(sum, value)
   sum:assign(sum + value:detach())
 end
 

@@ -341,6 +341,15 @@ function Optimizer:config()
   return { class_name = name_of(self), config = config }
 end
 
+--- Move what the optimizer keeps per parameter to a device; Module:to calls it. Returns self.
+---@param device string
+function Optimizer:to(device)
+  for _, tensors in pairs(self.slots or {}) do
+    for _, tensor in ipairs(tensors) do core.move(tensor, device) end
+  end
+  return self
+end
+
 --- All that training needs to go on: { iterations =, pending =, slots = { { name = "dense.kernel", slot = "m", tensor = }, ... } }, parameter by
 --- parameter.
 ---@return table
