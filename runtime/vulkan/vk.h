@@ -3,9 +3,28 @@
 ** Addresses. A buffer's address is (block number + 1) << 40 | offset: base + offset arithmetic works in graph/ as on the host, and following one traps.
 ** One in-order stream per device: what was recorded earlier happens earlier; barriers only where ranges overlap. Every kernel has one
 ** descriptor layout: set 0, bindings 0..NN_VK_NBUF-1 storage buffers, then two uniform buffers (std430 layout, NN_VK_PARAMS and NN_VK_INFO).
-**   Params: what differs from run to run (learning rate, draw position): an array of nn_vk_param, one per run-time parameter of the run.
-**   Info:   what the plan fixes: first the dispatch's own words (sizes, strides, ...) as the kernel gave them, written once when a plan is recorded.
+**   Params: what differs from run to run (learning rate, draw position): an array of nn_vk_param, the run-time parameters of the dispatch.
+**   Info:   what the plan fixes: the dispatch's sizes, strides and offsets, written once when a plan is recorded.
 ** Storage-buffer ranges start at the device's alignment, so a view may start inside: element offsets come in Info (see nn_vk_bind.offset).
+**
+** How to write a kernel (k_copy.c with shaders/copy.comp is the model):
+**   1. shaders/<file>.comp: #include "common.glsl", `layout(local_size_x = 256) in;`, one buffer block per operand at bindings 0, 1, ... declared
+**      `readonly` or `writeonly`, INFO { ... }; for the Info block, PARAMS(n) where it reads run-time parameters. The operand's dtype comes as a specialization
+**      constant (constant_id 0, 1, ...: nn_dtype numbers, dtype.glsl's names); NN_LOADER / NN_STORER of dtype.glsl declare one buffer under all its
+**      element types. CMake finds the file, compiles, checks and embeds it; NN_VK_S_<file> is its number. Math: #include "math.glsl".
+**   2. k_<family>.c: nn_status nn_vk_<name>(const nni_kernel_call *k) and size_t nn_vk_<name>_scratch(k); delete the kernel's two lines from the list in vulkan.c.
+**        nn_vk_device *d = nn_vk_of(k->dev);
+**        nn_vk_bind b[] = {nn_vk_strided(d, &k->in[0]), nn_vk_dense(d, &k->out[0], true)};    ranges; b[i].offset: where element 0 is, in elements
+**        struct { uint32_t n, in, out; ... } info = {n, b[0].offset, b[1].offset};              laid out as the shader's Info (std430)
+**        uint32_t spec[] = {k->in[0].dtype, k->out[0].dtype};
+**        nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_copy, spec, 2, k->err), .bind = b, .nbind = 2, .info = &info, .ninfo = sizeof info};
+**        nn_vk_grid(d, (n + 255) / 256, w.groups);                                              shader: NN_INVOCATION is the linear number; return when >= n
+**        return nn_vk_dispatch(d, &w, k->err);                                                  fails with the error set when w.pipeline is NULL, too
+**      Several dispatches in one kernel are several calls; scratch is a buffer like any other (nn_vk_range). A dispatch of 0 workgroups records nothing.
+**   3. Index arithmetic is uint32, modulo 2^32, so negative strides work; divide by run-time sizes with nn_vk_div / fastdiv. Nothing float is atomic; trees have fixed shapes.
+**   4. A row in tests/c/test_vulkan.c. NNLUA_VK_VALIDATE=1 must stay silent.
+** Switches (read when a device is opened): NNLUA_VK_VALIDATE=1 core and synchronization validation; NNLUA_VK_BARRIERS=1 a barrier after every dispatch;
+** NNLUA_VK_NO_REPLAY=1 record every run anew; NNLUA_VK_MEMORY=<MiB> at most so much device memory.
 */
 #ifndef NN_VK_H
 #define NN_VK_H
@@ -14,41 +33,75 @@
 #define NN_VK_NBUF 32
 #define NN_VK_PARAMS 32 /* binding numbers of the uniform buffers */
 #define NN_VK_INFO 33
-#define NN_VK_MAXINFO 1024 /* bytes of Info per dispatch */
+#define NN_VK_MAXINFO 1024   /* bytes of Info per dispatch */
+#define NN_VK_MAXPARAM 256   /* run-time parameters per dispatch */
+#define NN_VK_FAULT_WORDS 8
 
 /* One run-time parameter as shaders see it (32 bytes): the double as f32, i32 and i64, and the raw 64 bits (seeds, stream positions). */
 typedef struct nn_vk_param { float f; int32_t i; int64_t l; uint64_t u; uint64_t pad; } nn_vk_param;
 
-typedef struct nn_vk_device nn_vk_device; /* begins with an nni_device */
+typedef struct nn_vk_device nn_vk_device;
+static inline nn_vk_device *nn_vk_of(nni_device *d) { return (nn_vk_device *)d; } /* it begins with an nni_device */
 
-/* One storage buffer of a dispatch: `bytes` from `data` on, read or written. size: bytes per element. dispatch() sets `offset`: elements between
-** the start of the bound range and `data`; the kernel puts it into its Info block. */
-typedef struct nn_vk_bind { const void *data; size_t bytes; uint32_t size; bool write; uint32_t offset; } nn_vk_bind;
-/* Computes the offsets of b[0..n). Call it before the Info block is filled. */
-void nn_vk_offsets(const nn_vk_device *d, nn_vk_bind *b, int n);
+/* ---- operands (vk_stream.c) ---------------------------------------------------------------------------------------------------- */
+/* One storage buffer of a dispatch: the bytes [data, data + bytes), read or written. offset: from the start of the bound range to element 0, in
+** elements (also past elements that a negative stride reaches). */
+typedef struct nn_vk_bind { const void *data; size_t bytes; uint32_t offset; bool write; } nn_vk_bind;
+nn_vk_bind nn_vk_range(const nn_vk_device *d, const void *data, size_t bytes, size_t elem_bytes, bool write);
+nn_vk_bind nn_vk_strided(const nn_vk_device *d, const nni_operand *o);           /* all that the view reaches, read */
+nn_vk_bind nn_vk_dense(const nn_vk_device *d, const nni_operand *o, bool write); /* a contiguous operand */
+uint64_t nn_vk_numel(const nni_operand *o);
 
-/* A compute pipeline: an embedded shader with its specialization constants, or a generated module. */
+/* ---- pipelines (vk_pipeline.c) --------------------------------------------------------------------------------------------------- */
+/* A compute pipeline: an embedded shader with its specialization constants, or a generated module. Owned by the device. */
 typedef struct nn_vk_pipeline nn_vk_pipeline;
-/* shader: number from shaders.h (NN_VK_S_<file>); cached by (shader, constants). NULL: error set. */
+/* shader: number from shaders.h (NN_VK_S_<file>); spec[i] is constant_id i; cached by (shader, constants). NULL: error set. */
 nn_vk_pipeline *nn_vk_shader(nn_vk_device *d, int shader, const uint32_t *spec, int nspec, nni_error *err);
 nn_vk_pipeline *nn_vk_generated(nn_vk_device *d, const uint32_t *words, size_t nwords, nni_error *err); /* cached by content */
 
-/* Record one dispatch of x * y * z workgroups (split where a grid limit asks for it is the kernel's business: nn_vk_grid). Every range that is read or written is in b.
-** info: the Info block, at most NN_VK_MAXINFO bytes. param: number of the first run-time parameter the shader uses (Params is bound from there), -1: none. */
-nn_status nn_vk_dispatch(nn_vk_device *d, nn_vk_pipeline *p, const nn_vk_bind *b, int n, const void *info, size_t ninfo, int param, uint32_t x, uint32_t y, uint32_t z, nni_error *err);
-/* n workgroups over x, y, z so that no axis passes the device's limit; the shader uses x + y * X + z * X * Y and returns when it is past n. */
+/* ---- recording (vk_stream.c) ------------------------------------------------------------------------------------------------------ */
+typedef struct nn_vk_work {
+  nn_vk_pipeline *pipeline; /* NULL: its error is passed on */
+  const nn_vk_bind *bind;   /* binding i is bind[i]; every range that is read or written */
+  int nbind;
+  const void *info;         /* the Info block, at most NN_VK_MAXINFO bytes */
+  size_t ninfo;
+  int param, nparam;        /* run-time parameters that the shader sees as Params[0..nparam): param is the call's `param`; nparam 0: none */
+  uint32_t groups[3];
+} nn_vk_work;
+nn_status nn_vk_dispatch(nn_vk_device *d, const nn_vk_work *w, nni_error *err);
+/* n workgroups over x, y, z so that no axis passes the device's limit; there may be more than n: the shader uses NN_GROUP and returns when it is past n. */
 void nn_vk_grid(const nn_vk_device *d, uint64_t n, uint32_t g[3]);
-nn_status nn_vk_fill(nn_vk_device *d, void *dst, size_t bytes, uint32_t word, nni_error *err); /* vkCmdFillBuffer in the stream; bytes a multiple of 4 */
-nn_status nn_vk_copy(nn_vk_device *d, void *dst, const void *src, size_t bytes, nni_error *err);
+nn_status nn_vk_fill(nn_vk_device *d, void *dst, size_t bytes, uint32_t word, nni_error *err); /* vkCmdFillBuffer in the stream; dst and bytes multiples of 4 */
+nn_status nn_vk_copy_bytes(nn_vk_device *d, void *dst, const void *src, size_t bytes, nni_error *err); /* nothing when dst == src */
 
-/* Kernels report a bad id by writing to the error words (binding of nn_vk_faults): word 0 is 0 or the number of the failing dispatch, 1.. what it wants to say.
-** The first to fail wins (atomic compare and swap on word 0). `say` turns the words into the message on the host, when the run's end is waited for. */
-typedef void (*nn_vk_say)(const uint32_t *words, const int64_t *ia, int nia, nni_error *err);
-nn_vk_bind nn_vk_faults(nn_vk_device *d, nn_vk_say say, const int64_t *ia, int nia, uint32_t *number, nni_error *err);
+/* Division by a number that the host knows: q = fastdiv(x, div) in common.glsl, right for every uint32 x. d > 0. */
+typedef struct nn_vk_div { uint32_t mul, shift; } nn_vk_div;
+nn_vk_div nn_vk_divisor(uint32_t d);
+
+/* Kernels report bad ids by writing to fault words of their own: NN_VK_FAULT_WORDS uint32, 0 before every run; word 0 not 0 afterwards is a failure, and `say` makes
+** the message of the words on the host, when the run's end is waited for. ia: what say needs besides (copied; at most NN_VK_FAULT_IA numbers).
+** Make the words the same whichever invocation comes first (atomicMin of a position, say), so that messages are. */
+#define NN_VK_FAULT_IA 24
+typedef nn_status (*nn_vk_say)(const uint32_t *words, const int64_t *ia, int nia, nni_error *err);
+nn_status nn_vk_faults(nn_vk_device *d, nn_vk_say say, const int64_t *ia, int nia, nn_vk_bind *words, nni_error *err);
+
+/* Can the device run this? Refuses what passes its limits (range of one buffer, 2^32 elements) with an error that names the operand. */
+nn_status nn_vk_fits(const nn_vk_device *d, const nni_operand *o, nni_error *err);
+
+/* ---- kernels (k_*.c) ----------------------------------------------------------------------------------------------------------------- */
+#define NN_KERNEL(name, doc)                        \
+  nn_status nn_vk_##name(const nni_kernel_call *k); \
+  size_t nn_vk_##name##_scratch(const nni_kernel_call *k);
+#include "../ops/kernels.def"
+#undef NN_KERNEL
 
 /* emit.c: a row program as a SPIR-V module. Bindings: input i at i, output j at nin + j; Params at NN_VK_PARAMS; Info: uint32 count-of-elements words and offsets as
 ** struct nn_vk_rowinfo says. words: from nni_malloc. workgroup: invocations per group; rows_per_group 0: one invocation per element. */
 typedef struct nn_vk_module { uint32_t *words; size_t nwords; uint32_t workgroup; bool rows; } nn_vk_module;
 nn_status nn_vk_emit(nni_memory *m, const nni_program *p, nn_vk_module *out, nni_error *err);
+
+/* Messages of the validation layers so far, in the whole process (0 without NNLUA_VK_VALIDATE=1). */
+int nn_vk_messages(void);
 
 #endif

@@ -1,0 +1,183 @@
+/* vulkan/vk_device.h - the inside of a device: blocks of memory, batches of commands, pipelines. Included by vk_*.c and vulkan.c only.
+*/
+#ifndef NN_VK_DEVICE_H
+#define NN_VK_DEVICE_H
+#define VK_NO_PROTOTYPES
+#include <volk.h>
+#include "vk.h"
+#include "shaders.h"
+
+/* ---- process-wide (vk_loader.c): one loader and one instance, made on first use and kept, as a shared library is -------------------------- */
+#define NN_VK_MAXDEV 16
+typedef struct nn_vk_physical {
+  VkPhysicalDevice handle;
+  nni_device_info info;
+} nn_vk_physical;
+typedef struct nn_vk_loader {
+  VkInstance instance;
+  int n;
+  nn_vk_physical dev[NN_VK_MAXDEV];
+} nn_vk_loader;
+/* NULL: there is no loader or no instance. A loader with n == 0 has no device. */
+const nn_vk_loader *nn_vk_load(void);
+
+/* ---- memory (vk_memory.c) ------------------------------------------------------------------------------------------------------------------ */
+typedef enum nn_vk_place { NN_VK_DEVICE_LOCAL, NN_VK_TO_DEVICE, NN_VK_FROM_DEVICE } nn_vk_place;
+typedef struct nn_vk_gap { uint64_t offset, size; } nn_vk_gap;
+/* One VkBuffer with memory of its own. Its number is never used again, so an address never comes back with other memory behind it. */
+typedef struct nn_vk_block {
+  VkBuffer buffer;
+  VkDeviceMemory memory;
+  uint64_t size;
+  uint32_t number;
+  char *map;           /* host-visible places */
+  nn_vk_place place;
+  bool small;          /* for buffers below NN_VK_SMALL */
+  nn_vk_gap *gap;      /* free ranges by offset; room for ngap <= nlive + 1 is always there, so giving back cannot fail */
+  int ngap, cap, nlive;
+  struct nn_vk_block *next;
+} nn_vk_block;
+
+/* ---- stream (vk_stream.c) ------------------------------------------------------------------------------------------------------------------ */
+typedef struct nn_vk_span { uintptr_t lo, hi; } nn_vk_span;
+#define NN_VK_NSPAN 128
+/* Params of dispatches: numbers param .. param + n of the run's parameters, and where they lie */
+typedef struct nn_vk_slice {
+  int param, n;
+  nn_vk_param *at;
+  VkBuffer buffer;
+  uint64_t offset;
+} nn_vk_slice;
+typedef struct nn_vk_fault { nn_vk_say say; const uint32_t *words; int nia; int64_t ia[NN_VK_FAULT_IA]; } nn_vk_fault;
+/* A command buffer and all that it needs: descriptor sets, Info and Params blocks, staging. Recorded once; submitted once (the stream's loose
+** batches) or again and again (variants of a plan's record). */
+typedef struct nn_vk_batch {
+  VkCommandPool pool;
+  VkCommandBuffer cmd;
+  bool open, tohost;     /* is being recorded; the host reads what it wrote */
+  uint64_t value;        /* of the timeline when its last submission is done; 0: never submitted */
+  VkDescriptorPool *sets;
+  int nsets, capsets, set, inset; /* pools; the one in use, and how many sets it gave */
+  nn_vk_block **host;    /* mapped memory: Info, Params, staging; the last one is filled up to `filled` */
+  int nhost, caphost;
+  uint64_t filled, staged;
+  nn_vk_slice *slice;
+  int nslice, capslice;
+  nn_vk_fault *fault;
+  int nfault, capfault;
+  bool checked;          /* its fault words have been looked at since the last submission */
+  int commands;
+  nn_vk_span reads[NN_VK_NSPAN], writes[NN_VK_NSPAN]; /* since the last barrier */
+  int nread, nwrite;
+} nn_vk_batch;
+
+#define NN_VK_NVARIANT 3
+typedef struct nn_vk_variant {
+  nn_vk_batch *batch;
+  void **address;        /* that it was recorded for; NULL: for none */
+  int naddress, nparam;
+  uint64_t used;
+} nn_vk_variant;
+typedef struct nn_vk_record { nn_vk_variant variant[NN_VK_NVARIANT]; struct nn_vk_record *next, **prev; } nn_vk_record;
+
+#define NN_VK_NLOOSE 4
+#define NN_VK_INFLIGHT 3
+#define NN_VK_NWATCH (NN_VK_INFLIGHT * 2 + 2)
+
+struct nn_vk_device {
+  nni_device base;
+  const nn_vk_loader *loader;
+  VkPhysicalDevice physical;
+  VkDevice handle;
+  struct VolkDeviceTable vk;
+  VkQueue queue;
+  uint32_t family;
+  VkPhysicalDeviceProperties props;
+  VkPhysicalDeviceMemoryProperties memtypes;
+  int nbuf;                   /* storage buffers per dispatch */
+  uint64_t range_align, uniform_align, max_alloc;
+  bool lost, barriers, replay;
+  /* memory */
+  nn_vk_block **block;        /* by number; NULL where one was given back */
+  uint32_t nblock, capblock;
+  nn_vk_block *blocks, *spare; /* device-local ones; host-visible ones that nobody uses */
+  uint64_t reserved, spared, limit; /* bytes of device-local blocks, of spare ones; what reserved may reach */
+  nn_memory_info stats;
+  /* stream */
+  VkSemaphore timeline;
+  uint64_t value, reached;    /* last submitted, and known to be reached */
+  uint64_t flying[NN_VK_INFLIGHT]; /* values of the last submissions */
+  nn_vk_batch *watch[NN_VK_NWATCH]; /* submitted, with fault words that nobody has looked at, in order */
+  int nwatch;
+  nn_vk_batch *loose[NN_VK_NLOOSE];
+  int iloose;
+  nn_vk_batch *target;        /* what is recorded into between begin and end; NULL: the loose batch */
+  nn_vk_variant *recording;   /* the variant that target belongs to, or NULL */
+  const nni_param *param;     /* of the run that is being recorded */
+  int nparam;
+  nni_error fault;            /* first failure that a run reported, until somebody waits */
+  nn_vk_record *records;
+  uint64_t clock;
+  /* pipelines */
+  VkDescriptorSetLayout setlayout;
+  VkPipelineLayout layout;
+  VkPipelineCache cache;
+  nn_vk_pipeline *pipelines[256]; /* hash chains */
+  int compiled;               /* since the cache was read */
+};
+
+/* memory */
+void nn_vk_memory_open(nn_vk_device *d);
+void nn_vk_memory_close(nn_vk_device *d);
+void *nn_vk_buffer_get(nni_device *d, size_t bytes);
+void nn_vk_buffer_put(nni_device *d, void *p, size_t bytes);
+nn_memory_info nn_vk_memory(nni_device *d);
+void nn_vk_trim(nni_device *d);
+nn_vk_block *nn_vk_host_get(nn_vk_device *d, nn_vk_place place, uint64_t bytes); /* mapped memory of at least so many bytes; NULL: none left */
+void nn_vk_host_put(nn_vk_device *d, nn_vk_block *b);                             /* no submitted command may use it */
+/* The block behind an address, and the offset in it. NULL: no address of this device. */
+nn_vk_block *nn_vk_find(const nn_vk_device *d, const void *p, uint64_t *offset);
+static inline uintptr_t nn_vk_address(const nn_vk_block *b, uint64_t offset) { return ((uintptr_t)b->number + 1) << 40 | offset; }
+
+/* stream */
+nn_status nn_vk_stream_open(nn_vk_device *d, nni_error *err);
+void nn_vk_stream_close(nn_vk_device *d);
+nn_vk_batch *nn_vk_batch_new(nn_vk_device *d);
+void nn_vk_batch_free(nn_vk_device *d, nn_vk_batch *b);                  /* waits for it */
+nn_status nn_vk_batch_open(nn_vk_device *d, nn_vk_batch *b, bool again, nni_error *err); /* emptied (waits for it) and ready to be recorded into */
+nn_status nn_vk_loose(nn_vk_device *d, nn_vk_batch **out, nni_error *err);
+nn_status nn_vk_submit(nn_vk_device *d, nn_vk_batch *run, nni_error *err); /* what is loose, then run (NULL: none) */
+nn_status nn_vk_wait(nn_vk_device *d, uint64_t value, nni_error *err);
+nn_status nn_vk_reported(nn_vk_device *d, nni_error *err);                  /* the first fault since somebody asked */
+void nn_vk_look(nn_vk_device *d, nn_vk_batch *b);                           /* faults of a batch that has ended */
+void nn_vk_refill(const nn_vk_batch *b, const nni_param *p);                  /* Params of a batch that will be submitted again */
+bool nn_vk_ended(nn_vk_device *d, uint64_t value);
+nn_status nn_vk_batch_close(nn_vk_device *d, nn_vk_batch *b, nni_error *err);
+nn_status nn_vk_failed(nn_vk_device *d, VkResult r, const char *doing, nni_error *err); /* error of a Vulkan call; a lost device stays lost */
+nn_status nn_vk_upload(nni_device *d, void *dst, const void *src, size_t bytes, nni_error *err);
+nn_status nn_vk_download(nni_device *d, void *dst, const void *src, size_t bytes, nni_error *err);
+nn_status nn_vk_finish(nni_device *d, nni_error *err);
+
+/* records (vk_record.c) */
+nn_status nn_vk_begin(nni_device *d, const nni_submission *s, bool *replay);
+nn_status nn_vk_end(nni_device *d, bool failed, nni_error *err);
+void nn_vk_recorded_free(nni_device *d, void *recorded);
+
+/* pipelines (vk_pipeline.c) */
+nn_status nn_vk_pipelines_open(nn_vk_device *d, nni_error *err);
+void nn_vk_pipelines_close(nn_vk_device *d);
+VkPipeline nn_vk_pipeline_handle(const nn_vk_pipeline *p);
+
+/* row programs (vk_program.c) */
+void *nn_vk_program_new(nni_device *d, const nni_program *p);
+void nn_vk_program_free(nni_device *d, void *prog);
+size_t nn_vk_program_scratch(nni_device *d, const void *prog);
+nn_status nn_vk_program_run(const void *prog, const nni_kernel_call *c);
+
+/* vk_device.c */
+void nn_vk_close(nni_device *d);
+
+/* vulkan.c */
+extern const nni_backend nn_vk_backend;
+
+#endif

@@ -1,0 +1,263 @@
+/* vulkan/vk_memory.c - device memory: blocks with sub-allocation, and mapped host memory for staging.
+**
+** A block is one VkBuffer. Buffers below 1 MiB come from blocks of 32 MiB, larger ones from blocks of 256 MiB, still larger ones have a block of their own; the
+** smallest gap that is large enough is taken, the first of equals, so that a loop gets the same addresses again (records of plans are found by address).
+** Ranges may be used again at once: the stream is in order. Blocks go back to the driver in trim, or when memory is short, after all work has ended.
+** Only stream and kernels resolve addresses (nn_vk_find).
+*/
+#include "vk_device.h"
+#include <stdlib.h>
+
+#define MiB ((uint64_t)1 << 20)
+enum { ALIGN = 256 };
+static const uint64_t SMALL = 1 * MiB, SMALL_BLOCK = 32 * MiB, LARGE_BLOCK = 256 * MiB, SPARE = 128 * MiB, HOST_LEAST = 64 << 10;
+
+/* ---- blocks -------------------------------------------------------------------------------------------------------------------------- */
+static int memory_type(const nn_vk_device *d, uint32_t allowed, VkMemoryPropertyFlags need, VkMemoryPropertyFlags avoid) {
+  int fallback = -1;
+  for (uint32_t i = 0; i < d->memtypes.memoryTypeCount; i++) {
+    const VkMemoryPropertyFlags f = d->memtypes.memoryTypes[i].propertyFlags;
+    if (!(allowed >> i & 1) || (f & need) != need) continue;
+    if (!(f & avoid)) return (int)i;
+    if (fallback < 0) fallback = (int)i;
+  }
+  return fallback;
+}
+
+/* Bulk data stays out of memory that the host can see (measured to be slow on cards where all of it is mapped); what the host reads must be cached. */
+static int type_for(const nn_vk_device *d, uint32_t allowed, nn_vk_place place) {
+  const VkMemoryPropertyFlags seen = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+  int t;
+  if (place == NN_VK_DEVICE_LOCAL) {
+    t = memory_type(d, allowed, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT, VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT);
+    return t >= 0 ? t : memory_type(d, allowed, 0, 0);
+  }
+  if (place == NN_VK_TO_DEVICE) return memory_type(d, allowed, seen, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | VK_MEMORY_PROPERTY_HOST_CACHED_BIT);
+  t = memory_type(d, allowed, seen | VK_MEMORY_PROPERTY_HOST_CACHED_BIT, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT);
+  return t >= 0 ? t : memory_type(d, allowed, seen, 0);
+}
+
+static void block_free(nn_vk_device *d, nn_vk_block *b) {
+  if (!b) return;
+  if (b->map) d->vk.vkUnmapMemory(d->handle, b->memory);
+  d->vk.vkDestroyBuffer(d->handle, b->buffer, NULL);
+  d->vk.vkFreeMemory(d->handle, b->memory, NULL);
+  if (b->number < d->nblock) d->block[b->number] = NULL;
+  nni_free(d->base.mem, b->gap, sizeof *b->gap * (size_t)b->cap);
+  nni_free(d->base.mem, b, sizeof *b);
+}
+
+static bool reserve_gaps(nn_vk_device *d, nn_vk_block *b, int n) {
+  if (n <= b->cap) return true;
+  const int cap = n < 16 ? 16 : n * 2;
+  nn_vk_gap *g = nni_realloc(d->base.mem, b->gap, sizeof *g * (size_t)b->cap, sizeof *g * (size_t)cap);
+  if (!g) return false;
+  b->gap = g;
+  b->cap = cap;
+  return true;
+}
+
+static bool number(nn_vk_device *d, nn_vk_block *b) {
+  if (d->nblock == d->capblock) {
+    const uint32_t cap = d->capblock ? d->capblock * 2 : 64;
+    nn_vk_block **t = nni_realloc(d->base.mem, d->block, sizeof *t * d->capblock, sizeof *t * cap);
+    if (!t) return false;
+    d->block = t;
+    d->capblock = cap;
+  }
+  if (d->nblock >= (1u << 23) - 1) return false; /* addresses have 64 bits */
+  b->number = d->nblock++;
+  d->block[b->number] = b;
+  return true;
+}
+
+static nn_vk_block *block_new(nn_vk_device *d, nn_vk_place place, uint64_t size) {
+  const VkBufferCreateInfo info = {.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
+                                   .size = size,
+                                   .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_UNIFORM_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
+                                            VK_BUFFER_USAGE_TRANSFER_DST_BIT};
+  VkMemoryRequirements need;
+  nn_vk_block *b = nni_calloc(d->base.mem, sizeof *b);
+  if (!b) return NULL;
+  *b = (nn_vk_block){.size = size, .place = place, .number = UINT32_MAX};
+  if (!reserve_gaps(d, b, 1) || d->vk.vkCreateBuffer(d->handle, &info, NULL, &b->buffer) != VK_SUCCESS) goto fail;
+  d->vk.vkGetBufferMemoryRequirements(d->handle, b->buffer, &need);
+  const int type = type_for(d, need.memoryTypeBits, place);
+  if (type < 0) goto fail;
+  const VkMemoryAllocateInfo alloc = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, .allocationSize = need.size, .memoryTypeIndex = (uint32_t)type};
+  if (d->vk.vkAllocateMemory(d->handle, &alloc, NULL, &b->memory) != VK_SUCCESS) goto fail;
+  if (d->vk.vkBindBufferMemory(d->handle, b->buffer, b->memory, 0) != VK_SUCCESS) goto fail;
+  if (place != NN_VK_DEVICE_LOCAL && d->vk.vkMapMemory(d->handle, b->memory, 0, VK_WHOLE_SIZE, 0, (void **)&b->map) != VK_SUCCESS) {
+    b->map = NULL;
+    goto fail;
+  }
+  if (!number(d, b)) goto fail;
+  b->gap[b->ngap++] = (nn_vk_gap){0, size};
+  return b;
+fail:
+  block_free(d, b);
+  return NULL;
+}
+
+nn_vk_block *nn_vk_find(const nn_vk_device *d, const void *p, uint64_t *offset) {
+  const uint64_t a = (uint64_t)(uintptr_t)p, n = a >> 40;
+  if (n == 0 || n > d->nblock || !d->block[n - 1]) return NULL;
+  *offset = a & (((uint64_t)1 << 40) - 1);
+  return d->block[n - 1];
+}
+
+/* ---- buffers ------------------------------------------------------------------------------------------------------------------------- */
+static uint64_t rounded(size_t bytes) { return bytes == 0 ? ALIGN : ((uint64_t)bytes + ALIGN - 1) & ~(uint64_t)(ALIGN - 1); }
+
+static void *take_gap(nn_vk_device *d, nn_vk_block *b, int i, uint64_t n) {
+  if (!reserve_gaps(d, b, b->nlive + 3)) return NULL;
+  const uint64_t at = b->gap[i].offset;
+  b->gap[i].offset += n;
+  b->gap[i].size -= n;
+  if (b->gap[i].size == 0) memmove(b->gap + i, b->gap + i + 1, sizeof *b->gap * (size_t)(--b->ngap - i));
+  b->nlive++;
+  d->stats.live += n;
+  d->stats.allocated += n;
+  if (d->stats.live > d->stats.peak) d->stats.peak = d->stats.live;
+  return (void *)nn_vk_address(b, at);
+}
+
+static void *take(nn_vk_device *d, uint64_t n) {
+  nn_vk_block *best = NULL;
+  int at = 0;
+  for (nn_vk_block *b = d->blocks; b; b = b->next) {
+    if (b->small != (n < SMALL)) continue;
+    for (int i = 0; i < b->ngap; i++)
+      if (b->gap[i].size >= n && (!best || b->gap[i].size < best->gap[at].size)) best = b, at = i;
+  }
+  return best ? take_gap(d, best, at, n) : NULL;
+}
+
+/* A new block in which n bytes fit: of the usual size, of just that size where there is no room for it. */
+static bool grow(nn_vk_device *d, uint64_t n) {
+  uint64_t usual = n < SMALL ? SMALL_BLOCK : LARGE_BLOCK, most = d->max_alloc;
+  if (usual > most) usual = most;
+  for (int tries = 0; tries < 2; tries++) {
+    uint64_t size = tries == 0 && n <= usual ? usual : (n + MiB - 1) & ~(MiB - 1);
+    if (size > most || size > d->limit - d->reserved) continue;
+    nn_vk_block *b = block_new(d, NN_VK_DEVICE_LOCAL, size), **end = &d->blocks;
+    if (!b) continue;
+    b->small = n < SMALL;
+    while (*end) end = &(*end)->next; /* the oldest first */
+    *end = b;
+    d->reserved += size;
+    return true;
+  }
+  return false;
+}
+
+static void drop_unused(nn_vk_device *d) {
+  nni_error ignored = {0};
+  if (d->timeline && nn_vk_submit(d, NULL, &ignored) == NN_OK) nn_vk_wait(d, d->value, &ignored);
+  for (nn_vk_block **p = &d->blocks; *p;) {
+    nn_vk_block *b = *p;
+    if (b->nlive > 0) {
+      p = &b->next;
+      continue;
+    }
+    *p = b->next;
+    d->reserved -= b->size;
+    block_free(d, b);
+  }
+  while (d->spare) {
+    nn_vk_block *b = d->spare;
+    d->spare = b->next;
+    block_free(d, b);
+  }
+  d->spared = 0;
+}
+
+void *nn_vk_buffer_get(nni_device *base, size_t bytes) {
+  nn_vk_device *d = nn_vk_of(base);
+  if (bytes > (uint64_t)1 << 39) return NULL; /* beyond an address's offset; no such device */
+  const uint64_t n = rounded(bytes);
+  void *p = take(d, n);
+  if (!p && grow(d, n)) p = take(d, n);
+  if (!p) {
+    drop_unused(d);
+    if (grow(d, n)) p = take(d, n);
+  }
+  return p;
+}
+
+void nn_vk_buffer_put(nni_device *base, void *p, size_t bytes) {
+  nn_vk_device *d = nn_vk_of(base);
+  uint64_t at, n = rounded(bytes);
+  nn_vk_block *b = nn_vk_find(d, p, &at);
+  if (!b) return;
+  int lo = 0, hi = b->ngap; /* the first gap behind it */
+  while (lo < hi) {
+    const int mid = (lo + hi) / 2;
+    if (b->gap[mid].offset < at) lo = mid + 1;
+    else hi = mid;
+  }
+  const bool left = lo > 0 && b->gap[lo - 1].offset + b->gap[lo - 1].size == at, right = lo < b->ngap && at + n == b->gap[lo].offset;
+  if (left && right) {
+    b->gap[lo - 1].size += n + b->gap[lo].size;
+    memmove(b->gap + lo, b->gap + lo + 1, sizeof *b->gap * (size_t)(--b->ngap - lo));
+  } else if (left) b->gap[lo - 1].size += n;
+  else if (right) {
+    b->gap[lo].offset = at;
+    b->gap[lo].size += n;
+  } else {
+    memmove(b->gap + lo + 1, b->gap + lo, sizeof *b->gap * (size_t)(b->ngap++ - lo));
+    b->gap[lo] = (nn_vk_gap){at, n};
+  }
+  b->nlive--;
+  d->stats.live -= n;
+}
+
+nn_memory_info nn_vk_memory(nni_device *base) {
+  nn_vk_device *d = nn_vk_of(base);
+  nn_memory_info m = d->stats;
+  m.cached = d->reserved - m.live;
+  return m;
+}
+void nn_vk_trim(nni_device *base) { drop_unused(nn_vk_of(base)); }
+
+/* ---- host memory --------------------------------------------------------------------------------------------------------------------- */
+nn_vk_block *nn_vk_host_get(nn_vk_device *d, nn_vk_place place, uint64_t bytes) {
+  uint64_t size = HOST_LEAST;
+  while (size < bytes) size *= 2;
+  for (nn_vk_block **p = &d->spare; *p; p = &(*p)->next) {
+    nn_vk_block *b = *p;
+    if (b->place != place || b->size != size) continue;
+    *p = b->next;
+    d->spared -= b->size;
+    b->next = NULL;
+    return b;
+  }
+  return block_new(d, place, size);
+}
+
+void nn_vk_host_put(nn_vk_device *d, nn_vk_block *b) {
+  if (d->spared + b->size > SPARE) {
+    block_free(d, b);
+    return;
+  }
+  b->next = d->spare;
+  d->spare = b;
+  d->spared += b->size;
+}
+
+/* ---- device -------------------------------------------------------------------------------------------------------------------------- */
+void nn_vk_memory_open(nn_vk_device *d) {
+  const char *s = getenv("NNLUA_VK_MEMORY");
+  const uint64_t mib = s ? strtoull(s, NULL, 10) : 0;
+  for (uint32_t i = 0; i < d->memtypes.memoryHeapCount; i++)
+    if (d->memtypes.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT && d->memtypes.memoryHeaps[i].size > d->limit) d->limit = d->memtypes.memoryHeaps[i].size;
+  if (mib > 0 && mib < d->limit / MiB) d->limit = mib * MiB;
+}
+
+void nn_vk_memory_close(nn_vk_device *d) {
+  for (uint32_t i = 0; i < d->nblock; i++) block_free(d, d->block[i]);
+  nni_free(d->base.mem, d->block, sizeof *d->block * d->capblock);
+  d->block = NULL;
+  d->blocks = d->spare = NULL;
+  d->nblock = d->capblock = 0;
+}
