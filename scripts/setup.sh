@@ -5,8 +5,8 @@ set -eu
 
 # The one list of packages.
 build="build-essential cmake ninja-build pkg-config liblua5.4-dev libopenblas-dev libhdf5-dev zlib1g-dev libedit-dev libcurl4-openssl-dev \
-libjansson-dev libmd-dev ca-certificates"
-test="lua5.4 lua-busted lua-check hdf5-tools python3-h5py python3-numpy python3-onnx"
+libjansson-dev libmd-dev ca-certificates glslc spirv-tools libvulkan-volk-dev libvulkan-dev"
+test="lua5.4 lua-busted lua-check hdf5-tools python3-h5py python3-numpy python3-onnx mesa-vulkan-drivers vulkan-validationlayers"
 
 wanted=$build
 [ "${1-}" = test ] && wanted="$build $test"
@@ -16,7 +16,7 @@ say() { printf '%s\n' "$*" >&2; }
 if ! command -v apt-get >/dev/null 2>&1 || ! command -v dpkg-query >/dev/null 2>&1; then
   # Another system: its packages have other names, so look for what they bring.
   missing=
-  for tool in cc cmake ninja pkg-config; do
+  for tool in cc cmake ninja pkg-config glslc spirv-val; do
     command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
   done
   if [ "${1-}" = test ]; then
@@ -27,6 +27,8 @@ if ! command -v apt-get >/dev/null 2>&1 || ! command -v dpkg-query >/dev/null 2>
   for library in lua5.4 openblas hdf5 zlib libedit libcurl jansson libmd; do
     pkg-config --exists "$library" >/dev/null 2>&1 || missing="$missing $library"
   done
+  # volk is a header and a source file.
+  [ -f /usr/include/volk.h ] || [ -f /usr/local/include/volk.h ] || missing="$missing volk"
   [ -z "$missing" ] && exit 0
   say "nnlua: missing:$missing"
   say "nnlua: there is no apt here to install them. These are Debian's names of the packages to install: $wanted"

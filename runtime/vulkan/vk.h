@@ -96,11 +96,18 @@ nn_status nn_vk_fits(const nn_vk_device *d, const nni_operand *o, nni_error *err
 #include "../ops/kernels.def"
 #undef NN_KERNEL
 
-/* emit.c: a row program as a SPIR-V module. Bindings: input i at i, output j at nin + j; Params at NN_VK_PARAMS; Info: uint32 count-of-elements words and offsets as
-** struct nn_vk_rowinfo says. words: from nni_malloc. workgroup: invocations per group; rows_per_group 0: one invocation per element. */
+/* ---- row programs (emit.c) ------------------------------------------------------------------------------------------------------------------ */
+/* A row program as a SPIR-V module. Bindings: input i at i, output j at nin + j; Params at NN_VK_PARAMS, Info as nn_vk_rowinfo at NN_VK_INFO. words: from nni_malloc.
+** workgroup: invocations per group. rows: one group per row, else one invocation per element (linear numbers as NN_GROUP and NN_INVOCATION count them). */
+typedef struct nn_vk_rowinfo {
+  uint32_t n, rows, cols, pad;                /* elements of the space */
+  uint32_t offset[2 * NNI_PROG_MAXIO];        /* of element 0 in the bound range: inputs, then outputs */
+} nn_vk_rowinfo;
 typedef struct nn_vk_module { uint32_t *words; size_t nwords; uint32_t workgroup; bool rows; } nn_vk_module;
 nn_status nn_vk_emit(nni_memory *m, const nni_program *p, nn_vk_module *out, nni_error *err);
 
+/* SPIR-V embedded in the program, in bytes. */
+size_t nn_vk_embedded_bytes(void);
 /* Messages of the validation layers so far, in the whole process (0 without NNLUA_VK_VALIDATE=1). */
 int nn_vk_messages(void);
 

@@ -37,9 +37,9 @@ static void chain(features *f) {
 
 /* have -> want: the ones we need, an error for one that is missing, and the optional ones that are there */
 static nn_status choose(nn_vk_device *d, const features *have, features *want, nni_error *err) {
-#define NEED(part, name)                                                                                                             \
-  if (!have->part.name) return nni_fail(err, NN_EUNSUPPORTED, "%s: the driver lacks the Vulkan feature %s", d->base.name, #name);      \
-  want->part.name = VK_TRUE;
+#define NEED(part, feature)                                                                                                             \
+  if (!have->part.feature) return nni_fail(err, NN_EUNSUPPORTED, "%s: the driver lacks the Vulkan feature %s", d->base.name, #feature);      \
+  want->part.feature = VK_TRUE;
   NEED(v10.features, shaderInt64)
   NEED(v11, storageBuffer16BitAccess)
   NEED(v12, storageBuffer8BitAccess)

@@ -11,7 +11,7 @@
 #define NN_VK_MAXDEV 16
 typedef struct nn_vk_physical {
   VkPhysicalDevice handle;
-  nni_device_info info;
+  nn_device_info info;
 } nn_vk_physical;
 typedef struct nn_vk_loader {
   VkInstance instance;

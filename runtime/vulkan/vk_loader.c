@@ -83,7 +83,7 @@ static const char *kind_of(VkPhysicalDeviceType t) {
   case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU: return "discrete";
   case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU: return "integrated";
   case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU: return "virtual";
-  default: return "cpu";
+  default: return "software";
   }
 }
 static int rank_of(const char *kind) { return kind[0] == 'd' ? 0 : kind[0] == 'i' ? 1 : kind[0] == 'v' ? 2 : 3; }
@@ -99,7 +99,7 @@ static bool has_extension(VkPhysicalDevice p, const char *name) {
   return found;
 }
 
-static void describe(VkPhysicalDevice p, nni_device_info *info, uint8_t uuid[VK_UUID_SIZE]) {
+static void describe(VkPhysicalDevice p, nn_device_info *info, uint8_t uuid[VK_UUID_SIZE]) {
   VkPhysicalDeviceSubgroupProperties subgroup = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES};
   VkPhysicalDeviceIDProperties id = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ID_PROPERTIES, .pNext = &subgroup};
   VkPhysicalDeviceDriverProperties driver = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES, .pNext = &id};
@@ -168,7 +168,7 @@ int nn_vk_count(nni_memory *m, nni_error *err) {
   return l ? l->n : 0;
 }
 
-nn_status nn_vk_describe(nni_memory *m, int index, nni_device_info *info, nni_error *err) {
+nn_status nn_vk_describe(nni_memory *m, int index, nn_device_info *info, nni_error *err) {
   (void)m;
   const nn_vk_loader *l = nn_vk_load();
   if (!l || index < 0 || index >= l->n) return nni_fail(err, NN_ENOTFOUND, "there is no device vulkan:%d", index + 1);

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "vk_device.h"
+#include "shaders_words.h"
 
 enum { MAXSPEC = 32 };
 

@@ -416,7 +416,7 @@ nn_status nn_vk_upload(nni_device *base, void *dst, const void *src, size_t byte
   const nn_vk_block *to = find(d, dst, bytes, &at, err);
   if (!to) return err->status;
   for (uint64_t done = 0, n; done < bytes; done += n) {
-    nn_vk_batch *b;
+    nn_vk_batch *b = NULL;
     nn_status st = current(d, &b, err);
     if (st != NN_OK) return st;
     n = bytes - done < PIECE ? bytes - done : PIECE;
@@ -437,7 +437,7 @@ nn_status nn_vk_download(nni_device *base, void *dst, const void *src, size_t by
   nn_vk_block *h = nn_vk_host_get(d, NN_VK_FROM_DEVICE, bytes < PIECE ? bytes : PIECE);
   nn_status st = h ? NN_OK : nni_fail(err, NN_ENOMEM, "%s: no memory for a download of %zu bytes", d->base.name, bytes);
   for (uint64_t done = 0, n; done < bytes && st == NN_OK; done += n) {
-    nn_vk_batch *b;
+    nn_vk_batch *b = NULL;
     n = bytes - done < PIECE ? bytes - done : PIECE;
     st = nn_vk_loose(d, &b, err);
     if (st != NN_OK) break;

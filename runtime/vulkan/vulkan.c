@@ -1,0 +1,111 @@
+/* vulkan/vulkan.c - the Vulkan backend's table, expanded from ops/kernels.def.
+**
+** The one list of kernels that have no Vulkan form is here: the ones defined as NULL. Whoever writes a kernel deletes its line.
+*/
+#include "vk_device.h"
+
+#define NONE NULL
+/* LAPACK's: on the CPU only */
+#define nn_vk_inv NONE
+#define nn_vk_inv_scratch NONE
+#define nn_vk_solve NONE
+#define nn_vk_solve_scratch NONE
+#define nn_vk_cholesky NONE
+#define nn_vk_cholesky_scratch NONE
+#define nn_vk_qr NONE
+#define nn_vk_qr_scratch NONE
+#define nn_vk_svd NONE
+#define nn_vk_svd_scratch NONE
+#define nn_vk_eigh NONE
+#define nn_vk_eigh_scratch NONE
+#define nn_vk_slogdet NONE
+#define nn_vk_slogdet_scratch NONE
+#define nn_vk_det NONE
+#define nn_vk_det_scratch NONE
+#define nn_vk_lstsq NONE
+#define nn_vk_lstsq_scratch NONE
+/* not written yet */
+#define nn_vk_reduce NONE
+#define nn_vk_reduce_scratch NONE
+#define nn_vk_matmul NONE
+#define nn_vk_matmul_scratch NONE
+#define nn_vk_conv2d NONE
+#define nn_vk_conv2d_scratch NONE
+#define nn_vk_conv2d_dx NONE
+#define nn_vk_conv2d_dx_scratch NONE
+#define nn_vk_conv2d_dw NONE
+#define nn_vk_conv2d_dw_scratch NONE
+#define nn_vk_max_pool2d NONE
+#define nn_vk_max_pool2d_scratch NONE
+#define nn_vk_max_pool2d_dx NONE
+#define nn_vk_max_pool2d_dx_scratch NONE
+#define nn_vk_max_pool2d_take NONE
+#define nn_vk_max_pool2d_take_scratch NONE
+#define nn_vk_take_rows NONE
+#define nn_vk_take_rows_scratch NONE
+#define nn_vk_add_rows NONE
+#define nn_vk_add_rows_scratch NONE
+#define nn_vk_check_ids NONE
+#define nn_vk_check_ids_scratch NONE
+#define nn_vk_ravel_ids NONE
+#define nn_vk_ravel_ids_scratch NONE
+#define nn_vk_gather NONE
+#define nn_vk_gather_scratch NONE
+#define nn_vk_scatter NONE
+#define nn_vk_scatter_scratch NONE
+#define nn_vk_nonzero NONE
+#define nn_vk_nonzero_scratch NONE
+#define nn_vk_scan NONE
+#define nn_vk_scan_scratch NONE
+#define nn_vk_sort NONE
+#define nn_vk_sort_scratch NONE
+#define nn_vk_searchsorted NONE
+#define nn_vk_searchsorted_scratch NONE
+#define nn_vk_randint NONE
+#define nn_vk_randint_scratch NONE
+#define nn_vk_lstm NONE
+#define nn_vk_lstm_scratch NONE
+#define nn_vk_lstm_dx NONE
+#define nn_vk_lstm_dx_scratch NONE
+#define nn_vk_moments NONE
+#define nn_vk_moments_scratch NONE
+#define nn_vk_column_dots NONE
+#define nn_vk_column_dots_scratch NONE
+
+static nni_kernel_fn kernel_of(int id) {
+  static const nni_kernel_fn table[] = {
+#define NN_KERNEL(name, doc) nn_vk_##name,
+#include "../ops/kernels.def"
+#undef NN_KERNEL
+  };
+  return id >= 0 && id < NNI_COUNT(table) ? table[id] : NULL;
+}
+
+static nni_scratch_fn scratch_of(int id) {
+  static const nni_scratch_fn table[] = {
+#define NN_KERNEL(name, doc) nn_vk_##name##_scratch,
+#include "../ops/kernels.def"
+#undef NN_KERNEL
+  };
+  return id >= 0 && id < NNI_COUNT(table) ? table[id] : NULL;
+}
+
+const nni_backend nn_vk_backend = {
+    .buffer_get = nn_vk_buffer_get,
+    .buffer_put = nn_vk_buffer_put,
+    .memory = nn_vk_memory,
+    .trim = nn_vk_trim,
+    .program_new = nn_vk_program_new,
+    .program_free = nn_vk_program_free,
+    .program_scratch = nn_vk_program_scratch,
+    .program_run = nn_vk_program_run,
+    .kernel = kernel_of,
+    .kernel_scratch = scratch_of,
+    .begin = nn_vk_begin,
+    .end = nn_vk_end,
+    .recorded_free = nn_vk_recorded_free,
+    .upload = nn_vk_upload,
+    .download = nn_vk_download,
+    .finish = nn_vk_finish,
+    .close = nn_vk_close,
+};

@@ -1,0 +1,174 @@
+/* test_vulkan.c - the core of vulkan/: devices, memory, stream, records, faults, limits; and the kernels of k_copy.c against the CPU's.
+**
+** Runs in three modes that must agree (default, a barrier after every dispatch, no replay); ctest runs it under validation as well.
+*/
+#include "vk_check.h"
+
+/* ---- memory ------------------------------------------------------------------------------------------------------------------------------- */
+static void check_memory(void) {
+  enum { N = 200 };
+  void *p[N] = {0};
+  size_t size[N] = {0}, live = 0;
+  for (int round = 0; round < 2000; round++) {
+    const int i = (int)(draw() % N);
+    if (p[i]) {
+      dev->is->buffer_put(dev, p[i], size[i]);
+      live -= size[i] ? (size[i] + 255) / 256 * 256 : 256;
+      p[i] = NULL;
+      continue;
+    }
+    size[i] = draw() % 8 == 0 ? draw() % 3000000 : draw() % 5000;
+    p[i] = dev->is->buffer_get(dev, size[i]);
+    CHECK(p[i], "no memory");
+    live += size[i] ? (size[i] + 255) / 256 * 256 : 256;
+    for (int k = 0; k < N; k++)
+      if (k != i && p[k]) CHECK((char *)p[k] + size[k] <= (char *)p[i] || (char *)p[i] + size[i] <= (char *)p[k], "buffers overlap");
+  }
+  nn_memory_info m = dev->is->memory(dev);
+  CHECK(m.live == live && m.peak >= live && m.allocated >= m.peak, "live %zu, not %zu", m.live, live);
+  for (int i = 0; i < N; i++)
+    if (p[i]) dev->is->buffer_put(dev, p[i], size[i]);
+  CHECK(dev->is->memory(dev).live == 0 && dev->is->memory(dev).cached > 0, "after all was given back");
+  void *a = dev->is->buffer_get(dev, 1000), *b = dev->is->buffer_get(dev, 1000);
+  dev->is->buffer_put(dev, a, 1000);
+  void *c = dev->is->buffer_get(dev, 1000);
+  CHECK(a == c, "a loop does not get the same address again");
+  dev->is->buffer_put(dev, b, 1000);
+  dev->is->buffer_put(dev, c, 1000);
+  dev->is->trim(dev);
+  CHECK(dev->is->memory(dev).cached == 0, "trim leaves %zu", dev->is->memory(dev).cached);
+}
+
+/* ---- transfers ---------------------------------------------------------------------------------------------------------------------------- */
+static void check_transfers(void) {
+  static const size_t sizes[] = {0, 1, 3, 4, 100, 65537, 5000001};
+  for (int i = 0; i < NNI_COUNT(sizes); i++) {
+    const size_t n = sizes[i];
+    unsigned char *src = malloc(n + 1), *dst = calloc(1, n + 1);
+    for (size_t k = 0; k < n; k++) src[k] = (unsigned char)draw();
+    char *p = dev->is->buffer_get(dev, n + 8);
+    MUST(dev->is->upload(dev, p, src, n, &err));
+    MUST(dev->is->upload(dev, p + n, "x", 1, &err));
+    if (n >= 4) MUST(dev->is->upload(dev, p + 1, src + 1, 2, &err));
+    MUST(dev->is->download(dev, dst, p, n, &err));
+    CHECK(memcmp(src, dst, n) == 0, "%zu bytes do not come back", n);
+    dev->is->buffer_put(dev, p, n + 8);
+    free(src);
+    free(dst);
+  }
+  uint32_t w[256], *p = dev->is->buffer_get(dev, sizeof w);
+  MUST(nn_vk_fill(nn_vk_of(dev), p, sizeof w, 7, &err));
+  MUST(nn_vk_fill(nn_vk_of(dev), p + 100, 40, 9, &err));
+  MUST(nn_vk_copy_bytes(nn_vk_of(dev), p, p + 100, 40, &err));
+  MUST(dev->is->download(dev, w, p, sizeof w, &err));
+  for (int i = 0; i < 256; i++) CHECK(w[i] == (i < 10 || (i >= 100 && i < 110) ? 9u : 7u), "word %d is %u", i, w[i]);
+  dev->is->buffer_put(dev, p, sizeof w);
+  CHECK(dev->is->upload(dev, (void *)(uintptr_t)12345, w, 4, &err) != NN_OK, "an address of nobody");
+}
+
+/* ---- arithmetic of the host ------------------------------------------------------------------------------------------------------------------ */
+static void check_division(void) {
+  static const uint32_t edge[] = {0, 1, 2, 3, 5, 7, 255, 256, 641, 65535, 65536, 0x7fffffff, 0x80000000, 0x80000001, 0xfffffffe, 0xffffffff};
+  for (int i = 1; i < 3000; i++) {
+    const uint32_t d = i < NNI_COUNT(edge) ? edge[i] : draw() << (draw() % 2) >> (draw() % 31) | 1;
+    const nn_vk_div v = nn_vk_divisor(d);
+    for (int k = 0; k < 40; k++) {
+      const uint32_t x = k < NNI_COUNT(edge) ? edge[k] : draw() * 2 + (draw() & 1), h = (uint32_t)((uint64_t)x * v.mul >> 32);
+      CHECK((h + ((x - h) >> (v.shift & 255))) >> (v.shift >> 8) == x / d, "%u / %u", x, d);
+    }
+  }
+  for (uint64_t n = 1; n < (uint64_t)1 << 45; n = n * 3 + 1) {
+    uint32_t g[3];
+    nn_vk_grid(nn_vk_of(dev), n, g);
+    const uint64_t all = (uint64_t)g[0] * g[1] * g[2];
+    CHECK(all >= n && all - n <= n / 1000 + 70000, "grid of %llu is %llu", (unsigned long long)n, (unsigned long long)all);
+  }
+}
+
+/* ---- copies ---------------------------------------------------------------------------------------------------------------------------------- */
+static const nn_dtype dtypes[] = {NN_BOOL, NN_U8, NN_I32, NN_I64, NN_F16, NN_BF16, NN_F32};
+
+static void check_copy_dtypes(void) {
+  for (int s = 0; s < NNI_COUNT(dtypes); s++)
+    for (int t = 0; t < NNI_COUNT(dtypes); t++) {
+      arr *in = arr_new(dtypes[s], 2, (int64_t[]){7, 41}, (int64_t[]){83, 2}, 3), *out = arr_new(dtypes[t], 2, (int64_t[]){7, 41}, NULL, 5);
+      arr_fill(in);
+      check_kernel(KERNEL(copy), &in, 1, &out, 1, NULL, NULL, 0, 0);
+      arr_free(in);
+      arr_free(out);
+    }
+}
+
+static void check_copy_extremes(void) {
+  static const float x[] = {0, -0.0f, 1.5f, -1.5f, 255.9f, 256, -1, 2147483648.0f, -2147483648.0f, 3e9f, -3e9f, 9.3e18f, -9.3e18f, 1e30f, -1e30f,
+                            INFINITY, -INFINITY, NAN, 65504, 65519, 65520, 6.1e-5f, 5.9e-8f, 2.9e-8f, 1e-40f, -1e-40f, 1.00048828125f, 1.00146484375f};
+  for (int t = 0; t < NNI_COUNT(dtypes); t++) {
+    arr *in = arr_new(NN_F32, 1, (int64_t[]){NNI_COUNT(x)}, NULL, 0), *out = arr_new(dtypes[t], 1, (int64_t[]){NNI_COUNT(x)}, NULL, 0);
+    memcpy(in->memory, x, sizeof x);
+    check_kernel(KERNEL(copy), &in, 1, &out, 1, NULL, NULL, 0, 0);
+    arr_free(in);
+    arr_free(out);
+  }
+}
+
+static void check_copy_shapes(void) {
+  static const struct { int ndim; int64_t shape[NN_MAXDIM], stride[NN_MAXDIM]; } c[] = {
+      {0, {0}, {0}}, {1, {1}, {7}}, {1, {0}, {1}}, {1, {300}, {-1}}, {1, {513}, {0}}, {2, {30, 20}, {1, 30}}, {2, {30, 20}, {-1, 31}}, {3, {4, 5, 6}, {1, 24, 4}},
+      {3, {4, 1, 6}, {6, 99, 1}}, {8, {2, 3, 2, 1, 3, 2, 2, 3}, {1, 2, 6, 5, 12, 36, 72, 144}}, {8, {2, 2, 2, 2, 2, 2, 2, 2}, {-1, 2, -4, 8, -16, 32, -64, 128}}, {3, {5, 0, 2}, {1, 1, 1}},
+      {4, {3, 2, 4, 5}, {0, 20, 5, 1}}};
+  for (int i = 0; i < NNI_COUNT(c); i++)
+    for (int k = 0; k < 3; k++) {
+      arr *in = arr_new(k == 1 ? NN_U8 : NN_F32, c[i].ndim, c[i].shape, c[i].stride, k), *out = arr_new(k == 2 ? NN_I64 : in->host.dtype, c[i].ndim, c[i].shape, NULL, 2 * k);
+      arr_fill(in);
+      check_kernel(KERNEL(copy), &in, 1, &out, 1, NULL, NULL, 0, 0);
+      arr_free(in);
+      arr_free(out);
+    }
+}
+
+static void check_slices(void) {
+  static const nn_dtype types[] = {NN_F32, NN_F16, NN_BF16, NN_I32, NN_I64, NN_U8};
+  for (int t = 0; t < NNI_COUNT(types); t++)
+    for (int inplace = 0; inplace < 2; inplace++) {
+      const int64_t shape[] = {9, 10}, part[] = {3, 4}, ia[] = {12, 20, 2};
+      arr *x = arr_new(types[t], 2, shape, NULL, 1), *v = arr_new(types[t], 2, part, (int64_t[]){1, 3}, 0), *out = inplace ? x : arr_new(types[t], 2, shape, NULL, 3);
+      arr_fill(x);
+      arr_fill(v);
+      check_kernel(KERNEL(slice_set), (arr *[]){x, v}, 2, &out, 1, ia, NULL, 0, 0);
+      if (types[t] != NN_U8) check_kernel(KERNEL(slice_add), (arr *[]){x, v}, 2, &out, 1, ia, NULL, 0, 0);
+      if (!inplace) arr_free(out);
+      arr_free(x);
+      arr_free(v);
+    }
+}
+
+static void check_concat(void) {
+  for (int64_t dim = 0; dim < 3; dim++) {
+    int64_t shape[] = {3, 4, 5}, whole[] = {3, 4, 5};
+    arr *in[3], *out;
+    whole[dim] = 0;
+    for (int i = 0; i < 3; i++) {
+      shape[dim] = i == 1 ? 0 : 2 + i;
+      whole[dim] += shape[dim];
+      in[i] = arr_new(NN_I64, 3, shape, i == 2 ? (int64_t[]){1, 50, 7} : NULL, i);
+      arr_fill(in[i]);
+    }
+    out = arr_new(NN_I64, 3, whole, NULL, 1);
+    check_kernel(KERNEL(concat), in, 3, &out, 1, &dim, NULL, 0, 0);
+    for (int i = 0; i < 3; i++) arr_free(in[i]);
+    arr_free(out);
+  }
+}
+
+static void all(void) {
+  check_memory();
+  check_transfers();
+  check_division();
+  check_copy_dtypes();
+  check_copy_extremes();
+  check_copy_shapes();
+  check_slices();
+  check_concat();
+}
+
+int main(void) { return vk_check_main("test_vulkan", all); }
