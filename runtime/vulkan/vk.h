@@ -46,9 +46,11 @@ nn_status nn_vk_copy(nn_vk_device *d, void *dst, const void *src, size_t bytes, 
 typedef void (*nn_vk_say)(const uint32_t *words, const int64_t *ia, int nia, nni_error *err);
 nn_vk_bind nn_vk_faults(nn_vk_device *d, nn_vk_say say, const int64_t *ia, int nia, uint32_t *number, nni_error *err);
 
-/* emit.c: a row program as a SPIR-V module. Bindings: input i at i, output j at nin + j; Params at NN_VK_PARAMS; Info: uint32 count-of-elements words and offsets as
-** struct nn_vk_rowinfo says. words: from nni_malloc. workgroup: invocations per group; rows_per_group 0: one invocation per element. */
-typedef struct nn_vk_module { uint32_t *words; size_t nwords; uint32_t workgroup; bool rows; } nn_vk_module;
-nn_status nn_vk_emit(nni_memory *m, const nni_program *p, nn_vk_module *out, nni_error *err);
+/* emit.c: a row program as a SPIR-V 1.5 module (emit.h: its bindings and Info block). words: from nni_malloc (nwords * 4 bytes). features: of NN_VK_EMIT_*,
+** the float controls for 32 bits that the device has (VkPhysicalDeviceFloatControlsProperties). needs: of NN_VK_NEEDS_*. */
+enum { NN_VK_EMIT_NAN = 1, NN_VK_EMIT_DENORMALS = 2, NN_VK_EMIT_ROUND_EVEN = 4 }; /* shaderSignedZeroInfNanPreserve, DenormPreserve, RoundingModeRTE */
+enum { NN_VK_NEEDS_INT64 = 1, NN_VK_NEEDS_8BIT = 2, NN_VK_NEEDS_16BIT = 4 };      /* shaderInt64, storageBuffer8BitAccess, storageBuffer16BitAccess */
+typedef struct nn_vk_module { uint32_t *words; size_t nwords; uint32_t workgroup, needs; } nn_vk_module;
+nn_status nn_vk_emit(nni_memory *m, const nni_program *p, uint32_t features, nn_vk_module *out, nni_error *err);
 
 #endif
