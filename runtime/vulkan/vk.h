@@ -97,14 +97,12 @@ nn_status nn_vk_fits(const nn_vk_device *d, const nni_operand *o, nni_error *err
 #undef NN_KERNEL
 
 /* ---- row programs (emit.c) ------------------------------------------------------------------------------------------------------------------ */
-/* A row program as a SPIR-V module. Bindings: input i at i, output j at nin + j; Params at NN_VK_PARAMS, Info as nn_vk_rowinfo at NN_VK_INFO. words: from nni_malloc.
-** workgroup: invocations per group. rows: one group per row, else one invocation per element (linear numbers as NN_GROUP and NN_INVOCATION count them). */
-typedef struct nn_vk_rowinfo {
-  uint32_t n, rows, cols, pad;                /* elements of the space */
-  uint32_t offset[2 * NNI_PROG_MAXIO];        /* of element 0 in the bound range: inputs, then outputs */
-} nn_vk_rowinfo;
-typedef struct nn_vk_module { uint32_t *words; size_t nwords; uint32_t workgroup; bool rows; } nn_vk_module;
-nn_status nn_vk_emit(nni_memory *m, const nni_program *p, nn_vk_module *out, nni_error *err);
+/* emit.c: a row program as a SPIR-V 1.5 module (emit.h: its bindings and Info block). words: from nni_malloc (nwords * 4 bytes). features: of NN_VK_EMIT_*,
+** the float controls for 32 bits that the device has (VkPhysicalDeviceFloatControlsProperties). needs: of NN_VK_NEEDS_*. */
+enum { NN_VK_EMIT_NAN = 1, NN_VK_EMIT_DENORMALS = 2, NN_VK_EMIT_ROUND_EVEN = 4 }; /* shaderSignedZeroInfNanPreserve, DenormPreserve, RoundingModeRTE */
+enum { NN_VK_NEEDS_INT64 = 1, NN_VK_NEEDS_8BIT = 2, NN_VK_NEEDS_16BIT = 4 };      /* shaderInt64, storageBuffer8BitAccess, storageBuffer16BitAccess */
+typedef struct nn_vk_module { uint32_t *words; size_t nwords; uint32_t workgroup, needs; } nn_vk_module;
+nn_status nn_vk_emit(nni_memory *m, const nni_program *p, uint32_t features, nn_vk_module *out, nni_error *err);
 
 /* SPIR-V embedded in the program, in bytes. */
 size_t nn_vk_embedded_bytes(void);

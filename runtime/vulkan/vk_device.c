@@ -72,7 +72,8 @@ static bool pick_family(nn_vk_device *d) {
 static nn_status create(nn_vk_device *d, nni_error *err) {
   features have, want;
   const float priority = 1;
-  VkPhysicalDeviceMaintenance3Properties m3 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES};
+  VkPhysicalDeviceFloatControlsProperties floats = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FLOAT_CONTROLS_PROPERTIES};
+  VkPhysicalDeviceMaintenance3Properties m3 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES, .pNext = &floats};
   VkPhysicalDeviceProperties2 props = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &m3};
   vkGetPhysicalDeviceProperties(d->physical, &d->props);
   if (d->props.apiVersion < VK_API_VERSION_1_3)
@@ -80,6 +81,8 @@ static nn_status create(nn_vk_device *d, nni_error *err) {
                     VK_API_VERSION_MAJOR(d->props.apiVersion), VK_API_VERSION_MINOR(d->props.apiVersion));
   vkGetPhysicalDeviceProperties2(d->physical, &props);
   vkGetPhysicalDeviceMemoryProperties(d->physical, &d->memtypes);
+  d->floats = (floats.shaderSignedZeroInfNanPreserveFloat32 ? NN_VK_EMIT_NAN : 0u) | (floats.shaderDenormPreserveFloat32 ? NN_VK_EMIT_DENORMALS : 0u) |
+              (floats.shaderRoundingModeRTEFloat32 ? NN_VK_EMIT_ROUND_EVEN : 0u);
   d->max_alloc = m3.maxMemoryAllocationSize;
   d->range_align = d->props.limits.minStorageBufferOffsetAlignment;
   d->uniform_align = d->props.limits.minUniformBufferOffsetAlignment;

@@ -96,6 +96,7 @@ struct nn_vk_device {
   VkPhysicalDeviceMemoryProperties memtypes;
   int nbuf;                   /* storage buffers per dispatch */
   uint64_t range_align, uniform_align, max_alloc;
+  uint32_t floats;            /* NN_VK_EMIT_*: what it can promise about f32 */
   bool lost, barriers, replay;
   /* memory */
   nn_vk_block **block;        /* by number; NULL where one was given back */
