@@ -96,6 +96,9 @@ nn_status nn_vk_fits(const nn_vk_device *d, const nni_operand *o, nni_error *err
 #include "../ops/kernels.def"
 #undef NN_KERNEL
 
+/* Records that ids (contiguous; i64, i32 or u8) must lie in 0..size-1; the run fails otherwise, with the CPU's message (k_rows.c). */
+nn_status nn_vk_check_ids_in(const nni_kernel_call *k, const nni_operand *ids, int64_t size, bool classes);
+
 /* ---- row programs (emit.c) ------------------------------------------------------------------------------------------------------------------ */
 /* emit.c: a row program as a SPIR-V 1.5 module (emit.h: its bindings and Info block). words: from nni_malloc (nwords * 4 bytes). features: of NN_VK_EMIT_*,
 ** the float controls for 32 bits that the device has (VkPhysicalDeviceFloatControlsProperties). needs: of NN_VK_NEEDS_*. */

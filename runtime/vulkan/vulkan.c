@@ -45,8 +45,6 @@
 #define nn_vk_take_rows_scratch NONE
 #define nn_vk_add_rows NONE
 #define nn_vk_add_rows_scratch NONE
-#define nn_vk_check_ids NONE
-#define nn_vk_check_ids_scratch NONE
 #define nn_vk_ravel_ids NONE
 #define nn_vk_ravel_ids_scratch NONE
 #define nn_vk_gather NONE

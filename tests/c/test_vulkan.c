@@ -160,6 +160,90 @@ static void check_concat(void) {
   }
 }
 
+/* ---- failures that a kernel finds ----------------------------------------------------------------------------------------------------------- */
+static void check_faults(void) {
+  static const nn_dtype types[] = {NN_I64, NN_I32, NN_U8};
+  const int64_t classes = 10, n = 700;
+  for (int t = 0; t < NNI_COUNT(types); t++)
+    for (int bad = 0; bad < 4; bad++) {
+      arr *ids = arr_new(types[t], 1, &n, NULL, 3), *out = arr_new(NN_I64, 1, &n, NULL, 1);
+      for (int64_t i = 0; i < n; i++) nn_element_write(types[t], (char *)ids->host.data + i * (int64_t)nn_dtype_size(types[t]), 0, draw() % 10);
+      for (int i = 0; i < bad; i++) /* the first of them is reported, whoever sees one first */
+        nn_element_write(types[t], (char *)ids->host.data + (draw() % n) * (int64_t)nn_dtype_size(types[t]), 0, t < 2 && i == 1 ? -7 : 10 + (int64_t)(draw() % 200));
+      check_kernel(KERNEL(check_ids), &ids, 1, &out, 1, &classes, NULL, 0, 0);
+      arr_free(ids);
+      arr_free(out);
+    }
+  MUST(dev->is->finish(dev, &err)); /* told once, then over */
+}
+
+/* ---- records ---------------------------------------------------------------------------------------------------------------------------------- */
+/* y = x * parameter 1, the second of three */
+static void *scale_program(int64_t n) {
+  nni_rinstr r[] = {{.kind = NNI_R_LOAD, .cls = NNI_F, .dtype = NN_F32, .slot = 0},
+                    {.kind = NNI_R_PARAM, .cls = NNI_F, .dtype = NN_F32, .level = NNI_ROW, .slot = 1},
+                    {.kind = NNI_R_PW, .cls = NNI_F, .opcls = NNI_F, .dtype = NN_F32, .nargs = 2, .op = NNI_PW_mul, .a = {0, 1}},
+                    {.kind = NNI_R_STORE, .cls = NNI_F, .dtype = NN_F32, .nargs = 1, .a = {2}, .slot = 0}};
+  nni_program p = {.ndim = 1, .shape = {n}, .rows = 1, .cols = n, .nin = 1, .nout = 1, .ninstr = NNI_COUNT(r), .instr = r};
+  p.in[0] = (nni_access){.dtype = NN_F32, .stride = {1}};
+  p.out[0] = (nni_access){.dtype = NN_F32};
+  return dev->is->program_new(dev, &p);
+}
+
+/* Runs of one plan in flight one behind the other, over buffers that change and parameters that differ: y[i] = x[i] * run. */
+static void check_records(void) {
+  enum { N = 1000, RUNS = 40, SETS = 4 };
+  float x[N], y[N];
+  void *prog = scale_program(N), *record = NULL, *in[SETS], *out[RUNS];
+  const bool may = getenv("NNLUA_VK_NO_REPLAY") == NULL;
+  int replays = 0;
+  CHECK(prog, "no program");
+  if (!prog) return;
+  for (int i = 0; i < N; i++) x[i] = (float)i;
+  for (int i = 0; i < SETS; i++) {
+    in[i] = dev->is->buffer_get(dev, sizeof x);
+    MUST(dev->is->upload(dev, in[i], x, sizeof x, &err));
+  }
+  for (int i = 0; i < RUNS; i++) out[i] = i < SETS ? dev->is->buffer_get(dev, sizeof x) : out[i % SETS];
+  for (int run = 0; run < RUNS; run++) {
+    const int set = run < 20 ? run % 2 : run % SETS; /* two sets of addresses fit into a record, four do not */
+    const nni_operand a = {.data = in[set]}, b = {.data = out[set]};
+    void *const address[] = {a.data, b.data};
+    const nni_param pa[] = {{.f = -1}, {.f = run}, {.f = -2}};
+    const nni_submission s = {.recorded = &record, .address = address, .naddress = 2, .param = pa, .nparam = 3, .err = &err};
+    const nni_kernel_call c = {.dev = dev, .in = &a, .out = &b, .nin = 1, .nout = 1, .pa = pa, .err = &err};
+    bool replay;
+    MUST(dev->is->begin(dev, &s, &replay));
+    CHECK(may || !replay, "replayed");
+    replays += replay;
+    if (!replay) MUST(dev->is->program_run(prog, &c));
+    MUST(dev->is->end(dev, false, &err));
+    if (run % 3 == 2) continue; /* leave some in flight */
+    MUST(dev->is->download(dev, y, out[set], sizeof y, &err));
+    for (int i = 0; i < N; i++) CHECK(y[i] == (float)i * (float)run, "run %d: y[%d] is %g", run, i, (double)y[i]);
+  }
+  CHECK(!may || replays >= 14, "%d replays", replays);
+  { /* a run that fails leaves a record that serves nobody */
+    const nni_operand a = {.data = in[0]}, b = {.data = (char *)out[0] + 8};
+    void *const address[] = {a.data, b.data};
+    const nni_param pa[3] = {{0}};
+    const nni_submission s = {.recorded = &record, .address = address, .naddress = 2, .param = pa, .nparam = 3, .err = &err};
+    for (int turn = 0; turn < 2; turn++) {
+      bool replay;
+      (void)b;
+      MUST(dev->is->begin(dev, &s, &replay));
+      CHECK(!replay, "what failed is replayed");
+      MUST(dev->is->end(dev, true, &err));
+    }
+  }
+  dev->is->recorded_free(dev, record);
+  dev->is->program_free(dev, prog);
+  for (int i = 0; i < SETS; i++) {
+    dev->is->buffer_put(dev, in[i], sizeof x);
+    dev->is->buffer_put(dev, out[i], sizeof x);
+  }
+}
+
 static void all(void) {
   check_memory();
   check_transfers();
@@ -169,6 +253,8 @@ static void all(void) {
   check_copy_shapes();
   check_slices();
   check_concat();
+  check_faults();
+  check_records();
 }
 
 int main(void) { return vk_check_main("test_vulkan", all); }
