@@ -72,6 +72,9 @@ typedef struct nn_vk_work {
 nn_status nn_vk_dispatch(nn_vk_device *d, const nn_vk_work *w, nni_error *err);
 /* n workgroups over x, y, z so that no axis passes the device's limit; there may be more than n: the shader uses NN_GROUP and returns when it is past n. */
 void nn_vk_grid(const nn_vk_device *d, uint64_t n, uint32_t g[3]);
+/* Operations (multiply-adds, say) that one dispatch may do so that it stays far below a second, which drivers take for a hang: a kernel with more work splits it into
+** several dispatches over parts of its result. */
+uint64_t nn_vk_budget(const nn_vk_device *d);
 nn_status nn_vk_fill(nn_vk_device *d, void *dst, size_t bytes, uint32_t word, nni_error *err); /* vkCmdFillBuffer in the stream; dst and bytes multiples of 4 */
 nn_status nn_vk_copy_bytes(nn_vk_device *d, void *dst, const void *src, size_t bytes, nni_error *err); /* nothing when dst == src */
 

@@ -78,7 +78,11 @@ typedef struct nn_vk_variant {
   int naddress, nparam;
   uint64_t used;
 } nn_vk_variant;
-typedef struct nn_vk_record { nn_vk_variant variant[NN_VK_NVARIANT]; struct nn_vk_record *next, **prev; } nn_vk_record;
+typedef struct nn_vk_record {
+  nn_vk_variant variant[NN_VK_NVARIANT];
+  uint64_t runs; /* of the plan so far; a variant's `used` is the last that it served */
+  struct nn_vk_record *next, **prev;
+} nn_vk_record;
 
 #define NN_VK_NLOOSE 4
 #define NN_VK_INFLIGHT 3
@@ -118,7 +122,6 @@ struct nn_vk_device {
   int nparam;
   nni_error fault;            /* first failure that a run reported, until somebody waits */
   nn_vk_record *records;
-  uint64_t clock;
   /* pipelines */
   VkDescriptorSetLayout setlayout;
   VkPipelineLayout layout;

@@ -7,6 +7,8 @@
 */
 #include "vk_device.h"
 
+enum { WHILE = 8 }; /* runs of a plan */
+
 static void forget(nn_vk_device *d, nn_vk_variant *v) {
   nni_free(d->base.mem, v->address, sizeof *v->address * (size_t)v->naddress);
   v->address = NULL;
@@ -28,7 +30,8 @@ static bool serves(const nn_vk_variant *v, const nni_submission *s) {
   return v->address && v->naddress == s->naddress && v->nparam == s->nparam && memcmp(v->address, s->address, sizeof *v->address * (size_t)v->naddress) == 0;
 }
 
-/* The variant for this run. *fits: it was recorded for these addresses; when every such one is in flight and there is room, another is recorded. */
+/* The variant for this run. *fits: it was recorded for these addresses (and may have to be waited for); else it has to be recorded. When all that fit are in flight,
+** another is recorded in a free place, or in that of one whose addresses have not come for a while: two sets of addresses in turn must not drive each other out. */
 static nn_vk_variant *choose(nn_vk_device *d, nn_vk_record *r, const nni_submission *s, bool *fits) {
   nn_vk_variant *busy = NULL, *oldest = &r->variant[0];
   *fits = true;
@@ -39,7 +42,7 @@ static nn_vk_variant *choose(nn_vk_device *d, nn_vk_record *r, const nni_submiss
     if (nn_vk_ended(d, v->batch->value)) return v;
     if (!busy || v->used < busy->used) busy = v;
   }
-  if (busy && busy == oldest) return busy; /* it will end first; cheaper than recording in place of another */
+  if (busy && oldest->address && r->runs - oldest->used <= WHILE) return busy;
   *fits = false;
   return oldest;
 }
@@ -81,7 +84,7 @@ nn_status nn_vk_begin(nni_device *base, const nni_submission *s, bool *replay) {
     return st;
   }
   nn_vk_variant *v = choose(d, r, s, &fits);
-  v->used = ++d->clock;
+  v->used = ++r->runs;
   if (!fits) {
     st = start(d, v, s);
     if (st == NN_OK) st = remember(d, v, s);

@@ -244,6 +244,35 @@ static void check_records(void) {
   }
 }
 
+/* ---- limits, and what is on disk ------------------------------------------------------------------------------------------------------------------ */
+static void check_limits(void) {
+  CHECK(nn_vk_embedded_bytes() > 10000 && nn_vk_embedded_bytes() <= 2u << 20, "%zu bytes of embedded shaders", nn_vk_embedded_bytes());
+  nni_device *small;
+  setenv("NNLUA_VK_MEMORY", "48", 1);
+  nn_status st = nn_vk_open(mem, 0, &small, &err);
+  unsetenv("NNLUA_VK_MEMORY");
+  CHECK(st == NN_OK, "%s", err.text);
+  if (st == NN_OK) {
+    void *a = small->is->buffer_get(small, 100), *b = small->is->buffer_get(small, 12 << 20), *c = small->is->buffer_get(small, 5 << 20);
+    CHECK(a && b && !c, "48 MiB: one block of 32, 12 and then no more");
+    CHECK(!small->is->buffer_get(small, (size_t)1 << 60), "an absurd size");
+    if (a) small->is->buffer_put(small, a, 100);
+    c = small->is->buffer_get(small, 30 << 20); /* what nobody uses is dropped for it */
+    CHECK(c, "30 MiB after the small block was given back");
+    if (c) small->is->buffer_put(small, c, 30 << 20);
+    if (b) small->is->buffer_put(small, b, 12 << 20);
+    CHECK(small->is->memory(small).live == 0, "live");
+    small->is->close(small);
+  }
+  nni_device *none = dev;
+  CHECK(nn_vk_open(mem, 99, &none, &err) == NN_ENOTFOUND && !none && strstr(err.text, "vulkan:100"), "%s", err.text);
+  nn_device_info info;
+  CHECK(nn_vk_describe(mem, 0, &info, &err) == NN_OK && info.title[0] && info.driver[0] && info.memory > 0 && info.subgroup > 0, "nothing known about the device");
+  CHECK(nn_vk_describe(mem, -1, &info, &err) == NN_ENOTFOUND, "device 0");
+  const nni_operand big = {.dtype = NN_U8, .ndim = 2, .shape = (int64_t[]){1 << 20, 1 << 12}};
+  CHECK(nn_vk_fits(nn_vk_of(dev), &big, &err) == NN_EUNSUPPORTED && strstr(err.text, "2^32"), "%s", err.text);
+}
+
 static void all(void) {
   check_memory();
   check_transfers();
@@ -255,6 +284,7 @@ static void all(void) {
   check_concat();
   check_faults();
   check_records();
+  check_limits();
 }
 
 int main(void) { return vk_check_main("test_vulkan", all); }
