@@ -3,6 +3,8 @@
 ** Runs in three modes that must agree (default, a barrier after every dispatch, no replay); ctest runs it under validation as well.
 */
 #include "vk_check.h"
+#include <dirent.h>
+#include <unistd.h>
 
 /* ---- memory ------------------------------------------------------------------------------------------------------------------------------- */
 static void check_memory(void) {
@@ -273,6 +275,63 @@ static void check_limits(void) {
   CHECK(nn_vk_fits(nn_vk_of(dev), &big, &err) == NN_EUNSUPPORTED && strstr(err.text, "2^32"), "%s", err.text);
 }
 
+/* The name of the one file in dir/nnlua, or "" */
+static void cache_file(const char *dir, char *path, size_t n) {
+  char sub[256];
+  snprintf(sub, sizeof sub, "%s/nnlua", dir);
+  DIR *d = opendir(sub);
+  path[0] = 0;
+  for (struct dirent *e; d && (e = readdir(d));)
+    if (e->d_name[0] != '.') {
+      CHECK(!path[0], "two files in the cache: %s", e->d_name);
+      snprintf(path, n, "%s/%s", sub, e->d_name);
+    }
+  if (d) closedir(d);
+}
+static size_t slurp(const char *path, char *to, size_t n) {
+  FILE *f = fopen(path, "rb");
+  const size_t got = f ? fread(to, 1, n, f) : 0;
+  if (f) fclose(f);
+  return got;
+}
+
+/* The file of compiled pipelines appears, is taken, and is replaced when it is damaged, cut or longer. */
+static void check_cache(void) {
+  char dir[] = "/tmp/nnlua-vk-XXXXXX", path[512] = "", good[1 << 16], now[1 << 16];
+  const char *old = getenv("XDG_CACHE_HOME");
+  char *kept = old ? strdup(old) : NULL;
+  size_t n = 0;
+  CHECK(mkdtemp(dir), "no directory");
+  setenv("XDG_CACHE_HOME", dir, 1);
+  for (int turn = 0; turn < 4; turn++) {
+    nni_device *d;
+    const uint32_t spec[] = {NN_F32, NN_I32, 1};
+    if (turn > 0) {
+      FILE *f = fopen(path, turn == 1 ? "r+b" : turn == 2 ? "ab" : "wb");
+      CHECK(f, "%s", path);
+      if (!f) break;
+      if (turn == 1) fseek(f, (long)n - 3, SEEK_SET), fputc(good[n - 3] ^ 1, f);
+      if (turn == 2) fputc(0, f);
+      if (turn == 3) fwrite(good, 1, n / 2, f);
+      fclose(f);
+    }
+    MUST(nn_vk_open(mem, 0, &d, &err));
+    CHECK(nn_vk_shader(nn_vk_of(d), 0, spec, 2, &err), "%s", err.text);
+    d->is->close(d);
+    if (turn == 0) cache_file(dir, path, sizeof path), n = slurp(path, good, sizeof good);
+    const size_t m = slurp(path, now, sizeof now);
+    CHECK(n > 48 && m == n && memcmp(good, now, n) == 0, "turn %d: %zu bytes in %s", turn, m, path);
+  }
+  unlink(path);
+  snprintf(path, sizeof path, "%s/nnlua", dir);
+  CHECK(rmdir(path) == 0, "something is left in %s", path);
+  snprintf(path, sizeof path, "rm -rf '%s'", dir); /* Mesa keeps its own there */
+  CHECK(system(path) == 0, "%s", path);
+  if (kept) setenv("XDG_CACHE_HOME", kept, 1);
+  else unsetenv("XDG_CACHE_HOME");
+  free(kept);
+}
+
 static void all(void) {
   check_memory();
   check_transfers();
@@ -285,6 +344,7 @@ static void all(void) {
   check_faults();
   check_records();
   check_limits();
+  check_cache();
 }
 
 int main(void) { return vk_check_main("test_vulkan", all); }
