@@ -5,6 +5,8 @@
 #include "vk_device.h"
 #include <stdlib.h>
 
+enum { GROUP = 256 }; /* the largest workgroup of any kernel */
+
 static bool wants(const char *name) {
   const char *s = getenv(name);
   return s && *s && strcmp(s, "0") != 0;
@@ -73,7 +75,8 @@ static nn_status create(nn_vk_device *d, nni_error *err) {
   features have, want;
   const float priority = 1;
   VkPhysicalDeviceFloatControlsProperties floats = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FLOAT_CONTROLS_PROPERTIES};
-  VkPhysicalDeviceMaintenance3Properties m3 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES, .pNext = &floats};
+  VkPhysicalDeviceMaintenance4Properties m4 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES, .pNext = &floats};
+  VkPhysicalDeviceMaintenance3Properties m3 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES, .pNext = &m4};
   VkPhysicalDeviceProperties2 props = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &m3};
   vkGetPhysicalDeviceProperties(d->physical, &d->props);
   if (d->props.apiVersion < VK_API_VERSION_1_3)
@@ -83,11 +86,14 @@ static nn_status create(nn_vk_device *d, nni_error *err) {
   vkGetPhysicalDeviceMemoryProperties(d->physical, &d->memtypes);
   d->floats = (floats.shaderSignedZeroInfNanPreserveFloat32 ? NN_VK_EMIT_NAN : 0u) | (floats.shaderDenormPreserveFloat32 ? NN_VK_EMIT_DENORMALS : 0u) |
               (floats.shaderRoundingModeRTEFloat32 ? NN_VK_EMIT_ROUND_EVEN : 0u);
-  d->max_alloc = m3.maxMemoryAllocationSize;
+  d->max_alloc = m3.maxMemoryAllocationSize < m4.maxBufferSize ? m3.maxMemoryAllocationSize : m4.maxBufferSize;
   d->range_align = d->props.limits.minStorageBufferOffsetAlignment;
   d->uniform_align = d->props.limits.minUniformBufferOffsetAlignment;
   d->nbuf = d->props.limits.maxPerStageDescriptorStorageBuffers < NN_VK_NBUF ? (int)d->props.limits.maxPerStageDescriptorStorageBuffers : NN_VK_NBUF;
   if ((int)d->props.limits.maxDescriptorSetStorageBuffers < d->nbuf) d->nbuf = (int)d->props.limits.maxDescriptorSetStorageBuffers;
+  if (d->props.limits.maxComputeWorkGroupInvocations < GROUP || d->props.limits.maxComputeWorkGroupSize[0] < GROUP)
+    return nni_fail(err, NN_EUNSUPPORTED, "%s: %s runs at most %u invocations in a group; %d are needed", d->base.name, d->props.deviceName,
+                    d->props.limits.maxComputeWorkGroupInvocations, GROUP);
   if (!pick_family(d)) return nni_fail(err, NN_EUNSUPPORTED, "%s: %s has no queue that computes", d->base.name, d->props.deviceName);
   chain(&have);
   chain(&want);

@@ -32,7 +32,7 @@ typedef struct nn_vk_block {
   uint32_t number;
   char *map;           /* host-visible places */
   nn_vk_place place;
-  bool small;          /* for buffers below NN_VK_SMALL */
+  bool small;          /* for small buffers */
   nn_vk_gap *gap;      /* free ranges by offset; room for ngap <= nlive + 1 is always there, so giving back cannot fail */
   int ngap, cap, nlive;
   struct nn_vk_block *next;
@@ -48,7 +48,8 @@ typedef struct nn_vk_slice {
   VkBuffer buffer;
   uint64_t offset;
 } nn_vk_slice;
-typedef struct nn_vk_fault { nn_vk_say say; const uint32_t *words; int nia; int64_t ia[NN_VK_FAULT_IA]; } nn_vk_fault;
+typedef struct nn_vk_fault { nn_vk_say say; uint32_t *words; int nia; int64_t ia[NN_VK_FAULT_IA]; } nn_vk_fault;
+typedef struct nn_vk_host { void *address; char *map; VkBuffer buffer; uint64_t offset, bytes; } nn_vk_host; /* of nn_vk_memory_get; buffer + offset is its start */
 /* A command buffer and all that it needs: descriptor sets, Info and Params blocks, staging. Recorded once; submitted once (the stream's loose
 ** batches) or again and again (variants of a plan's record). */
 typedef struct nn_vk_batch {
@@ -58,7 +59,7 @@ typedef struct nn_vk_batch {
   uint64_t value;        /* of the timeline when its last submission is done; 0: never submitted */
   VkDescriptorPool *sets;
   int nsets, capsets, set, inset; /* pools; the one in use, and how many sets it gave */
-  nn_vk_block **host;    /* mapped memory: Info, Params, staging; the last one is filled up to `filled` */
+  nn_vk_host *host;      /* mapped memory: Info, Params, staging; the last one is filled up to `filled` */
   int nhost, caphost;
   uint64_t filled, staged;
   nn_vk_slice *slice;
@@ -105,8 +106,8 @@ struct nn_vk_device {
   /* memory */
   nn_vk_block **block;        /* by number; NULL where one was given back */
   uint32_t nblock, capblock;
-  nn_vk_block *blocks, *spare; /* device-local ones; host-visible ones that nobody uses */
-  uint64_t reserved, spared, limit; /* bytes of device-local blocks, of spare ones; what reserved may reach */
+  nn_vk_block *blocks;        /* the oldest first */
+  uint64_t reserved, limit;   /* bytes of device-local blocks; what they may reach */
   nn_memory_info stats;
   /* stream */
   VkSemaphore timeline;
@@ -137,8 +138,8 @@ void *nn_vk_buffer_get(nni_device *d, size_t bytes);
 void nn_vk_buffer_put(nni_device *d, void *p, size_t bytes);
 nn_memory_info nn_vk_memory(nni_device *d);
 void nn_vk_trim(nni_device *d);
-nn_vk_block *nn_vk_host_get(nn_vk_device *d, nn_vk_place place, uint64_t bytes); /* mapped memory of at least so many bytes; NULL: none left */
-void nn_vk_host_put(nn_vk_device *d, nn_vk_block *b);                             /* no submitted command may use it */
+void *nn_vk_memory_get(nn_vk_device *d, nn_vk_place place, size_t bytes); /* an address, 256-byte aligned; NULL: no memory */
+void nn_vk_memory_put(nn_vk_device *d, void *p, size_t bytes);            /* host-visible: no submitted command may use it any more */
 /* The block behind an address, and the offset in it. NULL: no address of this device. */
 nn_vk_block *nn_vk_find(const nn_vk_device *d, const void *p, uint64_t *offset);
 static inline uintptr_t nn_vk_address(const nn_vk_block *b, uint64_t offset) { return ((uintptr_t)b->number + 1) << 40 | offset; }

@@ -1,8 +1,9 @@
-/* vulkan/vk_memory.c - device memory: blocks with sub-allocation, and mapped host memory for staging.
+/* vulkan/vk_memory.c - device memory, and mapped host memory for staging: blocks with sub-allocation.
 **
-** A block is one VkBuffer. Buffers below 1 MiB come from blocks of 32 MiB, larger ones from blocks of 256 MiB, still larger ones have a block of their own; the
+** A block is one VkBuffer in one place. Buffers below 1 MiB come from small blocks, larger ones from large blocks, still larger ones have a block of their own; the
 ** smallest gap that is large enough is taken, the first of equals, so that a loop gets the same addresses again (records of plans are found by address).
-** Ranges may be used again at once: the stream is in order. Blocks go back to the driver in trim, or when memory is short, after all work has ended.
+** Ranges of the device's memory may be used again at once: the stream is in order. Blocks go back to the driver in trim, or when memory is short, after all work
+** has ended.
 ** Only stream and kernels resolve addresses (nn_vk_find).
 */
 #include "vk_device.h"
@@ -10,7 +11,8 @@
 
 #define MiB ((uint64_t)1 << 20)
 enum { ALIGN = 256 };
-static const uint64_t SMALL = 1 * MiB, SMALL_BLOCK = 32 * MiB, LARGE_BLOCK = 256 * MiB, SPARE = 128 * MiB, HOST_LEAST = 64 << 10;
+static const uint64_t SMALL = 1 * MiB;
+static const struct { uint64_t small, large; } usual[] = {[NN_VK_DEVICE_LOCAL] = {32 * MiB, 256 * MiB}, [NN_VK_TO_DEVICE] = {4 * MiB, 64 * MiB}, [NN_VK_FROM_DEVICE] = {4 * MiB, 32 * MiB}};
 
 /* ---- blocks -------------------------------------------------------------------------------------------------------------------------- */
 static int memory_type(const nn_vk_device *d, uint32_t allowed, VkMemoryPropertyFlags need, VkMemoryPropertyFlags avoid) {
@@ -116,17 +118,19 @@ static void *take_gap(nn_vk_device *d, nn_vk_block *b, int i, uint64_t n) {
   b->gap[i].size -= n;
   if (b->gap[i].size == 0) memmove(b->gap + i, b->gap + i + 1, sizeof *b->gap * (size_t)(--b->ngap - i));
   b->nlive++;
-  d->stats.live += n;
-  d->stats.allocated += n;
-  if (d->stats.live > d->stats.peak) d->stats.peak = d->stats.live;
+  if (b->place == NN_VK_DEVICE_LOCAL) {
+    d->stats.live += n;
+    d->stats.allocated += n;
+    if (d->stats.live > d->stats.peak) d->stats.peak = d->stats.live;
+  }
   return (void *)nn_vk_address(b, at);
 }
 
-static void *take(nn_vk_device *d, uint64_t n) {
+static void *take(nn_vk_device *d, nn_vk_place place, uint64_t n) {
   nn_vk_block *best = NULL;
   int at = 0;
   for (nn_vk_block *b = d->blocks; b; b = b->next) {
-    if (b->small != (n < SMALL)) continue;
+    if (b->place != place || b->small != (n < SMALL)) continue;
     for (int i = 0; i < b->ngap; i++)
       if (b->gap[i].size >= n && (!best || b->gap[i].size < best->gap[at].size)) best = b, at = i;
   }
@@ -134,18 +138,18 @@ static void *take(nn_vk_device *d, uint64_t n) {
 }
 
 /* A new block in which n bytes fit: of the usual size, of just that size where there is no room for it. */
-static bool grow(nn_vk_device *d, uint64_t n) {
-  uint64_t usual = n < SMALL ? SMALL_BLOCK : LARGE_BLOCK, most = d->max_alloc;
-  if (usual > most) usual = most;
+static bool grow(nn_vk_device *d, nn_vk_place place, uint64_t n) {
+  uint64_t most = d->max_alloc, common = n < SMALL ? usual[place].small : usual[place].large;
+  if (common > most) common = most;
+  if (place == NN_VK_DEVICE_LOCAL && d->limit - d->reserved < most) most = d->limit - d->reserved;
   for (int tries = 0; tries < 2; tries++) {
-    uint64_t size = tries == 0 && n <= usual ? usual : (n + MiB - 1) & ~(MiB - 1);
-    if (size > most || size > d->limit - d->reserved) continue;
-    nn_vk_block *b = block_new(d, NN_VK_DEVICE_LOCAL, size), **end = &d->blocks;
+    const uint64_t size = tries == 0 && n <= common ? common : (n + MiB - 1) & ~(MiB - 1);
+    nn_vk_block *b = size <= most ? block_new(d, place, size) : NULL, **end = &d->blocks;
     if (!b) continue;
     b->small = n < SMALL;
     while (*end) end = &(*end)->next; /* the oldest first */
     *end = b;
-    d->reserved += size;
+    if (place == NN_VK_DEVICE_LOCAL) d->reserved += size;
     return true;
   }
   return false;
@@ -153,7 +157,7 @@ static bool grow(nn_vk_device *d, uint64_t n) {
 
 static void drop_unused(nn_vk_device *d) {
   nni_error ignored = {0};
-  if (d->timeline && nn_vk_submit(d, NULL, &ignored) == NN_OK) nn_vk_wait(d, d->value, &ignored);
+  if (d->timeline && (nn_vk_submit(d, NULL, &ignored) != NN_OK || nn_vk_wait(d, d->value, &ignored) != NN_OK) && !d->lost) return; /* work may still use them */
   for (nn_vk_block **p = &d->blocks; *p;) {
     nn_vk_block *b = *p;
     if (b->nlive > 0) {
@@ -161,32 +165,24 @@ static void drop_unused(nn_vk_device *d) {
       continue;
     }
     *p = b->next;
-    d->reserved -= b->size;
+    if (b->place == NN_VK_DEVICE_LOCAL) d->reserved -= b->size;
     block_free(d, b);
   }
-  while (d->spare) {
-    nn_vk_block *b = d->spare;
-    d->spare = b->next;
-    block_free(d, b);
-  }
-  d->spared = 0;
 }
 
-void *nn_vk_buffer_get(nni_device *base, size_t bytes) {
-  nn_vk_device *d = nn_vk_of(base);
+void *nn_vk_memory_get(nn_vk_device *d, nn_vk_place place, size_t bytes) {
   if (bytes > (uint64_t)1 << 39) return NULL; /* beyond an address's offset; no such device */
   const uint64_t n = rounded(bytes);
-  void *p = take(d, n);
-  if (!p && grow(d, n)) p = take(d, n);
-  if (!p) {
+  void *p = take(d, place, n);
+  if (!p && grow(d, place, n)) p = take(d, place, n);
+  if (!p && place == NN_VK_DEVICE_LOCAL && !d->target) { /* not from within recording, which it would submit */
     drop_unused(d);
-    if (grow(d, n)) p = take(d, n);
+    if (grow(d, place, n)) p = take(d, place, n);
   }
   return p;
 }
 
-void nn_vk_buffer_put(nni_device *base, void *p, size_t bytes) {
-  nn_vk_device *d = nn_vk_of(base);
+void nn_vk_memory_put(nn_vk_device *d, void *p, size_t bytes) {
   uint64_t at, n = rounded(bytes);
   nn_vk_block *b = nn_vk_find(d, p, &at);
   if (!b) return;
@@ -209,8 +205,11 @@ void nn_vk_buffer_put(nni_device *base, void *p, size_t bytes) {
     b->gap[lo] = (nn_vk_gap){at, n};
   }
   b->nlive--;
-  d->stats.live -= n;
+  if (b->place == NN_VK_DEVICE_LOCAL) d->stats.live -= n;
 }
+
+void *nn_vk_buffer_get(nni_device *base, size_t bytes) { return nn_vk_memory_get(nn_vk_of(base), NN_VK_DEVICE_LOCAL, bytes); }
+void nn_vk_buffer_put(nni_device *base, void *p, size_t bytes) { nn_vk_memory_put(nn_vk_of(base), p, bytes); }
 
 nn_memory_info nn_vk_memory(nni_device *base) {
   nn_vk_device *d = nn_vk_of(base);
@@ -219,31 +218,6 @@ nn_memory_info nn_vk_memory(nni_device *base) {
   return m;
 }
 void nn_vk_trim(nni_device *base) { drop_unused(nn_vk_of(base)); }
-
-/* ---- host memory --------------------------------------------------------------------------------------------------------------------- */
-nn_vk_block *nn_vk_host_get(nn_vk_device *d, nn_vk_place place, uint64_t bytes) {
-  uint64_t size = HOST_LEAST;
-  while (size < bytes) size *= 2;
-  for (nn_vk_block **p = &d->spare; *p; p = &(*p)->next) {
-    nn_vk_block *b = *p;
-    if (b->place != place || b->size != size) continue;
-    *p = b->next;
-    d->spared -= b->size;
-    b->next = NULL;
-    return b;
-  }
-  return block_new(d, place, size);
-}
-
-void nn_vk_host_put(nn_vk_device *d, nn_vk_block *b) {
-  if (d->spared + b->size > SPARE) {
-    block_free(d, b);
-    return;
-  }
-  b->next = d->spare;
-  d->spare = b;
-  d->spared += b->size;
-}
 
 /* ---- device -------------------------------------------------------------------------------------------------------------------------- */
 void nn_vk_memory_open(nn_vk_device *d) {
@@ -258,6 +232,6 @@ void nn_vk_memory_close(nn_vk_device *d) {
   for (uint32_t i = 0; i < d->nblock; i++) block_free(d, d->block[i]);
   nni_free(d->base.mem, d->block, sizeof *d->block * d->capblock);
   d->block = NULL;
-  d->blocks = d->spare = NULL;
+  d->blocks = NULL;
   d->nblock = d->capblock = 0;
 }

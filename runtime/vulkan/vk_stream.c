@@ -8,7 +8,7 @@
 #include "vk_device.h"
 
 enum { SETS = 64, MAXCOMMANDS = 512 };
-static const uint64_t PIECE = (uint64_t)32 << 20, STAGED = (uint64_t)64 << 20;
+static const uint64_t PIECE = (uint64_t)32 << 20, STAGED = (uint64_t)64 << 20, HOST = 32 << 10;
 
 /* ---- barriers ------------------------------------------------------------------------------------------------------------------------ */
 static void barrier(nn_vk_device *d, VkCommandBuffer cmd, VkPipelineStageFlags2 from, VkAccessFlags2 written, VkPipelineStageFlags2 to, VkAccessFlags2 used) {
@@ -74,6 +74,10 @@ static void unwatch(nn_vk_device *d, const nn_vk_batch *b) {
   d->nwatch = n;
 }
 
+static void drop_host(nn_vk_device *d, nn_vk_batch *b) {
+  for (; b->nhost > 0; b->nhost--) nn_vk_memory_put(d, b->host[b->nhost - 1].address, b->host[b->nhost - 1].bytes);
+}
+
 void nn_vk_batch_free(nn_vk_device *d, nn_vk_batch *b) {
   if (!b) return;
   nni_error ignored = {0};
@@ -81,7 +85,7 @@ void nn_vk_batch_free(nn_vk_device *d, nn_vk_batch *b) {
   nn_vk_look(d, b);
   unwatch(d, b);
   for (int i = 0; i < b->nsets; i++) d->vk.vkDestroyDescriptorPool(d->handle, b->sets[i], NULL);
-  for (int i = 0; i < b->nhost; i++) nn_vk_host_put(d, b->host[i]);
+  drop_host(d, b);
   d->vk.vkDestroyCommandPool(d->handle, b->pool, NULL);
   nni_free(d->base.mem, b->sets, sizeof *b->sets * (size_t)b->capsets);
   nni_free(d->base.mem, b->host, sizeof *b->host * (size_t)b->caphost);
@@ -97,7 +101,7 @@ nn_status nn_vk_batch_open(nn_vk_device *d, nn_vk_batch *b, bool again, nni_erro
   unwatch(d, b);
   VkResult r = d->vk.vkResetCommandPool(d->handle, b->pool, 0);
   for (int i = 0; i < b->nsets && r == VK_SUCCESS; i++) r = d->vk.vkResetDescriptorPool(d->handle, b->sets[i], 0);
-  while (b->nhost > 0) nn_vk_host_put(d, b->host[--b->nhost]);
+  drop_host(d, b);
   b->open = false;
   b->value = b->filled = b->staged = 0;
   b->set = b->inset = b->nslice = b->nfault = b->commands = b->nread = b->nwrite = 0;
@@ -140,18 +144,24 @@ static nn_status current(nn_vk_device *d, nn_vk_batch **out, nni_error *err) {
   return NN_OK;
 }
 
-/* Mapped memory that the batch keeps until it is emptied. */
-static nn_vk_block *host_take(nn_vk_device *d, nn_vk_batch *b, uint64_t bytes, uint64_t align, uint64_t *offset) {
-  nn_vk_block *last = b->nhost > 0 ? b->host[b->nhost - 1] : NULL;
+/* A piece of mapped memory that the batch keeps until it is emptied. */
+typedef struct piece { char *map; VkBuffer buffer; uint64_t offset; void *address; } piece;
+static bool host_take(nn_vk_device *d, nn_vk_batch *b, uint64_t bytes, uint64_t align, piece *out) {
+  nn_vk_host *h = b->nhost > 0 ? &b->host[b->nhost - 1] : NULL;
   uint64_t at = (b->filled + align - 1) / align * align;
-  if (!last || at + bytes > last->size) {
-    if (!ROOM(d, b, host, nhost, caphost) || !(last = nn_vk_host_get(d, NN_VK_TO_DEVICE, bytes))) return NULL;
-    b->host[b->nhost++] = last;
+  if (!h || at + bytes > h->bytes) {
+    const uint64_t n = bytes < HOST ? HOST : bytes;
+    uint64_t start;
+    void *p = ROOM(d, b, host, nhost, caphost) ? nn_vk_memory_get(d, NN_VK_TO_DEVICE, n) : NULL;
+    const nn_vk_block *block = p ? nn_vk_find(d, p, &start) : NULL;
+    if (!block) return false;
+    h = &b->host[b->nhost++];
+    *h = (nn_vk_host){.address = p, .map = block->map + start, .buffer = block->buffer, .offset = start, .bytes = n};
     at = 0;
   }
   b->filled = at + bytes;
-  *offset = at;
-  return last;
+  *out = (piece){h->map + at, h->buffer, h->offset + at, (char *)h->address + at};
+  return true;
 }
 
 /* ---- submitting and waiting ------------------------------------------------------------------------------------------------------------ */
@@ -200,7 +210,7 @@ nn_status nn_vk_reported(nn_vk_device *d, nni_error *err) {
 
 /* the batch is about to be submitted */
 static void arm(nn_vk_device *d, nn_vk_batch *b) {
-  for (int i = 0; i < b->nfault; i++) memset((void *)b->fault[i].words, 0, sizeof(uint32_t) * NN_VK_FAULT_WORDS);
+  for (int i = 0; i < b->nfault; i++) memset(b->fault[i].words, 0, sizeof(uint32_t) * NN_VK_FAULT_WORDS);
   b->checked = b->nfault == 0;
   if (!b->checked) unwatch(d, b), d->watch[d->nwatch++] = b;
 }
@@ -279,12 +289,10 @@ void nn_vk_refill(const nn_vk_batch *b, const nni_param *p) {
 static const nn_vk_slice *slice_of(nn_vk_device *d, nn_vk_batch *b, int param, int n) {
   nn_vk_slice *last = b->nslice > 0 ? &b->slice[b->nslice - 1] : NULL;
   if (last && last->param == param && last->n == n) return last;
-  uint64_t at;
-  if (!ROOM(d, b, slice, nslice, capslice)) return NULL;
-  nn_vk_block *h = host_take(d, b, (uint64_t)n * sizeof(nn_vk_param), d->uniform_align, &at);
-  if (!h) return NULL;
+  piece h;
+  if (!ROOM(d, b, slice, nslice, capslice) || !host_take(d, b, (uint64_t)n * sizeof(nn_vk_param), d->uniform_align, &h)) return NULL;
   last = &b->slice[b->nslice++];
-  *last = (nn_vk_slice){.param = param, .n = n, .at = (nn_vk_param *)(void *)(h->map + at), .buffer = h->buffer, .offset = at};
+  *last = (nn_vk_slice){.param = param, .n = n, .at = (nn_vk_param *)(void *)h.map, .buffer = h.buffer, .offset = h.offset};
   fill_slice(last, d->param);
   return last;
 }
@@ -325,7 +333,7 @@ nn_status nn_vk_dispatch(nn_vk_device *d, const nn_vk_work *w, nni_error *err) {
   nn_vk_span span[NN_VK_NBUF];
   nn_vk_batch *b;
   VkDescriptorSet set;
-  uint64_t writes = 0, at;
+  uint64_t writes = 0;
   if (!w->pipeline) return err->status;
   if (w->groups[0] == 0 || w->groups[1] == 0 || w->groups[2] == 0) return NN_OK;
   if (w->nbind > d->nbuf) return nni_fail(err, NN_EUNSUPPORTED, "%s: a kernel needs %d buffers at a time; this device has %d", d->base.name, w->nbind, d->nbuf);
@@ -336,10 +344,10 @@ nn_status nn_vk_dispatch(nn_vk_device *d, const nn_vk_work *w, nni_error *err) {
   if (st == NN_OK) st = put_ranges(d, w, set, &s, span, &writes, err);
   if (st != NN_OK) return st;
   if (w->ninfo > 0) {
-    nn_vk_block *h = host_take(d, b, w->ninfo, d->uniform_align, &at);
-    if (!h) return nni_fail(err, NN_ENOMEM, "%s: out of memory while recording", d->base.name);
-    memcpy(h->map + at, w->info, w->ninfo);
-    put(&s, set, NN_VK_INFO, VK_DESCRIPTOR_TYPE_UNIFORM_BUFFER, h->buffer, at, w->ninfo);
+    piece h;
+    if (!host_take(d, b, w->ninfo, d->uniform_align, &h)) return nni_fail(err, NN_ENOMEM, "%s: out of memory while recording", d->base.name);
+    memcpy(h.map, w->info, w->ninfo);
+    put(&s, set, NN_VK_INFO, VK_DESCRIPTOR_TYPE_UNIFORM_BUFFER, h.buffer, h.offset, w->ninfo);
   }
   if (w->nparam > 0) {
     const nn_vk_slice *p = slice_of(d, b, w->param, w->nparam);
@@ -356,26 +364,28 @@ nn_status nn_vk_dispatch(nn_vk_device *d, const nn_vk_work *w, nni_error *err) {
 
 nn_status nn_vk_faults(nn_vk_device *d, nn_vk_say say, const int64_t *ia, int nia, nn_vk_bind *words, nni_error *err) {
   nn_vk_batch *b;
-  uint64_t at;
+  piece h;
   nn_status st = current(d, &b, err);
   if (st != NN_OK) return st;
-  nn_vk_block *h = ROOM(d, b, fault, nfault, capfault) ? host_take(d, b, sizeof(uint32_t) * NN_VK_FAULT_WORDS, d->range_align, &at) : NULL;
-  if (!h) return nni_fail(err, NN_ENOMEM, "%s: out of memory while recording", d->base.name);
+  if (!ROOM(d, b, fault, nfault, capfault) || !host_take(d, b, sizeof(uint32_t) * NN_VK_FAULT_WORDS, d->range_align, &h))
+    return nni_fail(err, NN_ENOMEM, "%s: out of memory while recording", d->base.name);
   nn_vk_fault *f = &b->fault[b->nfault++];
-  *f = (nn_vk_fault){.say = say, .words = (const uint32_t *)(const void *)(h->map + at), .nia = nia < NN_VK_FAULT_IA ? nia : NN_VK_FAULT_IA};
+  *f = (nn_vk_fault){.say = say, .words = (uint32_t *)(void *)h.map, .nia = nia < NN_VK_FAULT_IA ? nia : NN_VK_FAULT_IA};
   memcpy(f->ia, ia, sizeof *ia * (size_t)f->nia);
   b->tohost = true;
-  *words = (nn_vk_bind){.data = (void *)nn_vk_address(h, at), .bytes = sizeof(uint32_t) * NN_VK_FAULT_WORDS, .write = true};
+  *words = (nn_vk_bind){.data = h.address, .bytes = sizeof(uint32_t) * NN_VK_FAULT_WORDS, .write = true};
   return NN_OK;
 }
 
 /* ---- transfers ------------------------------------------------------------------------------------------------------------------------- */
-/* Records a copy between blocks. */
-static void copy(nn_vk_device *d, nn_vk_batch *b, const nn_vk_block *to, uint64_t at, const nn_vk_block *from, uint64_t first, uint64_t bytes) {
-  const nn_vk_span span[] = {{nn_vk_address(from, first), nn_vk_address(from, first + bytes)}, {nn_vk_address(to, at), nn_vk_address(to, at + bytes)}};
+/* Records a copy between addresses that were found to be good. */
+static void copy(nn_vk_device *d, nn_vk_batch *b, const void *to, const void *from, uint64_t bytes) {
+  uint64_t at, first;
+  const nn_vk_block *dst = nn_vk_find(d, to, &at), *src = nn_vk_find(d, from, &first);
+  const nn_vk_span span[] = {{(uintptr_t)from, (uintptr_t)from + bytes}, {(uintptr_t)to, (uintptr_t)to + bytes}};
   const VkBufferCopy region = {.srcOffset = first, .dstOffset = at, .size = bytes};
   order(d, b, span, 2, 2);
-  d->vk.vkCmdCopyBuffer(b->cmd, from->buffer, to->buffer, 1, &region);
+  d->vk.vkCmdCopyBuffer(b->cmd, src->buffer, dst->buffer, 1, &region);
 }
 
 static nn_vk_block *find(const nn_vk_device *d, const void *p, size_t bytes, uint64_t *at, nni_error *err) {
@@ -400,56 +410,60 @@ nn_status nn_vk_fill(nn_vk_device *d, void *dst, size_t bytes, uint32_t word, nn
 
 nn_status nn_vk_copy_bytes(nn_vk_device *d, void *dst, const void *src, size_t bytes, nni_error *err) {
   nn_vk_batch *b;
-  uint64_t at, first;
+  uint64_t at;
   if (bytes == 0 || dst == src) return NN_OK;
-  const nn_vk_block *to = find(d, dst, bytes, &at, err), *from = to ? find(d, src, bytes, &first, err) : NULL;
-  if (!from) return err->status;
+  if (!find(d, dst, bytes, &at, err) || !find(d, src, bytes, &at, err)) return err->status;
   nn_status st = current(d, &b, err);
-  if (st == NN_OK) copy(d, b, to, at, from, first, bytes);
+  if (st == NN_OK) copy(d, b, dst, src, bytes);
   return st;
 }
 
 nn_status nn_vk_upload(nni_device *base, void *dst, const void *src, size_t bytes, nni_error *err) {
   nn_vk_device *d = nn_vk_of(base);
-  uint64_t at, first;
+  uint64_t at;
   if (bytes == 0) return NN_OK;
-  const nn_vk_block *to = find(d, dst, bytes, &at, err);
-  if (!to) return err->status;
+  if (!find(d, dst, bytes, &at, err)) return err->status;
   for (uint64_t done = 0, n; done < bytes; done += n) {
     nn_vk_batch *b = NULL;
+    piece h;
     nn_status st = current(d, &b, err);
     if (st != NN_OK) return st;
     n = bytes - done < PIECE ? bytes - done : PIECE;
-    nn_vk_block *h = host_take(d, b, n, 16, &first);
-    if (!h) return nni_fail(err, NN_ENOMEM, "%s: no memory for an upload of %zu bytes", d->base.name, bytes);
-    memcpy(h->map + first, (const char *)src + done, n);
-    copy(d, b, to, at + done, h, first, n);
+    if (!host_take(d, b, n, 16, &h)) return nni_fail(err, NN_ENOMEM, "%s: no memory for an upload of %zu bytes", d->base.name, bytes);
+    memcpy(h.map, (const char *)src + done, n);
+    copy(d, b, (char *)dst + done, h.address, n);
     b->staged += n;
   }
   return NN_OK;
 }
 
+/* One piece of a download, by way of h, which is mapped at map. */
+static nn_status bring(nn_vk_device *d, char *dst, const char *src, uint64_t n, void *h, const char *map, nni_error *err) {
+  nn_vk_batch *b = NULL;
+  nn_status st = nn_vk_loose(d, &b, err);
+  if (st != NN_OK) return st;
+  copy(d, b, h, src, n);
+  b->tohost = true;
+  st = nn_vk_submit(d, NULL, err);
+  if (st == NN_OK) st = nn_vk_wait(d, d->value, err);
+  if (st == NN_OK) memcpy(dst, map, n);
+  return st;
+}
+
 nn_status nn_vk_download(nni_device *base, void *dst, const void *src, size_t bytes, nni_error *err) {
   nn_vk_device *d = nn_vk_of(base);
-  uint64_t first = 0;
-  const nn_vk_block *from = bytes > 0 ? find(d, src, bytes, &first, err) : NULL;
-  if (bytes > 0 && !from) return err->status;
-  nn_vk_block *h = nn_vk_host_get(d, NN_VK_FROM_DEVICE, bytes < PIECE ? bytes : PIECE);
-  nn_status st = h ? NN_OK : nni_fail(err, NN_ENOMEM, "%s: no memory for a download of %zu bytes", d->base.name, bytes);
-  for (uint64_t done = 0, n; done < bytes && st == NN_OK; done += n) {
-    nn_vk_batch *b = NULL;
-    n = bytes - done < PIECE ? bytes - done : PIECE;
-    st = nn_vk_loose(d, &b, err);
-    if (st != NN_OK) break;
-    copy(d, b, h, 0, from, first + done, n);
-    b->tohost = true;
-    st = nn_vk_submit(d, NULL, err);
-    if (st == NN_OK) st = nn_vk_wait(d, d->value, err);
-    if (st == NN_OK) memcpy((char *)dst + done, h->map, n);
-  }
-  if (h) nn_vk_host_put(d, h);
-  nn_status end = nn_vk_finish(base, st == NN_OK ? err : &(nni_error){0});
-  return st == NN_OK ? end : st;
+  uint64_t at = 0;
+  const uint64_t most = bytes < PIECE ? bytes : PIECE;
+  if (bytes == 0) return nn_vk_finish(base, err);
+  if (!find(d, src, bytes, &at, err)) return err->status;
+  void *h = nn_vk_memory_get(d, NN_VK_FROM_DEVICE, most);
+  const nn_vk_block *block = h ? nn_vk_find(d, h, &at) : NULL;
+  if (!block) return nni_fail(err, NN_ENOMEM, "%s: no memory for a download of %zu bytes", d->base.name, bytes);
+  nn_status st = NN_OK;
+  for (uint64_t done = 0; done < bytes && st == NN_OK; done += most)
+    st = bring(d, (char *)dst + done, (const char *)src + done, bytes - done < most ? bytes - done : most, h, block->map + at, err);
+  nn_vk_memory_put(d, h, most);
+  return st == NN_OK ? nn_vk_reported(d, err) : st;
 }
 
 /* ---- operands -------------------------------------------------------------------------------------------------------------------------- */

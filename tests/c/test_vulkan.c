@@ -3,6 +3,7 @@
 ** Runs in three modes that must agree (default, a barrier after every dispatch, no replay); ctest runs it under validation as well.
 */
 #include "vk_check.h"
+#include "vulkan/vk_device.h"
 #include <dirent.h>
 #include <unistd.h>
 
@@ -43,11 +44,11 @@ static void check_memory(void) {
 
 /* ---- transfers ---------------------------------------------------------------------------------------------------------------------------- */
 static void check_transfers(void) {
-  static const size_t sizes[] = {0, 1, 3, 4, 100, 65537, 5000001};
+  static const size_t sizes[] = {0, 1, 3, 4, 100, 65537, 5000001, 70000001}; /* the last in several pieces */
   for (int i = 0; i < NNI_COUNT(sizes); i++) {
     const size_t n = sizes[i];
     unsigned char *src = malloc(n + 1), *dst = calloc(1, n + 1);
-    for (size_t k = 0; k < n; k++) src[k] = (unsigned char)draw();
+    for (size_t k = 0; k < n; k++) src[k] = (unsigned char)(k * 7 ^ k >> 11 ^ draw() % 2);
     char *p = dev->is->buffer_get(dev, n + 8);
     MUST(dev->is->upload(dev, p, src, n, &err));
     MUST(dev->is->upload(dev, p + n, "x", 1, &err));
@@ -332,6 +333,58 @@ static void check_cache(void) {
   free(kept);
 }
 
+/* Hundreds of uploads, runs and downloads take no memory beyond what the first ones took. */
+static void check_footprint(void) {
+  enum { N = 3000 };
+  void *prog = scale_program(N), *record = NULL, *in = dev->is->buffer_get(dev, N * 4), *out = dev->is->buffer_get(dev, N * 4);
+  float x[N] = {0}, y[N];
+  uint32_t blocks = 0;
+  for (int run = 0; run < 300; run++) {
+    const nni_operand a = {.data = in}, b = {.data = out};
+    void *const address[] = {in, out};
+    const nni_param pa[] = {{0}, {.f = 2}, {0}};
+    const nni_submission s = {.recorded = run % 4 ? &record : NULL, .address = address, .naddress = 2, .param = pa, .nparam = 3, .err = &err};
+    const nni_kernel_call c = {.dev = dev, .in = &a, .out = &b, .nin = 1, .nout = 1, .pa = pa, .err = &err};
+    bool replay;
+    x[run] = (float)run;
+    MUST(dev->is->upload(dev, in, x, sizeof x, &err));
+    MUST(dev->is->begin(dev, &s, &replay));
+    if (!replay) MUST(dev->is->program_run(prog, &c));
+    MUST(dev->is->end(dev, false, &err));
+    if (run % 8 == 7) MUST(dev->is->download(dev, y, out, sizeof y, &err));
+    if (run % 8 == 7) CHECK(y[run] == 2 * x[run], "run %d", run);
+    if (run == 50) blocks = nn_vk_of(dev)->nblock;
+  }
+  CHECK(nn_vk_of(dev)->nblock == blocks, "%u blocks, then %u", blocks, nn_vk_of(dev)->nblock);
+  dev->is->recorded_free(dev, record);
+  dev->is->program_free(dev, prog);
+  dev->is->buffer_put(dev, in, N * 4);
+  dev->is->buffer_put(dev, out, N * 4);
+}
+
+/* A lost device says so, whatever is asked of it, and can be closed. */
+static void check_lost(void) {
+  nni_device *d;
+  float x[64] = {0};
+  bool replay;
+  void *record = NULL;
+  MUST(nn_vk_open(mem, 0, &d, &err));
+  void *p = d->is->buffer_get(d, sizeof x), *address[] = {p};
+  const nni_submission s = {.recorded = &record, .address = address, .naddress = 1, .err = &err};
+  MUST(d->is->upload(d, p, x, sizeof x, &err));
+  CHECK(nn_vk_failed(nn_vk_of(d), VK_ERROR_DEVICE_LOST, "testing", &err) == NN_EDEVICE && strstr(err.text, "lost"), "%s", err.text);
+  CHECK(d->is->upload(d, p, x, sizeof x, &err) == NN_EDEVICE, "upload");
+  CHECK(d->is->begin(d, &s, &replay) == NN_EDEVICE, "begin");
+  CHECK(d->is->end(d, true, &err) == NN_OK, "the end of what did not begin");
+  CHECK(d->is->download(d, x, p, sizeof x, &err) == NN_EDEVICE && strstr(err.text, "lost"), "%s", err.text);
+  CHECK(d->is->finish(d, &err) == NN_EDEVICE, "finish");
+  CHECK(nn_vk_fill(nn_vk_of(d), p, 64, 0, &err) == NN_EDEVICE, "fill");
+  d->is->recorded_free(d, record);
+  d->is->buffer_put(d, p, sizeof x);
+  d->is->trim(d);
+  d->is->close(d);
+}
+
 static void all(void) {
   check_memory();
   check_transfers();
@@ -343,6 +396,8 @@ static void all(void) {
   check_concat();
   check_faults();
   check_records();
+  check_footprint();
+  check_lost();
   check_limits();
   check_cache();
 }
