@@ -75,6 +75,7 @@ void nn_vk_grid(const nn_vk_device *d, uint64_t n, uint32_t g[3]);
 /* Operations (multiply-adds, say) that one dispatch may do so that it stays far below a second, which drivers take for a hang: a kernel with more work splits it into
 ** several dispatches over parts of its result. */
 uint64_t nn_vk_budget(const nn_vk_device *d);
+bool nn_vk_is_software(const nn_vk_device *d); /* the CPU behind a driver: kernels keep their tiles small there */
 nn_status nn_vk_fill(nn_vk_device *d, void *dst, size_t bytes, uint32_t word, nni_error *err); /* vkCmdFillBuffer in the stream; dst and bytes multiples of 4 */
 nn_status nn_vk_copy_bytes(nn_vk_device *d, void *dst, const void *src, size_t bytes, nni_error *err); /* nothing when dst == src */
 

@@ -27,8 +27,6 @@
 /* not written yet */
 #define nn_vk_reduce NONE
 #define nn_vk_reduce_scratch NONE
-#define nn_vk_matmul NONE
-#define nn_vk_matmul_scratch NONE
 #define nn_vk_conv2d NONE
 #define nn_vk_conv2d_scratch NONE
 #define nn_vk_conv2d_dx NONE

@@ -1,0 +1,100 @@
+/* vulkan/k_matmul.c - products of matrices (shaders/matmul.comp). Letters: M rows of a, K inner size, N columns of b.
+**
+** The tile and the split of K depend on the shape and the kind of device alone, so a product has the same bits at every run.
+*/
+#include "shaders.h"
+#include "vk.h"
+
+typedef struct tile { uint32_t threads, m, n, k, per_m, per_n; } tile; /* a workgroup's, and what one invocation makes of it */
+
+typedef struct product {
+  tile t;
+  uint64_t M, N, K, batch, tiles_m, tiles_n;
+  uint32_t parts, part_k;
+} product;
+
+static uint64_t ceil_div(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
+
+/* Software devices compile a tile for as long as it is large and do not gain from it. */
+static tile tile_for(const nn_vk_device *d, uint64_t M, uint64_t N) {
+  if (nn_vk_is_software(d)) return (tile){64, 16, 16, 16, 2, 2};
+  if (M >= 512 && N >= 512) return (tile){256, 128, 128, 16, 8, 8};
+  if (M > 32 && N > 32) return (tile){256, 64, 64, 16, 4, 4};
+  return (tile){256, 32, 32, 32, 2, 2};
+}
+
+static product product_of(const nni_kernel_call *k) {
+  const nn_vk_device *d = nn_vk_of(k->dev);
+  const nni_operand *a = &k->in[0], *b = &k->in[1];
+  product p = {.M = (uint64_t)a->shape[a->ndim - 2], .K = (uint64_t)a->shape[a->ndim - 1], .N = (uint64_t)b->shape[b->ndim - 1], .batch = 1, .parts = 1};
+  enum { ENOUGH = 256, LEAST_K = 256, MOST = 16 }; /* workgroups that fill a device; a part of K worth a group of its own; parts */
+  for (int i = 0; i < a->ndim - 2; i++) p.batch *= (uint64_t)a->shape[i];
+  p.t = tile_for(d, p.M, p.N);
+  p.tiles_m = ceil_div(p.M, p.t.m);
+  p.tiles_n = ceil_div(p.N, p.t.n);
+  const uint64_t groups = p.tiles_m * p.tiles_n * p.batch;
+  uint64_t parts = groups && groups < ENOUGH ? ENOUGH / groups : 1;
+  if (parts > p.K / LEAST_K) parts = p.K / LEAST_K;
+  if (parts > MOST) parts = MOST;
+  if (parts < 1) parts = 1;
+  p.part_k = (uint32_t)(ceil_div(ceil_div(p.K, parts), p.t.k) * p.t.k);
+  p.parts = p.part_k ? (uint32_t)ceil_div(p.K, p.part_k) : 1;
+  if (p.part_k == 0) p.part_k = 1;
+  return p;
+}
+
+size_t nn_vk_matmul_scratch(const nni_kernel_call *k) {
+  const product p = product_of(k);
+  return p.parts > 1 ? (size_t)(p.M * p.N * p.batch * p.parts) * sizeof(float) : 0;
+}
+
+static nn_status join(const nni_kernel_call *k, const product *p) {
+  nn_vk_device *d = nn_vk_of(k->dev);
+  const uint64_t n = p->M * p->N * p->batch;
+  nn_vk_bind b[] = {nn_vk_range(d, k->scratch, (size_t)(n * p->parts) * sizeof(float), sizeof(float), false), nn_vk_dense(d, &k->out[0], true)};
+  const uint32_t info[] = {b[0].offset, b[1].offset, (uint32_t)n, p->parts};
+  nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_matmul_join, NULL, 0, k->err), .bind = b, .nbind = 2, .info = info, .ninfo = sizeof info};
+  nn_vk_grid(d, ceil_div(n, 256), w.groups);
+  return nn_vk_dispatch(d, &w, k->err);
+}
+
+nn_status nn_vk_matmul(const nni_kernel_call *k) {
+  nn_vk_device *d = nn_vk_of(k->dev);
+  const nni_operand *a = &k->in[0], *b = &k->in[1];
+  const int nd = a->ndim, nb = nd - 2;
+  const product p = product_of(k);
+  struct {
+    uint32_t a_from, b_from, c_from, M, N, K, a_row, a_col, b_row, b_col, tiles_m, tiles_n, first, count, parts, part_k, part_size, nbatch;
+    uint32_t batch_size[6], a_batch[6], b_batch[6];
+  } info = {.M = (uint32_t)p.M, .N = (uint32_t)p.N, .K = (uint32_t)p.K, .a_row = (uint32_t)a->stride[nd - 2], .a_col = (uint32_t)a->stride[nd - 1],
+            .b_row = (uint32_t)b->stride[nd - 2], .b_col = (uint32_t)b->stride[nd - 1], .tiles_m = (uint32_t)p.tiles_m, .tiles_n = (uint32_t)p.tiles_n,
+            .parts = p.parts, .part_k = p.part_k, .nbatch = (uint32_t)nb};
+  for (int i = 0; i < nb; i++) {
+    info.batch_size[i] = (uint32_t)a->shape[i];
+    info.a_batch[i] = (uint32_t)a->stride[i];
+    info.b_batch[i] = (uint32_t)b->stride[i];
+  }
+  const uint64_t out = p.M * p.N * p.batch, groups = p.tiles_m * p.tiles_n * p.batch * p.parts;
+  if (out == 0) return NN_OK;
+  if (p.K == 0) return nn_vk_fill(d, k->out[0].data, (size_t)out * sizeof(float), 0, k->err);
+  for (int i = 0; i < 3; i++) {
+    nn_status st = nn_vk_fits(d, i < 2 ? &k->in[i] : &k->out[0], k->err);
+    if (st != NN_OK) return st;
+  }
+  nn_vk_bind to = p.parts > 1 ? nn_vk_range(d, k->scratch, (size_t)(out * p.parts) * sizeof(float), sizeof(float), true) : nn_vk_dense(d, &k->out[0], true);
+  nn_vk_bind bind[] = {nn_vk_strided(d, a), nn_vk_strided(d, b), to};
+  info.a_from = bind[0].offset, info.b_from = bind[1].offset, info.c_from = bind[2].offset;
+  info.part_size = p.parts > 1 ? (uint32_t)out : 0;
+  const uint32_t spec[] = {p.t.threads, p.t.m, p.t.n, p.t.k, p.t.per_m, p.t.per_n, a->stride[nd - 1] == 1, b->stride[nd - 1] == 1};
+  nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_matmul, spec, NNI_COUNT(spec), k->err), .bind = bind, .nbind = 3, .info = &info, .ninfo = sizeof info};
+  uint64_t most = nn_vk_budget(d) / ((uint64_t)p.t.m * p.t.n * p.part_k);
+  if (most < 1) most = 1;
+  for (uint64_t first = 0; first < groups; first += most) { /* a dispatch stays short */
+    info.first = (uint32_t)first;
+    info.count = (uint32_t)(groups - first < most ? groups - first : most);
+    nn_vk_grid(d, info.count, w.groups);
+    nn_status st = nn_vk_dispatch(d, &w, k->err);
+    if (st != NN_OK) return st;
+  }
+  return p.parts > 1 ? join(k, &p) : NN_OK;
+}
