@@ -25,8 +25,6 @@
 #define nn_vk_lstsq NONE
 #define nn_vk_lstsq_scratch NONE
 /* not written yet */
-#define nn_vk_reduce NONE
-#define nn_vk_reduce_scratch NONE
 #define nn_vk_conv2d NONE
 #define nn_vk_conv2d_scratch NONE
 #define nn_vk_conv2d_dx NONE
@@ -63,10 +61,6 @@
 #define nn_vk_lstm_scratch NONE
 #define nn_vk_lstm_dx NONE
 #define nn_vk_lstm_dx_scratch NONE
-#define nn_vk_moments NONE
-#define nn_vk_moments_scratch NONE
-#define nn_vk_column_dots NONE
-#define nn_vk_column_dots_scratch NONE
 
 static nni_kernel_fn kernel_of(int id) {
   static const nni_kernel_fn table[] = {
