@@ -111,6 +111,13 @@ enum { NN_VK_NEEDS_INT64 = 1, NN_VK_NEEDS_8BIT = 2, NN_VK_NEEDS_16BIT = 4 };    
 typedef struct nn_vk_module { uint32_t *words; size_t nwords; uint32_t workgroup, needs; } nn_vk_module;
 nn_status nn_vk_emit(nni_memory *m, const nni_program *p, uint32_t features, nn_vk_module *out, nni_error *err);
 
+/* What a device has done so far. A step of training in its steady state is one replayed run, one submission, and one more for what is read back. */
+typedef struct nn_vk_counts {
+  uint64_t submissions, recorded, replayed; /* to the queue; runs that were recorded, and that were not */
+  uint64_t dispatches, barriers;            /* recorded */
+  uint64_t uploads, downloads, pipelines;   /* transfers from and to the host; pipelines compiled */
+} nn_vk_counts;
+nn_vk_counts nn_vk_counted(const nni_device *d);
 /* SPIR-V embedded in the program, in bytes. */
 size_t nn_vk_embedded_bytes(void);
 /* Messages of the validation layers so far, in the whole process (0 without NNLUA_VK_VALIDATE=1). */

@@ -121,6 +121,8 @@ void nn_vk_close(nni_device *base) {
   nni_free(d->base.mem, d, sizeof *d);
 }
 
+nn_vk_counts nn_vk_counted(const nni_device *d) { return ((const nn_vk_device *)d)->counts; }
+
 nn_status nn_vk_open(nni_memory *m, int index, nni_device **out, nni_error *err) {
   const nn_vk_loader *l = nn_vk_load();
   *out = NULL;

@@ -128,7 +128,7 @@ struct nn_vk_device {
   VkPipelineLayout layout;
   VkPipelineCache cache;
   nn_vk_pipeline *pipelines[256]; /* hash chains */
-  int compiled;               /* since the cache was read */
+  nn_vk_counts counts;
 };
 
 /* memory */

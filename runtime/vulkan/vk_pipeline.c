@@ -66,7 +66,7 @@ static nn_status compile(nn_vk_device *d, nn_vk_pipeline *p, const uint32_t *wor
                                                       .pSpecializationInfo = p->nspec > 0 ? &spec : NULL}};
   r = d->vk.vkCreateComputePipelines(d->handle, d->cache, 1, &info, NULL, &p->handle);
   d->vk.vkDestroyShaderModule(d->handle, module, NULL);
-  d->compiled++;
+  d->counts.pipelines++;
   return r == VK_SUCCESS ? NN_OK : nn_vk_failed(d, r, doing, err);
 }
 
@@ -189,7 +189,7 @@ static uint8_t *cache_read(nn_vk_device *d, size_t *bytes) {
 static void cache_write(nn_vk_device *d) {
   char path[4096], temp[4096 + 32];
   size_t n = 0;
-  if (d->compiled == 0 || d->lost || !cache_path(d, path, sizeof path, true)) return;
+  if (d->counts.pipelines == 0 || d->lost || !cache_path(d, path, sizeof path, true)) return;
   if (d->vk.vkGetPipelineCacheData(d->handle, d->cache, &n, NULL) != VK_SUCCESS || n == 0) return;
   uint8_t *data = nni_malloc(d->base.mem, n);
   const size_t room = n;

@@ -79,6 +79,7 @@ nn_status nn_vk_begin(nni_device *base, const nni_submission *s, bool *replay) {
   d->nparam = s->nparam;
   nn_vk_record *r = s->recorded && d->replay && s->naddress > 0 ? record_of(d, s->recorded) : NULL;
   if (!r) {
+    d->counts.recorded++;
     st = nn_vk_loose(d, &d->target, s->err);
     if (st == NN_OK) d->target->nslice = 0; /* slices of earlier runs are not for this one */
     return st;
@@ -86,6 +87,7 @@ nn_status nn_vk_begin(nni_device *base, const nni_submission *s, bool *replay) {
   nn_vk_variant *v = choose(d, r, s, &fits);
   v->used = ++r->runs;
   if (!fits) {
+    d->counts.recorded++;
     st = start(d, v, s);
     if (st == NN_OK) st = remember(d, v, s);
     if (st != NN_OK) d->target = NULL, d->recording = NULL;
@@ -98,6 +100,7 @@ nn_status nn_vk_begin(nni_device *base, const nni_submission *s, bool *replay) {
   d->target = v->batch;
   d->recording = v;
   *replay = true;
+  d->counts.replayed++;
   return NN_OK;
 }
 

@@ -33,6 +33,7 @@ static void order(nn_vk_device *d, nn_vk_batch *b, const nn_vk_span *s, int n, u
     const VkAccessFlags2 written = VK_ACCESS_2_SHADER_STORAGE_WRITE_BIT | VK_ACCESS_2_TRANSFER_WRITE_BIT;
     barrier(d, b->cmd, stages, written, stages, written | VK_ACCESS_2_SHADER_STORAGE_READ_BIT | VK_ACCESS_2_TRANSFER_READ_BIT);
     b->nread = b->nwrite = 0;
+    d->counts.barriers++;
   }
   for (int i = 0; i < n; i++)
     if (writes >> i & 1) b->writes[b->nwrite++] = s[i];
@@ -244,6 +245,7 @@ nn_status nn_vk_submit(nn_vk_device *d, nn_vk_batch *run, nni_error *err) {
     return nn_vk_failed(d, r, "submitting work", err);
   }
   *oldest = ++d->value;
+  d->counts.submissions++;
   for (uint32_t i = 0; i < n; i++) batch[i]->value = d->value;
   return NN_OK;
 }
@@ -358,6 +360,7 @@ nn_status nn_vk_dispatch(nn_vk_device *d, const nn_vk_work *w, nni_error *err) {
   order(d, b, span, w->nbind, writes);
   d->vk.vkCmdBindPipeline(b->cmd, VK_PIPELINE_BIND_POINT_COMPUTE, nn_vk_pipeline_handle(w->pipeline));
   d->vk.vkCmdBindDescriptorSets(b->cmd, VK_PIPELINE_BIND_POINT_COMPUTE, d->layout, 0, 1, &set, 0, NULL);
+  d->counts.dispatches++;
   d->vk.vkCmdDispatch(b->cmd, w->groups[0], w->groups[1], w->groups[2]);
   return NN_OK;
 }
@@ -423,6 +426,7 @@ nn_status nn_vk_upload(nni_device *base, void *dst, const void *src, size_t byte
   uint64_t at;
   if (bytes == 0) return NN_OK;
   if (!find(d, dst, bytes, &at, err)) return err->status;
+  d->counts.uploads++;
   for (uint64_t done = 0, n; done < bytes; done += n) {
     nn_vk_batch *b = NULL;
     piece h;
@@ -460,6 +464,7 @@ nn_status nn_vk_download(nni_device *base, void *dst, const void *src, size_t by
   const nn_vk_block *block = h ? nn_vk_find(d, h, &at) : NULL;
   if (!block) return nni_fail(err, NN_ENOMEM, "%s: no memory for a download of %zu bytes", d->base.name, bytes);
   nn_status st = NN_OK;
+  d->counts.downloads++;
   for (uint64_t done = 0; done < bytes && st == NN_OK; done += most)
     st = bring(d, (char *)dst + done, (const char *)src + done, bytes - done < most ? bytes - done : most, h, block->map + at, err);
   nn_vk_memory_put(d, h, most);

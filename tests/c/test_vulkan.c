@@ -339,6 +339,7 @@ static void check_footprint(void) {
   void *prog = scale_program(N), *record = NULL, *in = dev->is->buffer_get(dev, N * 4), *out = dev->is->buffer_get(dev, N * 4);
   float x[N] = {0}, y[N];
   uint32_t blocks = 0;
+  nn_vk_counts c50 = {0}, c250 = {0};
   for (int run = 0; run < 300; run++) {
     const nni_operand a = {.data = in}, b = {.data = out};
     void *const address[] = {in, out};
@@ -353,8 +354,13 @@ static void check_footprint(void) {
     MUST(dev->is->end(dev, false, &err));
     if (run % 8 == 7) MUST(dev->is->download(dev, y, out, sizeof y, &err));
     if (run % 8 == 7) CHECK(y[run] == 2 * x[run], "run %d", run);
-    if (run == 50) blocks = nn_vk_of(dev)->nblock;
+    if (run == 50) blocks = nn_vk_of(dev)->nblock, c50 = nn_vk_counted(dev);
+    if (run == 250) c250 = nn_vk_counted(dev);
   }
+  const bool may = getenv("NNLUA_VK_NO_REPLAY") == NULL;
+  CHECK(c250.submissions - c50.submissions == 225 && c250.uploads - c50.uploads == 200 && c250.downloads - c50.downloads == 25,
+        "200 runs and 25 downloads: %llu submissions", (unsigned long long)(c250.submissions - c50.submissions));
+  CHECK(c250.recorded - c50.recorded == (may ? 50u : 200u) && c250.replayed - c50.replayed == (may ? 150u : 0u) && c250.pipelines == c50.pipelines, "runs are recorded that were before");
   CHECK(nn_vk_of(dev)->nblock == blocks, "%u blocks, then %u", blocks, nn_vk_of(dev)->nblock);
   dev->is->recorded_free(dev, record);
   dev->is->program_free(dev, prog);
