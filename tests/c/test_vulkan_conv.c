@@ -28,6 +28,26 @@ static void check_conv(const conv *c) {
   arr_free(w);
 }
 
+static void check_pool(int64_t N, int64_t H, int64_t W, int64_t C, const int64_t *window) { /* KH, KW, strides, pads */
+  int64_t ia[10];
+  memcpy(ia, window, sizeof(int64_t) * 8);
+  const int64_t OH = (H + ia[4] + ia[6] - ia[0]) / ia[2] + 1, OW = (W + ia[5] + ia[7] - ia[1]) / ia[3] + 1;
+  const int64_t image[] = {N, H, W, C}, pooled[] = {N, OH, OW, C};
+  arr *x = arr_new(NN_F32, 4, image, NULL, 1), *y = arr_new(NN_F32, 4, pooled, NULL, 2), *taps = arr_new(NN_U8, 4, pooled, NULL, 3);
+  for (size_t i = 0; i < x->bytes / 4; i++) ((float *)(void *)x->memory)[i] = draw() % 30 == 0 ? NAN : (float)(draw() % 5); /* equals and NaN */
+  arr_send(x);
+  arr_fill(y);
+  arr_fill(taps);
+  check_kernel(KERNEL(max_pool2d), &x, 1, (arr *[]){y, taps}, 2, ia, NULL, 0, 0);
+  check_kernel(KERNEL(max_pool2d_take), (arr *[]){x, taps}, 2, &y, 1, ia, NULL, 0, 0);
+  small(y);
+  ia[8] = H, ia[9] = W;
+  check_kernel(KERNEL(max_pool2d_dx), (arr *[]){y, taps}, 2, &x, 1, ia, NULL, 0, 1e-6);
+  arr_free(x);
+  arr_free(y);
+  arr_free(taps);
+}
+
 static void all(void) {
   static const conv c[] = {
       {1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1},   {2, 7, 6, 3, 5, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1}, {2, 9, 8, 4, 18, 3, 2, 2, 3, 0, 1, 1, 0, 1, 1, 1},
@@ -35,6 +55,10 @@ static void all(void) {
       {2, 6, 7, 5, 5, 3, 3, 2, 1, 1, 1, 1, 1, 1, 1, 5},   {1, 6, 6, 3, 6, 2, 2, 1, 1, 0, 0, 1, 1, 1, 1, 3}, {1, 8, 8, 16, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 2},
       {4, 20, 20, 1, 2, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1}};
   for (int i = 0; i < NNI_COUNT(c); i++) check_conv(&c[i]);
+  check_pool(2, 6, 8, 3, (int64_t[]){2, 2, 2, 2, 0, 0, 0, 0});
+  check_pool(1, 7, 9, 5, (int64_t[]){3, 2, 2, 1, 1, 0, 1, 1});
+  check_pool(3, 5, 5, 1, (int64_t[]){3, 3, 1, 1, 1, 1, 1, 1});
+  check_pool(1, 9, 9, 2, (int64_t[]){2, 2, 3, 3, 0, 0, 0, 0});
 }
 
 int main(void) { return vk_check_main("test_vulkan_conv", all); }
