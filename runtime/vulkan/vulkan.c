@@ -25,18 +25,6 @@
 #define nn_vk_lstsq NONE
 #define nn_vk_lstsq_scratch NONE
 /* not written yet */
-#define nn_vk_conv2d NONE
-#define nn_vk_conv2d_scratch NONE
-#define nn_vk_conv2d_dx NONE
-#define nn_vk_conv2d_dx_scratch NONE
-#define nn_vk_conv2d_dw NONE
-#define nn_vk_conv2d_dw_scratch NONE
-#define nn_vk_max_pool2d NONE
-#define nn_vk_max_pool2d_scratch NONE
-#define nn_vk_max_pool2d_dx NONE
-#define nn_vk_max_pool2d_dx_scratch NONE
-#define nn_vk_max_pool2d_take NONE
-#define nn_vk_max_pool2d_take_scratch NONE
 #define nn_vk_take_rows NONE
 #define nn_vk_take_rows_scratch NONE
 #define nn_vk_add_rows NONE

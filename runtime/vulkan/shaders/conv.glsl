@@ -1,0 +1,45 @@
+/* vulkan/shaders/conv.glsl - what conv2d.comp and conv2d_direct.comp share: the Info block of k_conv.c and the walk over pixels and taps.
+** Letters: N batch, H W C input, OH OW K output, KH KW taps, CG and KG channels of a group. */
+#ifndef NN_CONV_GLSL
+#define NN_CONV_GLSL
+layout(constant_id = 0) const uint MODE = 0;
+const uint FORWARD = 0, DX = 1, DW = 2;
+layout(set = 0, binding = 0, std430) readonly buffer In0 { float in0[]; }; /* x; dy of DX */
+layout(set = 0, binding = 1, std430) readonly buffer In1 { float in1[]; }; /* w; dy of DW */
+layout(set = 0, binding = 2, std430) writeonly buffer Out { float result[]; };
+INFO {
+  uint from0, from1, to;
+  uint H, W, C, OH, OW, K, KH, KW, CG, KG, groups;
+  int stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
+  uint M, COLS, INNER;         /* of one group's product: rows, columns, inner size */
+  uint tiles_m, tiles_n;
+  uint first, count;           /* work items of this dispatch */
+  uint parts, part_k, part_size;
+  uvec2 by_OW, by_OH, by_W, by_H, by_CG, by_KG, by_KW; /* divisors */
+} info;
+
+/* number of a pixel of the output (or, DX, of the input) -> (image, row, column) */
+ivec3 nn_pixel(const in uint p) {
+  const uvec2 by_w = MODE == DX ? info.by_W : info.by_OW, by_h = MODE == DX ? info.by_H : info.by_OH;
+  const uint w = MODE == DX ? info.W : info.OW, h = MODE == DX ? info.H : info.OH;
+  const uint q = fastdiv(p, by_w), n = fastdiv(q, by_h);
+  return ivec3(n, q - n * h, p - q * w);
+}
+/* number of (tap row, tap column, channel) -> those; by, size: of the channels */
+ivec3 nn_tap(const in uint q, const in uvec2 by, const in uint size) {
+  const uint t = fastdiv(q, by), h = fastdiv(t, info.by_KW);
+  return ivec3(h, t - h * info.KW, q - t * size);
+}
+/* the element of in0 that the output pixel (DX: input pixel) meets at a tap; 0 outside of the image. channel: of all groups */
+float nn_meet(const in ivec3 pixel, const in ivec2 tap, const in uint channel) {
+  if (MODE == DX) {
+    const int h = pixel.y + info.pad_top - tap.x * info.dilation_h, w = pixel.z + info.pad_left - tap.y * info.dilation_w;
+    const int oh = h / info.stride_h, ow = w / info.stride_w;
+    if (h < 0 || w < 0 || oh * info.stride_h != h || ow * info.stride_w != w || oh >= int(info.OH) || ow >= int(info.OW)) return 0.0;
+    return in0[info.from0 + ((uint(pixel.x) * info.OH + uint(oh)) * info.OW + uint(ow)) * info.K + channel];
+  }
+  const int h = pixel.y * info.stride_h - info.pad_top + tap.x * info.dilation_h, w = pixel.z * info.stride_w - info.pad_left + tap.y * info.dilation_w;
+  if (h < 0 || w < 0 || h >= int(info.H) || w >= int(info.W)) return 0.0;
+  return in0[info.from0 + ((uint(pixel.x) * info.H + uint(h)) * info.W + uint(w)) * info.C + channel];
+}
+#endif
