@@ -36,8 +36,9 @@ local function steps_of(x, into)
 end
 
 -- cells: step(input part (N, G*H), h, c, weights, H) -> h, c. `split`: the recurrent bias must not join the input's (gru's new gate multiplies it).
+-- `sequence`: the core's operator that makes all steps at once, where the dtype has it.
 local cells = {}
-cells.lstm = { gates = 4, has_c = true, step = function(x, h, c, w, size)
+cells.lstm = { gates = 4, has_c = true, sequence = core.lstm_sequence, step = function(x, h, c, w, size)
   local g = x + core.matmul(h, w.w_hh)
   local input, forget, new, output = gates_of(g, size, 4)
   local cell = core.sigmoid(forget) * c + core.sigmoid(input) * core.tanh(new)
@@ -87,19 +88,25 @@ local function check_weights(owner, w, at, features, gates)
   return size
 end
 
--- One direction over x (T, N, C); gives the outputs (T, N, H) and the last states.
+-- One direction over x (N, T, C); gives the outputs (N, T, H) and the last states.
 local function run(cell, x, w, h, c, size, backward, activation)
   local bias = w.b_ih
   if bias and not cell.split then bias = bias + w.b_hh end
-  local steps = x:size(1)
-  local input = steps_of(core.linear(x, w.w_ih, bias), {})
+  local steps = x:size(2)
+  if cell.sequence and x:dtype() ~= "f64" and w.w_hh:dtype() ~= "f64" then
+    if backward then x = x:flip(2) end
+    local y, all_c = cell.sequence(core.linear(x, w.w_ih, bias), w.w_hh, h, c)
+    h, c = y:narrow(2, steps, 1):squeeze(2), all_c:narrow(2, steps, 1):squeeze(2)
+    return backward and y:flip(2) or y, h, c
+  end
+  local input = steps_of(core.linear(x:permute(2, 1, 3), w.w_ih, bias), {})
   local out = {}
   for i = 1, steps do
     local t = backward and steps + 1 - i or i
     h, c = cell.step(input[t], h, c, w, size, activation)
     out[t] = h
   end
-  return stack_all(out), h, c
+  return stack_all(out):permute(2, 1, 3), h, c
 end
 
 local function first_state(owner, state, k, count, n, size)
@@ -119,7 +126,7 @@ local function recurrent(owner, cell, x, weights, h0, c0, o)
   local directions = o.bidirectional and 2 or 1
   if #weights == 0 or #weights % directions ~= 0 then define.fail(owner, "weights has %d entries for %d direction(s)", #weights, directions) end
   local n, hs, cs = x:size(1), {}, {}
-  local y = shapes.real(x):permute(2, 1, 3)
+  local y = shapes.real(x)
   for k = 1, #weights, directions do
     local outs = {}
     for d = 0, directions - 1 do
@@ -132,7 +139,6 @@ local function recurrent(owner, cell, x, weights, h0, c0, o)
     y = directions == 2 and core.cat(outs, 3) or outs[1]
     if o.training and o.dropout > 0 and k + directions <= #weights then y = core.dropout(y, o.dropout) end
   end
-  y = y:permute(2, 1, 3)
   if cell.has_c then return y, stack_all(hs), stack_all(cs) end
   return y, stack_all(hs)
 end
