@@ -577,8 +577,8 @@ Tensor.celu = nn.celu
 --- a * Phi(a), Phi the normal distribution
 ---@param a nnlua.Tensor
 ---@return nnlua.Tensor
-function nn.gelu(a) end
-Tensor.gelu = nn.gelu
+function nn.gelu_erf(a) end
+Tensor.gelu_erf = nn.gelu_erf
 
 --- the approximation of gelu by tanh
 ---@param a nnlua.Tensor
@@ -1261,6 +1261,14 @@ function nn.nll(logp, ids) end
 Tensor.nll = nn.nll
 
 -- ---- Composite
+
+--- gelu_erf(x), or gelu_tanh(x) with approximate = "tanh"
+---@param x nnlua.Tensor
+---@param approximate? string default "none"
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { approximate?: string }): nnlua.Tensor
+function nn.gelu(x, approximate) end
+Tensor.gelu = nn.gelu
 
 --- x split in halves a and b along dim: a * sigmoid(b)
 ---@param x nnlua.Tensor
@@ -2086,7 +2094,7 @@ Tensor.embedding_bag = nn.embedding_bag
 function nn.interpolate(x, size, scale, mode, align_corners) end
 Tensor.interpolate = nn.interpolate
 
---- x (N,H,W,C) at the places that grid (N,OH,OW,2) names, x then y in -1..1
+--- x (N,H,W,C) at the places that grid (N,OH,OW,2) names, x then y in -1..1; volumes (N,D,H,W,C) take x, y, z
 ---@param x nnlua.Tensor
 ---@param grid nnlua.Tensor
 ---@param mode? "bilinear"|"nearest"|"bicubic" default bilinear

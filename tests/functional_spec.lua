@@ -169,7 +169,9 @@ describe("arguments", function()
     { "interpolate: either size or scale is needed", function() nn.interpolate(x) end },
     { 'interpolate: mode "linear" needs 1 spatial dims', function() nn.interpolate(x, { size = 2, mode = "linear" }) end },
     { "interpolate: argument 'mode' must be one of \"nearest\"", function() nn.interpolate(x, { size = 2, mode = "cubic" }) end },
-    { "grid_sample: an input (N,H,W,C) and a grid (N,OH,OW,2) are needed", function() nn.grid_sample(x, nn.ones(2, 2, 2, 2)) end },
+    { "grid_sample: an input (N,H,W,C) and a grid (N,OH,OW,2), or (N,D,H,W,C) and (N,OD,OH,OW,3), are needed, got (1x4x4x2) and (2x2x2x2)",
+      function() nn.grid_sample(x, nn.ones(2, 2, 2, 2)) end },
+    { "grid_sample: mode \"bicubic\" is for images", function() nn.grid_sample(nn.ones(1, 2, 2, 2, 1), nn.ones(1, 2, 2, 2, 3), "bicubic") end },
     { "pixel_shuffle: the input must be (N,H,W,C * 9)", function() nn.pixel_shuffle(x, 3) end },
     { "embedding_bag: ids of one dim need offsets", function() nn.embedding_bag(nn.ones(2):long(), nn.ones(2, 2)) end },
     { "embedding_bag: the first bag must begin at 1", function()
@@ -311,6 +313,15 @@ describe("what has no golden value", function()
     local kept = nn.cross_entropy(x[{ { 1, 3, 2 } }], nn.tensor({ 2, 1 }, { dtype = "i64" }))
     close({ kept:item() }, { nn.cross_entropy(x, at, { ignore_id = -100 }):item() }, 1e-6)
     assert.truthy(message(function() nn.cross_entropy(x, at):item() end):find "class id %-100 at position 2 is not in 1..4")
+  end)
+
+  it("a mean over no class id is NaN, its gradient 0", function()
+    local x, at = nn.rand(2, 3):requires_grad(true), nn.tensor({ 2, 2 }, { dtype = "i64" })
+    for _, name in ipairs { "cross_entropy", "nll_loss" } do
+      local y = nn[name](x, at, { ignore_id = 2 })
+      assert.is_true(y:item() ~= y:item())
+      close(nn.zeros(2, 3), nn.grad(y, x), 0)
+    end
   end)
 
   it("layer_norm and rms_norm are one program", function()

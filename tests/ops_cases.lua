@@ -862,7 +862,9 @@ local function window(h, w, kh, kw, stride, padding, dilation)
     pt, pl = th // 2, tw // 2
     pb, pr = th - pt, tw - pl
   elseif type(padding) == "number" then pt, pl, pb, pr = padding, padding, padding, padding
-  elseif type(padding) == "table" then pt, pl, pb, pr = unpack(padding)
+  elseif type(padding) == "table" then
+    pt, pl, pb, pr = unpack(padding)
+    pb, pr = pb or pt, pr or pl
   end
   return { oh = (h + pt + pb - eh) // sh + 1, ow = (w + pl + pr - ew) // sw + 1, pt = pt, pl = pl, sh = sh, sw = sw, dh = dh, dw = dw }
 end
@@ -915,7 +917,7 @@ cases.conv2d = { bad = {
   { T { 1, 4, 4, 1 }, T { 3, 3, 1, 2 }, nil, 1, "SAME", 'padding must be "valid", "same" or sizes, got "SAME"' },
   { T { 1, 4, 4, 1 }, T { 3, 3, 1, 2 }, T { 3 }, "the bias must have 2 elements" },
   { T { 1, 4, 4, 3 }, T { 1, 1, 1, 2 }, nil, 1, "valid", 1, 2, "groups = 2 must divide" },
-  { T { 1, 4, 4, 1 }, T { 3, 3, 1, 2 }, { padding = { 1, 1 } }, "argument 'padding'" },
+  { T { 1, 4, 4, 1 }, T { 3, 3, 1, 2 }, { padding = { 1, 1, 1 } }, "argument 'padding'" },
   { T { 1, 4, 4, 1 }, T { 3, 3, 1, 2 }, { strides = 2 }, "unknown option 'strides'" },
 } }
 local function conv(x, w, b, ...)
@@ -931,6 +933,7 @@ conv({ 1, 5, 5, 2 }, { 3, 3, 2, 2 }, nil, 2, "same")
 conv({ 1, 5, 4, 2 }, { 2, 2, 2, 2 }, { 2 }, 1, "same")
 conv({ 1, 5, 6, 1 }, { 3, 3, 1, 2 }, nil, { 2, 1 }, { 1, 0, 0, 2 })
 conv({ 1, 6, 6, 1 }, { 2, 2, 1, 2 }, nil, 1, 1, 2)
+conv({ 1, 4, 5, 2 }, { 3, 2, 1, 2 }, nil, { 1, 2 }, { 2, 1 }, 1, 2) -- pads of height and width
 conv({ 1, 4, 4, 4 }, { 3, 3, 2, 2 }, nil, 1, "valid", 1, 2)
 conv({ 1, 4, 4, 3 }, { 3, 3, 1, 3 }, { 3 }, 1, "same", 1, 3) -- one channel a group
 conv({ 2, 3, 3, 2 }, { 1, 1, 2, 3 })

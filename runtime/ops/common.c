@@ -25,7 +25,7 @@ static bool fits(nni_argtype t, const nn_arg *a) {
     case NNI_A_I2: return a->kind == NN_ARG_INT || (a->kind == NN_ARG_INTS && a->n == 2);
     case NNI_A_DL: return a->kind == NN_ARG_INT || a->kind == NN_ARG_INTS;
     case NNI_A_S: return a->kind == NN_ARG_TEXT && a->u.s;
-    case NNI_A_PAD: return a->kind == NN_ARG_TEXT || a->kind == NN_ARG_INT || (a->kind == NN_ARG_INTS && a->n == 4);
+    case NNI_A_PAD: return a->kind == NN_ARG_TEXT || a->kind == NN_ARG_INT || (a->kind == NN_ARG_INTS && (a->n == 2 || a->n == 4));
   }
   return false;
 }

@@ -298,6 +298,17 @@ for reduction in ("mean", "none"):
 case("multilabel_margin_loss", "nn.multilabel_margin_loss(x, ids, 'none')", lambda x, ids: F.multilabel_margin_loss(x, ids - 1, reduction="none"), x=R(3, 4),
      ids=torch.tensor([[2, 4, 0, 3], [1, 2, 3, 0], [3, 0, 1, 1]]))
 
+# ---- found by comparing with PyTorch on random options (added at the end: what is above keeps its random numbers)
+for mode in ("bilinear", "nearest"):
+    for padding in ("zeros", "border", "reflection"):
+        align = padding != "border"
+        case("grid_sample of volumes, %s, %s" % (mode, padding), "nn.grid_sample(x, g, {mode='%s', padding='%s', align_corners=%s})" % (mode, padding, str(align).lower()),
+             lambda x, g: last(F.grid_sample(first(x), g, mode, padding, align)), x=R(1, 2, 3, 4, 2), g=R(1, 2, 1, 3, 3) * 0.9)
+case("max_pool3d, ceil, a dilated window larger than the input", "nn.max_pool3d(x, {2,2,1}, {stride={3,2,2}, dilation={3,1,1}, ceil_mode=true, return_indices=true})",
+     lambda x: pool_indices(F.max_pool3d, x, (2, 2, 1), (3, 2, 2), 0, (3, 1, 1), True), x=R(1, 3, 3, 4, 2))
+case("interpolate bilinear by a scale that keeps the size", "nn.interpolate(x, {scale={1.6,1.2}, mode='bilinear'})",
+     lambda x: last(F.interpolate(first(x).contiguous(), scale_factor=(1.6, 1.2), mode="bilinear", align_corners=False)), x=R(1, 4, 3, 2))
+
 print("-- Written by make_neural.py with PyTorch %s. Tensors are { dtype, shape, values }." % torch.__version__)
 print("return {")
 for text in cases:

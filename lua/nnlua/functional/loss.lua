@@ -104,10 +104,17 @@ local function row_weights(ids, counts, weight)
   return counts and w * counts or w
 end
 
+-- sum(values) / sum(w), NaN when nothing counts; the gradient of that is 0, as PyTorch's, so that such a batch spoils no weights.
+local function mean_by(values, w)
+  local total = w:sum()
+  local none = total:eq(0)
+  return values:sum() / core.where(none, 1, total) + core.where(none, 0 / 0, 0)
+end
+
 -- As PyTorch: the mean is weighted.
 local function weighted(values, w, reduction)
   if w then values = values * w end
-  if reduction == "mean" and w then return values:sum() / w:sum() end
+  if reduction == "mean" and w then return mean_by(values, w) end
   return reduced(values, reduction)
 end
 
@@ -133,7 +140,7 @@ local function entropy_of_ids(x, ids, weight, ignore, reduction, smoothing)
   local smooth = -(weight and logp * weight or logp):sum(-1) -- each class with its own weight
   if counts then smooth = smooth * counts end
   values = (w and values * w or values) * (1 - smoothing) + smooth * (smoothing / c)
-  if reduction == "mean" and w then return values:sum() / w:sum() end
+  if reduction == "mean" and w then return mean_by(values, w) end
   return reduced(values, reduction)
 end
 

@@ -97,7 +97,8 @@ define.op(M,
     if mode == "area" then return require("nnlua.functional.pool")[("adaptive_avg_pool%dd"):format(n)](x, out) end
     x = shapes.real(x)
     for i = 1, n do
-      if out[i] ~= x:size(i + 1) or scales[i] and scales[i] ~= 1 then x = resize_axis(x, i + 1, axis_modes[mode], out[i], align, scales[i]) end
+      local kept = out[i] == x:size(i + 1) and (axis_modes[mode] == "linear" or not scales[i] or scales[i] == 1) -- by PyTorch's rule
+      if not kept then x = resize_axis(x, i + 1, axis_modes[mode], out[i], align, scales[i]) end
     end
     return x
   end)
@@ -128,59 +129,96 @@ local function placed(g, n, padding, align)
   return v
 end
 
---- Samples of x (N, H, W, C) at the places `grid` (N, OH, OW, 2) names: x then y, from -1 (left, top) to 1 (right, bottom).
+-- Reads x (N, spatial dims, C) at whole places: pixel{ place on each axis (N, results, 1) }. Outside it is the nearest, or 0 (zeros).
+local function reader(x, shape, zeros)
+  local s, axes = x:shape(), x:dim() - 2
+  local plane, ones = 1, { s[1] }
+  for i = 1, axes do
+    plane = plane * s[i + 1]
+    ones[i + 1] = 1
+  end
+  ones[axes + 2] = 1
+  local flat = shapes.real(x):reshape { s[1] * plane, s[axes + 2] }
+  local first = core.arange(0, s[1], 1, "i64"):reshape(ones) * plane + 1
+  return function(place)
+    local inside, at
+    for i = 1, axes do
+      local v, last = place[i], s[i + 1] - 1
+      local within = core.logical_and(v:ge(0), v:le(last))
+      local id = v:clamp(0, last):long()
+      inside = inside and core.logical_and(inside, within) or within
+      at = at and at * s[i + 1] + id or id
+    end
+    local v = core.index_select(flat, 1, (first + at):reshape(-1)):reshape(shape)
+    return zeros and core.where(inside, v, 0) or v
+  end
+end
+
+-- Between the 2^axes neighbours of each place.
+local function blend(pixel, places)
+  local base, share, at = {}, {}, {}
+  for i, v in ipairs(places) do
+    base[i] = v:floor():detach()
+    share[i] = v - base[i]
+  end
+  local function along(i)
+    if i > #places then return pixel(at) end
+    at[i] = base[i]
+    local low = along(i + 1)
+    at[i] = base[i] + 1
+    return low * (1 - share[i]) + along(i + 1) * share[i]
+  end
+  return along(1)
+end
+
+-- The 4 x 4 neighbours of each place of an image, by cubic convolution. The padding moves each neighbour, not the place.
+local function blend_cubic(pixel, rows, cols, h, w, padding, align)
+  local y0, q0 = rows:floor():detach(), cols:floor():detach()
+  local wy, wq = cubic(rows - y0), cubic(cols - q0)
+  local function within(v, size)
+    if padding == "reflection" then v = align and reflect(v, 0, 2 * (size - 1)) or reflect(v, -1, 2 * size - 1) end
+    return padding == "zeros" and v or v:clamp(0, size - 1):round()
+  end
+  local total
+  for i = 1, 4 do
+    local row = within(y0 + (i - 2), h)
+    for k = 1, 4 do
+      local term = pixel { row, within(q0 + (k - 2), w) } * wy[i] * wq[k]
+      total = total and total + term or term
+    end
+  end
+  return total
+end
+
+--- Samples of x (N, H, W, C) at the places `grid` (N, OH, OW, 2) names: x then y, from -1 (left, top) to 1 (right, bottom). Volumes
+--- (N, D, H, W, C) take a grid (N, OD, OH, OW, 3) of x, y, z.
 --
 --     local nn = require "nnlua"
 --     local x = nn.tensor{ { {{1}, {2}}, {{3}, {4}} } }
 --     print(nn.grid_sample(x, nn.tensor{ {{{0, 0}}} }):item())  --> 2.5
 define.op(M,
   "grid_sample(T x, T grid, S(bilinear|nearest|bicubic) mode = bilinear, S(zeros|border|reflection) padding = zeros, B align_corners = false)",
-  "x (N,H,W,C) at the places that grid (N,OH,OW,2) names, x then y in -1..1", function(x, grid, mode, padding, align)
+  "x (N,H,W,C) at the places that grid (N,OH,OW,2) names, x then y in -1..1; volumes (N,D,H,W,C) take x, y, z", function(x, grid, mode, padding, align)
     local owner = "grid_sample"
     local s, g = x:shape(), grid:shape()
-    if #s ~= 4 or #g ~= 4 or g[4] ~= 2 or g[1] ~= s[1] then
-      define.fail(owner, "an input (N,H,W,C) and a grid (N,OH,OW,2) are needed, got (%s) and (%s)", define.shape_text(x), define.shape_text(grid))
+    local axes = #s - 2
+    if axes ~= 2 and axes ~= 3 or #g ~= #s or g[#g] ~= axes or g[1] ~= s[1] then
+      define.fail(owner, "an input (N,H,W,C) and a grid (N,OH,OW,2), or (N,D,H,W,C) and (N,OD,OH,OW,3), are needed, got (%s) and (%s)",
+        define.shape_text(x), define.shape_text(grid))
     end
-    local n, h, w, c = s[1], s[2], s[3], s[4]
-    local cols, rows = shapes.cut(grid, 4, 1, 1), shapes.cut(grid, 4, 2, 1) -- (N, OH, OW, 1)
-    local flat = shapes.real(x):reshape { n * h * w, c }
-    local first = core.arange(0, n, 1, "i64"):reshape { n, 1, 1, 1 } * (h * w) + 1
-    local shape = { n, g[2], g[3], c }
-    -- the pixel at (whole) row r and column q; outside it is the nearest, or 0
-    local function pixel(r, q)
-      local inside = core.logical_and(core.logical_and(r:ge(0), r:le(h - 1)), core.logical_and(q:ge(0), q:le(w - 1)))
-      local at = first + r:clamp(0, h - 1):long() * w + q:clamp(0, w - 1):long()
-      local v = core.index_select(flat, 1, at:reshape(-1)):reshape(shape)
-      return padding == "zeros" and core.where(inside, v, 0) or v
+    if mode == "bicubic" and axes == 3 then define.fail(owner, "mode \"bicubic\" is for images (N,H,W,C), got (%s)", define.shape_text(x)) end
+    local shape, places = grid:shape(), {}
+    shape[#shape] = s[#s]
+    local pixel = reader(x, shape, padding == "zeros")
+    for i = 1, axes do places[i] = shapes.cut(grid, #g, axes + 1 - i, 1) end -- (N, results, 1); the grid names the last axis first
+    if mode == "bicubic" then
+      return blend_cubic(pixel, pixels(places[1], s[2], align), pixels(places[2], s[3], align), s[2], s[3], padding, align)
     end
-    if mode == "nearest" then
-      return pixel(placed(rows, h, padding, align):round():detach(), placed(cols, w, padding, align):round():detach())
+    for i = 1, axes do
+      places[i] = placed(places[i], s[i + 1], padding, align)
+      if mode == "nearest" then places[i] = places[i]:round():detach() end
     end
-    local y, q
-    if mode == "bilinear" then
-      y, q = placed(rows, h, padding, align), placed(cols, w, padding, align)
-      local y0, q0 = y:floor():detach(), q:floor():detach()
-      local fy, fq = y - y0, q - q0
-      local upper = pixel(y0, q0) * (1 - fq) + pixel(y0, q0 + 1) * fq
-      local lower = pixel(y0 + 1, q0) * (1 - fq) + pixel(y0 + 1, q0 + 1) * fq
-      return upper * (1 - fy) + lower * fy
-    end
-    y, q = pixels(rows, h, align), pixels(cols, w, align)
-    local y0, q0 = y:floor():detach(), q:floor():detach()
-    local wy, wq = cubic(y - y0), cubic(q - q0)
-    local function within(v, size) -- padding moves each neighbour, not the place
-      if padding == "reflection" then v = align and reflect(v, 0, 2 * (size - 1)) or reflect(v, -1, 2 * size - 1) end
-      return padding == "zeros" and v or v:clamp(0, size - 1):round()
-    end
-    local total
-    for i = 1, 4 do
-      local row = within(y0 + (i - 2), h)
-      for k = 1, 4 do
-        local term = pixel(row, within(q0 + (k - 2), w)) * wy[i] * wq[k]
-        total = total and total + term or term
-      end
-    end
-    return total
+    return mode == "nearest" and pixel(places) or blend(pixel, places)
   end)
 
 -- ---- pixel_shuffle -----------------------------------------------------------------------------------------------------
