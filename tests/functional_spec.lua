@@ -76,7 +76,7 @@ describe("golden", function()
   end
 end)
 
--- Gradient of gradient along one random direction v: d/de <grad(x + e v), r> by central differences against <d<grad, r>/dx, v>.
+-- Gradients of gradients, and of those, along random directions.
 describe("gradient of gradient", function()
   local kinks = { -- the gradient jumps where a step may cross (maxima, limits, |x|): the difference is taken across it
     max_pool = true, adaptive_max = true, max_unpool = true, nearest = true,
@@ -89,42 +89,97 @@ describe("gradient of gradient", function()
     return true
   end
 
-  local function gradient(case, inputs, leaves, r, create)
-    local list = {}
-    for i, name in ipairs(leaves) do list[i] = inputs[name] end
-    local g = table.pack(nn.grad(total(case, callable(case)(inputs)), list, { create_graph = create }))
+  local function dots(list, ways)
     local sum = nn.zeros(1):sum()
-    for i = 1, #leaves do
-      if g[i] then sum = sum + (g[i] * r[i]):sum() end
+    for i = 1, #ways do
+      if list[i] then sum = sum + (list[i] * ways[i]):sum() end
     end
-    return sum, list
+    return sum
+  end
+
+  -- The derivative along ways[1], then ways[2], ... of the case's total, and the leaves; `bend` applied to each output.
+  local function derivative(case, inputs, leaves, ways, bend)
+    local list, outputs = {}, callable(case)(inputs)
+    for i, name in ipairs(leaves) do list[i] = inputs[name] end
+    for i = 1, outputs.n do outputs[i] = bend(outputs[i]) end
+    local sum = total(case, outputs)
+    for _, way in ipairs(ways) do
+      sum = dots(sum:requires_grad() and table.pack(nn.grad(sum, list, { create_graph = true })) or {}, way)
+    end
+    return sum
+  end
+
+  -- The derivative of order `n` against central differences of that of order n - 1.
+  local function check(case, n, e, bend)
+    nn.seed(3)
+    local inputs, leaves = inputs_of(case)
+    local ways = {}
+    for k = 1, n do
+      ways[k] = {}
+      for i, name in ipairs(leaves) do ways[k][i] = nn.rand(table.unpack(inputs[name]:shape())) - 0.5 end
+    end
+    local analytic, last = derivative(case, inputs, leaves, ways, bend):item(), table.remove(ways)
+    local function at(step)
+      local moved = setmetatable({}, { __index = inputs })
+      for i, name in ipairs(leaves) do moved[name] = (inputs[name]:detach() + last[i] * step):requires_grad(true) end
+      return derivative(case, moved, leaves, ways, bend):item()
+    end
+    close({ (at(e) - at(-e)) / (2 * e) }, { analytic }, 3e-2)
   end
 
   for _, case in ipairs(golden) do
     if case.grads and smooth(case.name) then
+      it("of " .. case.name, function() check(case, 2, 1e-3, function(y) return y end) end)
+      if not case.name:find "^grid_sample" then -- a cubic's second derivative jumps from pixel to pixel
+        it("and of that, of the sine of " .. case.name, function() check(case, 3, 4e-3, function(y) return y:sin() end) end)
+      end
+    end
+  end
+end)
+
+-- nn.jvp, nn.hvp and hooks give what nn.grad gives.
+describe("products and hooks:", function()
+  for _, case in ipairs(golden) do
+    if case.grads and case.cotangents[1] then
       it(case.name, function()
-        nn.seed(3)
+        nn.seed(4)
         local inputs, leaves = inputs_of(case)
-        local r, v = {}, {}
+        local list, ways, seen = {}, {}, {}
         for i, name in ipairs(leaves) do
-          r[i] = nn.rand(table.unpack(inputs[name]:shape())) - 0.5
-          v[i] = nn.rand(table.unpack(inputs[name]:shape())) - 0.5
+          list[i] = inputs[name]
+          ways[i] = nn.rand(table.unpack(list[i]:shape())) - 0.5
         end
-        local sum, list = gradient(case, inputs, leaves, r, true)
-        local analytic = 0
-        if sum:requires_grad() then
-          local second = table.pack(nn.grad(sum, list))
-          for i = 1, #leaves do
-            if second[i] then analytic = analytic + (second[i] * v[i]):sum():item() end
-          end
+        local function value(...) -- of the leaves, in order
+          local given = setmetatable({}, { __index = inputs })
+          for i, name in ipairs(leaves) do given[name] = select(i, ...) end
+          return (callable(case)(given)[1])
         end
-        local function at(e)
-          local moved = setmetatable({}, { __index = inputs })
-          for i, name in ipairs(leaves) do moved[name] = (inputs[name]:detach() + v[i] * e):requires_grad(true) end
-          return gradient(case, moved, leaves, r, false):item()
+        local cotangent = tensor(case.cotangents[1])
+        local function scalar(...) return (value(...):sin() * cotangent):sum() end
+        local function dot(g)
+          local sum = 0
+          for i = 1, #list do sum = sum + (g[i] and (g[i] * ways[i]):sum():item() or 0) end
+          return sum
         end
-        local e = 1e-3
-        close({ (at(e) - at(-e)) / (2 * e) }, { analytic }, 3e-2)
+        local y, slope = nn.jvp(value, list, ways)
+        assert.same(y:shape(), slope:shape())
+        close({ dot(table.pack(nn.grad((value(table.unpack(list)) * cotangent):sum(), list))) }, { (slope * cotangent):sum():item() }, 1e-4)
+        local function hooked(x, i) return nn.hook(x, function(d) seen[i] = d end) end
+        local through = {}
+        for i, x in ipairs(list) do through[i] = hooked(x, i) end
+        local first = table.pack(nn.grad(scalar(table.unpack(through)), list, { create_graph = true }))
+        for i = 1, #list do
+          if first[i] then close(first[i], seen[i], 0) end
+        end
+        local products = table.pack(nn.hvp(scalar, list, ways))
+        local along = nn.zeros(1):sum()
+        for i = 1, #list do
+          if first[i] then along = along + (first[i] * ways[i]):sum() end
+        end
+        if along:requires_grad() then
+          local second = table.pack(nn.grad(along, list))
+          for i = 1, #list do close(second[i] or list[i]:zeros_like(), products[i + 1], 1e-4) end
+        end
       end)
     end
   end

@@ -198,7 +198,8 @@ end
 --     print(nn.grid_sample(x, nn.tensor{ {{{0, 0}}} }):item())  --> 2.5
 define.op(M,
   "grid_sample(T x, T grid, S(bilinear|nearest|bicubic) mode = bilinear, S(zeros|border|reflection) padding = zeros, B align_corners = false)",
-  "x (N,H,W,C) at the places that grid (N,OH,OW,2) names, x then y in -1..1; volumes (N,D,H,W,C) take x, y, z", function(x, grid, mode, padding, align)
+  "x (N,H,W,C) at the places that grid (N,OH,OW,2) names, x then y in -1..1; volumes (N,D,H,W,C) take x, y, z",
+  function(x, grid, mode, padding, align)
     local owner = "grid_sample"
     local s, g = x:shape(), grid:shape()
     local axes = #s - 2
