@@ -1367,14 +1367,43 @@ Tensor.scatter = nn.scatter
 function nn.scatter_add(x, dim, ids, src) end
 Tensor.scatter_add = nn.scatter_add
 
---- x combined with src where gather would look: sum, prod, amin or amax
+--- x multiplied by src where gather would look
+---@param x nnlua.Tensor
+---@param dim integer
+---@param ids nnlua.Tensor|integer[]
+---@param src nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.scatter_prod(x, dim, ids, src) end
+Tensor.scatter_prod = nn.scatter_prod
+
+--- the largest of x and src where gather would look; ties share the gradient
+---@param x nnlua.Tensor
+---@param dim integer
+---@param ids nnlua.Tensor|integer[]
+---@param src nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.scatter_amax(x, dim, ids, src) end
+Tensor.scatter_amax = nn.scatter_amax
+
+--- the smallest of x and src where gather would look; ties share the gradient
+---@param x nnlua.Tensor
+---@param dim integer
+---@param ids nnlua.Tensor|integer[]
+---@param src nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.scatter_amin(x, dim, ids, src) end
+Tensor.scatter_amin = nn.scatter_amin
+
+--- x combined with src where gather would look: sum, mean, prod, amin or amax; without include_self src takes the place of x there
 ---@param x nnlua.Tensor
 ---@param dim integer
 ---@param ids nnlua.Tensor|integer[]
 ---@param src nnlua.Tensor|number
 ---@param reduce string
+---@param include_self? boolean default true
 ---@return nnlua.Tensor
-function nn.scatter_reduce(x, dim, ids, src, reduce) end
+---@overload fun(x: nnlua.Tensor, dim: integer, ids: nnlua.Tensor|integer[], src: nnlua.Tensor|number, reduce: string, options: { include_self?: boolean }): nnlua.Tensor
+function nn.scatter_reduce(x, dim, ids, src, reduce, include_self) end
 Tensor.scatter_reduce = nn.scatter_reduce
 
 --- x with each slice of src added to the slice along dim that ids names

@@ -192,14 +192,53 @@ return function(M)
     { T { 5 }, 1, ids({ 9 }, 5), 0.5, ref = scatter_add }, { whole { 3, 4 }, 2, ids({ 3, 6 }, 4), whole { 3, 6 }, ref = scatter_add, dtype = "i64" },
     bad = { { T { 3, 4 }, 2, given({ 1, 1 }, { 0 }, "i64"), 0, "position 0 (element 1 of the positions) is not in 1..4 of dim 2" }, no_fit },
   }
+  local product, least, most = scatter_with(function(x, v) return x * v end), scatter_with(math.min), scatter_with(math.max)
+  -- several of one element, zeros among them: (ids, values) for x (2, 3) and dim 2
+  local many = { given({ 2, 4 }, { 1, 3, 1, 1, 2, 2, 2, 3 }, "i64"),
+    T({ 2, 4 }, { values = { 0, 2, 0, 3, 1.5, 0, 0.5, -2 }, leaf = true }) }
+  local none = { T { 3, 2 }, 1, given({ 0, 2 }, {}, "i64"), T { 0, 2 } }
+  for name, f in pairs { scatter_prod = product, scatter_amin = least, scatter_amax = most } do
+    local one, other = f ~= product and { apart = 0 } or nil, f ~= product and { apart = 2 } or nil -- x and src never meet
+    cases[name] = {
+      { T({ 3, 4 }, one), 2, ids({ 3, 6 }, 4), T({ 3, 6 }, other), ref = f },
+      { T({ 2, 3, 4 }, one), -2, ids({ 2, 2, 4 }, 3), T({ 4 }, other), ref = f },
+      { T { 5 }, 1, ids({ 9 }, 5), 0.5, ref = f, nograd = f ~= product }, { T { 3, 3 }, 1, ids({ 1, 2 }, 3), T { 1, 2 }, ref = f },
+      { whole { 3, 4 }, 2, ids({ 3, 6 }, 4), whole { 3, 6 }, ref = f, dtype = "i64" }, { none[1], none[2], none[3], none[4], ref = f },
+      bad = { { T { 3, 4 }, 2, given({ 1, 1 }, { 0 }, "i64"), 0, "position 0 (element 1 of the positions) is not in 1..4 of dim 2" }, no_fit },
+    }
+  end
+  table.insert(cases.scatter_prod, { T { 2, 3 }, 2, many[1], many[2], ref = product, layouts = false })
+  table.insert(cases.scatter_prod, { T({ 2, 3 }, { values = { 0, 1, 2, 3, 0, 4 }, leaf = true }), 2, many[1], T { 2, 4 }, ref = product, layouts = false })
+  local function combined(x, dim, where, v, word, self)
+    local f = ({ sum = scatter_add, mean = scatter_add, prod = product, amin = least, amax = most })[word]
+    local start = ({ sum = 0, mean = 0, prod = 1, amin = huge, amax = -huge })[word]
+    local count = build(x.shape, function() return 1 end)
+    if self == false then x, count = scatter(x, dim, where, start), scatter(count, dim, where, 0) end
+    local y = f(x, dim, where, v)
+    if word ~= "mean" then return y end
+    count = scatter_add(count, dim, where, 1)
+    for i, n in ipairs(count) do y[i] = y[i] / n end
+    return y
+  end
   cases.scatter_reduce = {
-    { T { 3, 4 }, 2, ids({ 3, 6 }, 4), T { 3, 6 }, "sum", ref = scatter_add }, { T { 3, 4 }, 2, ids({ 3, 3 }, 4), T { 3, 3 },
-      "prod", ref = scatter_with(function(x, v) return x * v end) },
-    { T { 3, 4 }, 1, ids({ 5, 4 }, 3), T { 5, 4 }, "amin", ref = scatter_with(math.min) }, { whole { 3, 4 }, 1, ids({ 5, 4 }, 3), whole { 5, 4 },
-      "amax", ref = scatter_with(math.max), dtype = "i64" },
-    no_gradient = "scatter and scatter_add have one", bad = { { T { 3 }, 1, ids({ 1 },
-      3), 0, "mean", 'reduce = "mean"; there are sum, prod, amin, amax' }, { T { 3 }, 1, given({ 1 }, { 4 }, "i64"), 0, "sum", "position 4 " } },
+    bad = { { T { 3 }, 1, ids({ 1 }, 3), 0, "max", 'reduce = "max"; there are sum, mean, prod, amin, amax' },
+      { T { 3 }, 1, given({ 1 }, { 4 }, "i64"), 0, "sum", "position 4 " } },
   }
+  for _, word in ipairs { "sum", "mean", "prod", "amin", "amax" } do
+    for _, self in ipairs { true, false } do
+      table.insert(cases.scatter_reduce, { T({ 3, 4 }, { apart = 0 }), 2, ids({ 3, 6 }, 4), T({ 3, 6 }, { apart = 2 }), word, self, ref = combined })
+    end
+    table.insert(cases.scatter_reduce, { T { 3, 2 }, 1, ids({ 2, 2 }, 3), 0.5, word, ref = combined, nograd = true })
+    if word ~= "mean" then
+      table.insert(cases.scatter_reduce, { whole { 3, 4 }, 1, ids({ 5, 4 }, 3), whole { 5, 4 }, word, false, ref = combined, dtype = "i64" })
+    end
+  end
+  table.insert(cases.scatter_reduce, { whole { 3, 4 }, 1, ids({ 5, 4 }, 3), whole { 5, 4 }, "mean", dtype = "i64",
+    ref = function(...)
+      local y = combined(...)
+      for i, v in ipairs(y) do y[i] = v // 1 end
+      return y
+    end })
 
   -- ---- masks and counting ----
   local function joint(a, b)

@@ -3,6 +3,7 @@
 ** Everything is one of two kernels on (A, V, B): `gather` reads and `scatter` writes at (a, ids[a, m, b], b). Tuples of positions become one
 ** row-major number each (`ravel_ids`) first. Where the same element is stored twice the last position wins, and gradients know which one that was.
 */
+#include <math.h>
 #include "ops.h"
 
 static nn_status err(const nni_scope *s) { return nni_error_of(s->ctx)->status; }
@@ -367,15 +368,91 @@ nn_status nni_grad_scatter(nni_gradcall *g) {
   return (g->need[0] && !g->dx[0]) || (value && !g->dx[2]) ? err(s) : NN_OK;
 }
 
-static const struct {
-  const char *name;
-  int mode;
-} reductions[] = {{"sum", ADD}, {"amin", LEAST}, {"amax", MOST}, {"prod", TIMES}};
+/* src in the shape of the positions */
+static nn_tensor *source(nni_gradcall *g) {
+  return expand(&g->s, value_of(&g->s, g->nx > 2 ? &NN_T(g->x[2]) : &g->arg[3], g->xs[0].dtype), g->xs[1].ndim, g->xs[1].shape);
+}
 
+/* Of each src, sorted so that those of one element of x are neighbours, the product of its neighbours in front (behind: of those that follow). `same`
+** (one shorter along dim): whether an element and the next go to the same place. Without a division zeros are nothing special, to any order. */
+static nn_tensor *neighbours(nni_scope *s, nn_tensor *src, nn_tensor *same, int dim, bool behind) {
+  const int64_t at = behind, n = same->l.shape[dim];
+  int64_t one[NN_MAXDIM];
+  for (int i = 0; i < src->l.ndim; i++) one[i] = i == dim ? 1 : src->l.shape[i];
+  nn_tensor *next = nni_do(s, narrow, NN_T(src), NN_I(dim), NN_INTS(1, &at), NN_I(n)), *factor = nni_do(s, mul, NN_T(same), NN_T(next));
+  nn_tensor *fresh = nni_do(s, sub, NN_F(1), NN_T(same));
+  nn_tensor *first[2] = {filled(s, src->l.ndim, one, 0, src->dtype), factor}, *start[2] = {filled(s, src->l.ndim, one, 1, src->dtype), fresh};
+  nn_tensor *last[2] = {first[1], first[0]}, *end[2] = {start[1], start[0]};
+  nn_tensor *a = nni_do(s, cat, NN_TENSORS(2, behind ? last : first), NN_I(dim)), *b = nni_do(s, cat, NN_TENSORS(2, behind ? end : start), NN_I(dim));
+  return nni_do(s, linear_scan, NN_T(a), NN_T(b), NN_I(dim), NN_I(behind));
+}
+
+nn_status nni_rule_scatter_prod(nni_call *c) { return put_elements(c, TIMES); }
+nn_status nni_grad_scatter_prod(nni_gradcall *g) {
+  nni_scope *s = &g->s;
+  nn_tensor *ids = g->x[1], *src = source(g);
+  int dim;
+  if (!src || !nni_dim(s, g->arg[1].u.i, g->xs[0].ndim, &dim)) return err(s);
+  nn_tensor *ones = filled(s, g->xs[0].ndim, g->xs[0].shape, 1, g->xs[0].dtype);
+  if (g->need[0]) g->dx[0] = nni_do(s, mul, NN_T(g->d[0]), NN_T(nni_do(s, scatter_prod, NN_T(ones), NN_I(dim), NN_T(ids), NN_T(src))));
+  if (g->nx < 3 || !g->need[2]) return g->need[0] && !g->dx[0] ? err(s) : NN_OK;
+  nn_tensor *outer = nni_do(s, gather, NN_T(nni_do(s, mul, NN_T(g->d[0]), NN_T(g->x[0]))), NN_I(dim), NN_T(ids));
+  if (ids->l.shape[dim] > 1) {
+    const int64_t n = ids->l.shape[dim] - 1, zero = 0, one = 1;
+    nn_tensor *order = nni_do(s, argsort, NN_T(ids), NN_I(dim), NN_I(0)), *sorted = nni_do(s, gather, NN_T(ids), NN_I(dim), NN_T(order));
+    nn_tensor *low = nni_do(s, narrow, NN_T(sorted), NN_I(dim), NN_INTS(1, &zero), NN_I(n));
+    nn_tensor *high = nni_do(s, narrow, NN_T(sorted), NN_I(dim), NN_INTS(1, &one), NN_I(n));
+    nn_tensor *same = nni_do(s, cast, NN_T(nni_do(s, eq, NN_T(low), NN_T(high))), NN_I(src->dtype));
+    src = nni_do(s, gather, NN_T(src), NN_I(dim), NN_T(order));
+    if (!same || !src) return err(s);
+    nn_tensor *others = nni_do(s, mul, NN_T(neighbours(s, src, same, dim, false)), NN_T(neighbours(s, src, same, dim, true)));
+    nn_tensor *back = nni_do(s, argsort, NN_T(order), NN_I(dim), NN_I(0));
+    outer = nni_do(s, mul, NN_T(outer), NN_T(nni_do(s, gather, NN_T(others), NN_I(dim), NN_T(back))));
+  }
+  g->dx[2] = outer;
+  return outer && (!g->need[0] || g->dx[0]) ? NN_OK : err(s);
+}
+
+nn_status nni_rule_scatter_amax(nni_call *c) { return put_elements(c, MOST); }
+nn_status nni_rule_scatter_amin(nni_call *c) { return put_elements(c, LEAST); }
+/* all that equal the result share its gradient */
+nn_status nni_grad_scatter_amax(nni_gradcall *g) {
+  nni_scope *s = &g->s;
+  nn_tensor *ids = g->x[1], *src = source(g), *y = g->y[0];
+  const nn_arg dim = g->arg[1], dtype = NN_I(g->xs[0].dtype);
+  nn_tensor *mine = nni_do(s, cast, NN_T(nni_do(s, eq, NN_T(g->x[0]), NN_T(y))), dtype);
+  nn_tensor *theirs = nni_do(s, cast, NN_T(nni_do(s, eq, NN_T(src), NN_T(nni_do(s, gather, NN_T(y), dim, NN_T(ids))))), dtype);
+  nn_tensor *share = nni_do(s, div, NN_T(g->d[0]), NN_T(nni_do(s, scatter_add, NN_T(mine), dim, NN_T(ids), NN_T(theirs))));
+  g->dx[0] = nni_do(s, mul, NN_T(mine), NN_T(share));
+  if (g->nx > 2) g->dx[2] = nni_do(s, mul, NN_T(theirs), NN_T(nni_do(s, gather, NN_T(share), dim, NN_T(ids))));
+  return g->dx[0] && (g->nx < 3 || g->dx[2]) ? NN_OK : err(s);
+}
+nn_status nni_grad_scatter_amin(nni_gradcall *g) { return nni_grad_scatter_amax(g); }
+
+/* without include_self the elements of x that are named start from what changes nothing */
 nn_status nni_rule_scatter_reduce(nni_call *c) {
-  for (int i = 0; i < NNI_COUNT(reductions); i++)
-    if (strcmp(c->arg[4].u.s, reductions[i].name) == 0) return put_elements(c, reductions[i].mode);
-  return nni_opfail(&c->s, NN_EINVAL, "reduce = \"%s\"; there are sum, prod, amin, amax", c->arg[4].u.s);
+  nni_scope *s = &c->s;
+  nn_tensor *x = c->arg[0].u.t;
+  const nn_arg dim = c->arg[1], ids = c->arg[2], src = c->arg[3];
+  const char *word = c->arg[4].u.s;
+  const bool real = nn_dtype_is_float(x->dtype), self = c->arg[5].u.i != 0;
+  static const char *const words[] = {"sum", "mean", "prod", "amin", "amax"};
+  enum { SUM, MEAN, PROD, AMIN, AMAX };
+  int which = 0;
+  while (which < NNI_COUNT(words) && strcmp(word, words[which]) != 0) which++;
+  if (which == NNI_COUNT(words)) return nni_opfail(s, NN_EINVAL, "reduce = \"%.40s\"; there are sum, mean, prod, amin, amax", word);
+  const nn_arg nothing = which == PROD ? NN_I(1) : which < PROD ? NN_I(0) : real ? NN_F(which == AMIN ? INFINITY : -INFINITY) :
+                         NN_I(which == AMIN ? INT64_MAX : INT64_MIN);
+  if (!self) x = nni_do(s, scatter, NN_T(x), dim, ids, nothing);
+  if (which == PROD) return nni_give(c, nni_do(s, scatter_prod, NN_T(x), dim, ids, src));
+  if (which == AMIN) return nni_give(c, nni_do(s, scatter_amin, NN_T(x), dim, ids, src));
+  if (which == AMAX) return nni_give(c, nni_do(s, scatter_amax, NN_T(x), dim, ids, src));
+  nn_tensor *sum = nni_do(s, scatter_add, NN_T(x), dim, ids, src);
+  if (which == SUM || !sum) return nni_give(c, sum);
+  nn_tensor *count = filled(s, x->l.ndim, x->l.shape, 1, x->dtype);
+  if (!self) count = nni_do(s, scatter, NN_T(count), dim, ids, NN_I(0));
+  count = nni_do(s, scatter_add, NN_T(count), dim, ids, NN_I(1));
+  return nni_give(c, real ? nni_do(s, div, NN_T(sum), NN_T(count)) : nni_do(s, floor_div, NN_T(sum), NN_T(count)));
 }
 
 /* ---- masks and counting: shapes that depend on values, so the window runs here ---- */
