@@ -46,30 +46,17 @@
 ---@field activations table
 ---@field buffer function
 ---@field callbacks table
----@field chunk function
 ---@field class table
 ---@field clip_grad_norm function
 ---@field constraints table
----@field custom function
 ---@field data table
 ---@field datasets table
 ---@field debug function
----@field einsum function
----@field empty function
----@field empty_like function
----@field from_table function
----@field full_like function
----@field gradcheck function
 ---@field graph function
 ---@field h5 table
----@field hook function
----@field hvp function
----@field index_put function
 ---@field initializers table
----@field jvp function
 ---@field load function
 ---@field losses table
----@field meshgrid function
 ---@field metrics table
 ---@field optim table
 ---@field options table
@@ -78,10 +65,7 @@
 ---@field register_layer function
 ---@field regularizers table
 ---@field schedules table
----@field split function
 ---@field tensorboard table
----@field unbind function
----@field value_and_grad function
 local nn = {}
 
 ---@class nnlua.Tensor
@@ -1200,13 +1184,13 @@ Tensor.lstm_sequence = nn.lstm_sequence
 function nn.full(shape, value, dtype) end
 Tensor.full = nn.full
 
---- start, start + step, ... below stop
+--- start, start + step, ... below stop; arange(stop) begins at 0
 ---@param start number
----@param stop number
+---@param stop? number
 ---@param step? number default 1
 ---@param dtype? nnlua.dtype default "f32"
 ---@return nnlua.Tensor
----@overload fun(start: number, stop: number, options: { step?: number, dtype?: nnlua.dtype }): nnlua.Tensor
+---@overload fun(start: number, options: { stop?: number, step?: number, dtype?: nnlua.dtype }): nnlua.Tensor
 function nn.arange(start, stop, step, dtype) end
 Tensor.arange = nn.arange
 
@@ -1545,21 +1529,21 @@ Tensor.argsort = nn.argsort
 function nn.topk(x, k, dim, largest, sorted) end
 Tensor.topk = nn.topk
 
---- largest along dim and its position (the first of equals); without dim: the largest of all
+--- largest along dim and its position (the first of equals); without dim: the largest of all; max(a, b) of two tensors is maximum
 ---@param x nnlua.Tensor
----@param dim? integer
+---@param dim? nnlua.Tensor|integer
 ---@param keepdim? boolean default false
 ---@return nnlua.Tensor, nnlua.Tensor
----@overload fun(x: nnlua.Tensor, options: { dim?: integer, keepdim?: boolean }): nnlua.Tensor, nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { dim?: nnlua.Tensor|integer, keepdim?: boolean }): nnlua.Tensor, nnlua.Tensor
 function nn.max(x, dim, keepdim) end
 Tensor.max = nn.max
 
---- smallest along dim and its position (the first of equals); without dim: the smallest of all
+--- smallest along dim and its position (the first of equals); without dim: the smallest of all; min(a, b) of two tensors is minimum
 ---@param x nnlua.Tensor
----@param dim? integer
+---@param dim? nnlua.Tensor|integer
 ---@param keepdim? boolean default false
 ---@return nnlua.Tensor, nnlua.Tensor
----@overload fun(x: nnlua.Tensor, options: { dim?: integer, keepdim?: boolean }): nnlua.Tensor, nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { dim?: nnlua.Tensor|integer, keepdim?: boolean }): nnlua.Tensor, nnlua.Tensor
 function nn.min(x, dim, keepdim) end
 Tensor.min = nn.min
 
@@ -2410,5 +2394,72 @@ Tensor.cosine_embedding_loss = nn.cosine_embedding_loss
 ---@return nnlua.Tensor
 function nn.ctc_loss(x, targets, input_lengths, target_lengths, blank, reduction, zero_infinity) end
 Tensor.ctc_loss = nn.ctc_loss
+
+--- a list of pieces of `size` elements along dim (the last may be smaller), or of the sizes in a list
+---@param x nnlua.Tensor
+---@param size integer|integer[]
+---@param dim? integer default 1
+---@return nnlua.Tensor[]
+function nn.split(x, size, dim) end
+Tensor.split = nn.split
+
+--- a list of `count` pieces along dim, as even as pieces of one size get (there may be fewer)
+---@param x nnlua.Tensor
+---@param count integer
+---@param dim? integer default 1
+---@return nnlua.Tensor[]
+function nn.chunk(x, count, dim) end
+Tensor.chunk = nn.chunk
+
+--- a list of the slices along dim, each without it
+---@param x nnlua.Tensor
+---@param dim? integer default 1
+---@return nnlua.Tensor[]
+function nn.unbind(x, dim) end
+Tensor.unbind = nn.unbind
+
+--- a list of coordinate grids; ij: the first vector along dim 1, xy: along dim 2
+---@param vectors nnlua.Tensor[]
+---@param indexing? "ij"|"xy" default ij
+---@return nnlua.Tensor[]
+function nn.meshgrid(vectors, indexing) end
+
+--- x with v stored, or added, at positions (broadcast together) of its first dims, -1 the last; of several values for one element the last counts
+---@param x nnlua.Tensor
+---@param positions nnlua.Tensor[]
+---@param v nnlua.Tensor|number
+---@param accumulate? boolean default false
+---@return nnlua.Tensor
+function nn.index_put(x, positions, v, accumulate) end
+Tensor.index_put = nn.index_put
+
+--- value in every element of x's shape, and of its dtype unless another is given
+---@param x nnlua.Tensor
+---@param value nnlua.Tensor|number
+---@param dtype? nnlua.dtype
+---@return nnlua.Tensor
+function nn.full_like(x, value, dtype) end
+Tensor.full_like = nn.full_like
+
+--- a tensor of x's shape and dtype; its elements are zero, but do not count on it
+---@param x nnlua.Tensor
+---@param dtype? nnlua.dtype
+---@return nnlua.Tensor
+function nn.empty_like(x, dtype) end
+Tensor.empty_like = nn.empty_like
+
+--- uniform draws in [0, 1) of x's shape, and its dtype if that is a float's
+---@param x nnlua.Tensor
+---@param dtype? nnlua.dtype
+---@return nnlua.Tensor
+function nn.rand_like(x, dtype) end
+Tensor.rand_like = nn.rand_like
+
+--- standard normal draws of x's shape, and its dtype if that is a float's
+---@param x nnlua.Tensor
+---@param dtype? nnlua.dtype
+---@return nnlua.Tensor
+function nn.randn_like(x, dtype) end
+Tensor.randn_like = nn.randn_like
 
 return nn

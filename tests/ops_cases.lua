@@ -1136,7 +1136,9 @@ local function arange(a, b, s)
   return filled({ n }, function(i) return a + i * s end)
 end
 cases.arange = {
-  { 0, 5, ref = arange }, { 2, 11, 3, ref = arange }, { 5, 0, -2, ref = arange }, { 0, 1, 0.25, ref = arange }, { 3, 3, ref = arange },
+  { 0, 5, ref = arange }, { 4, ref = function(n) return arange(0, n) end },
+  { 3, { dtype = "i64" }, ref = function(n) return arange(0, n) end, dtype = "i64" },
+  { 2, 11, 3, ref = arange }, { 5, 0, -2, ref = arange }, { 0, 1, 0.25, ref = arange }, { 3, 3, ref = arange },
   { 3, 1, ref = arange },
   { 1, 9, 2, "i64", ref = arange, dtype = "i64" }, { 0, 4, { dtype = "i32" }, ref = arange, dtype = "i32" }, { 0, 70001, ref = arange, tol = 0 },
   no_gradient = "no tensor argument",

@@ -192,12 +192,12 @@ return function(M)
     { T { 5 }, 1, ids({ 9 }, 5), 0.5, ref = scatter_add }, { whole { 3, 4 }, 2, ids({ 3, 6 }, 4), whole { 3, 6 }, ref = scatter_add, dtype = "i64" },
     bad = { { T { 3, 4 }, 2, given({ 1, 1 }, { 0 }, "i64"), 0, "position 0 (element 1 of the positions) is not in 1..4 of dim 2" }, no_fit },
   }
-  local product, least, most = scatter_with(function(x, v) return x * v end), scatter_with(math.min), scatter_with(math.max)
+  local product, lower, upper = scatter_with(function(x, v) return x * v end), scatter_with(math.min), scatter_with(math.max)
   -- several of one element, zeros among them: (ids, values) for x (2, 3) and dim 2
   local many = { given({ 2, 4 }, { 1, 3, 1, 1, 2, 2, 2, 3 }, "i64"),
     T({ 2, 4 }, { values = { 0, 2, 0, 3, 1.5, 0, 0.5, -2 }, leaf = true }) }
   local none = { T { 3, 2 }, 1, given({ 0, 2 }, {}, "i64"), T { 0, 2 } }
-  for name, f in pairs { scatter_prod = product, scatter_amin = least, scatter_amax = most } do
+  for name, f in pairs { scatter_prod = product, scatter_amin = lower, scatter_amax = upper } do
     local one, other = f ~= product and { apart = 0 } or nil, f ~= product and { apart = 2 } or nil -- x and src never meet
     cases[name] = {
       { T({ 3, 4 }, one), 2, ids({ 3, 6 }, 4), T({ 3, 6 }, other), ref = f },
@@ -208,9 +208,10 @@ return function(M)
     }
   end
   table.insert(cases.scatter_prod, { T { 2, 3 }, 2, many[1], many[2], ref = product, layouts = false })
-  table.insert(cases.scatter_prod, { T({ 2, 3 }, { values = { 0, 1, 2, 3, 0, 4 }, leaf = true }), 2, many[1], T { 2, 4 }, ref = product, layouts = false })
+  table.insert(cases.scatter_prod, { T({ 2, 3 }, { values = { 0, 1, 2, 3, 0, 4 }, leaf = true }), 2, many[1], T { 2, 4 }, ref = product,
+    layouts = false })
   local function combined(x, dim, where, v, word, self)
-    local f = ({ sum = scatter_add, mean = scatter_add, prod = product, amin = least, amax = most })[word]
+    local f = ({ sum = scatter_add, mean = scatter_add, prod = product, amin = lower, amax = upper })[word]
     local start = ({ sum = 0, mean = 0, prod = 1, amin = huge, amax = -huge })[word]
     local count = build(x.shape, function() return 1 end)
     if self == false then x, count = scatter(x, dim, where, start), scatter(count, dim, where, 0) end
@@ -509,7 +510,14 @@ return function(M)
         ref = value }, { whole { 3, 9 }, 2, ref = value, dtype = "i64", tol = 0 },
       { whole { 3, 9 }, 2, ref = where, dtype = "i64", tol = 0, result = 2 }, { T { 3, 4 },
         1, true, ref = where, dtype = "i64", tol = 0, result = 2, nograd = true }, { T { 1 }, 1, ref = value }, { T { 0, 3 }, 2, ref = value },
-      bad = { { T { 0 }, 1, "nothing to choose from" }, { T { 0 }, "nothing to choose from" }, { T { 2 }, 2, "dim 2 is out of range" } },
+      { T({ 3, 4 }, { apart = 0 }), T({ 4 }, { apart = 2 }), ref = function(x, y)
+        return build(x.shape, function(idx)
+          local a, b = at(x, idx), y[idx[2]]
+          return better(a, b) and a or b
+        end)
+      end },
+      bad = { { T { 2 }, T { 3 }, "shapes do not broadcast" }, { T { 2 }, "one", "argument 'dim' must be a tensor or a dim, got string" },
+        { T { 0 }, 1, "nothing to choose from" }, { T { 0 }, "nothing to choose from" }, { T { 2 }, 2, "dim 2 is out of range" } },
     }
   end
   local function middle(l)

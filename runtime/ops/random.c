@@ -24,7 +24,8 @@ nn_status nni_rule_full(nni_call *c) {
 
 nn_status nni_rule_arange(nni_call *c) {
   nni_scope *s = &c->s;
-  double start = c->arg[0].u.f, stop = c->arg[1].u.f, step = c->arg[2].u.f, count = ceil((stop - start) / step);
+  const bool both = c->arg[1].kind != NN_ARG_NONE;
+  double start = both ? c->arg[0].u.f : 0, stop = c->arg[both].u.f, step = c->arg[2].u.f, count = ceil((stop - start) / step);
   nn_dtype d = (nn_dtype)c->arg[3].u.i;
   if (c->arg[3].u.i < 0 || d >= NN_NDTYPE || d == NN_BOOL) return nni_opfail(s, NN_EDTYPE, "the dtype must be a number's");
   if (step == 0 || !(count == count)) return nni_opfail(s, NN_EINVAL, "from %g to %g by %g has no end", start, stop, step);

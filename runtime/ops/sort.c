@@ -84,16 +84,17 @@ static nn_status chosen(nni_call *c, nn_tensor *x, nn_tensor *at, int dim, bool 
   return give2(c, v, at);
 }
 
-static nn_status extreme(nni_call *c, nni_opid whole, nni_opid position) {
+static nn_status extreme(nni_call *c, nni_opid whole, nni_opid position, nni_opid pair) {
   nni_scope *s = &c->s;
   nn_tensor *x = c->arg[0].u.t;
   int dim;
+  if (c->arg[1].kind == NN_ARG_TENSOR) return nni_give(c, nni_do_(s, pair, (nn_arg[]){NN_T(x), c->arg[1]}, 2));
   if (c->arg[1].kind == NN_ARG_NONE) return nni_give(c, nni_do_(s, whole, (nn_arg[]){NN_T(x), NN_NONE, c->arg[2]}, 3));
   if (!nni_dim(s, c->arg[1].u.i, x->l.ndim, &dim)) return err(s);
   return chosen(c, x, nni_do_(s, position, (nn_arg[]){NN_T(x), NN_I(dim), NN_I(1)}, 3), dim, c->arg[2].u.i != 0);
 }
-nn_status nni_rule_max(nni_call *c) { return extreme(c, NNI_OP_amax, NNI_OP_argmax); }
-nn_status nni_rule_min(nni_call *c) { return extreme(c, NNI_OP_amin, NNI_OP_argmin); }
+nn_status nni_rule_max(nni_call *c) { return extreme(c, NNI_OP_amax, NNI_OP_argmax, NNI_OP_maximum); }
+nn_status nni_rule_min(nni_call *c) { return extreme(c, NNI_OP_amin, NNI_OP_argmin, NNI_OP_minimum); }
 
 /* ---- order statistics ---- */
 /* x and dim to look at: all elements in one dim when no dim was given */
