@@ -248,6 +248,7 @@ function nn.custom(options) end
 ---@param fn function
 ---@return nnlua.Tensor
 function nn.hook(x, fn) end
+Tensor.hook = nn.hook
 
 --- Value of fn at x, and its derivative along v (tensors, or lists of them).
 ---@param fn function

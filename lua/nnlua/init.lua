@@ -63,6 +63,8 @@ for _, name in ipairs { "split", "chunk", "unbind", "index_put", "full_like", "e
   methods[name] = function(...) return require("nnlua.tensor")[name](...) end
 end
 
+function methods.hook(...) return nn.hook(...) end
+
 -- Loading a family waits until one of its functions is called. max_pool2d is the core's with more options.
 for _, names in pairs(functions) do
   for _, name in ipairs(names) do
