@@ -16,10 +16,9 @@ local makers = words [[tensor zeros ones full empty arange linspace logspace eye
 local catalogue = {
   creation = words [[zeros_like ones_like full_like empty_like rand_like randn_like multinomial one_hot]],
   pointwise = words [[add sub mul div floor_div mod fmod pow neg abs sign exp expm1 exp2 log log1p log2 log10 sqrt rsqrt square reciprocal sin
-    cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh floor ceil round trunc frac clamp minimum maximum erf erfc sigmoid logit lerp where eq
-    ne
-    lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not bitwise_left_shift bitwise_right_shift
-    isnan isinf isfinite nan_to_num cast]],
+    cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh floor ceil round trunc frac clamp minimum maximum erf erfc sigmoid logit lerp where
+    eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not
+    bitwise_left_shift bitwise_right_shift isnan isinf isfinite nan_to_num cast]],
   activations = words [[relu relu6 leaky_relu prelu elu selu celu gelu silu mish softplus softsign log_sigmoid hard_sigmoid hard_swish hard_tanh
     hard_shrink soft_shrink tanh_shrink threshold glu softmax log_softmax softmin]],
   reductions = words [[sum mean prod amax amin max min argmax argmin var std norm logsumexp any all count_nonzero cumsum cumprod cummax cummin median
@@ -31,9 +30,8 @@ local catalogue = {
   ["linear algebra"] = words [[matmul dot outer addmm bmm cdist inv solve cholesky qr svd eigh det slogdet lstsq]],
   neural = words [[linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d max_pool1d max_pool2d max_pool3d avg_pool1d
     avg_pool2d avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
-    max_unpool1d
-    max_unpool2d max_unpool3d batch_norm layer_norm group_norm instance_norm rms_norm local_response_norm dropout embedding embedding_bag lstm gru rnn
-    scaled_dot_product_attention interpolate grid_sample pixel_shuffle]],
+    max_unpool1d max_unpool2d max_unpool3d batch_norm layer_norm group_norm instance_norm rms_norm local_response_norm dropout embedding embedding_bag
+    lstm gru rnn scaled_dot_product_attention interpolate grid_sample pixel_shuffle]],
   losses = words [[cross_entropy nll_loss binary_cross_entropy binary_cross_entropy_with_logits mse_loss l1_loss smooth_l1_loss huber_loss kl_div
     poisson_nll_loss gaussian_nll_loss hinge_embedding_loss soft_margin_loss multi_margin_loss multilabel_margin_loss multilabel_soft_margin_loss
     margin_ranking_loss triplet_margin_loss cosine_embedding_loss ctc_loss]],

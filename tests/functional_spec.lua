@@ -265,6 +265,34 @@ describe("arguments", function()
 end)
 
 describe("what has no golden value", function()
+  it("batch_norm in f64 is that of f32", function()
+    local x, w, b = nn.randn(6, 3, 4), nn.randn(4), nn.randn(4)
+    local function run(dtype)
+      local mean, var = nn.zeros({ 4 }, dtype), nn.ones({ 4 }, dtype)
+      local y = nn.batch_norm(x:to(dtype), mean, var, w:to(dtype), b:to(dtype), true)
+      assert.equal(dtype, y:dtype())
+      return y, mean, var
+    end
+    local single, double = { run "f32" }, { run "f64" }
+    for k = 1, 3 do close(double[k], single[k], 1e-5) end
+  end)
+
+  it("lstm in f64, step by step, is that of f32 in one operator", function()
+    local function weights(c) return { w_ih = nn.randn(c, 12), w_hh = nn.randn(3, 12), b_ih = nn.randn(12), b_hh = nn.randn(12) } end
+    local list, x, h, c = { weights(2), weights(2), weights(6), weights(6) }, nn.randn(2, 5, 2), nn.randn(4, 2, 3), nn.randn(4, 2, 3)
+    local function run(dtype)
+      local w = {}
+      for i, t in ipairs(list) do
+        w[i] = {}
+        for key, v in pairs(t) do w[i][key] = v:to(dtype) end
+      end
+      return nn.lstm(x:to(dtype), w, { h:to(dtype), c:to(dtype) }, { bidirectional = true })
+    end
+    local single, double = { run "f32" }, { run "f64" }
+    assert.equal("f64", double[1]:dtype())
+    for k = 1, 3 do close(double[k], single[k], 1e-5) end
+  end)
+
   it("same padding: ceil(n / stride) results; a transposed one makes n * stride", function()
     for _, n in ipairs { 5, 6 } do
       for _, k in ipairs { 2, 3 } do
