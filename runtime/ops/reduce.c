@@ -204,8 +204,10 @@ nn_status nni_rule_var(nni_call *c) {
 }
 
 nn_status nni_rule_std(nni_call *c) {
-  nn_tensor *v = nni_do(&c->s, var, c->arg[0], c->arg[1], c->arg[2], c->arg[3]);
-  return nni_give(c, nni_do(&c->s, sqrt, NN_T(v)));
+  nni_scope *s = &c->s;
+  nn_tensor *v = nni_do(s, var, c->arg[0], c->arg[1], c->arg[2], c->arg[3]), *zero = nni_do(s, eq, NN_T(v), NN_F(0));
+  nn_tensor *root = nni_do(s, sqrt, NN_T(nni_do(s, where, NN_T(zero), NN_F(1), NN_T(v)))); /* where all are equal the gradient is 0, not 0 * inf */
+  return nni_give(c, nni_do(s, where, NN_T(zero), NN_F(0), NN_T(root)));
 }
 
 /* the largest along dims, 0 where that is infinite: what is subtracted before exp. A constant for the gradient. */
