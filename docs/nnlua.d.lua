@@ -2097,14 +2097,20 @@ Tensor.normalize = nn.normalize
 function nn.embedding_bag(ids, weight, offsets, mode, per_sample_weights, padding_id) end
 Tensor.embedding_bag = nn.embedding_bag
 
---- x (N,...,C) resized to size or by scale, as PyTorch does (no antialiasing)
+--- x (N,...,C) resized to size or by scale, as PyTorch does (no antialiasing), or as other coordinates and roundings say
 ---@param x nnlua.Tensor
 ---@param size? integer|integer[]
 ---@param scale? number|number[]
 ---@param mode? "nearest"|"nearest-exact"|"linear"|"bilinear"|"trilinear"|"bicubic"|"area" default nearest
 ---@param align_corners? boolean default false
+---@param coordinates? "half_pixel"|"align_corners"|"asymmetric"
+---@param box? number|number[]
+---@param fill? number default 0
+---@param rounding? "floor"|"ceil"|"half_up"|"half_down"
+---@param cubic_a? number default -0.75
+---@param exclude_outside? boolean default false
 ---@return nnlua.Tensor
-function nn.interpolate(x, size, scale, mode, align_corners) end
+function nn.interpolate(x, size, scale, mode, align_corners, coordinates, box, fill, rounding, cubic_a, exclude_outside) end
 Tensor.interpolate = nn.interpolate
 
 --- x (N,H,W,C) at the places that grid (N,OH,OW,2) names, x then y in -1..1; volumes (N,D,H,W,C) take x, y, z
@@ -2120,15 +2126,17 @@ Tensor.grid_sample = nn.grid_sample
 --- blocks of factor^2 channels become pixels: (N,H,W,C*r*r) -> (N,H*r,W*r,C)
 ---@param x nnlua.Tensor
 ---@param factor integer
+---@param order? "crd"|"dcr" default crd
 ---@return nnlua.Tensor
-function nn.pixel_shuffle(x, factor) end
+function nn.pixel_shuffle(x, factor, order) end
 Tensor.pixel_shuffle = nn.pixel_shuffle
 
 --- pixels become blocks of factor^2 channels: (N,H*r,W*r,C) -> (N,H,W,C*r*r)
 ---@param x nnlua.Tensor
 ---@param factor integer
+---@param order? "crd"|"dcr" default crd
 ---@return nnlua.Tensor
-function nn.pixel_unshuffle(x, factor) end
+function nn.pixel_unshuffle(x, factor, order) end
 Tensor.pixel_unshuffle = nn.pixel_unshuffle
 
 --- LSTM layers over x (N,T,C), gates input, forget, cell, output; state {h, c}; gives outputs, h, c
@@ -2149,8 +2157,9 @@ Tensor.lstm = nn.lstm
 ---@param bidirectional? boolean default false
 ---@param dropout? number default 0
 ---@param training? boolean default false
+---@param reset_after? boolean default true
 ---@return nnlua.Tensor, nnlua.Tensor
-function nn.gru(x, weights, state, bidirectional, dropout, training) end
+function nn.gru(x, weights, state, bidirectional, dropout, training, reset_after) end
 Tensor.gru = nn.gru
 
 --- recurrent layers over x (N,T,C), h = activation(x w_ih + h w_hh + biases)
