@@ -229,7 +229,9 @@ describe("arguments", function()
       nn.interpolate(x, { size = 2, mode = "bilinear", align_corners = true, coordinates = "asymmetric" })
     end },
     { "interpolate: box must list first and last for each of 2 spatial dims", function() nn.interpolate(x, { size = 2, box = { 0, 1 } }) end },
-    { 'interpolate: rounding has no meaning for mode "bilinear"', function() nn.interpolate(x, { size = 2, mode = "bilinear", rounding = "ceil" }) end },
+    { 'interpolate: rounding has no meaning for mode "bilinear"', function()
+      nn.interpolate(x, { size = 2, mode = "bilinear", rounding = "ceil" })
+    end },
     { "pixel_shuffle: argument 'order' must be one of \"crd\", \"dcr\"", function() nn.pixel_shuffle(x, 1, "cdr") end },
     { "lstm: weights[1].peephole must have 6 elements: those of input, forget and output, its shape is (4)", function()
       nn.lstm(nn.ones(1, 2, 3), { w_ih = nn.ones(3, 8), w_hh = nn.ones(2, 8), peephole = nn.ones(4) })

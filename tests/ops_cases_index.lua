@@ -141,7 +141,8 @@ return function(M)
   end
   for _, c in ipairs {
     { T { 3, 4 }, ids({ 2, 1 }, 4), 1, "3x4 and positions of shape 2x1 do not share 1 leading batch dims" },
-    { T { 3, 4 }, ids({ 3, 1 }, 4), 2, "do not share 2 leading batch dims" }, { T { 3, 4 }, ids({ 3, 1 }, 4), -1, "do not share -1 leading" },
+    { T { 3, 4 }, ids({ 3, 1 }, 4), 2, "do not share 2 leading batch dims" },
+    { T { 3, 4 }, ids({ 3, 1 }, 4), -1, "do not share -1 leading" },
     { T { 2, 3 }, given({ 2, 1 }, { 1, 4 }, "i64"), 1, "position 4 (element 2 of the positions) is not in 1..3 of dim 2" },
     { T { 2, 3 }, ids({ 2, 2 }, 2), 1, "holds one position for each of 1..2 dims" },
   } do
@@ -654,12 +655,12 @@ return function(M)
     return function(x, dim, o)
       local appear = type(dim) == "table" and dim.sorted == false or o and o.sorted == false
       dim = type(dim) == "number" and dim_of(dim, #x.shape) or nil
-      local n, rows = dim and x.shape[dim] or #x, {}
-      for i = 1, n do rows[i] = dim and {} or { x[i] } end
+      local n, slices = dim and x.shape[dim] or #x, {}
+      for i = 1, n do slices[i] = dim and {} or { x[i] } end
       if dim then
-        build(x.shape, function(idx) table.insert(rows[idx[dim]], at(x, idx)) end)
+        build(x.shape, function(idx) table.insert(slices[idx[dim]], at(x, idx)) end)
       end
-      local function order(a, b) -- -1, 0, 1
+      local function compare(a, b) -- -1, 0, 1
         for k = 1, #a do
           if a[k] ~= b[k] then return a[k] < b[k] and -1 or 1 end
         end
@@ -669,7 +670,7 @@ return function(M)
       for i = 1, n do
         local mine
         for _, g in ipairs(groups) do
-          if order(rows[g.first], rows[i]) == 0 then mine = g end
+          if compare(slices[g.first], slices[i]) == 0 then mine = g end
         end
         if not mine then
           mine = { first = i, count = 0 }
@@ -678,7 +679,7 @@ return function(M)
         mine.count = mine.count + 1
         number[i] = mine
       end
-      if not appear then table.sort(groups, function(a, b) return order(rows[a.first], rows[b.first]) < 0 end) end
+      if not appear then table.sort(groups, function(a, b) return compare(slices[a.first], slices[b.first]) < 0 end) end
       for k, g in ipairs(groups) do g.place = k end
       local out = { shape = { #groups } }
       if what == 1 and dim then
@@ -698,19 +699,19 @@ return function(M)
       return out
     end
   end
-  local rows = given({ 5, 3 }, { 2, 1, 0, 1, 9, 9, 2, 1, 0, 1, 3, 4, 1, 9, 9 })
+  local some_rows = given({ 5, 3 }, { 2, 1, 0, 1, 9, 9, 2, 1, 0, 1, 3, 4, 1, 9, 9 })
   cases.unique = {
     { apart { 3, 4 }, ref = unique(1) }, { whole { 3, 8 }, ref = unique(1), dtype = "i64", tol = 0 }, { T { 0 }, ref = unique(1) },
     { T { 0, 2 }, ref = unique(2), dtype = "i64", result = 2, nograd = true }, { T {}, ref = unique(1) },
     { given({ 4 }, { 2, 1, 2, 1 }), ref = unique(1), nograd = true }, { apart { 3, 4 }, 1, ref = unique(1) },
     { apart { 2, 3, 4 }, -2, ref = unique(1) }, { apart { 7 }, { sorted = false }, ref = unique(1) },
     { T { 0, 2 }, 1, ref = unique(1) }, { T { 3, 0 }, 1, ref = unique(1) }, { mask { 9, 2 }, 1, ref = unique(1), dtype = "bool" },
-    { whole({ 40, 70 }, 0, 1), 1, ref = unique(1), dtype = "i64" }, { rows, 1, { sorted = false }, ref = unique(1), nograd = true },
+    { whole({ 40, 70 }, 0, 1), 1, ref = unique(1), dtype = "i64" }, { some_rows, 1, { sorted = false }, ref = unique(1), nograd = true },
     bad = { { "x", "must be a tensor" }, { T { 2 }, 2, "dim 2 is out of range" } },
   }
   for k = 2, 4 do
     for _, c in ipairs {
-      { whole { 3, 8 } }, { whole { 20 } }, { whole { 3, 8 }, { sorted = false } }, { rows, 1 }, { rows, 1, { sorted = false } },
+      { whole { 3, 8 } }, { whole { 20 } }, { whole { 3, 8 }, { sorted = false } }, { some_rows, 1 }, { some_rows, 1, { sorted = false } },
       { whole({ 3, 12, 2 }, 0, 1), 2 }, { whole({ 2, 2, 9 }, -1, 0), -1, { sorted = false } }, { whole({ 30, 7 }, 0, 1), 1 }, { T { 3, 0 }, 1 },
     } do
       c.ref, c.dtype, c.tol, c.result, c.nograd = unique(k), "i64", 0, k, true

@@ -37,7 +37,8 @@ local function steps_of(x, into)
 end
 
 -- cells: step(input part (N, G*H), h, c, weights, H) -> h, c. `split`: the recurrent bias must not join the input's (gru's new gate multiplies it).
--- `sequence`: the core's operator that makes all steps at once, where the dtype has it. `prepare`: adds to a copy of the weights what every step needs.
+-- `sequence`: the core's operator that makes all steps at once, where the dtype has it. `prepare`: adds to a copy of the weights what every step
+-- needs.
 local cells = {}
 cells.lstm = { gates = 4, has_c = true, sequence = core.lstm_sequence, step = function(x, h, c, w, size)
   local g = x + core.matmul(h, w.w_hh)
@@ -92,7 +93,8 @@ local function check_weights(owner, w, at, features, gates)
   if type(w) ~= "table" then define.fail(owner, "weights[%d] must be a table { w_ih =, w_hh =, b_ih =, b_hh = }", at) end
   for key, t in pairs(w) do
     if not weight_names[key] and not (owner == "lstm" and key == "peephole") or not define.is_tensor(t) then
-      define.fail(owner, "weights[%d] holds the tensors w_ih, w_hh, b_ih and b_hh%s, not %s", at, owner == "lstm" and ", and peephole" or "", tostring(key))
+      local more = owner == "lstm" and ", and peephole" or ""
+      define.fail(owner, "weights[%d] holds the tensors w_ih, w_hh, b_ih and b_hh%s, not %s", at, more, tostring(key))
     end
   end
   if not w.w_ih or not w.w_hh or (w.b_ih == nil) ~= (w.b_hh == nil) then
