@@ -381,3 +381,18 @@ describe("scatter_reduce by product", function()
     assert.same({ 2, 2, 2, 2, 0 }, gs:totable())
   end)
 end)
+
+describe("unique", function()
+  it("compares long slices from their first element on", function()
+    local x = nn.zeros(4, 5001)
+    x[{ 2, 5001 }] = 1
+    x[{ 3, 4999 }] = 1
+    x[{ 4, 5001 }] = 1
+    local v, which, count, first = x:unique(1)
+    assert.same({ 3, 5001 }, v:shape())
+    assert.same({ { 0, 0, 0 }, { 0, 0, 1 }, { 1, 0, 0 } }, v[{ {}, { 4999, 5001 } }]:totable())
+    assert.same({ 1, 2, 3, 2 }, which:totable())
+    assert.same({ 1, 2, 1 }, count:totable())
+    assert.same({ 1, 2, 3 }, first:totable())
+  end)
+end)

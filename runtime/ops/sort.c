@@ -255,34 +255,39 @@ static bool find_groups(nni_scope *s, nn_tensor *v, nn_tensor **first, nn_tensor
   return *first && *inverse && *count;
 }
 
-/* v's elements numbered by rank, equals alike; *groups: how many numbers there are. Its own scope: the caller may need many of these. */
+/* v's elements numbered by rank, equals alike; *groups: how many numbers there are */
 static nn_tensor *ranks(nni_scope *s, nn_tensor *v, int64_t *groups) {
-  nni_scope own = {.ctx = s->ctx, .op = s->op};
-  nn_tensor *first, *inverse, *count, *r = NULL;
-  if (find_groups(&own, v, &first, &inverse, &count)) {
-    r = nn_retain(inverse);
-    *groups = first->l.shape[0];
-  }
-  nni_scope_close(&own);
-  return r ? nni_hold(s, r) : NULL;
+  nn_tensor *first, *inverse, *count;
+  if (!find_groups(s, v, &first, &inverse, &count)) return NULL;
+  *groups = first->l.shape[0];
+  return inverse;
 }
 
-/* Rows of t (n, m) as numbers (n) in the order of the rows, the first column counting most: neighbouring columns are joined to one until one is left. */
+/* v (n, m) of numbers below *groups, as rows: neighbouring columns joined to one number, (n, (m + 1) / 2) */
+static nn_tensor *join_columns(nni_scope *s, nn_tensor *v, int64_t n, int64_t m, int64_t *groups) {
+  if (m % 2) {
+    nn_tensor *blank = nni_do(s, full, NN_INTS(2, ((int64_t[]){n, 1})), NN_F(0), NN_I(NN_I64));
+    nn_tensor *part[2] = {nni_reshape(s, v, 2, (int64_t[]){n, m}), blank};
+    v = part[0] && blank ? nni_do(s, cat, NN_TENSORS(2, part), NN_I(1)) : NULL;
+  }
+  const int64_t half = n * ((m + 1) / 2);
+  v = v ? nni_reshape(s, v, 2, (int64_t[]){half, 2}) : NULL;
+  if (!v) return NULL;
+  nn_tensor *key = nni_do(s, add, NN_T(nni_do(s, mul, NN_T(narrow(s, v, 1, 0, 1)), NN_I(*groups))), NN_T(narrow(s, v, 1, 1, 1)));
+  return key ? ranks(s, nni_reshape(s, key, 1, &half), groups) : NULL;
+}
+
+/* Rows of t (n, m) as numbers (n) in the order of the rows, the first column counting most: columns are joined in pairs until one is left. A scope for
+** each turn: there may be more of them than one holds. */
 static nn_tensor *row_ranks(nni_scope *s, nn_tensor *t, int64_t n, int64_t m) {
   int64_t groups = 0;
   if (m == 0) return nni_do(s, full, NN_INTS(1, &n), NN_F(0), NN_I(NN_I64));
   nn_tensor *v = ranks(s, nni_reshape(s, t, 1, (int64_t[]){n * m}), &groups);
   for (; v && m > 1; m = (m + 1) / 2) {
-    if (m % 2) {
-      nn_tensor *blank = nni_do(s, full, NN_INTS(2, ((int64_t[]){n, 1})), NN_F(0), NN_I(NN_I64));
-      nn_tensor *part[2] = {nni_reshape(s, v, 2, (int64_t[]){n, m}), blank};
-      v = part[0] && blank ? nni_do(s, cat, NN_TENSORS(2, part), NN_I(1)) : NULL;
-    }
-    const int64_t half = n * ((m + 1) / 2);
-    v = v ? nni_reshape(s, v, 2, (int64_t[]){half, 2}) : NULL;
-    if (!v) return NULL;
-    nn_tensor *key = nni_do(s, add, NN_T(nni_do(s, mul, NN_T(narrow(s, v, 1, 0, 1)), NN_I(groups))), NN_T(narrow(s, v, 1, 1, 1)));
-    v = key ? ranks(s, nni_reshape(s, key, 1, &half), &groups) : NULL;
+    nni_scope turn = {.ctx = s->ctx, .op = s->op};
+    nn_tensor *joined = nn_retain(join_columns(&turn, v, n, m, &groups));
+    nni_scope_close(&turn);
+    v = joined ? nni_hold(s, joined) : NULL;
   }
   return v;
 }
