@@ -5,7 +5,7 @@
 
 FOLDER/cases.json: { collected: how many there are, cases: [case], left: [{name, why}] }. A case is {name, rtol, atol, nodes, inputs, outputs}: a node
 {op, attributes, inputs, outputs} names its tensors, "" where an optional one is absent; the case's inputs and outputs are [name, tensor]. A tensor is
-{dtype, shape, at, bytes} with its elements, row-major and little-endian, at that place of FOLDER/data.bin, and {odd} where it is no tensor of numbers.
+{dtype, shape, at, bytes} with its elements, row-major and little-endian, at that place of FOLDER/data.bin, {sequence} where it is a list of them, and {odd} where it is neither.
 `was` is the dtype in the case where nnlua has none of that name or numpy none for its bytes: small integers come as i32, unsigned ones as i64, bf16 as f32.
 Leaves with status 3 and a line of text when onnx is not installed.
 """
@@ -39,6 +39,8 @@ def main(folder):
     data = open(os.path.join(folder, "data.bin"), "wb")
 
     def tensor(value, element=None):
+        if isinstance(value, list) and all(isinstance(v, np.ndarray) for v in value):
+            return {"sequence": [tensor(v, element) for v in value]}
         if not isinstance(value, (np.ndarray, np.generic)) or np.asarray(value).dtype.name not in DTYPES:
             return {"odd": type(value).__name__}
         value = np.asarray(value)

@@ -45,6 +45,11 @@ local function bytes_of(t) return data:sub(t.at + 1, t.at + t.bytes) end
 
 local function tensor(t)
   assert(not t.odd, "an input is no tensor")
+  if t.sequence then
+    local out = {}
+    for i, v in ipairs(t.sequence) do out[i] = tensor(v) end
+    return { sequence = out }
+  end
   local x = nn.from_string(bytes_of(t), t.dtype, t.shape)
   return t.was == "bf16" and x:to "bf16" or x
 end
@@ -144,25 +149,39 @@ local function run_draws(case)
   end
 end
 
+-- A result and what is wanted as lists of tensors: a sequence is one already.
+local function as_lists(name, got, want)
+  if not want.sequence then return { got }, { want } end
+  assert(type(got) == "table" and got.sequence and #got.sequence == #want.sequence, name .. " is no sequence, or of another length")
+  return got.sequence, want.sequence
+end
+
 -- nil when the case passes; raises, or says what differs
 local function run(case)
   for _, node in ipairs(case.nodes) do
     if node.op == "RandomUniformLike" then return run_draws(case) end
   end
   local env, judge = run_nodes(case)
-  local wanted = {}
-  for k, output in ipairs(case.outputs) do
+  local got, wanted = {}, {}
+  for _, output in ipairs(case.outputs) do
     local name, want = table.unpack(output)
     if not env[name] then return ("result %s is missing"):format(name) end
-    local text = unlike(env[name], want)
-    if text then return ("result %s: %s"):format(name, text) end
-    wanted[k] = nn.from_string(bytes_of(want), want.dtype, want.shape)
+    local mine, theirs = as_lists(name, env[name], want)
+    for i, t in ipairs(theirs) do
+      local text = unlike(mine[i], t)
+      if text then return ("result %s: %s"):format(name, text) end
+      got[#got + 1], wanted[#wanted + 1] = mine[i], t
+    end
   end
-  local judged = judge and judge(wanted)
-  if judged then return judged ~= "" and judged or nil end
-  for _, output in ipairs(case.outputs) do
-    local text = differs(env[output[1]], output[2], case)
-    if text then return ("result %s: %s"):format(output[1], text) end
+  if judge then
+    local plain = {}
+    for k, t in ipairs(wanted) do plain[k] = nn.from_string(bytes_of(t), t.dtype, t.shape) end
+    local judged = judge(plain)
+    if judged then return judged ~= "" and judged or nil end
+  end
+  for k, t in ipairs(wanted) do
+    local text = differs(got[k], t, case)
+    if text then return ("tensor %d of the results: %s"):format(k, text) end
   end
 end
 
