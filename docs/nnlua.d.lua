@@ -1212,11 +1212,11 @@ Tensor.uniform = nn.uniform
 function nn.normal(shape, mean, std) end
 Tensor.normal = nn.normal
 
---- true with probability p
+--- true with probability p, one for all or a tensor that broadcasts to shape
 ---@param shape integer[]
----@param p? number default 0.5
+---@param p? nnlua.Tensor|number default 0.5
 ---@return nnlua.Tensor
----@overload fun(shape: integer[], options: { p?: number }): nnlua.Tensor
+---@overload fun(shape: integer[], options: { p?: nnlua.Tensor|number }): nnlua.Tensor
 function nn.bernoulli(shape, p) end
 Tensor.bernoulli = nn.bernoulli
 
@@ -1301,11 +1301,13 @@ Tensor.index = nn.index
 function nn.index_set(x, ids, dims, v, accumulate) end
 Tensor.index_set = nn.index_set
 
---- elements or slices of x at tuples of positions: ids (..., K) name the first K dims
+--- elements or slices of x at tuples of positions: ids (..., K) name the first K dims; behind batch_dims leading dims that x and ids share
 ---@param x nnlua.Tensor
 ---@param ids nnlua.Tensor|integer[]
+---@param batch_dims? integer default 0
 ---@return nnlua.Tensor
-function nn.gather_nd(x, ids) end
+---@overload fun(x: nnlua.Tensor, ids: nnlua.Tensor|integer[], options: { batch_dims?: integer }): nnlua.Tensor
+function nn.gather_nd(x, ids, batch_dims) end
 Tensor.gather_nd = nn.gather_nd
 
 --- x with v (broadcast) stored, or added, where gather_nd would look
@@ -1317,6 +1319,17 @@ Tensor.gather_nd = nn.gather_nd
 ---@overload fun(x: nnlua.Tensor, ids: nnlua.Tensor|integer[], v: nnlua.Tensor|number, options: { accumulate?: boolean }): nnlua.Tensor
 function nn.scatter_nd(x, ids, v, accumulate) end
 Tensor.scatter_nd = nn.scatter_nd
+
+--- x combined with v (broadcast) where gather_nd would look, as in scatter_reduce: sum, mean, prod, amin or amax
+---@param x nnlua.Tensor
+---@param ids nnlua.Tensor|integer[]
+---@param v nnlua.Tensor|number
+---@param reduce string
+---@param include_self? boolean default true
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, ids: nnlua.Tensor|integer[], v: nnlua.Tensor|number, reduce: string, options: { include_self?: boolean }): nnlua.Tensor
+function nn.scatter_nd_reduce(x, ids, v, reduce, include_self) end
+Tensor.scatter_nd_reduce = nn.scatter_nd_reduce
 
 --- elements of x by their row-major position
 ---@param x nnlua.Tensor
@@ -1576,10 +1589,13 @@ Tensor.quantile = nn.quantile
 function nn.searchsorted(sorted, values, right) end
 Tensor.searchsorted = nn.searchsorted
 
---- the different elements in order, which of them each element of x is, and how often each occurs (runs what is pending)
+--- the different elements, or slices along dim, in order (or as they first appear); which of them each one is, how often each occurs, where each occurs first (runs what is pending)
 ---@param x nnlua.Tensor
----@return nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
-function nn.unique(x) end
+---@param dim? integer
+---@param sorted? boolean default true
+---@return nnlua.Tensor, nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { dim?: integer, sorted?: boolean }): nnlua.Tensor, nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
+function nn.unique(x, dim, sorted) end
 Tensor.unique = nn.unique
 
 -- ---- Shape: composed of views, cat and where
