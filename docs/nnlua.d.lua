@@ -1212,11 +1212,11 @@ Tensor.uniform = nn.uniform
 function nn.normal(shape, mean, std) end
 Tensor.normal = nn.normal
 
---- true with probability p
+--- true with probability p, one for all or a tensor that broadcasts to shape
 ---@param shape integer[]
----@param p? number default 0.5
+---@param p? nnlua.Tensor|number default 0.5
 ---@return nnlua.Tensor
----@overload fun(shape: integer[], options: { p?: number }): nnlua.Tensor
+---@overload fun(shape: integer[], options: { p?: nnlua.Tensor|number }): nnlua.Tensor
 function nn.bernoulli(shape, p) end
 Tensor.bernoulli = nn.bernoulli
 
@@ -1301,11 +1301,13 @@ Tensor.index = nn.index
 function nn.index_set(x, ids, dims, v, accumulate) end
 Tensor.index_set = nn.index_set
 
---- elements or slices of x at tuples of positions: ids (..., K) name the first K dims
+--- elements or slices of x at tuples of positions: ids (..., K) name the first K dims; behind batch_dims leading dims that x and ids share
 ---@param x nnlua.Tensor
 ---@param ids nnlua.Tensor|integer[]
+---@param batch_dims? integer default 0
 ---@return nnlua.Tensor
-function nn.gather_nd(x, ids) end
+---@overload fun(x: nnlua.Tensor, ids: nnlua.Tensor|integer[], options: { batch_dims?: integer }): nnlua.Tensor
+function nn.gather_nd(x, ids, batch_dims) end
 Tensor.gather_nd = nn.gather_nd
 
 --- x with v (broadcast) stored, or added, where gather_nd would look
@@ -1317,6 +1319,17 @@ Tensor.gather_nd = nn.gather_nd
 ---@overload fun(x: nnlua.Tensor, ids: nnlua.Tensor|integer[], v: nnlua.Tensor|number, options: { accumulate?: boolean }): nnlua.Tensor
 function nn.scatter_nd(x, ids, v, accumulate) end
 Tensor.scatter_nd = nn.scatter_nd
+
+--- x combined with v (broadcast) where gather_nd would look, as in scatter_reduce: sum, mean, prod, amin or amax
+---@param x nnlua.Tensor
+---@param ids nnlua.Tensor|integer[]
+---@param v nnlua.Tensor|number
+---@param reduce string
+---@param include_self? boolean default true
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, ids: nnlua.Tensor|integer[], v: nnlua.Tensor|number, reduce: string, options: { include_self?: boolean }): nnlua.Tensor
+function nn.scatter_nd_reduce(x, ids, v, reduce, include_self) end
+Tensor.scatter_nd_reduce = nn.scatter_nd_reduce
 
 --- elements of x by their row-major position
 ---@param x nnlua.Tensor
@@ -1576,10 +1589,13 @@ Tensor.quantile = nn.quantile
 function nn.searchsorted(sorted, values, right) end
 Tensor.searchsorted = nn.searchsorted
 
---- the different elements in order, which of them each element of x is, and how often each occurs (runs what is pending)
+--- the different elements, or slices along dim, in order (or as they first appear); which of them each one is, how often each occurs, where each occurs first (runs what is pending)
 ---@param x nnlua.Tensor
----@return nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
-function nn.unique(x) end
+---@param dim? integer
+---@param sorted? boolean default true
+---@return nnlua.Tensor, nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { dim?: integer, sorted?: boolean }): nnlua.Tensor, nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
+function nn.unique(x, dim, sorted) end
 Tensor.unique = nn.unique
 
 -- ---- Shape: composed of views, cat and where
@@ -2097,14 +2113,20 @@ Tensor.normalize = nn.normalize
 function nn.embedding_bag(ids, weight, offsets, mode, per_sample_weights, padding_id) end
 Tensor.embedding_bag = nn.embedding_bag
 
---- x (N,...,C) resized to size or by scale, as PyTorch does (no antialiasing)
+--- x (N,...,C) resized to size or by scale, as PyTorch does (no antialiasing), or as other coordinates and roundings say
 ---@param x nnlua.Tensor
 ---@param size? integer|integer[]
 ---@param scale? number|number[]
 ---@param mode? "nearest"|"nearest-exact"|"linear"|"bilinear"|"trilinear"|"bicubic"|"area" default nearest
 ---@param align_corners? boolean default false
+---@param coordinates? "half_pixel"|"align_corners"|"asymmetric"
+---@param box? number|number[]
+---@param fill? number default 0
+---@param rounding? "floor"|"ceil"|"half_up"|"half_down"
+---@param cubic_a? number default -0.75
+---@param exclude_outside? boolean default false
 ---@return nnlua.Tensor
-function nn.interpolate(x, size, scale, mode, align_corners) end
+function nn.interpolate(x, size, scale, mode, align_corners, coordinates, box, fill, rounding, cubic_a, exclude_outside) end
 Tensor.interpolate = nn.interpolate
 
 --- x (N,H,W,C) at the places that grid (N,OH,OW,2) names, x then y in -1..1; volumes (N,D,H,W,C) take x, y, z
@@ -2120,15 +2142,17 @@ Tensor.grid_sample = nn.grid_sample
 --- blocks of factor^2 channels become pixels: (N,H,W,C*r*r) -> (N,H*r,W*r,C)
 ---@param x nnlua.Tensor
 ---@param factor integer
+---@param order? "crd"|"dcr" default crd
 ---@return nnlua.Tensor
-function nn.pixel_shuffle(x, factor) end
+function nn.pixel_shuffle(x, factor, order) end
 Tensor.pixel_shuffle = nn.pixel_shuffle
 
 --- pixels become blocks of factor^2 channels: (N,H*r,W*r,C) -> (N,H,W,C*r*r)
 ---@param x nnlua.Tensor
 ---@param factor integer
+---@param order? "crd"|"dcr" default crd
 ---@return nnlua.Tensor
-function nn.pixel_unshuffle(x, factor) end
+function nn.pixel_unshuffle(x, factor, order) end
 Tensor.pixel_unshuffle = nn.pixel_unshuffle
 
 --- LSTM layers over x (N,T,C), gates input, forget, cell, output; state {h, c}; gives outputs, h, c
@@ -2149,8 +2173,9 @@ Tensor.lstm = nn.lstm
 ---@param bidirectional? boolean default false
 ---@param dropout? number default 0
 ---@param training? boolean default false
+---@param reset_after? boolean default true
 ---@return nnlua.Tensor, nnlua.Tensor
-function nn.gru(x, weights, state, bidirectional, dropout, training) end
+function nn.gru(x, weights, state, bidirectional, dropout, training, reset_after) end
 Tensor.gru = nn.gru
 
 --- recurrent layers over x (N,T,C), h = activation(x w_ih + h w_hh + biases)

@@ -224,6 +224,21 @@ describe("arguments", function()
     { "interpolate: either size or scale is needed", function() nn.interpolate(x) end },
     { 'interpolate: mode "linear" needs 1 spatial dims', function() nn.interpolate(x, { size = 2, mode = "linear" }) end },
     { "interpolate: argument 'mode' must be one of \"nearest\"", function() nn.interpolate(x, { size = 2, mode = "cubic" }) end },
+    { 'interpolate: mode "area" has its own coordinates', function() nn.interpolate(x, { size = 2, mode = "area", box = { 0, 1, 0, 1 } }) end },
+    { "interpolate: one of align_corners, coordinates and box says where to look", function()
+      nn.interpolate(x, { size = 2, mode = "bilinear", align_corners = true, coordinates = "asymmetric" })
+    end },
+    { "interpolate: box must list first and last for each of 2 spatial dims", function() nn.interpolate(x, { size = 2, box = { 0, 1 } }) end },
+    { 'interpolate: rounding has no meaning for mode "bilinear"', function()
+      nn.interpolate(x, { size = 2, mode = "bilinear", rounding = "ceil" })
+    end },
+    { "pixel_shuffle: argument 'order' must be one of \"crd\", \"dcr\"", function() nn.pixel_shuffle(x, 1, "cdr") end },
+    { "lstm: weights[1].peephole must have 6 elements: those of input, forget and output, its shape is (4)", function()
+      nn.lstm(nn.ones(1, 2, 3), { w_ih = nn.ones(3, 8), w_hh = nn.ones(2, 8), peephole = nn.ones(4) })
+    end },
+    { "gru: weights[1] holds the tensors w_ih, w_hh, b_ih and b_hh, not peephole", function()
+      nn.gru(nn.ones(1, 2, 3), { w_ih = nn.ones(3, 6), w_hh = nn.ones(2, 6), peephole = nn.ones(6) })
+    end },
     { "grid_sample: an input (N,H,W,C) and a grid (N,OH,OW,2), or (N,D,H,W,C) and (N,OD,OH,OW,3), are needed, got (1x4x4x2) and (2x2x2x2)",
       function() nn.grid_sample(x, nn.ones(2, 2, 2, 2)) end },
     { "grid_sample: mode \"bicubic\" is for images", function() nn.grid_sample(nn.ones(1, 2, 2, 2, 1), nn.ones(1, 2, 2, 2, 3), "bicubic") end },

@@ -1159,11 +1159,15 @@ cases.normal = {
   { {}, ref = function(s) return filled(s, gauss) end, tol = 1e-5 },
   no_gradient = "no tensor argument", bad = { { { 2 ^ 62 | 0, 4 }, "is negative or too large" } },
 }
+local chances = {}
+for i = 1, 30 do chances[i] = (i - 1) / 32 end
 cases.bernoulli = {
   { { 100 }, 0.3, ref = function(s, p) return filled(s, function(i) return bool(draw(0, i) < p) end) end, dtype = "bool", tol = 0 },
   { { 10 }, 0, ref = function(s) return filled(s, function() return 0 end) end, dtype = "bool", tol = 0 },
   { { 10 }, 1, ref = function(s) return filled(s, function() return 1 end) end, dtype = "bool", tol = 0 },
-  no_gradient = "no tensor argument", bad = { { { -1 }, "is negative or too large" } },
+  { { 4, 30 }, given({ 30 }, chances), ref = function(s, p) return filled(s, function(i) return bool(draw(0, i) < p[i % 30 + 1]) end) end,
+    dtype = "bool", tol = 0 },
+  no_gradient = "a truth value", bad = { { { -1 }, "is negative or too large" }, { { 2 }, T { 3 }, "p of shape 3 does not broadcast to 2" } },
 }
 local function dropped(x, p)
   p = p or 0.5

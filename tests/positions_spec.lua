@@ -297,7 +297,11 @@ describe("other float dtypes:", function()
   local calls = {
     function(x) return (x:sort()) end, function(x) return (x:topk(2)) end, function(x) return (x:max(2)) end, function(x) return (x:median(2)) end,
     function(x) return x:quantile(0.3, 2) end, function(x) return x:quantile(nn.tensor({ 0.25, 0.5 }, { dtype = x:dtype() }), 2) end,
-    function(x) return (x:unique()) end,
+    function(x) return (x:unique()) end, function(x) return (x:unique { dim = 2, sorted = false }) end,
+    function(x) return x:gather_nd(ids { { { 3 } }, { { 1 } } }, 1) end,
+    function(x) return x:scatter_reduce(2, ids { { 1, 1 }, { 3, 2 } }, x[{ {}, { 2, 3 } }], "prod") end,
+    function(x) return x:scatter_reduce(1, ids { { 1, 1 }, { 2, 2 } }, 0.75, "amin") end,
+    function(x) return x:scatter_nd_reduce(ids { { 2 }, { 2 } }, x * 0.5, "prod") end,
     function(x) return x:cumsum(2) end, function(x) return x:cumprod(2) end, function(x) return (x:cummax(2)) end,
     function(x) return x:logcumsumexp(2) end,
     function(x) return nn.linear_scan(x, x, 2) end, function(x) return x:norm(2, 2) end, function(x) return x:norm(3) end,
@@ -332,5 +336,63 @@ describe("other float dtypes:", function()
     assert.same({ 1e-12, 1e-12, 1.0 }, (x:sort()):totable())
     close({ 0.1 }, { nn.linspace(0, 0.3, 4, "f64")[2]:item() }, 1e-15)
     assert.equal(2, nn.searchsorted(nn.tensor({ 1.0, 1 + 1e-12 }, { dtype = "f64" }), 1 + 5e-13):item())
+  end)
+end)
+
+-- Products with zeros among the factors: x[k] times the src that go there, against the product of plain factors, to the second order.
+describe("scatter_reduce by product", function()
+  it("has the gradients of the written-out product, zeros or not", function()
+    local where = { 1, 2, 2, 3, 3, 3, 4, 4, 1 }
+    local xs, srcs = { 0, 2, 3, 0 }, { 5, 0, 7, 0, -2, 0, 0, 0, 3 }
+    for zeros = 0, 1 do
+      local function leaf(t)
+        local out = {}
+        for i, v in ipairs(t) do out[i] = (v == 0 and zeros == 0) and 0.5 + i / 4 or v end
+        return nn.tensor(out, { dtype = "f64" }):requires_grad(true)
+      end
+      local function plain(x, src)
+        local factors = {}
+        for k = 1, #xs do factors[k] = x[k] end
+        for i, k in ipairs(where) do factors[k] = factors[k] * src[i] end
+        return nn.stack(factors, 1)
+      end
+      local function ours(x, src) return x:scatter_reduce(1, ids(where), src, "prod") end
+      local weights = nn.tensor({ 1.5, -2, 0.5, 3 }, { dtype = "f64" })
+      local wx, ws = nn.tensor({ 1, -1, 2, 0.5 }, { dtype = "f64" }), nn.arange(1, 10):to "f64"
+      local function orders(f)
+        local x, src = leaf(xs), leaf(srcs)
+        local y = f(x, src)
+        local gx, gs = nn.grad((y * weights):sum(), { x, src }, { create_graph = true })
+        local hx, hs = nn.grad((gx * wx):sum() + (gs * ws):sum(), { x, src })
+        return { y, gx, gs, hx, hs }
+      end
+      local got, want = orders(ours), orders(plain)
+      for i = 1, 5 do close(want[i], got[i], 1e-12, ("zeros %d, result %d"):format(zeros, i)) end
+    end
+  end)
+
+  it("amax shares the gradient among equals, x included", function()
+    local x = nn.tensor({ 2.0, 1.0, 5.0 }):requires_grad(true)
+    local src = nn.tensor({ 2.0, 2.0, 3.0, 3.0, 1.0 }):requires_grad(true)
+    local y = x:scatter_reduce(1, ids { 1, 1, 2, 2, 2 }, src, "amax")
+    assert.same({ 2, 3, 5 }, y:totable())
+    local gx, gs = nn.grad((y * nn.tensor { 6, 4, 1 }):sum(), { x, src })
+    assert.same({ 2, 0, 1 }, gx:totable())
+    assert.same({ 2, 2, 2, 2, 0 }, gs:totable())
+  end)
+end)
+
+describe("unique", function()
+  it("compares long slices from their first element on", function()
+    local x = nn.zeros(4, 5001)
+    x[{ 2, 5001 }] = 1
+    x[{ 3, 4999 }] = 1
+    x[{ 4, 5001 }] = 1
+    local v, which, count, first = x:unique(1)
+    assert.same({ 3, 5001 }, v:shape())
+    assert.same({ { 0, 0, 0 }, { 0, 0, 1 }, { 1, 0, 0 } }, v[{ {}, { 4999, 5001 } }]:totable())
+    assert.same({ 1, 2, 3, 2 }, which:totable())
+    assert.same({ 1, 2, 1 }, count:totable())
+    assert.same({ 1, 2, 3 }, first:totable())
   end)
 end)

@@ -134,6 +134,13 @@ static nn_tensor *lookup(nni_scope *s, nn_tensor *x, nn_tensor *ids, const nn_ar
   return y ? nni_reshape(s, y, p.nresult, p.result) : NULL;
 }
 
+static nn_status no_room(nni_scope *s, const nn_tensor *v, const spot *p) {
+  char a[150], b[150];
+  nn_shape_text(v, a, sizeof a);
+  nni_shape_text(p->nresult, p->result, b, sizeof b);
+  return nni_opfail(s, NN_ESHAPE, "values of shape %s do not fit the %s elements that the positions name", a, b);
+}
+
 static nn_tensor *store(nni_scope *s, nn_tensor *x, nn_tensor *ids, const nn_arg *dims, const nn_arg *value, int mode) {
   spot p;
   nni_layout e;
@@ -142,10 +149,7 @@ static nn_tensor *store(nni_scope *s, nn_tensor *x, nn_tensor *ids, const nn_arg
   nn_tensor *v = value_of(s, value, x->dtype);
   if (!v || !find_spot(s, &xo, &io, dims, &p)) return NULL;
   if (!nni_layout_expand(&v->l, p.nresult, p.result, &e)) {
-    char a[150], b[150];
-    nn_shape_text(v, a, sizeof a);
-    nni_shape_text(p.nresult, p.result, b, sizeof b);
-    nni_opfail(s, NN_ESHAPE, "values of shape %s do not fit the %s elements that the positions name", a, b);
+    no_room(s, v, &p);
     return NULL;
   }
   v = expand(s, v, p.nresult, p.result);
@@ -213,18 +217,49 @@ static bool leading(nni_scope *s, const nni_out *x, const nni_out *ids, int64_t 
   return true;
 }
 
+/* ids (B..., M..., K) behind b batch dims as ids (B..., M..., b + K) that name the batch too */
+static nn_tensor *with_batch(nni_scope *s, const nni_out *x, nn_tensor *ids, int64_t b) {
+  nn_tensor *part[NN_MAXDIM + 1];
+  if (b == 0 || !ids) return ids;
+  const int n = ids->l.ndim;
+  bool fits = b > 0 && b < n && b < x->ndim;
+  for (int i = 0; fits && i < b; i++) fits = ids->l.shape[i] == x->shape[i];
+  if (!fits) {
+    char v[150], w[150];
+    nni_shape_text(x->ndim, x->shape, v, sizeof v);
+    nn_shape_text(ids, w, sizeof w);
+    nni_opfail(s, NN_ESHAPE, "%s and positions of shape %s do not share %lld leading batch dims with others behind them", v, w, (long long)b);
+    return NULL;
+  }
+  for (int i = 0; i < b; i++) {
+    int64_t shape[NN_MAXDIM], all[NN_MAXDIM];
+    for (int k = 0; k < n; k++) shape[k] = k == i ? x->shape[i] : 1, all[k] = k < n - 1 ? ids->l.shape[k] : 1;
+    nn_tensor *number = nni_do(s, arange, NN_F(0), NN_F((double)x->shape[i]), NN_F(1), NN_I(NN_I64));
+    part[i] = expand(s, number ? nni_reshape(s, number, n, shape) : NULL, n, all);
+    if (!part[i]) return NULL;
+  }
+  part[b] = positions(s, ids);
+  return part[b] ? nni_do(s, cat, NN_TENSORS((int)b + 1, part), NN_I(-1)) : NULL;
+}
+
 nn_status nni_rule_gather_nd(nni_call *c) {
   int64_t dims[NN_MAXDIM];
   nn_arg a;
-  nni_out x = out_of(c->arg[0].u.t), ids = out_of(c->arg[1].u.t);
-  if (!leading(&c->s, &x, &ids, dims, &a)) return NN_ESHAPE;
-  return nni_give(c, lookup(&c->s, c->arg[0].u.t, c->arg[1].u.t, &a));
+  const nni_out x = out_of(c->arg[0].u.t);
+  nn_tensor *ids = with_batch(&c->s, &x, c->arg[1].u.t, c->arg[2].u.i);
+  if (!ids) return err(&c->s);
+  const nni_out io = out_of(ids);
+  if (!leading(&c->s, &x, &io, dims, &a)) return NN_ESHAPE;
+  return nni_give(c, lookup(&c->s, c->arg[0].u.t, ids, &a));
 }
 nn_status nni_grad_gather_nd(nni_gradcall *g) {
   int64_t dims[NN_MAXDIM];
   nn_arg a;
-  if (!leading(&g->s, &g->xs[0], &g->xs[1], dims, &a)) return NN_ESHAPE;
-  return looked_up(g, g->x[1], &a);
+  nn_tensor *ids = with_batch(&g->s, &g->xs[0], g->x[1], g->arg[2].u.i);
+  if (!ids) return err(&g->s);
+  const nni_out io = out_of(ids);
+  if (!leading(&g->s, &g->xs[0], &io, dims, &a)) return NN_ESHAPE;
+  return looked_up(g, ids, &a);
 }
 
 nn_status nni_rule_scatter_nd(nni_call *c) {
@@ -239,6 +274,25 @@ nn_status nni_grad_scatter_nd(nni_gradcall *g) {
   nn_arg a;
   if (!leading(&g->s, &g->xs[0], &g->xs[1], dims, &a)) return NN_ESHAPE;
   return stored(g, g->x[1], &a, g->arg[3].u.i != 0);
+}
+
+/* one number per tuple, then scatter_reduce along the joined dims */
+nn_status nni_rule_scatter_nd_reduce(nni_call *c) {
+  nni_scope *s = &c->s;
+  nn_tensor *x = c->arg[0].u.t, *ids = positions(s, c->arg[1].u.t), *v = value_of(s, &c->arg[2], x->dtype);
+  int64_t dims[NN_MAXDIM];
+  nn_arg a;
+  spot p;
+  nni_layout e;
+  if (!ids || !v) return err(s);
+  const nni_out xo = out_of(x), io = out_of(ids);
+  if (!leading(s, &xo, &io, dims, &a) || !find_spot(s, &xo, &io, &a, &p)) return err(s);
+  if (!nni_layout_expand(&v->l, p.nresult, p.result, &e)) return no_room(s, v, &p);
+  v = expand(s, v, p.nresult, p.result);
+  v = v ? nni_reshape(s, v, 3, (int64_t[]){1, p.m, p.b}) : NULL;
+  nn_tensor *flat = table(s, x, &p), *at = ravel(s, x, ids, &p);
+  nn_tensor *y = at ? nni_do(s, scatter_reduce, NN_T(flat), NN_I(1), NN_T(at), NN_T(v), c->arg[3], c->arg[4]) : NULL;
+  return nni_give(c, y ? nni_reshape(s, y, x->l.ndim, x->l.shape) : NULL);
 }
 
 static nn_tensor *as_tuples(nni_scope *s, nn_tensor *ids) { return nni_do(s, unsqueeze, NN_T(ids), NN_I(-1)); }
@@ -482,7 +536,7 @@ nn_status nni_rule_masked_select(nni_call *c) {
   }
   nn_tensor *where = true_positions(s, nni_reshape(s, expand(s, mask, nd, shape), 1, (int64_t[]){-1}));
   x = expand(s, x, nd, shape);
-  return nni_give(c, x && where ? nni_do(s, gather_nd, NN_T(nni_reshape(s, x, 1, (int64_t[]){-1})), NN_T(where)) : NULL);
+  return nni_give(c, x && where ? nni_do(s, gather_nd, NN_T(nni_reshape(s, x, 1, (int64_t[]){-1})), NN_T(where), NN_I(0)) : NULL);
 }
 
 nn_status nni_rule_masked_fill(nni_call *c) {
