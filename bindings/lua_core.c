@@ -154,7 +154,7 @@ nn_dtype nnL_optdtype(lua_State *L, int arg, nn_dtype def) {
   nn_dtype d;
   if (lua_isnoneornil(L, arg)) return def;
   const char *s = lua_tostring(L, arg);
-  if (!s || !nn_dtype_from_name(s, &d)) nnL_raise(L, "unknown dtype %s; there are bool, u8, i32, i64, f32", s ? s : luaL_typename(L, arg));
+  if (!s || !nn_dtype_from_name(s, &d)) nnL_raise(L, "unknown dtype %s; there are bool, u8, i32, i64, f16, bf16, f32, f64", s ? s : luaL_typename(L, arg));
   return d;
 }
 

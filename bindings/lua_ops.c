@@ -168,9 +168,16 @@ static bool convert(call *c, int i, int upto, const nni_param_spec *p, nn_arg *a
       if (type != LUA_TBOOLEAN) return fail(c, "argument '%s' must be true or false, got %s", p->name, luaL_typename(L, i));
       *a = NN_I(lua_toboolean(L, i));
       return true;
+    case NNI_A_TD:
+      t = tensor_at(c, i);
+      if (t) {
+        *a = NN_T(t);
+        return true;
+      }
+      if (type != LUA_TNUMBER) return fail(c, "argument '%s' must be a tensor or a dim, got %s", p->name, luaL_typename(L, i)); /* fall through */
     case NNI_A_I:
     case NNI_A_D:
-      if (!integer_at(c, i, p->name, &v) || (p->type == NNI_A_D && !dim_of(c, p->name, &v))) return false;
+      if (!integer_at(c, i, p->name, &v) || (p->type != NNI_A_I && !dim_of(c, p->name, &v))) return false;
       *a = NN_I(v);
       return true;
     case NNI_A_Y: {

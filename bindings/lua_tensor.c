@@ -135,29 +135,44 @@ static int bytes_of(lua_State *L) {
 }
 
 /* ---- constants of a shape ---- */
-/* zeros(2, 3), zeros({2, 3}, dtype) */
-static int filled(lua_State *L, double value) {
+/* a dtype's name, or {dtype =} */
+static nn_dtype dtype_option(lua_State *L, const char *name, int arg, nn_dtype def) {
+  if (!lua_istable(L, arg)) return nnL_optdtype(L, arg, def);
+  for (lua_pushnil(L); lua_next(L, arg); lua_pop(L, 1))
+    if (lua_type(L, -2) != LUA_TSTRING || strcmp(lua_tostring(L, -2), "dtype") != 0)
+      nnL_raise(L, "%s: unknown option '%s' (valid: dtype)", name, lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?");
+  lua_getfield(L, arg, "dtype");
+  nn_dtype d = nnL_optdtype(L, lua_gettop(L), def);
+  lua_pop(L, 1);
+  return d;
+}
+
+/* zeros(2, 3), zeros(2, 3, dtype), zeros({2, 3}, dtype); {dtype =} in place of dtype */
+static int filled(lua_State *L, const char *name, double value) {
   int64_t shape[NN_MAXDIM];
   int nd;
   nn_dtype d = NN_F32;
-  if (lua_istable(L, 1)) d = nnL_optdtype(L, 2, NN_F32), lua_settop(L, 1);
-  else if (lua_type(L, -1) == LUA_TSTRING) d = nnL_optdtype(L, lua_gettop(L), NN_F32), lua_pop(L, 1);
+  const bool list = lua_istable(L, 1);
+  const int last = list ? 2 : lua_gettop(L);
+  if (list || (last > 0 && (lua_type(L, last) == LUA_TSTRING || lua_istable(L, last)))) d = dtype_option(L, name, last, NN_F32), lua_settop(L, last - 1);
   nnL_shape(L, 1, &nd, shape);
   nnL_box *b = nnL_newbox(L);
   nnL_fill(L, b, nn_call(nnL_context(L), "full", NN_INTS(nd, shape), NN_F(value), NN_I(d)));
   return 1;
 }
-static int zeros(lua_State *L) { return filled(L, 0); }
-static int ones(lua_State *L) { return filled(L, 1); }
+static int zeros(lua_State *L) { return filled(L, "zeros", 0); }
+static int ones(lua_State *L) { return filled(L, "ones", 1); }
 
-static int like(lua_State *L, double value) {
+/* zeros_like(x), zeros_like(x, dtype), zeros_like(x, {dtype =}) */
+static int like(lua_State *L, const char *name, double value) {
   nn_tensor *t = nnL_checktensor(L, 1);
+  nn_dtype d = dtype_option(L, name, 2, nn_dtype_of(t));
   nnL_box *b = nnL_newbox(L);
-  nnL_fill(L, b, nn_call(nnL_context(L), "full", NN_INTS(nn_ndim(t), nn_shape(t)), NN_F(value), NN_I(nn_dtype_of(t))));
+  nnL_fill(L, b, nn_call(nnL_context(L), "full", NN_INTS(nn_ndim(t), nn_shape(t)), NN_F(value), NN_I(d)));
   return 1;
 }
-static int zeros_like(lua_State *L) { return like(L, 0); }
-static int ones_like(lua_State *L) { return like(L, 1); }
+static int zeros_like(lua_State *L) { return like(L, "zeros_like", 0); }
+static int ones_like(lua_State *L) { return like(L, "ones_like", 1); }
 
 /* rand(2, 3): uniform in [0, 1); randn: standard normal */
 static int draws(lua_State *L, const char *op) {

@@ -46,30 +46,17 @@
 ---@field activations table
 ---@field buffer function
 ---@field callbacks table
----@field chunk function
 ---@field class table
 ---@field clip_grad_norm function
 ---@field constraints table
----@field custom function
 ---@field data table
 ---@field datasets table
 ---@field debug function
----@field einsum function
----@field empty function
----@field empty_like function
----@field from_table function
----@field full_like function
----@field gradcheck function
 ---@field graph function
 ---@field h5 table
----@field hook function
----@field hvp function
----@field index_put function
 ---@field initializers table
----@field jvp function
 ---@field load function
 ---@field losses table
----@field meshgrid function
 ---@field metrics table
 ---@field optim table
 ---@field options table
@@ -78,10 +65,7 @@
 ---@field register_layer function
 ---@field regularizers table
 ---@field schedules table
----@field split function
 ---@field tensorboard table
----@field unbind function
----@field value_and_grad function
 local nn = {}
 
 ---@class nnlua.Tensor
@@ -577,8 +561,8 @@ Tensor.celu = nn.celu
 --- a * Phi(a), Phi the normal distribution
 ---@param a nnlua.Tensor
 ---@return nnlua.Tensor
-function nn.gelu(a) end
-Tensor.gelu = nn.gelu
+function nn.gelu_erf(a) end
+Tensor.gelu_erf = nn.gelu_erf
 
 --- the approximation of gelu by tanh
 ---@param a nnlua.Tensor
@@ -1200,13 +1184,13 @@ Tensor.lstm_sequence = nn.lstm_sequence
 function nn.full(shape, value, dtype) end
 Tensor.full = nn.full
 
---- start, start + step, ... below stop
+--- start, start + step, ... below stop; arange(stop) begins at 0
 ---@param start number
----@param stop number
+---@param stop? number
 ---@param step? number default 1
 ---@param dtype? nnlua.dtype default "f32"
 ---@return nnlua.Tensor
----@overload fun(start: number, stop: number, options: { step?: number, dtype?: nnlua.dtype }): nnlua.Tensor
+---@overload fun(start: number, options: { stop?: number, step?: number, dtype?: nnlua.dtype }): nnlua.Tensor
 function nn.arange(start, stop, step, dtype) end
 Tensor.arange = nn.arange
 
@@ -1228,11 +1212,11 @@ Tensor.uniform = nn.uniform
 function nn.normal(shape, mean, std) end
 Tensor.normal = nn.normal
 
---- true with probability p
+--- true with probability p, one for all or a tensor that broadcasts to shape
 ---@param shape integer[]
----@param p? number default 0.5
+---@param p? nnlua.Tensor|number default 0.5
 ---@return nnlua.Tensor
----@overload fun(shape: integer[], options: { p?: number }): nnlua.Tensor
+---@overload fun(shape: integer[], options: { p?: nnlua.Tensor|number }): nnlua.Tensor
 function nn.bernoulli(shape, p) end
 Tensor.bernoulli = nn.bernoulli
 
@@ -1261,6 +1245,14 @@ function nn.nll(logp, ids) end
 Tensor.nll = nn.nll
 
 -- ---- Composite
+
+--- gelu_erf(x), or gelu_tanh(x) with approximate = "tanh"
+---@param x nnlua.Tensor
+---@param approximate? string default "none"
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { approximate?: string }): nnlua.Tensor
+function nn.gelu(x, approximate) end
+Tensor.gelu = nn.gelu
 
 --- x split in halves a and b along dim: a * sigmoid(b)
 ---@param x nnlua.Tensor
@@ -1309,11 +1301,13 @@ Tensor.index = nn.index
 function nn.index_set(x, ids, dims, v, accumulate) end
 Tensor.index_set = nn.index_set
 
---- elements or slices of x at tuples of positions: ids (..., K) name the first K dims
+--- elements or slices of x at tuples of positions: ids (..., K) name the first K dims; behind batch_dims leading dims that x and ids share
 ---@param x nnlua.Tensor
 ---@param ids nnlua.Tensor|integer[]
+---@param batch_dims? integer default 0
 ---@return nnlua.Tensor
-function nn.gather_nd(x, ids) end
+---@overload fun(x: nnlua.Tensor, ids: nnlua.Tensor|integer[], options: { batch_dims?: integer }): nnlua.Tensor
+function nn.gather_nd(x, ids, batch_dims) end
 Tensor.gather_nd = nn.gather_nd
 
 --- x with v (broadcast) stored, or added, where gather_nd would look
@@ -1325,6 +1319,17 @@ Tensor.gather_nd = nn.gather_nd
 ---@overload fun(x: nnlua.Tensor, ids: nnlua.Tensor|integer[], v: nnlua.Tensor|number, options: { accumulate?: boolean }): nnlua.Tensor
 function nn.scatter_nd(x, ids, v, accumulate) end
 Tensor.scatter_nd = nn.scatter_nd
+
+--- x combined with v (broadcast) where gather_nd would look, as in scatter_reduce: sum, mean, prod, amin or amax
+---@param x nnlua.Tensor
+---@param ids nnlua.Tensor|integer[]
+---@param v nnlua.Tensor|number
+---@param reduce string
+---@param include_self? boolean default true
+---@return nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, ids: nnlua.Tensor|integer[], v: nnlua.Tensor|number, reduce: string, options: { include_self?: boolean }): nnlua.Tensor
+function nn.scatter_nd_reduce(x, ids, v, reduce, include_self) end
+Tensor.scatter_nd_reduce = nn.scatter_nd_reduce
 
 --- elements of x by their row-major position
 ---@param x nnlua.Tensor
@@ -1359,14 +1364,43 @@ Tensor.scatter = nn.scatter
 function nn.scatter_add(x, dim, ids, src) end
 Tensor.scatter_add = nn.scatter_add
 
---- x combined with src where gather would look: sum, prod, amin or amax
+--- x multiplied by src where gather would look
+---@param x nnlua.Tensor
+---@param dim integer
+---@param ids nnlua.Tensor|integer[]
+---@param src nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.scatter_prod(x, dim, ids, src) end
+Tensor.scatter_prod = nn.scatter_prod
+
+--- the largest of x and src where gather would look; ties share the gradient
+---@param x nnlua.Tensor
+---@param dim integer
+---@param ids nnlua.Tensor|integer[]
+---@param src nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.scatter_amax(x, dim, ids, src) end
+Tensor.scatter_amax = nn.scatter_amax
+
+--- the smallest of x and src where gather would look; ties share the gradient
+---@param x nnlua.Tensor
+---@param dim integer
+---@param ids nnlua.Tensor|integer[]
+---@param src nnlua.Tensor|number
+---@return nnlua.Tensor
+function nn.scatter_amin(x, dim, ids, src) end
+Tensor.scatter_amin = nn.scatter_amin
+
+--- x combined with src where gather would look: sum, mean, prod, amin or amax; without include_self src takes the place of x there
 ---@param x nnlua.Tensor
 ---@param dim integer
 ---@param ids nnlua.Tensor|integer[]
 ---@param src nnlua.Tensor|number
 ---@param reduce string
+---@param include_self? boolean default true
 ---@return nnlua.Tensor
-function nn.scatter_reduce(x, dim, ids, src, reduce) end
+---@overload fun(x: nnlua.Tensor, dim: integer, ids: nnlua.Tensor|integer[], src: nnlua.Tensor|number, reduce: string, options: { include_self?: boolean }): nnlua.Tensor
+function nn.scatter_reduce(x, dim, ids, src, reduce, include_self) end
 Tensor.scatter_reduce = nn.scatter_reduce
 
 --- x with each slice of src added to the slice along dim that ids names
@@ -1508,21 +1542,21 @@ Tensor.argsort = nn.argsort
 function nn.topk(x, k, dim, largest, sorted) end
 Tensor.topk = nn.topk
 
---- largest along dim and its position (the first of equals); without dim: the largest of all
+--- largest along dim and its position (the first of equals); without dim: the largest of all; max(a, b) of two tensors is maximum
 ---@param x nnlua.Tensor
----@param dim? integer
+---@param dim? nnlua.Tensor|integer
 ---@param keepdim? boolean default false
 ---@return nnlua.Tensor, nnlua.Tensor
----@overload fun(x: nnlua.Tensor, options: { dim?: integer, keepdim?: boolean }): nnlua.Tensor, nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { dim?: nnlua.Tensor|integer, keepdim?: boolean }): nnlua.Tensor, nnlua.Tensor
 function nn.max(x, dim, keepdim) end
 Tensor.max = nn.max
 
---- smallest along dim and its position (the first of equals); without dim: the smallest of all
+--- smallest along dim and its position (the first of equals); without dim: the smallest of all; min(a, b) of two tensors is minimum
 ---@param x nnlua.Tensor
----@param dim? integer
+---@param dim? nnlua.Tensor|integer
 ---@param keepdim? boolean default false
 ---@return nnlua.Tensor, nnlua.Tensor
----@overload fun(x: nnlua.Tensor, options: { dim?: integer, keepdim?: boolean }): nnlua.Tensor, nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { dim?: nnlua.Tensor|integer, keepdim?: boolean }): nnlua.Tensor, nnlua.Tensor
 function nn.min(x, dim, keepdim) end
 Tensor.min = nn.min
 
@@ -1555,10 +1589,13 @@ Tensor.quantile = nn.quantile
 function nn.searchsorted(sorted, values, right) end
 Tensor.searchsorted = nn.searchsorted
 
---- the different elements in order, which of them each element of x is, and how often each occurs (runs what is pending)
+--- the different elements, or slices along dim, in order (or as they first appear); which of them each one is, how often each occurs, where each occurs first (runs what is pending)
 ---@param x nnlua.Tensor
----@return nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
-function nn.unique(x) end
+---@param dim? integer
+---@param sorted? boolean default true
+---@return nnlua.Tensor, nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
+---@overload fun(x: nnlua.Tensor, options: { dim?: integer, sorted?: boolean }): nnlua.Tensor, nnlua.Tensor, nnlua.Tensor, nnlua.Tensor
+function nn.unique(x, dim, sorted) end
 Tensor.unique = nn.unique
 
 -- ---- Shape: composed of views, cat and where
@@ -2076,17 +2113,23 @@ Tensor.normalize = nn.normalize
 function nn.embedding_bag(ids, weight, offsets, mode, per_sample_weights, padding_id) end
 Tensor.embedding_bag = nn.embedding_bag
 
---- x (N,...,C) resized to size or by scale, as PyTorch does (no antialiasing)
+--- x (N,...,C) resized to size or by scale, as PyTorch does (no antialiasing), or as other coordinates and roundings say
 ---@param x nnlua.Tensor
 ---@param size? integer|integer[]
 ---@param scale? number|number[]
 ---@param mode? "nearest"|"nearest-exact"|"linear"|"bilinear"|"trilinear"|"bicubic"|"area" default nearest
 ---@param align_corners? boolean default false
+---@param coordinates? "half_pixel"|"align_corners"|"asymmetric"
+---@param box? number|number[]
+---@param fill? number default 0
+---@param rounding? "floor"|"ceil"|"half_up"|"half_down"
+---@param cubic_a? number default -0.75
+---@param exclude_outside? boolean default false
 ---@return nnlua.Tensor
-function nn.interpolate(x, size, scale, mode, align_corners) end
+function nn.interpolate(x, size, scale, mode, align_corners, coordinates, box, fill, rounding, cubic_a, exclude_outside) end
 Tensor.interpolate = nn.interpolate
 
---- x (N,H,W,C) at the places that grid (N,OH,OW,2) names, x then y in -1..1
+--- x (N,H,W,C) at the places that grid (N,OH,OW,2) names, x then y in -1..1; volumes (N,D,H,W,C) take x, y, z
 ---@param x nnlua.Tensor
 ---@param grid nnlua.Tensor
 ---@param mode? "bilinear"|"nearest"|"bicubic" default bilinear
@@ -2099,15 +2142,17 @@ Tensor.grid_sample = nn.grid_sample
 --- blocks of factor^2 channels become pixels: (N,H,W,C*r*r) -> (N,H*r,W*r,C)
 ---@param x nnlua.Tensor
 ---@param factor integer
+---@param order? "crd"|"dcr" default crd
 ---@return nnlua.Tensor
-function nn.pixel_shuffle(x, factor) end
+function nn.pixel_shuffle(x, factor, order) end
 Tensor.pixel_shuffle = nn.pixel_shuffle
 
 --- pixels become blocks of factor^2 channels: (N,H*r,W*r,C) -> (N,H,W,C*r*r)
 ---@param x nnlua.Tensor
 ---@param factor integer
+---@param order? "crd"|"dcr" default crd
 ---@return nnlua.Tensor
-function nn.pixel_unshuffle(x, factor) end
+function nn.pixel_unshuffle(x, factor, order) end
 Tensor.pixel_unshuffle = nn.pixel_unshuffle
 
 --- LSTM layers over x (N,T,C), gates input, forget, cell, output; state {h, c}; gives outputs, h, c
@@ -2128,8 +2173,9 @@ Tensor.lstm = nn.lstm
 ---@param bidirectional? boolean default false
 ---@param dropout? number default 0
 ---@param training? boolean default false
+---@param reset_after? boolean default true
 ---@return nnlua.Tensor, nnlua.Tensor
-function nn.gru(x, weights, state, bidirectional, dropout, training) end
+function nn.gru(x, weights, state, bidirectional, dropout, training, reset_after) end
 Tensor.gru = nn.gru
 
 --- recurrent layers over x (N,T,C), h = activation(x w_ih + h w_hh + biases)
@@ -2373,5 +2419,72 @@ Tensor.cosine_embedding_loss = nn.cosine_embedding_loss
 ---@return nnlua.Tensor
 function nn.ctc_loss(x, targets, input_lengths, target_lengths, blank, reduction, zero_infinity) end
 Tensor.ctc_loss = nn.ctc_loss
+
+--- a list of pieces of `size` elements along dim (the last may be smaller), or of the sizes in a list
+---@param x nnlua.Tensor
+---@param size integer|integer[]
+---@param dim? integer default 1
+---@return nnlua.Tensor[]
+function nn.split(x, size, dim) end
+Tensor.split = nn.split
+
+--- a list of `count` pieces along dim, as even as pieces of one size get (there may be fewer)
+---@param x nnlua.Tensor
+---@param count integer
+---@param dim? integer default 1
+---@return nnlua.Tensor[]
+function nn.chunk(x, count, dim) end
+Tensor.chunk = nn.chunk
+
+--- a list of the slices along dim, each without it
+---@param x nnlua.Tensor
+---@param dim? integer default 1
+---@return nnlua.Tensor[]
+function nn.unbind(x, dim) end
+Tensor.unbind = nn.unbind
+
+--- a list of coordinate grids; ij: the first vector along dim 1, xy: along dim 2
+---@param vectors nnlua.Tensor[]
+---@param indexing? "ij"|"xy" default ij
+---@return nnlua.Tensor[]
+function nn.meshgrid(vectors, indexing) end
+
+--- x with v stored, or added, at positions (broadcast together) of its first dims, -1 the last; of several values for one element the last counts
+---@param x nnlua.Tensor
+---@param positions nnlua.Tensor[]
+---@param v nnlua.Tensor|number
+---@param accumulate? boolean default false
+---@return nnlua.Tensor
+function nn.index_put(x, positions, v, accumulate) end
+Tensor.index_put = nn.index_put
+
+--- value in every element of x's shape, and of its dtype unless another is given
+---@param x nnlua.Tensor
+---@param value nnlua.Tensor|number
+---@param dtype? nnlua.dtype
+---@return nnlua.Tensor
+function nn.full_like(x, value, dtype) end
+Tensor.full_like = nn.full_like
+
+--- a tensor of x's shape and dtype; its elements are zero, but do not count on it
+---@param x nnlua.Tensor
+---@param dtype? nnlua.dtype
+---@return nnlua.Tensor
+function nn.empty_like(x, dtype) end
+Tensor.empty_like = nn.empty_like
+
+--- uniform draws in [0, 1) of x's shape, and its dtype if that is a float's
+---@param x nnlua.Tensor
+---@param dtype? nnlua.dtype
+---@return nnlua.Tensor
+function nn.rand_like(x, dtype) end
+Tensor.rand_like = nn.rand_like
+
+--- standard normal draws of x's shape, and its dtype if that is a float's
+---@param x nnlua.Tensor
+---@param dtype? nnlua.dtype
+---@return nnlua.Tensor
+function nn.randn_like(x, dtype) end
+Tensor.randn_like = nn.randn_like
 
 return nn

@@ -44,6 +44,12 @@ function nn.tensor(value, options) end
 ---@return nnlua.Tensor
 function nn.from_string(bytes, dtype, shape) end
 
+--- nn.tensor under another name.
+---@param value table
+---@param options? nnlua.dtype|{ dtype?: nnlua.dtype, requires_grad?: boolean }
+---@return nnlua.Tensor
+function nn.from_table(value, options) end
+
 --- All 0: `nn.zeros(2, 3)` or `nn.zeros({2, 3}, "i64")`.
 ---@param ... integer|integer[]|nnlua.dtype
 ---@return nnlua.Tensor
@@ -53,6 +59,11 @@ function nn.zeros(...) end
 ---@param ... integer|integer[]|nnlua.dtype
 ---@return nnlua.Tensor
 function nn.ones(...) end
+
+--- Elements that are zero, but do not count on it: `nn.empty(2, 3)` or `nn.empty({2, 3}, "i64")`.
+---@param ... integer|integer[]|nnlua.dtype
+---@return nnlua.Tensor
+function nn.empty(...) end
 
 --- Uniform draws in [0, 1): `nn.rand(2, 3)`.
 ---@param ... integer|integer[]
@@ -64,18 +75,21 @@ function nn.rand(...) end
 ---@return nnlua.Tensor
 function nn.randn(...) end
 
---- Zeros of x's shape and dtype.
+--- Zeros of x's shape, and of its dtype unless another is given.
 ---@param x nnlua.Tensor
+---@param dtype? nnlua.dtype|{ dtype?: nnlua.dtype }
 ---@return nnlua.Tensor
-function nn.zeros_like(x) end
+function nn.zeros_like(x, dtype) end
 Tensor.zeros_like = nn.zeros_like
 
---- Ones of x's shape and dtype.
+--- Ones of x's shape, and of its dtype unless another is given.
 ---@param x nnlua.Tensor
+---@param dtype? nnlua.dtype|{ dtype?: nnlua.dtype }
 ---@return nnlua.Tensor
-function nn.ones_like(x) end
+function nn.ones_like(x, dtype) end
 Tensor.ones_like = nn.ones_like
 
+--- Whether value is a tensor.
 ---@param value any
 ---@return boolean
 function nn.is_tensor(value) end
@@ -171,42 +185,13 @@ function Tensor:byte() end
 ---@return nnlua.Tensor # as bool
 function Tensor:bool() end
 
--- ---- operators composed in Lua (nnlua.tensor): functions of nn as well ----------------------------------------------
+-- ---- sums of products ------------------------------------------------------------------------------------------------
 
---- Pieces of `size` elements along dim (1), or of the sizes in a list.
----@param size integer|integer[]
----@param dim? integer
----@return nnlua.Tensor[]
-function Tensor:split(size, dim) end
-
---- `count` pieces along dim (1), as even as pieces of one size get.
----@param count integer
----@param dim? integer
----@return nnlua.Tensor[]
-function Tensor:chunk(count, dim) end
-
---- The slices along dim (1), each without it.
----@param dim? integer
----@return nnlua.Tensor[]
-function Tensor:unbind(dim) end
-
---- The tensor with `value` stored (or added) where tensors of positions, broadcast together, name elements of its first dims.
----@param positions nnlua.Tensor[]
----@param value nnlua.Tensor|number
----@param accumulate? boolean
+--- Sum of products over named dims, as in NumPy: `nn.einsum("bij,bjk->bik", a, b)`; `...` stands for any dims, a letter twice for a diagonal.
+---@param equation string
+---@param ... nnlua.Tensor|nnlua.Tensor[]
 ---@return nnlua.Tensor
-function Tensor:index_put(positions, value, accumulate) end
-
---- A tensor of the same shape (and dtype) filled with `value`.
----@param value number|boolean
----@param options? { dtype?: nnlua.dtype }
----@return nnlua.Tensor
-function Tensor:full_like(value, options) end
-
---- A tensor of the same shape and dtype, whatever its elements.
----@param options? { dtype?: nnlua.dtype }
----@return nnlua.Tensor
-function Tensor:empty_like(options) end
+function nn.einsum(equation, ...) end
 
 -- ---- gradients -------------------------------------------------------------------------------------------------------
 
@@ -225,6 +210,7 @@ function Tensor:backward(cotangent, options) end
 ---@return nnlua.Tensor?
 function Tensor:grad() end
 
+--- Put a gradient where backward() would, or none.
 ---@param gradient? nnlua.Tensor nil clears it
 ---@return nnlua.Tensor self
 function Tensor:set_grad(gradient) end
@@ -246,6 +232,44 @@ function nn.no_grad(fn, ...) end
 ---@param on? boolean
 ---@return boolean
 function nn.grad_enabled(on) end
+
+--- A function that gives fn's value and its gradients by each of its arguments.
+---@param fn function tensors -> scalar tensor
+---@return function
+function nn.value_and_grad(fn) end
+
+--- A function with a gradient of your own: `forward(...)` is not differentiated and may return, behind its result, what `backward(d, saved...)` needs.
+---@param options { forward: function, backward: function }
+---@return function
+function nn.custom(options) end
+
+--- x with fn(d) called on its gradient during backward; what fn returns, unless nil, takes the gradient's place.
+---@param x nnlua.Tensor
+---@param fn function
+---@return nnlua.Tensor
+function nn.hook(x, fn) end
+Tensor.hook = nn.hook
+
+--- Value of fn at x, and its derivative along v (tensors, or lists of them).
+---@param fn function
+---@param x nnlua.Tensor|nnlua.Tensor[]
+---@param v nnlua.Tensor|nnlua.Tensor[]
+---@return nnlua.Tensor, nnlua.Tensor
+function nn.jvp(fn, x, v) end
+
+--- Value of the scalar function fn at x, and the product of its Hessian with v, one for each argument.
+---@param fn function
+---@param x nnlua.Tensor|nnlua.Tensor[]
+---@param v nnlua.Tensor|nnlua.Tensor[]
+---@return nnlua.Tensor ...
+function nn.hvp(fn, x, v) end
+
+--- Compares the gradient of fn with central differences: true, or false and what differs.
+---@param fn function
+---@param inputs nnlua.Tensor|nnlua.Tensor[]
+---@param options? { eps?: number, atol?: number, rtol?: number }
+---@return boolean, string?
+function nn.gradcheck(fn, inputs, options) end
 
 --- One step of SGD: parameters and velocities are bound to their new values. nn.optim.SGD is made of it.
 ---@param parameters nnlua.Tensor[]

@@ -164,6 +164,63 @@ describe("at kinks", function()
     (x:softmax() * nn.tensor { 1.0, 2, 3 }):sum():backward()
     close({ 0, -0.25, 0.25 }, x:grad())
   end)
+
+  -- gradients of the sum at these points, as PyTorch 1.13 gives them
+  local points = { -6.0, -3, -1, -0.5, 0, 0.5, 1, 3, 6 }
+  local conventions = {
+    { "relu", function(x) return x:relu() end, {0, 0, 0, 0, 0, 1, 1, 1, 1} },
+    { "relu6", function(x) return x:relu6() end, {0, 0, 0, 0, 0, 1, 1, 1, 0} },
+    { "leaky_relu", function(x) return x:leaky_relu() end, {0.01, 0.01, 0.01, 0.01, 0.01, 1, 1, 1, 1} },
+    { "elu", function(x) return x:elu() end, {0.00247875, 0.0497871, 0.367879, 0.606531, 1, 1, 1, 1, 1} },
+    { "selu", function(x) return x:selu() end, {0.00435789, 0.0875306, 0.646769, 1.06634, 1.7581, 1.0507, 1.0507, 1.0507, 1.0507} },
+    { "celu", function(x) return x:celu() end, {0.00247875, 0.0497871, 0.367879, 0.606531, 1, 1, 1, 1, 1} },
+    { "softsign", function(x) return x:softsign() end, {0.0204082, 0.0625, 0.25, 0.444444, 1, 0.444444, 0.25, 0.0625, 0.0204082} },
+    { "hard_sigmoid", function(x) return x:hard_sigmoid() end, {0, 0, 0.166667, 0.166667, 0.166667, 0.166667, 0.166667, 0, 0} },
+    { "hard_swish", function(x) return x:hard_swish() end, {0, -0.5, 0.166667, 0.333333, 0.5, 0.666667, 0.833333, 1.5, 1} },
+    { "hard_tanh", function(x) return x:hard_tanh() end, {0, 0, 0, 1, 1, 1, 0, 0, 0} },
+    { "hard_shrink", function(x) return x:hard_shrink() end, {1, 1, 1, 0, 0, 0, 1, 1, 1} },
+    { "soft_shrink", function(x) return x:soft_shrink() end, {1, 1, 1, 0, 0, 0, 1, 1, 1} },
+    { "abs", function(x) return x:abs() end, {-1, -1, -1, -1, 0, 1, 1, 1, 1} },
+    { "sign", function(x) return x:sign() end, {0, 0, 0, 0, 0, 0, 0, 0, 0} },
+    { "square", function(x) return x:square() end, {-12, -6, -2, -1, 0, 1, 2, 6, 12} },
+    { "silu", function(x) return x:silu() end, {-0.0123264, -0.0881041, 0.0723295, 0.260039, 0.5, 0.739961, 0.927671, 1.0881, 1.01233} },
+    { "mish", function(x) return x:mish() end, {-0.01236, -0.0933931, 0.0592167, 0.289511, 0.6, 0.886424, 1.04904, 1.02111, 1.00013} },
+    { "gelu", function(x) return x:gelu() end, {-2.98023e-08, -0.0119456, -0.0833154, 0.132505, 0.5, 0.867495, 1.08332, 1.01195, 1} },
+    { "clamp", function(x) return nn.clamp(x, -1, 1) end, {0, 0, 1, 1, 1, 1, 1, 0, 0} },
+    { "threshold", function(x) return nn.threshold(x, 0.5, 7) end, {0, 0, 0, 0, 0, 0, 1, 1, 1} },
+    { "prelu", function(x) return nn.prelu(x, nn.tensor{0.25}) end, {0.25, 0.25, 0.25, 0.25, 0.25, 1, 1, 1, 1} },
+    { "maximum", function(x) return nn.maximum(x, 0) end, {0, 0, 0, 0, 0.5, 1, 1, 1, 1} },
+    { "minimum", function(x) return nn.minimum(x, 1) end, {1, 1, 1, 1, 1, 1, 0.5, 0, 0} },
+    { "amax", function(x) return nn.amax(nn.maximum(x, 1) * 0 + nn.clamp(x, -3, 0.5)) end, {0, 0, 0, 0, 0, 0.25, 0, 0, 0} },
+    { "max dim", function(x) return nn.max(nn.cat({x, x:flip(1)}, 1), 1) end, {0, 0, 0, 0, 0, 0, 0, 0, 1} },
+    { "std", function(x) return nn.std(x * 0, 1) end, {-0, -0, -0, -0, 0, 0, 0, 0, 0} },
+    { "norm", function(x) return nn.norm(x * 0) end, {0, 0, 0, 0, 0, 0, 0, 0, 0} },
+    { "norm1", function(x) return nn.norm(x, 1) end, {-1, -1, -1, -1, 0, 1, 1, 1, 1} },
+    { "norm inf", function(x) return nn.norm(x, 1/0) end, {-0.5, -0, -0, -0, 0, 0, 0, 0, 0.5} },
+    { "median", function(x) return (nn.median(nn.cat({x, x}, 1))) end, {0, 0, 0, 0, 1, 0, 0, 0, 0} },
+    { "cummax", function(x) return (nn.cummax(x:abs(), 1)) end, {-8, -0, -0, -0, 0, 0, 0, 0, 1} },
+    { "pow", function(x) return nn.pow(x, 2) end, {-12, -6, -2, -1, 0, 1, 2, 6, 12} },
+    { "pow0", function(x) return nn.pow(x, 0) end, {0, 0, 0, 0, 0, 0, 0, 0, 0} },
+    { "prod", function(x) return nn.prod(x) end, {-0, -0, -0, -0, 81, 0, 0, 0, 0} },
+    { "fmod", function(x) return nn.fmod(x, 1) end, {1, 1, 1, 1, 1, 1, 1, 1, 1} },
+    { "mod", function(x) return nn.mod(x, 1) end, {1, 1, 1, 1, 1, 1, 1, 1, 1} },
+    { "round", function(x) return nn.round(x) end, {0, 0, 0, 0, 0, 0, 0, 0, 0} },
+    { "softplus", function(x) return nn.softplus(x, 1, 3) end, {0.00247262, 0.0474259, 0.268941, 0.377541, 0.5, 0.622459, 0.731059, 0.952574, 1} },
+    { "smooth_l1", function(x) return nn.smooth_l1_loss(x, x * 0, 1, 'sum') end, {-1, -1, -1, -0.5, 0, 0.5, 1, 1, 1} },
+    { "l1", function(x) return nn.l1_loss(x, nn.zeros(9), 'sum') end, {-1, -1, -1, -1, 0, 1, 1, 1, 1} },
+    { "huber", function(x) return nn.huber_loss(x, nn.zeros(9), 1, 'sum') end, {-1, -1, -1, -0.5, 0, 0.5, 1, 1, 1} },
+    { "hinge_emb", function(x) return nn.hinge_embedding_loss(x, nn.full({9}, -1), 1, 'sum') end, {-1, -1, -1, -1, -1, -1, -1, 0, 0} },
+    { "max_pool", function(x) return nn.max_pool1d(nn.cat({x, x}, 1):reshape(1, 18, 1), 18) end, {0, 0, 0, 0, 0, 0, 0, 0, 1} },
+    { "cdist", function(x) return nn.cdist(x:reshape(9, 1), x:detach():reshape(9, 1)) end, {-8, -6, -4, -2, 0, 2, 4, 6, 8} },
+  }
+  for _, c in ipairs(conventions) do
+    local name, f, want = table.unpack(c)
+    it(name .. " follows PyTorch", function()
+      local x = leaf(points)
+      local y = f(x)
+      if y:requires_grad() then close(want, nn.grad(y:sum(), x), 1e-5) else close(want, nn.zeros(#points), 0) end
+    end)
+  end
 end)
 
 describe("history", function()

@@ -862,7 +862,9 @@ local function window(h, w, kh, kw, stride, padding, dilation)
     pt, pl = th // 2, tw // 2
     pb, pr = th - pt, tw - pl
   elseif type(padding) == "number" then pt, pl, pb, pr = padding, padding, padding, padding
-  elseif type(padding) == "table" then pt, pl, pb, pr = unpack(padding)
+  elseif type(padding) == "table" then
+    pt, pl, pb, pr = unpack(padding)
+    pb, pr = pb or pt, pr or pl
   end
   return { oh = (h + pt + pb - eh) // sh + 1, ow = (w + pl + pr - ew) // sw + 1, pt = pt, pl = pl, sh = sh, sw = sw, dh = dh, dw = dw }
 end
@@ -915,7 +917,7 @@ cases.conv2d = { bad = {
   { T { 1, 4, 4, 1 }, T { 3, 3, 1, 2 }, nil, 1, "SAME", 'padding must be "valid", "same" or sizes, got "SAME"' },
   { T { 1, 4, 4, 1 }, T { 3, 3, 1, 2 }, T { 3 }, "the bias must have 2 elements" },
   { T { 1, 4, 4, 3 }, T { 1, 1, 1, 2 }, nil, 1, "valid", 1, 2, "groups = 2 must divide" },
-  { T { 1, 4, 4, 1 }, T { 3, 3, 1, 2 }, { padding = { 1, 1 } }, "argument 'padding'" },
+  { T { 1, 4, 4, 1 }, T { 3, 3, 1, 2 }, { padding = { 1, 1, 1 } }, "argument 'padding'" },
   { T { 1, 4, 4, 1 }, T { 3, 3, 1, 2 }, { strides = 2 }, "unknown option 'strides'" },
 } }
 local function conv(x, w, b, ...)
@@ -931,6 +933,7 @@ conv({ 1, 5, 5, 2 }, { 3, 3, 2, 2 }, nil, 2, "same")
 conv({ 1, 5, 4, 2 }, { 2, 2, 2, 2 }, { 2 }, 1, "same")
 conv({ 1, 5, 6, 1 }, { 3, 3, 1, 2 }, nil, { 2, 1 }, { 1, 0, 0, 2 })
 conv({ 1, 6, 6, 1 }, { 2, 2, 1, 2 }, nil, 1, 1, 2)
+conv({ 1, 4, 5, 2 }, { 3, 2, 1, 2 }, nil, { 1, 2 }, { 2, 1 }, 1, 2) -- pads of height and width
 conv({ 1, 4, 4, 4 }, { 3, 3, 2, 2 }, nil, 1, "valid", 1, 2)
 conv({ 1, 4, 4, 3 }, { 3, 3, 1, 3 }, { 3 }, 1, "same", 1, 3) -- one channel a group
 conv({ 2, 3, 3, 2 }, { 1, 1, 2, 3 })
@@ -1133,7 +1136,9 @@ local function arange(a, b, s)
   return filled({ n }, function(i) return a + i * s end)
 end
 cases.arange = {
-  { 0, 5, ref = arange }, { 2, 11, 3, ref = arange }, { 5, 0, -2, ref = arange }, { 0, 1, 0.25, ref = arange }, { 3, 3, ref = arange },
+  { 0, 5, ref = arange }, { 4, ref = function(n) return arange(0, n) end },
+  { 3, { dtype = "i64" }, ref = function(n) return arange(0, n) end, dtype = "i64" },
+  { 2, 11, 3, ref = arange }, { 5, 0, -2, ref = arange }, { 0, 1, 0.25, ref = arange }, { 3, 3, ref = arange },
   { 3, 1, ref = arange },
   { 1, 9, 2, "i64", ref = arange, dtype = "i64" }, { 0, 4, { dtype = "i32" }, ref = arange, dtype = "i32" }, { 0, 70001, ref = arange, tol = 0 },
   no_gradient = "no tensor argument",
@@ -1154,11 +1159,15 @@ cases.normal = {
   { {}, ref = function(s) return filled(s, gauss) end, tol = 1e-5 },
   no_gradient = "no tensor argument", bad = { { { 2 ^ 62 | 0, 4 }, "is negative or too large" } },
 }
+local chances = {}
+for i = 1, 30 do chances[i] = (i - 1) / 32 end
 cases.bernoulli = {
   { { 100 }, 0.3, ref = function(s, p) return filled(s, function(i) return bool(draw(0, i) < p) end) end, dtype = "bool", tol = 0 },
   { { 10 }, 0, ref = function(s) return filled(s, function() return 0 end) end, dtype = "bool", tol = 0 },
   { { 10 }, 1, ref = function(s) return filled(s, function() return 1 end) end, dtype = "bool", tol = 0 },
-  no_gradient = "no tensor argument", bad = { { { -1 }, "is negative or too large" } },
+  { { 4, 30 }, given({ 30 }, chances), ref = function(s, p) return filled(s, function(i) return bool(draw(0, i) < p[i % 30 + 1]) end) end,
+    dtype = "bool", tol = 0 },
+  no_gradient = "a truth value", bad = { { { -1 }, "is negative or too large" }, { { 2 }, T { 3 }, "p of shape 3 does not broadcast to 2" } },
 }
 local function dropped(x, p)
   p = p or 0.5

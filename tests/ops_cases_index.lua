@@ -118,6 +118,36 @@ return function(M)
     bad = { { T { 3 }, pairs2, "holds one position for each of 1..1 dims" }, { T { 3, 3 },
       pairs2, "position 4 (element 2 of the positions) is not in 1..3 of dim 2" }, { T { 3 }, T { 1 }, "must hold integers" } },
   }
+  local function batch_lookup(x, w, b) -- the batch's own positions in front of each tuple
+    local shape, nw = {}, #w.shape
+    for d = 1, nw - 1 do shape[d] = w.shape[d] end
+    for d = b + w.shape[nw] + 1, #x.shape do shape[#shape + 1] = x.shape[d] end
+    return build(shape, function(idx)
+      local xi, where = { unpack(idx, 1, b) }, { unpack(idx, 1, nw - 1) }
+      for k = 1, w.shape[nw] do
+        where[nw] = k
+        xi[#xi + 1] = at(w, where)
+      end
+      for d = nw, #idx do xi[#xi + 1] = idx[d] end
+      return at(x, xi)
+    end)
+  end
+  for _, c in ipairs {
+    { T { 3, 4 }, ids({ 3, 1 }, 4), 1 }, { T { 2, 3, 4 }, ids({ 2, 5, 1 }, 3), 1 }, { T { 2, 3, 4, 2 }, ids({ 2, 3, 2, 1 }, 4), 2 },
+    { T { 2, 3, 4 }, given({ 2, 2, 2 }, { 1, 4, 3, 1, 2, 2, 2, 2 }, "i64"), 1 }, { T { 2, 0, 3 }, given({ 2, 0, 1 }, {}, "i64"), 2 },
+  } do
+    c.ref = batch_lookup
+    table.insert(cases.gather_nd, c)
+  end
+  for _, c in ipairs {
+    { T { 3, 4 }, ids({ 2, 1 }, 4), 1, "3x4 and positions of shape 2x1 do not share 1 leading batch dims" },
+    { T { 3, 4 }, ids({ 3, 1 }, 4), 2, "do not share 2 leading batch dims" },
+    { T { 3, 4 }, ids({ 3, 1 }, 4), -1, "do not share -1 leading" },
+    { T { 2, 3 }, given({ 2, 1 }, { 1, 4 }, "i64"), 1, "position 4 (element 2 of the positions) is not in 1..3 of dim 2" },
+    { T { 2, 3 }, ids({ 2, 2 }, 2), 1, "holds one position for each of 1..2 dims" },
+  } do
+    table.insert(cases.gather_nd.bad, c)
+  end
   local function store_nd(x, w, v, add) return store(x, w, first_dims(w), v, add) end
   cases.scatter_nd = {
     { T { 3, 4 }, pairs2, T { 4 }, ref = store_nd }, { T { 3, 4, 2 }, pairs2, T { 4, 2 }, true, ref = store_nd }, { T { 3, 4, 2 }, twice, T { 2 },
@@ -192,14 +222,84 @@ return function(M)
     { T { 5 }, 1, ids({ 9 }, 5), 0.5, ref = scatter_add }, { whole { 3, 4 }, 2, ids({ 3, 6 }, 4), whole { 3, 6 }, ref = scatter_add, dtype = "i64" },
     bad = { { T { 3, 4 }, 2, given({ 1, 1 }, { 0 }, "i64"), 0, "position 0 (element 1 of the positions) is not in 1..4 of dim 2" }, no_fit },
   }
-  cases.scatter_reduce = {
-    { T { 3, 4 }, 2, ids({ 3, 6 }, 4), T { 3, 6 }, "sum", ref = scatter_add }, { T { 3, 4 }, 2, ids({ 3, 3 }, 4), T { 3, 3 },
-      "prod", ref = scatter_with(function(x, v) return x * v end) },
-    { T { 3, 4 }, 1, ids({ 5, 4 }, 3), T { 5, 4 }, "amin", ref = scatter_with(math.min) }, { whole { 3, 4 }, 1, ids({ 5, 4 }, 3), whole { 5, 4 },
-      "amax", ref = scatter_with(math.max), dtype = "i64" },
-    no_gradient = "scatter and scatter_add have one", bad = { { T { 3 }, 1, ids({ 1 },
-      3), 0, "mean", 'reduce = "mean"; there are sum, prod, amin, amax' }, { T { 3 }, 1, given({ 1 }, { 4 }, "i64"), 0, "sum", "position 4 " } },
+  local product, lower, upper = scatter_with(function(x, v) return x * v end), scatter_with(math.min), scatter_with(math.max)
+  -- several of one element, zeros among them: (ids, values) for x (2, 3) and dim 2
+  local many = { given({ 2, 4 }, { 1, 3, 1, 1, 2, 2, 2, 3 }, "i64"),
+    T({ 2, 4 }, { values = { 0, 2, 0, 3, 1.5, 0, 0.5, -2 }, leaf = true }) }
+  local none = { T { 3, 2 }, 1, given({ 0, 2 }, {}, "i64"), T { 0, 2 } }
+  for name, f in pairs { scatter_prod = product, scatter_amin = lower, scatter_amax = upper } do
+    local one, other = f ~= product and { apart = 0 } or nil, f ~= product and { apart = 2 } or nil -- x and src never meet
+    cases[name] = {
+      { T({ 3, 4 }, one), 2, ids({ 3, 6 }, 4), T({ 3, 6 }, other), ref = f },
+      { T({ 2, 3, 4 }, one), -2, ids({ 2, 2, 4 }, 3), T({ 4 }, other), ref = f },
+      { T { 5 }, 1, ids({ 9 }, 5), 0.5, ref = f, nograd = f ~= product }, { T { 3, 3 }, 1, ids({ 1, 2 }, 3), T { 1, 2 }, ref = f },
+      { whole { 3, 4 }, 2, ids({ 3, 6 }, 4), whole { 3, 6 }, ref = f, dtype = "i64" }, { none[1], none[2], none[3], none[4], ref = f },
+      bad = { { T { 3, 4 }, 2, given({ 1, 1 }, { 0 }, "i64"), 0, "position 0 (element 1 of the positions) is not in 1..4 of dim 2" }, no_fit },
+    }
+  end
+  table.insert(cases.scatter_prod, { T { 2, 3 }, 2, many[1], many[2], ref = product, layouts = false })
+  table.insert(cases.scatter_prod, { T({ 2, 3 }, { values = { 0, 1, 2, 3, 0, 4 }, leaf = true }), 2, many[1], T { 2, 4 }, ref = product,
+    layouts = false })
+  local function combined(x, dim, where, v, word, self)
+    local f = ({ sum = scatter_add, mean = scatter_add, prod = product, amin = lower, amax = upper })[word]
+    local start = ({ sum = 0, mean = 0, prod = 1, amin = huge, amax = -huge })[word]
+    local count = build(x.shape, function() return 1 end)
+    if self == false then x, count = scatter(x, dim, where, start), scatter(count, dim, where, 0) end
+    local y = f(x, dim, where, v)
+    if word ~= "mean" then return y end
+    count = scatter_add(count, dim, where, 1)
+    for i, n in ipairs(count) do y[i] = y[i] / n end
+    return y
+  end
+  local function times(x, v) return x * v end
+  local shared_ids = given({ 3, 2 }, { 1, 2, 1, 2, 2, 2 }, "i64")
+  local function scatter_nd_with(f)
+    return function(x, w, v)
+      local shape, spot = spots(x, w, first_dims(w))
+      local out = like(x)
+      build(shape, function(idx)
+        local k = flat_of(x.shape, spot(idx))
+        out[k] = f(out[k], value_at(v, idx))
+      end)
+      return out
+    end
+  end
+  cases.scatter_nd_reduce = {
+    { T { 3, 4 }, pairs2, T { 4 }, "sum", ref = scatter_nd_with(function(x, v) return x + v end) }, { T { 2, 2, 3 }, shared_ids, T { 3, 3 }, "prod",
+      ref = scatter_nd_with(times) }, { T { 2, 3 }, given({ 3, 1 }, { 1, 2, 1 }, "i64"), T { 3, 3 }, "amax", ref = scatter_nd_with(math.max) },
+    { T { 2, 2, 3 }, shared_ids, T { 3 }, "amin", ref = scatter_nd_with(math.min) }, { whole { 3, 4 }, twice, 2, "prod",
+      ref = scatter_nd_with(times), dtype = "i64" }, { T { 2, 3 }, given({ 0, 1 }, {}, "i64"), T { 0, 3 }, "prod", ref = scatter_nd_with(times) },
+    { T { 2, 2, 3 }, shared_ids, T { 3, 3 }, "mean", false, ref = function(x, w, v) -- only what is stored
+      local zero, one = build(x.shape, function() return 0 end), build(x.shape, function() return 1 end)
+      local add = scatter_nd_with(function(a, b) return a + b end)
+      local sum, count, out = add(zero, w, v), add(zero, w, one[1]), like(x)
+      for i, n in ipairs(count) do out[i] = n > 0 and sum[i] / n or x[i] end
+      return out
+    end },
+    bad = { { T { 3, 4 }, pairs2, T { 5 }, "prod", "values of shape 5 do not fit the 4 elements that the positions name" },
+      { T { 2, 4 }, pairs2, 1, "prod", "position 3 (element 2 of the positions) is not in 1..2 of dim 1" },
+      { T { 3, 4 }, pairs2, 1, "max", 'reduce = "max"; there are sum, mean, prod, amin, amax' },
+      { T { 3 }, pairs2, 1, "prod", "holds one position for each of 1..1 dims" } },
   }
+  cases.scatter_reduce = {
+    bad = { { T { 3 }, 1, ids({ 1 }, 3), 0, "max", 'reduce = "max"; there are sum, mean, prod, amin, amax' },
+      { T { 3 }, 1, given({ 1 }, { 4 }, "i64"), 0, "sum", "position 4 " } },
+  }
+  for _, word in ipairs { "sum", "mean", "prod", "amin", "amax" } do
+    for _, self in ipairs { true, false } do
+      table.insert(cases.scatter_reduce, { T({ 3, 4 }, { apart = 0 }), 2, ids({ 3, 6 }, 4), T({ 3, 6 }, { apart = 2 }), word, self, ref = combined })
+    end
+    table.insert(cases.scatter_reduce, { T { 3, 2 }, 1, ids({ 2, 2 }, 3), 0.5, word, ref = combined, nograd = true })
+    if word ~= "mean" then
+      table.insert(cases.scatter_reduce, { whole { 3, 4 }, 1, ids({ 5, 4 }, 3), whole { 5, 4 }, word, false, ref = combined, dtype = "i64" })
+    end
+  end
+  table.insert(cases.scatter_reduce, { whole { 3, 4 }, 1, ids({ 5, 4 }, 3), whole { 5, 4 }, "mean", dtype = "i64",
+    ref = function(...)
+      local y = combined(...)
+      for i, v in ipairs(y) do y[i] = v // 1 end
+      return y
+    end })
 
   -- ---- masks and counting ----
   local function joint(a, b)
@@ -470,7 +570,14 @@ return function(M)
         ref = value }, { whole { 3, 9 }, 2, ref = value, dtype = "i64", tol = 0 },
       { whole { 3, 9 }, 2, ref = where, dtype = "i64", tol = 0, result = 2 }, { T { 3, 4 },
         1, true, ref = where, dtype = "i64", tol = 0, result = 2, nograd = true }, { T { 1 }, 1, ref = value }, { T { 0, 3 }, 2, ref = value },
-      bad = { { T { 0 }, 1, "nothing to choose from" }, { T { 0 }, "nothing to choose from" }, { T { 2 }, 2, "dim 2 is out of range" } },
+      { T({ 3, 4 }, { apart = 0 }), T({ 4 }, { apart = 2 }), ref = function(x, y)
+        return build(x.shape, function(idx)
+          local a, b = at(x, idx), y[idx[2]]
+          return better(a, b) and a or b
+        end)
+      end },
+      bad = { { T { 2 }, T { 3 }, "shapes do not broadcast" }, { T { 2 }, "one", "argument 'dim' must be a tensor or a dim, got string" },
+        { T { 0 }, 1, "nothing to choose from" }, { T { 0 }, "nothing to choose from" }, { T { 2 }, 2, "dim 2 is out of range" } },
     }
   end
   local function middle(l)
@@ -543,28 +650,74 @@ return function(M)
       table.insert(cases.searchsorted, c)
     end
   end
+  -- what is different among the elements (or the slices along dim), by plain comparison of all with all
   local function unique(what)
-    return function(x)
-      local s, seen, counts, number = sorted(x), { shape = {} }, { shape = {} }, {}
-      for _, v in ipairs(s) do
-        if seen[#seen] ~= v then
-          seen[#seen + 1], counts[#counts + 1] = v, 0
-          number[v] = #seen
-        end
-        counts[#counts] = counts[#counts] + 1
+    return function(x, dim, o)
+      local appear = type(dim) == "table" and dim.sorted == false or o and o.sorted == false
+      dim = type(dim) == "number" and dim_of(dim, #x.shape) or nil
+      local n, slices = dim and x.shape[dim] or #x, {}
+      for i = 1, n do slices[i] = dim and {} or { x[i] } end
+      if dim then
+        build(x.shape, function(idx) table.insert(slices[idx[dim]], at(x, idx)) end)
       end
-      seen.shape[1], counts.shape[1] = #seen, #seen
-      if what == 1 then return seen elseif what == 3 then return counts end
-      return build(x.shape, function(idx) return number[x[flat_of(x.shape, idx)]] end)
+      local function compare(a, b) -- -1, 0, 1
+        for k = 1, #a do
+          if a[k] ~= b[k] then return a[k] < b[k] and -1 or 1 end
+        end
+        return 0
+      end
+      local groups, number = {}, {}
+      for i = 1, n do
+        local mine
+        for _, g in ipairs(groups) do
+          if compare(slices[g.first], slices[i]) == 0 then mine = g end
+        end
+        if not mine then
+          mine = { first = i, count = 0 }
+          groups[#groups + 1] = mine
+        end
+        mine.count = mine.count + 1
+        number[i] = mine
+      end
+      if not appear then table.sort(groups, function(a, b) return compare(slices[a.first], slices[b.first]) < 0 end) end
+      for k, g in ipairs(groups) do g.place = k end
+      local out = { shape = { #groups } }
+      if what == 1 and dim then
+        local shape = copy(x.shape)
+        shape[dim] = #groups
+        return build(shape, function(idx)
+          local from = copy(idx)
+          from[dim] = groups[idx[dim]].first
+          return at(x, from)
+        end)
+      elseif what == 2 then
+        out.shape = dim and { n } or x.shape
+        for i = 1, n do out[i] = number[i].place end
+      else
+        for k, g in ipairs(groups) do out[k] = what == 1 and x[g.first] or what == 3 and g.count or g.first end
+      end
+      return out
     end
   end
+  local some_rows = given({ 5, 3 }, { 2, 1, 0, 1, 9, 9, 2, 1, 0, 1, 3, 4, 1, 9, 9 })
   cases.unique = {
-    { apart { 3, 4 }, ref = unique(1) }, { whole { 3, 8 }, ref = unique(1), dtype = "i64", tol = 0 }, { whole { 3, 8 },
-      ref = unique(2), dtype = "i64", tol = 0, result = 2 }, { whole { 20 }, ref = unique(3), dtype = "i64", tol = 0, result = 3 },
-    { T { 0 }, ref = unique(1) }, { T { 0, 2 }, ref = unique(2), dtype = "i64", result = 2, nograd = true }, { T {}, ref = unique(1) },
-      { given({ 4 }, { 2, 1, 2, 1 }), ref = unique(1), nograd = true },
-    bad = { { "x", "must be a tensor" } },
+    { apart { 3, 4 }, ref = unique(1) }, { whole { 3, 8 }, ref = unique(1), dtype = "i64", tol = 0 }, { T { 0 }, ref = unique(1) },
+    { T { 0, 2 }, ref = unique(2), dtype = "i64", result = 2, nograd = true }, { T {}, ref = unique(1) },
+    { given({ 4 }, { 2, 1, 2, 1 }), ref = unique(1), nograd = true }, { apart { 3, 4 }, 1, ref = unique(1) },
+    { apart { 2, 3, 4 }, -2, ref = unique(1) }, { apart { 7 }, { sorted = false }, ref = unique(1) },
+    { T { 0, 2 }, 1, ref = unique(1) }, { T { 3, 0 }, 1, ref = unique(1) }, { mask { 9, 2 }, 1, ref = unique(1), dtype = "bool" },
+    { whole({ 40, 70 }, 0, 1), 1, ref = unique(1), dtype = "i64" }, { some_rows, 1, { sorted = false }, ref = unique(1), nograd = true },
+    bad = { { "x", "must be a tensor" }, { T { 2 }, 2, "dim 2 is out of range" } },
   }
+  for k = 2, 4 do
+    for _, c in ipairs {
+      { whole { 3, 8 } }, { whole { 20 } }, { whole { 3, 8 }, { sorted = false } }, { some_rows, 1 }, { some_rows, 1, { sorted = false } },
+      { whole({ 3, 12, 2 }, 0, 1), 2 }, { whole({ 2, 2, 9 }, -1, 0), -1, { sorted = false } }, { whole({ 30, 7 }, 0, 1), 1 }, { T { 3, 0 }, 1 },
+    } do
+      c.ref, c.dtype, c.tol, c.result, c.nograd = unique(k), "i64", 0, k, true
+      table.insert(cases.unique, c)
+    end
+  end
 
   -- ---- shapes ----
   local function same(shape_of)

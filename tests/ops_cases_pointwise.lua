@@ -143,8 +143,10 @@ return function(cases, h)
   end
   activation("relu6", function(x) return x < 0 and 0 or x > 6 and 6 or x end, { -3, 9, away = { 0, 6 } })
   activation("selu", function(x) return 1.0507009873554805 * (x > 0 and x or 1.6732632423543772 * expm1(x)) end, { away = { 0 } })
-  activation("gelu", function(x) return x * (1 + erf(x / sqrt(2))) / 2 end, { -3, 3 })
-  activation("gelu_tanh", function(x) return x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x ^ 3))) / 2 end, { -3, 3 })
+  local function exact(x) return x * (1 + erf(x / sqrt(2))) / 2 end
+  local function by_tanh(x) return x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x ^ 3))) / 2 end
+  activation("gelu_erf", exact, { -3, 3 })
+  activation("gelu_tanh", by_tanh, { -3, 3 })
   activation("silu", function(x) return x * sigmoid(x) end, { -4, 4 })
   activation("mish", function(x) return x * tanh(softplus(x)) end, { -4, 4 })
   activation("softsign", function(x) return x / (1 + abs(x)) end, { away = { 0 } })
@@ -211,6 +213,16 @@ return function(cases, h)
   }
 
   -- ---- composites -------------------------------------------------------------------------------------------------------------------
+  local function gelu(a, how)
+    how = type(how) == "table" and how.approximate or how
+    return map(how == "tanh" and by_tanh or exact, a)
+  end
+  cases.gelu = {
+    { T({ 3, 4 }, { -3, 3 }), ref = gelu }, { T({ 2, 5 }, { -3, 3 }), "tanh", ref = gelu },
+    { T({ 7 }, { -3, 3 }), { approximate = "tanh" }, ref = gelu },
+    { T({ 7 }, { -3, 3 }), "none", ref = gelu }, { T { 0, 2 }, ref = gelu }, { ints({ 4 }, -3, 3), ref = gelu },
+    bad = { { T { 2 }, 1, "argument 'approximate' must be a word" }, { T { 2 }, "erf", 'approximate = "erf"; there are none, tanh' } },
+  }
   local function glu(a, dim)
     local d, shape = dim or -1, {}
     if d < 0 then d = d + #a.shape + 1 end

@@ -282,6 +282,54 @@ local function check_gradient(name, c, layout, seed)
   end
 end
 
+-- Third order, in one number: the derivative of <f, u> along v, w and z, one after the other.
+local function check_third(name, c, seed)
+  local p = prepare(c, "contiguous", seed)
+  if #p.leaves == 0 then return end
+  local rng = support.random(seed + 7)
+  local u = random_array(rng, reference(c, p).shape)
+  if #u == 0 then return end
+  local ways = {}
+  for k = 1, 3 do
+    ways[k] = {}
+    for i, a in ipairs(p.leaves) do ways[k][i] = random_array(rng, a.shape) end
+  end
+  local y, leaves = differentiable_call(name, p, c)
+  local list, cotangents = { y }, { as_tensor(u) }
+  local actual, size = 0, 0
+  for k = 1, 3 do
+    local grads = #list > 0 and pack(nn.grad(list, leaves, { cotangents = cotangents, create_graph = k < 3 })) or {}
+    list, cotangents = {}, {}
+    for i = 1, #leaves do
+      local g = grads[i]
+      if g and k == 3 then
+        local along = flat_or_zeros(g, 0)
+        actual = actual + weighted(along, ways[3][i])
+        for j = 1, #along do size = size + math.abs(along[j] * ways[3][i][j]) end
+      elseif g and g:requires_grad() then
+        list[#list + 1], cotangents[#cotangents + 1] = g, as_tensor(ways[k][i])
+      end
+    end
+  end
+  local h, expected = 5e-4, 0
+  for corner = 0, 7 do
+    local sign, was = 1, {}
+    for k = 1, 3 do
+      local step = corner >> (k - 1) & 1 == 0 and h or -h
+      if step < 0 then sign = -sign end
+      for i, a in ipairs(p.leaves) do
+        was[i] = was[i] or table.move(a, 1, #a, 1, {})
+        for j = 1, #a do a[j] = a[j] + step * ways[k][i][j] end
+      end
+    end
+    expected = expected + sign * weighted(reference(c, p), u)
+    for i, a in ipairs(p.leaves) do table.move(was[i], 1, #a, 1, a) end
+  end
+  expected = expected / (8 * h ^ 3)
+  local within = math.abs(expected - actual) <= 8 * (c.gradtol or 5e-4) * math.max(1, math.abs(expected), size) -- false for NaN
+  if not within then error(("third derivative: expected %.9g, got %.9g"):format(expected, actual), 0) end
+end
+
 -- ---- calls that fail ----
 local function failure(name, args)
   local ok, err = pcall(function()
@@ -391,6 +439,12 @@ describe("operators:", function()
             end
           end
           assert(checked > 0 or op.name == "cast", "no case of it is differentiated")
+        end)
+        it(op.name .. " has the right third derivative", function()
+          for i, c in ipairs(list) do
+            local ok, err = pcall(function() return not c.nograd and check_third(op.name, c, i * 100) end)
+            if not ok then error(("%s, case %d, %s: %s"):format(op.name, i, label(c, "contiguous"), err), 0) end
+          end
         end)
       end
       it(op.name .. " refuses bad calls", function() check_bad(op, list) end)

@@ -224,6 +224,39 @@ describe("compositions:", function()
     same({ { 1, 1, 1 }, { 0, 0, 0 } }, nn.zeros(2, 3):index_put({ ids { 1 } }, 1))
   end)
 
+  it("index_put takes positions from the end, as x[...] does", function()
+    same({ { 0, 0, 4 }, { 9, 0, 0 } }, nn.zeros(2, 3):index_put({ ids { 1, -1 }, ids { -1, -3 } }, nn.tensor { 4.0, 9.0 }))
+    assert.matches("position %-4 .* is not in 1%.%.3 of dim 2", message(function()
+      return nn.zeros(2, 3):index_put({ ids { 1 }, ids { -4 } }, 1):totable()
+    end))
+  end)
+
+  it("zeros_like and its kin keep shape and dtype, or take a dtype", function()
+    local x = nn.tensor({ { 1, 2 } }, { dtype = "i32" })
+    for name, value in pairs { zeros_like = 0, ones_like = 1, empty_like = 0 } do
+      assert.equal("i32", nn[name](x):dtype())
+      same({ { value, value } }, x[name](x))
+      assert.equal("f64", nn[name](x, "f64"):dtype())
+      assert.equal("f16", x[name](x, { dtype = "f16" }):dtype())
+      assert.matches(name .. ": unknown option 'dtyp'", message(nn[name], x, { dtyp = "f16" }))
+    end
+    for _, name in ipairs { "rand_like", "randn_like" } do
+      local y = nn[name](x)
+      assert.same({ "f32", 1, 2 }, { y:dtype(), y:size() })
+      assert.equal("f16", x:half()[name](x:half()):dtype())
+      assert.equal("f64", nn[name](x, { dtype = "f64" }):dtype())
+    end
+    nn.seed(4)
+    local u, z = nn.rand_like(nn.zeros(100)), nn.randn_like(nn.zeros(100))
+    nn.seed(4)
+    same(nn.rand(100):totable(), u)
+    same(nn.randn(100):totable(), z)
+    assert.equal("i64", nn.zeros({ 2, 3 }, { dtype = "i64" }):dtype())
+    assert.equal("i64", nn.ones(2, 3, { dtype = "i64" }):dtype())
+    assert.equal("u8", nn.empty(2, "u8"):dtype())
+    assert.matches("zeros: unknown option 'type'", message(nn.zeros, 2, { type = "i64" }))
+  end)
+
   it("full_like, empty, empty_like, from_table", function()
     same({ { 3, 3 } }, nn.full_like(nn.zeros(1, 2), 3))
     assert.equal("i64", nn.full_like(nn.zeros(2), 3, { dtype = "i64" }):dtype())
@@ -236,18 +269,18 @@ describe("compositions:", function()
   it("refuse bad calls", function()
     local x = matrix()
     local function bad(pattern, name, ...) assert.matches(pattern, message(nn[name], ...)) end
-    bad("split: argument 1 must be a tensor", "split", 3, 1)
+    bad("split: argument 'x' must be a tensor, got 3", "split", 3, 1)
     bad("split: size 0", "split", x, 0)
-    bad("split: size must be an integer or a list", "split", x, 1.5)
+    bad("split: argument 'size' must be an integer or a list", "split", x, 1.5)
     bad("split: dim 3 is out of range: the tensor has 2 dims", "split", x, 1, 3)
-    bad("split: dim 0 is out of range", "split", x, 1, 0)
-    bad("split: dim must be an integer", "split", x, 1, "x")
+    bad("split: argument 'dim' must be a dim %(from 1, or from %-1 at the end%), got 0", "split", x, 1, 0)
+    bad("split: argument 'dim' must be a dim", "split", x, 1, "x")
     bad("split: the sizes add up to 2, dim 1 has size 3", "split", x, { 1, 1 })
     bad("split: the sizes add up to more than 3", "split", x, { 2, 2 })
     bad("split: size %-1 is no size", "split", x, { -1, 4 })
     bad("split: a scalar has no dims", "split", nn.tensor(1.0), 1)
     bad("chunk: count = 0", "chunk", x, 0)
-    bad("chunk: count = 1.5", "chunk", x, 1.5)
+    bad("chunk: argument 'count' must be an integer, got 1.5", "chunk", x, 1.5)
     bad("unbind: dim %-3 is out of range", "unbind", x, -3)
     bad("meshgrid: a list of vectors is needed", "meshgrid", {})
     bad("meshgrid: vector 1 has 2 dims", "meshgrid", { x })
@@ -255,7 +288,7 @@ describe("compositions:", function()
     bad("index_put: a list of tensors of positions is needed", "index_put", x, {}, 1)
     bad("index_put: positions must be integers, tensor 1 has dtype f32", "index_put", x, { nn.zeros(2) }, 1)
     bad("index_put: 3 tensors of positions for 2 dims", "index_put", x, { ids { 1 }, ids { 1 }, ids { 1 } }, 1)
-    bad("full_like: argument 1 must be a tensor", "full_like", 3, 1)
+    bad("full_like: argument 'x' must be a tensor", "full_like", 3, 1)
     bad("full_like: unknown option", "full_like", x, 1, { device = "cpu" })
   end)
 end)
@@ -264,7 +297,11 @@ describe("other float dtypes:", function()
   local calls = {
     function(x) return (x:sort()) end, function(x) return (x:topk(2)) end, function(x) return (x:max(2)) end, function(x) return (x:median(2)) end,
     function(x) return x:quantile(0.3, 2) end, function(x) return x:quantile(nn.tensor({ 0.25, 0.5 }, { dtype = x:dtype() }), 2) end,
-    function(x) return (x:unique()) end,
+    function(x) return (x:unique()) end, function(x) return (x:unique { dim = 2, sorted = false }) end,
+    function(x) return x:gather_nd(ids { { { 3 } }, { { 1 } } }, 1) end,
+    function(x) return x:scatter_reduce(2, ids { { 1, 1 }, { 3, 2 } }, x[{ {}, { 2, 3 } }], "prod") end,
+    function(x) return x:scatter_reduce(1, ids { { 1, 1 }, { 2, 2 } }, 0.75, "amin") end,
+    function(x) return x:scatter_nd_reduce(ids { { 2 }, { 2 } }, x * 0.5, "prod") end,
     function(x) return x:cumsum(2) end, function(x) return x:cumprod(2) end, function(x) return (x:cummax(2)) end,
     function(x) return x:logcumsumexp(2) end,
     function(x) return nn.linear_scan(x, x, 2) end, function(x) return x:norm(2, 2) end, function(x) return x:norm(3) end,
@@ -299,5 +336,63 @@ describe("other float dtypes:", function()
     assert.same({ 1e-12, 1e-12, 1.0 }, (x:sort()):totable())
     close({ 0.1 }, { nn.linspace(0, 0.3, 4, "f64")[2]:item() }, 1e-15)
     assert.equal(2, nn.searchsorted(nn.tensor({ 1.0, 1 + 1e-12 }, { dtype = "f64" }), 1 + 5e-13):item())
+  end)
+end)
+
+-- Products with zeros among the factors: x[k] times the src that go there, against the product of plain factors, to the second order.
+describe("scatter_reduce by product", function()
+  it("has the gradients of the written-out product, zeros or not", function()
+    local where = { 1, 2, 2, 3, 3, 3, 4, 4, 1 }
+    local xs, srcs = { 0, 2, 3, 0 }, { 5, 0, 7, 0, -2, 0, 0, 0, 3 }
+    for zeros = 0, 1 do
+      local function leaf(t)
+        local out = {}
+        for i, v in ipairs(t) do out[i] = (v == 0 and zeros == 0) and 0.5 + i / 4 or v end
+        return nn.tensor(out, { dtype = "f64" }):requires_grad(true)
+      end
+      local function plain(x, src)
+        local factors = {}
+        for k = 1, #xs do factors[k] = x[k] end
+        for i, k in ipairs(where) do factors[k] = factors[k] * src[i] end
+        return nn.stack(factors, 1)
+      end
+      local function ours(x, src) return x:scatter_reduce(1, ids(where), src, "prod") end
+      local weights = nn.tensor({ 1.5, -2, 0.5, 3 }, { dtype = "f64" })
+      local wx, ws = nn.tensor({ 1, -1, 2, 0.5 }, { dtype = "f64" }), nn.arange(1, 10):to "f64"
+      local function orders(f)
+        local x, src = leaf(xs), leaf(srcs)
+        local y = f(x, src)
+        local gx, gs = nn.grad((y * weights):sum(), { x, src }, { create_graph = true })
+        local hx, hs = nn.grad((gx * wx):sum() + (gs * ws):sum(), { x, src })
+        return { y, gx, gs, hx, hs }
+      end
+      local got, want = orders(ours), orders(plain)
+      for i = 1, 5 do close(want[i], got[i], 1e-12, ("zeros %d, result %d"):format(zeros, i)) end
+    end
+  end)
+
+  it("amax shares the gradient among equals, x included", function()
+    local x = nn.tensor({ 2.0, 1.0, 5.0 }):requires_grad(true)
+    local src = nn.tensor({ 2.0, 2.0, 3.0, 3.0, 1.0 }):requires_grad(true)
+    local y = x:scatter_reduce(1, ids { 1, 1, 2, 2, 2 }, src, "amax")
+    assert.same({ 2, 3, 5 }, y:totable())
+    local gx, gs = nn.grad((y * nn.tensor { 6, 4, 1 }):sum(), { x, src })
+    assert.same({ 2, 0, 1 }, gx:totable())
+    assert.same({ 2, 2, 2, 2, 0 }, gs:totable())
+  end)
+end)
+
+describe("unique", function()
+  it("compares long slices from their first element on", function()
+    local x = nn.zeros(4, 5001)
+    x[{ 2, 5001 }] = 1
+    x[{ 3, 4999 }] = 1
+    x[{ 4, 5001 }] = 1
+    local v, which, count, first = x:unique(1)
+    assert.same({ 3, 5001 }, v:shape())
+    assert.same({ { 0, 0, 0 }, { 0, 0, 1 }, { 1, 0, 0 } }, v[{ {}, { 4999, 5001 } }]:totable())
+    assert.same({ 1, 2, 3, 2 }, which:totable())
+    assert.same({ 1, 2, 1 }, count:totable())
+    assert.same({ 1, 2, 3 }, first:totable())
   end)
 end)

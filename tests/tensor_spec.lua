@@ -29,7 +29,7 @@ describe("making tensors", function()
     end
     assert.truthy(message(nn.tensor, "text"):find "^tensor: ")
     assert.truthy(message(nn.tensor, nil):find "^tensor: ")
-    assert.truthy(message(nn.tensor, { 1 }, "f99"):find("unknown dtype f99; there are bool, u8, i32, i64, f32", 1, true))
+    assert.truthy(message(nn.tensor, { 1 }, "f99"):find("unknown dtype f99; there are bool, u8, i32, i64, f16, bf16, f32, f64", 1, true))
     local deep = 1
     for _ = 1, 9 do deep = { deep } end
     assert.truthy(message(nn.tensor, deep):find("nested deeper than 8", 1, true))

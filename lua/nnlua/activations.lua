@@ -12,13 +12,22 @@ local options = require "nnlua.options"
 local activations = {
   linear = function(x) return x end,
   relu = core.relu,
+  relu6 = core.relu6,
   leaky_relu = function(x, slope) return core.leaky_relu(x, slope or 0.2) end, -- Keras's slope for the function; the layer's is 0.3
   sigmoid = core.sigmoid,
   tanh = core.tanh,
   exponential = core.exp,
   softmax = core.softmax,
+  softmin = core.softmin,
   log_softmax = core.log_softmax,
+  glu = core.glu,
 }
+-- with the defaults of their options
+for _, name in ipairs { "celu", "elu", "gelu", "gelu_tanh", "hard_shrink", "hard_sigmoid", "hard_swish", "hard_tanh", "log_sigmoid", "mish", "selu",
+  "silu", "soft_shrink", "softplus", "softsign", "tanh_shrink" } do
+  activations[name] = core[name]
+end
+activations.swish = activations.silu -- Keras's other name
 
 --- The function of `spec` and its name: a name, a function, or nil for none.
 ---@param spec string|function|nil
@@ -27,10 +36,11 @@ local activations = {
 function activations.get(spec)
   if spec == nil or spec == "linear" then return nil, "linear" end
   if type(spec) == "function" then
+    local found -- of two names the first in the alphabet
     for name, f in pairs(activations) do
-      if f == spec then return spec, name end
+      if f == spec and (not found or name < found) then found = name end
     end
-    return spec, "function"
+    return spec, found or "function"
   end
   local f = spec ~= "get" and activations[spec]
   if f then return f, spec end

@@ -1,4 +1,4 @@
---- Operators written in Lua as compositions of the core's: `nn.conv1d`, `nn.batch_norm`, `nn.mse_loss`, ... Each is a method of tensors too.
+--- Operators written in Lua as compositions of the core's: `nn.conv1d`, `nn.batch_norm`, `nn.mse_loss`, ... Those of a tensor are methods too.
 --
 -- Owns: which of the files in functional/ holds what. They follow PyTorch's semantics and defaults, but images are channels-last and positions
 -- count from 1.
@@ -9,8 +9,9 @@ local functional = {}
 for _, file in ipairs { "conv", "pool", "norm", "resample", "recurrent", "loss" } do
   for name, f in pairs(require("nnlua.functional." .. file)) do functional[name] = f end
 end
+require "nnlua.tensor" -- its rows
 
---- The operators of this file, in order: { name =, signature =, results = (how many), doc =, fn = }.
+--- The operators written in Lua, in order (functional/define.lua says what a row holds).
 functional.rows = define.list
 
 return functional

@@ -46,7 +46,8 @@ local fields = {
   ["nnlua.optim.clip"] = { "clip_grad_norm" },
   ["nnlua.checkpoint"] = { "load" },
   ["nnlua.graph"] = { "graph", "profile", "debug" },
-  ["nnlua.tensor"] = { "split", "chunk", "unbind", "meshgrid", "index_put", "full_like", "empty", "empty_like", "from_table" },
+  ["nnlua.tensor"] = { "split", "chunk", "unbind", "meshgrid", "index_put", "full_like", "empty", "empty_like", "rand_like", "randn_like",
+    "from_table" },
   ["nnlua.linalg"] = { "einsum" },
   ["nnlua.autograd"] = { "value_and_grad", "custom", "hook", "jvp", "hvp", "gradcheck" },
 }
@@ -58,9 +59,11 @@ end
 
 -- Operators of nnlua.tensor that are methods as well.
 local methods = core.tensor_metatable.methods
-for _, name in ipairs { "split", "chunk", "unbind", "index_put", "full_like", "empty_like" } do
+for _, name in ipairs { "split", "chunk", "unbind", "index_put", "full_like", "empty_like", "rand_like", "randn_like" } do
   methods[name] = function(...) return require("nnlua.tensor")[name](...) end
 end
+
+function methods.hook(...) return nn.hook(...) end
 
 -- Loading a family waits until one of its functions is called. max_pool2d is the core's with more options.
 for _, names in pairs(functions) do

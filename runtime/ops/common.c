@@ -7,13 +7,14 @@ static nni_error *err_of(nn_context *ctx) { return nni_error_of(ctx); }
 /* ---- from outside ---- */
 static const char *const expected[] = {"a tensor", "a tensor or a number", "a tensor of positions", "a list of tensors", "a number", "an integer",
                                        "a boolean", "a list of integers", "an integer or a pair", "a dtype", "a dim", "a dim or a list of dims", "a list of positions",
-                                       "\"valid\", \"same\" or sizes", "a word"};
+                                       "\"valid\", \"same\" or sizes", "a word", "a tensor or a dim"};
 
 static bool fits(nni_argtype t, const nn_arg *a) {
   switch (t) {
     case NNI_A_T:
     case NNI_A_TI: return a->kind == NN_ARG_TENSOR && a->u.t;
     case NNI_A_TF: return (a->kind == NN_ARG_TENSOR && a->u.t) || a->kind == NN_ARG_FLOAT || a->kind == NN_ARG_INT;
+    case NNI_A_TD: return (a->kind == NN_ARG_TENSOR && a->u.t) || a->kind == NN_ARG_INT;
     case NNI_A_TL: return a->kind == NN_ARG_TENSORS;
     case NNI_A_F: return a->kind == NN_ARG_FLOAT || a->kind == NN_ARG_INT;
     case NNI_A_I:
@@ -25,7 +26,7 @@ static bool fits(nni_argtype t, const nn_arg *a) {
     case NNI_A_I2: return a->kind == NN_ARG_INT || (a->kind == NN_ARG_INTS && a->n == 2);
     case NNI_A_DL: return a->kind == NN_ARG_INT || a->kind == NN_ARG_INTS;
     case NNI_A_S: return a->kind == NN_ARG_TEXT && a->u.s;
-    case NNI_A_PAD: return a->kind == NN_ARG_TEXT || a->kind == NN_ARG_INT || (a->kind == NN_ARG_INTS && a->n == 4);
+    case NNI_A_PAD: return a->kind == NN_ARG_TEXT || a->kind == NN_ARG_INT || (a->kind == NN_ARG_INTS && (a->n == 2 || a->n == 4));
   }
   return false;
 }

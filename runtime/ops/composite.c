@@ -25,6 +25,14 @@ nn_status nni_rule_softmin(nni_call *c) {
   return nni_give(c, nni_do(&c->s, softmax, NN_T(nni_do(&c->s, neg, NN_T(x))), c->arg[1]));
 }
 
+nn_status nni_rule_gelu(nni_call *c) {
+  nni_scope *s = &c->s;
+  const char *how = c->arg[1].u.s;
+  if (strcmp(how, "none") == 0) return nni_give(c, nni_do(s, gelu_erf, c->arg[0]));
+  if (strcmp(how, "tanh") == 0) return nni_give(c, nni_do(s, gelu_tanh, c->arg[0]));
+  return nni_opfail(s, NN_EINVAL, "approximate = \"%.40s\"; there are none, tanh", how);
+}
+
 /* NaN -> nan, infinities -> posinf and neginf (by default the largest finite numbers of the dtype); integers have none of them */
 nn_status nni_rule_nan_to_num(nni_call *c) {
   nni_scope *s = &c->s;

@@ -15,7 +15,7 @@ static nn_status padding(nni_scope *s, const nn_arg *a, const int64_t in[2], win
   if (a->kind == NN_ARG_INT) {
     for (int i = 0; i < 4; i++) w->pad[i] = a->u.i;
   } else if (a->kind == NN_ARG_INTS) {
-    for (int i = 0; i < 4; i++) w->pad[i] = a->u.ints[i];
+    for (int i = 0; i < 4; i++) w->pad[i] = a->u.ints[i % a->n]; /* {h, w}, or the four */
   } else if (strcmp(a->u.s, "valid") == 0) {
     memset(w->pad, 0, sizeof w->pad);
   } else if (strcmp(a->u.s, "same") == 0) { /* output = ceil(input / stride); what is odd goes to the bottom and the right */

@@ -3,6 +3,7 @@
 ** Everything is one of two kernels on (A, V, B): `gather` reads and `scatter` writes at (a, ids[a, m, b], b). Tuples of positions become one
 ** row-major number each (`ravel_ids`) first. Where the same element is stored twice the last position wins, and gradients know which one that was.
 */
+#include <math.h>
 #include "ops.h"
 
 static nn_status err(const nni_scope *s) { return nni_error_of(s->ctx)->status; }
@@ -133,6 +134,13 @@ static nn_tensor *lookup(nni_scope *s, nn_tensor *x, nn_tensor *ids, const nn_ar
   return y ? nni_reshape(s, y, p.nresult, p.result) : NULL;
 }
 
+static nn_status no_room(nni_scope *s, const nn_tensor *v, const spot *p) {
+  char a[150], b[150];
+  nn_shape_text(v, a, sizeof a);
+  nni_shape_text(p->nresult, p->result, b, sizeof b);
+  return nni_opfail(s, NN_ESHAPE, "values of shape %s do not fit the %s elements that the positions name", a, b);
+}
+
 static nn_tensor *store(nni_scope *s, nn_tensor *x, nn_tensor *ids, const nn_arg *dims, const nn_arg *value, int mode) {
   spot p;
   nni_layout e;
@@ -141,10 +149,7 @@ static nn_tensor *store(nni_scope *s, nn_tensor *x, nn_tensor *ids, const nn_arg
   nn_tensor *v = value_of(s, value, x->dtype);
   if (!v || !find_spot(s, &xo, &io, dims, &p)) return NULL;
   if (!nni_layout_expand(&v->l, p.nresult, p.result, &e)) {
-    char a[150], b[150];
-    nn_shape_text(v, a, sizeof a);
-    nni_shape_text(p.nresult, p.result, b, sizeof b);
-    nni_opfail(s, NN_ESHAPE, "values of shape %s do not fit the %s elements that the positions name", a, b);
+    no_room(s, v, &p);
     return NULL;
   }
   v = expand(s, v, p.nresult, p.result);
@@ -212,18 +217,49 @@ static bool leading(nni_scope *s, const nni_out *x, const nni_out *ids, int64_t 
   return true;
 }
 
+/* ids (B..., M..., K) behind b batch dims as ids (B..., M..., b + K) that name the batch too */
+static nn_tensor *with_batch(nni_scope *s, const nni_out *x, nn_tensor *ids, int64_t b) {
+  nn_tensor *part[NN_MAXDIM + 1];
+  if (b == 0 || !ids) return ids;
+  const int n = ids->l.ndim;
+  bool fits = b > 0 && b < n && b < x->ndim;
+  for (int i = 0; fits && i < b; i++) fits = ids->l.shape[i] == x->shape[i];
+  if (!fits) {
+    char v[150], w[150];
+    nni_shape_text(x->ndim, x->shape, v, sizeof v);
+    nn_shape_text(ids, w, sizeof w);
+    nni_opfail(s, NN_ESHAPE, "%s and positions of shape %s do not share %lld leading batch dims with others behind them", v, w, (long long)b);
+    return NULL;
+  }
+  for (int i = 0; i < b; i++) {
+    int64_t shape[NN_MAXDIM], all[NN_MAXDIM];
+    for (int k = 0; k < n; k++) shape[k] = k == i ? x->shape[i] : 1, all[k] = k < n - 1 ? ids->l.shape[k] : 1;
+    nn_tensor *number = nni_do(s, arange, NN_F(0), NN_F((double)x->shape[i]), NN_F(1), NN_I(NN_I64));
+    part[i] = expand(s, number ? nni_reshape(s, number, n, shape) : NULL, n, all);
+    if (!part[i]) return NULL;
+  }
+  part[b] = positions(s, ids);
+  return part[b] ? nni_do(s, cat, NN_TENSORS((int)b + 1, part), NN_I(-1)) : NULL;
+}
+
 nn_status nni_rule_gather_nd(nni_call *c) {
   int64_t dims[NN_MAXDIM];
   nn_arg a;
-  nni_out x = out_of(c->arg[0].u.t), ids = out_of(c->arg[1].u.t);
-  if (!leading(&c->s, &x, &ids, dims, &a)) return NN_ESHAPE;
-  return nni_give(c, lookup(&c->s, c->arg[0].u.t, c->arg[1].u.t, &a));
+  const nni_out x = out_of(c->arg[0].u.t);
+  nn_tensor *ids = with_batch(&c->s, &x, c->arg[1].u.t, c->arg[2].u.i);
+  if (!ids) return err(&c->s);
+  const nni_out io = out_of(ids);
+  if (!leading(&c->s, &x, &io, dims, &a)) return NN_ESHAPE;
+  return nni_give(c, lookup(&c->s, c->arg[0].u.t, ids, &a));
 }
 nn_status nni_grad_gather_nd(nni_gradcall *g) {
   int64_t dims[NN_MAXDIM];
   nn_arg a;
-  if (!leading(&g->s, &g->xs[0], &g->xs[1], dims, &a)) return NN_ESHAPE;
-  return looked_up(g, g->x[1], &a);
+  nn_tensor *ids = with_batch(&g->s, &g->xs[0], g->x[1], g->arg[2].u.i);
+  if (!ids) return err(&g->s);
+  const nni_out io = out_of(ids);
+  if (!leading(&g->s, &g->xs[0], &io, dims, &a)) return NN_ESHAPE;
+  return looked_up(g, ids, &a);
 }
 
 nn_status nni_rule_scatter_nd(nni_call *c) {
@@ -238,6 +274,25 @@ nn_status nni_grad_scatter_nd(nni_gradcall *g) {
   nn_arg a;
   if (!leading(&g->s, &g->xs[0], &g->xs[1], dims, &a)) return NN_ESHAPE;
   return stored(g, g->x[1], &a, g->arg[3].u.i != 0);
+}
+
+/* one number per tuple, then scatter_reduce along the joined dims */
+nn_status nni_rule_scatter_nd_reduce(nni_call *c) {
+  nni_scope *s = &c->s;
+  nn_tensor *x = c->arg[0].u.t, *ids = positions(s, c->arg[1].u.t), *v = value_of(s, &c->arg[2], x->dtype);
+  int64_t dims[NN_MAXDIM];
+  nn_arg a;
+  spot p;
+  nni_layout e;
+  if (!ids || !v) return err(s);
+  const nni_out xo = out_of(x), io = out_of(ids);
+  if (!leading(s, &xo, &io, dims, &a) || !find_spot(s, &xo, &io, &a, &p)) return err(s);
+  if (!nni_layout_expand(&v->l, p.nresult, p.result, &e)) return no_room(s, v, &p);
+  v = expand(s, v, p.nresult, p.result);
+  v = v ? nni_reshape(s, v, 3, (int64_t[]){1, p.m, p.b}) : NULL;
+  nn_tensor *flat = table(s, x, &p), *at = ravel(s, x, ids, &p);
+  nn_tensor *y = at ? nni_do(s, scatter_reduce, NN_T(flat), NN_I(1), NN_T(at), NN_T(v), c->arg[3], c->arg[4]) : NULL;
+  return nni_give(c, y ? nni_reshape(s, y, x->l.ndim, x->l.shape) : NULL);
 }
 
 static nn_tensor *as_tuples(nni_scope *s, nn_tensor *ids) { return nni_do(s, unsqueeze, NN_T(ids), NN_I(-1)); }
@@ -367,15 +422,91 @@ nn_status nni_grad_scatter(nni_gradcall *g) {
   return (g->need[0] && !g->dx[0]) || (value && !g->dx[2]) ? err(s) : NN_OK;
 }
 
-static const struct {
-  const char *name;
-  int mode;
-} reductions[] = {{"sum", ADD}, {"amin", LEAST}, {"amax", MOST}, {"prod", TIMES}};
+/* src in the shape of the positions */
+static nn_tensor *source(nni_gradcall *g) {
+  return expand(&g->s, value_of(&g->s, g->nx > 2 ? &NN_T(g->x[2]) : &g->arg[3], g->xs[0].dtype), g->xs[1].ndim, g->xs[1].shape);
+}
 
+/* Of each src, sorted so that those of one element of x are neighbours, the product of its neighbours in front (behind: of those that follow). `same`
+** (one shorter along dim): whether an element and the next go to the same place. Without a division zeros are nothing special, to any order. */
+static nn_tensor *neighbours(nni_scope *s, nn_tensor *src, nn_tensor *same, int dim, bool behind) {
+  const int64_t at = behind, n = same->l.shape[dim];
+  int64_t one[NN_MAXDIM];
+  for (int i = 0; i < src->l.ndim; i++) one[i] = i == dim ? 1 : src->l.shape[i];
+  nn_tensor *next = nni_do(s, narrow, NN_T(src), NN_I(dim), NN_INTS(1, &at), NN_I(n)), *factor = nni_do(s, mul, NN_T(same), NN_T(next));
+  nn_tensor *fresh = nni_do(s, sub, NN_F(1), NN_T(same));
+  nn_tensor *first[2] = {filled(s, src->l.ndim, one, 0, src->dtype), factor}, *start[2] = {filled(s, src->l.ndim, one, 1, src->dtype), fresh};
+  nn_tensor *last[2] = {first[1], first[0]}, *end[2] = {start[1], start[0]};
+  nn_tensor *a = nni_do(s, cat, NN_TENSORS(2, behind ? last : first), NN_I(dim)), *b = nni_do(s, cat, NN_TENSORS(2, behind ? end : start), NN_I(dim));
+  return nni_do(s, linear_scan, NN_T(a), NN_T(b), NN_I(dim), NN_I(behind));
+}
+
+nn_status nni_rule_scatter_prod(nni_call *c) { return put_elements(c, TIMES); }
+nn_status nni_grad_scatter_prod(nni_gradcall *g) {
+  nni_scope *s = &g->s;
+  nn_tensor *ids = g->x[1], *src = source(g);
+  int dim;
+  if (!src || !nni_dim(s, g->arg[1].u.i, g->xs[0].ndim, &dim)) return err(s);
+  nn_tensor *ones = filled(s, g->xs[0].ndim, g->xs[0].shape, 1, g->xs[0].dtype);
+  if (g->need[0]) g->dx[0] = nni_do(s, mul, NN_T(g->d[0]), NN_T(nni_do(s, scatter_prod, NN_T(ones), NN_I(dim), NN_T(ids), NN_T(src))));
+  if (g->nx < 3 || !g->need[2]) return g->need[0] && !g->dx[0] ? err(s) : NN_OK;
+  nn_tensor *outer = nni_do(s, gather, NN_T(nni_do(s, mul, NN_T(g->d[0]), NN_T(g->x[0]))), NN_I(dim), NN_T(ids));
+  if (ids->l.shape[dim] > 1) {
+    const int64_t n = ids->l.shape[dim] - 1, zero = 0, one = 1;
+    nn_tensor *order = nni_do(s, argsort, NN_T(ids), NN_I(dim), NN_I(0)), *sorted = nni_do(s, gather, NN_T(ids), NN_I(dim), NN_T(order));
+    nn_tensor *low = nni_do(s, narrow, NN_T(sorted), NN_I(dim), NN_INTS(1, &zero), NN_I(n));
+    nn_tensor *high = nni_do(s, narrow, NN_T(sorted), NN_I(dim), NN_INTS(1, &one), NN_I(n));
+    nn_tensor *same = nni_do(s, cast, NN_T(nni_do(s, eq, NN_T(low), NN_T(high))), NN_I(src->dtype));
+    src = nni_do(s, gather, NN_T(src), NN_I(dim), NN_T(order));
+    if (!same || !src) return err(s);
+    nn_tensor *others = nni_do(s, mul, NN_T(neighbours(s, src, same, dim, false)), NN_T(neighbours(s, src, same, dim, true)));
+    nn_tensor *back = nni_do(s, argsort, NN_T(order), NN_I(dim), NN_I(0));
+    outer = nni_do(s, mul, NN_T(outer), NN_T(nni_do(s, gather, NN_T(others), NN_I(dim), NN_T(back))));
+  }
+  g->dx[2] = outer;
+  return outer && (!g->need[0] || g->dx[0]) ? NN_OK : err(s);
+}
+
+nn_status nni_rule_scatter_amax(nni_call *c) { return put_elements(c, MOST); }
+nn_status nni_rule_scatter_amin(nni_call *c) { return put_elements(c, LEAST); }
+/* all that equal the result share its gradient */
+nn_status nni_grad_scatter_amax(nni_gradcall *g) {
+  nni_scope *s = &g->s;
+  nn_tensor *ids = g->x[1], *src = source(g), *y = g->y[0];
+  const nn_arg dim = g->arg[1], dtype = NN_I(g->xs[0].dtype);
+  nn_tensor *mine = nni_do(s, cast, NN_T(nni_do(s, eq, NN_T(g->x[0]), NN_T(y))), dtype);
+  nn_tensor *theirs = nni_do(s, cast, NN_T(nni_do(s, eq, NN_T(src), NN_T(nni_do(s, gather, NN_T(y), dim, NN_T(ids))))), dtype);
+  nn_tensor *share = nni_do(s, div, NN_T(g->d[0]), NN_T(nni_do(s, scatter_add, NN_T(mine), dim, NN_T(ids), NN_T(theirs))));
+  g->dx[0] = nni_do(s, mul, NN_T(mine), NN_T(share));
+  if (g->nx > 2) g->dx[2] = nni_do(s, mul, NN_T(theirs), NN_T(nni_do(s, gather, NN_T(share), dim, NN_T(ids))));
+  return g->dx[0] && (g->nx < 3 || g->dx[2]) ? NN_OK : err(s);
+}
+nn_status nni_grad_scatter_amin(nni_gradcall *g) { return nni_grad_scatter_amax(g); }
+
+/* without include_self the elements of x that are named start from what changes nothing */
 nn_status nni_rule_scatter_reduce(nni_call *c) {
-  for (int i = 0; i < NNI_COUNT(reductions); i++)
-    if (strcmp(c->arg[4].u.s, reductions[i].name) == 0) return put_elements(c, reductions[i].mode);
-  return nni_opfail(&c->s, NN_EINVAL, "reduce = \"%s\"; there are sum, prod, amin, amax", c->arg[4].u.s);
+  nni_scope *s = &c->s;
+  nn_tensor *x = c->arg[0].u.t;
+  const nn_arg dim = c->arg[1], ids = c->arg[2], src = c->arg[3];
+  const char *word = c->arg[4].u.s;
+  const bool real = nn_dtype_is_float(x->dtype), self = c->arg[5].u.i != 0;
+  static const char *const words[] = {"sum", "mean", "prod", "amin", "amax"};
+  enum { SUM, MEAN, PROD, AMIN, AMAX };
+  int which = 0;
+  while (which < NNI_COUNT(words) && strcmp(word, words[which]) != 0) which++;
+  if (which == NNI_COUNT(words)) return nni_opfail(s, NN_EINVAL, "reduce = \"%.40s\"; there are sum, mean, prod, amin, amax", word);
+  const nn_arg nothing = which == PROD ? NN_I(1) : which < PROD ? NN_I(0) : real ? NN_F(which == AMIN ? INFINITY : -INFINITY) :
+                         NN_I(which == AMIN ? INT64_MAX : INT64_MIN);
+  if (!self) x = nni_do(s, scatter, NN_T(x), dim, ids, nothing);
+  if (which == PROD) return nni_give(c, nni_do(s, scatter_prod, NN_T(x), dim, ids, src));
+  if (which == AMIN) return nni_give(c, nni_do(s, scatter_amin, NN_T(x), dim, ids, src));
+  if (which == AMAX) return nni_give(c, nni_do(s, scatter_amax, NN_T(x), dim, ids, src));
+  nn_tensor *sum = nni_do(s, scatter_add, NN_T(x), dim, ids, src);
+  if (which == SUM || !sum) return nni_give(c, sum);
+  nn_tensor *count = filled(s, x->l.ndim, x->l.shape, 1, x->dtype);
+  if (!self) count = nni_do(s, scatter, NN_T(count), dim, ids, NN_I(0));
+  count = nni_do(s, scatter_add, NN_T(count), dim, ids, NN_I(1));
+  return nni_give(c, real ? nni_do(s, div, NN_T(sum), NN_T(count)) : nni_do(s, floor_div, NN_T(sum), NN_T(count)));
 }
 
 /* ---- masks and counting: shapes that depend on values, so the window runs here ---- */
@@ -405,7 +536,7 @@ nn_status nni_rule_masked_select(nni_call *c) {
   }
   nn_tensor *where = true_positions(s, nni_reshape(s, expand(s, mask, nd, shape), 1, (int64_t[]){-1}));
   x = expand(s, x, nd, shape);
-  return nni_give(c, x && where ? nni_do(s, gather_nd, NN_T(nni_reshape(s, x, 1, (int64_t[]){-1})), NN_T(where)) : NULL);
+  return nni_give(c, x && where ? nni_do(s, gather_nd, NN_T(nni_reshape(s, x, 1, (int64_t[]){-1})), NN_T(where), NN_I(0)) : NULL);
 }
 
 nn_status nni_rule_masked_fill(nni_call *c) {

@@ -24,7 +24,8 @@ nn_status nni_rule_full(nni_call *c) {
 
 nn_status nni_rule_arange(nni_call *c) {
   nni_scope *s = &c->s;
-  double start = c->arg[0].u.f, stop = c->arg[1].u.f, step = c->arg[2].u.f, count = ceil((stop - start) / step);
+  const bool both = c->arg[1].kind != NN_ARG_NONE;
+  double start = both ? c->arg[0].u.f : 0, stop = c->arg[both].u.f, step = c->arg[2].u.f, count = ceil((stop - start) / step);
   nn_dtype d = (nn_dtype)c->arg[3].u.i;
   if (c->arg[3].u.i < 0 || d >= NN_NDTYPE || d == NN_BOOL) return nni_opfail(s, NN_EDTYPE, "the dtype must be a number's");
   if (step == 0 || !(count == count)) return nni_opfail(s, NN_EINVAL, "from %g to %g by %g has no end", start, stop, step);
@@ -69,8 +70,16 @@ nn_status nni_rule_normal(nni_call *c) {
 
 nn_status nni_rule_bernoulli(nni_call *c) {
   nni_out o;
+  nni_layout fits;
   nn_status st = shape_of(&c->s, &c->arg[0], NN_F32, &o);
-  return st == NN_OK ? nni_give(c, nni_do(&c->s, lt, NN_T(draw(&c->s, &o)), c->arg[1])) : st;
+  if (st != NN_OK) return st;
+  if (c->arg[1].kind == NN_ARG_TENSOR && !nni_layout_expand(&c->arg[1].u.t->l, o.ndim, o.shape, &fits)) {
+    char a[150], b[150];
+    nn_shape_text(c->arg[1].u.t, a, sizeof a);
+    nni_shape_text(o.ndim, o.shape, b, sizeof b);
+    return nni_opfail(&c->s, NN_ESHAPE, "p of shape %s does not broadcast to %s", a, b);
+  }
+  return nni_give(c, nni_do(&c->s, lt, NN_T(draw(&c->s, &o)), c->arg[1]));
 }
 
 nn_status nni_rule_dropout(nni_call *c) {

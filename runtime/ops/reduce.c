@@ -100,22 +100,37 @@ nn_status nni_grad_sum(nni_gradcall *g) {
 }
 
 nn_status nni_rule_prod(nni_call *c) { return simple(c, countable(&c->s, c->arg[0].u.t), NNI_RED_rprod); }
-/* d * product of the others. That is y / x where nothing is zero. With one zero it is the rest's product at the zero; elsewhere it is 0, but written as a
-** multiple of the zero, so that its own gradient is right; with two zeros likewise at each of them. */
+/* x (outer, n): the product of what is before each element */
+static nn_tensor *before(nni_scope *s, nn_tensor *x) {
+  if (!x) return NULL;
+  const int64_t first = 0, one[2] = {x->l.shape[0], 1};
+  nn_tensor *front = nni_do(s, full, NN_INTS(2, one), NN_F(1), NN_I(x->dtype));
+  nn_tensor *rest = nni_do(s, narrow, NN_T(x), NN_I(1), NN_INTS(1, &first), NN_I(x->l.shape[1] - 1));
+  if (!front || !rest) return NULL;
+  return nni_do(s, cumprod, NN_T(nni_do(s, cat, NN_TENSORS(2, ((nn_tensor *[]){front, rest})), NN_I(1))), NN_I(1));
+}
+
+/* d * product of the others, which is what is before times what is behind: without a division zeros are nothing special, to any order */
 nn_status nni_grad_prod(nni_gradcall *g) {
   nni_scope *s = &g->s;
-  nn_tensor *x = g->x[0], *d = with_dims(s, g->d[0], &g->xs[0], &g->arg[1]), *y = with_dims(s, g->y[0], &g->xs[0], &g->arg[1]);
-  nn_tensor *zero = nni_do(s, eq, NN_T(x), NN_F(0));
-  nn_tensor *zeros = nni_do(s, sum, NN_T(nni_real(s, zero)), g->arg[1], NN_I(1));
-  nn_tensor *one = nni_do(s, eq, NN_T(zeros), NN_F(1)), *two = nni_do(s, eq, NN_T(zeros), NN_F(2)), *none = nni_do(s, eq, NN_T(zeros), NN_F(0));
-  nn_tensor *safe = nni_do(s, where, NN_T(zero), NN_F(1), NN_T(x));
-  nn_tensor *rest = nni_do(s, prod, NN_T(safe), g->arg[1], NN_I(1));
-  nn_tensor *nought = nni_do(s, sum, NN_T(nni_do(s, where, NN_T(zero), NN_T(x), NN_F(0))), g->arg[1], NN_I(1)); /* sum of the zeros */
-  nn_tensor *other_zero = nni_do(s, mul, NN_T(rest), NN_T(nni_do(s, sub, NN_T(nought), NN_T(x))));
-  nn_tensor *at_zero = nni_do(s, where, NN_T(one), NN_T(rest), NN_T(nni_do(s, where, NN_T(two), NN_T(other_zero), NN_F(0))));
-  nn_tensor *beside = nni_do(s, mul, NN_T(nni_do(s, div, NN_T(rest), NN_T(safe))), NN_T(nought));
-  nn_tensor *others = nni_do(s, where, NN_T(none), NN_T(nni_do(s, div, NN_T(y), NN_T(safe))), NN_T(nni_do(s, where, NN_T(one), NN_T(beside), NN_F(0))));
-  return got(g, nni_do(s, mul, NN_T(d), NN_T(nni_do(s, where, NN_T(zero), NN_T(at_zero), NN_T(others)))));
+  nn_tensor *x = g->x[0], *d = with_dims(s, g->d[0], &g->xs[0], &g->arg[1]);
+  bool on[NN_MAXDIM];
+  if (!d || !nni_dims(s, &g->arg[1], x->l.ndim, on)) return nni_error_of(s->ctx)->status;
+  if (nn_numel(x) == 0 || x->l.ndim == 0) return got(g, nni_do(s, expand, NN_T(d), NN_INTS(x->l.ndim, x->l.shape)));
+  int64_t order[NN_MAXDIM], back[NN_MAXDIM], n = 1;
+  int k = 0;
+  for (int reduced = 0; reduced < 2; reduced++) /* as gather_dims */
+    for (int i = 0; i < x->l.ndim; i++)
+      if (on[i] == (reduced == 1)) order[k++] = i;
+  for (int i = 0; i < k; i++) {
+    back[order[i]] = i;
+    if (on[i]) n *= x->l.shape[i];
+  }
+  nn_tensor *moved = gather_dims(s, x, on), *flat = moved ? nni_reshape(s, moved, 2, (int64_t[]){nn_numel(x) / n, n}) : NULL;
+  nn_tensor *behind = before(s, flat ? nni_do(s, flip, NN_T(flat), NN_INTS(1, ((int64_t[]){1}))) : NULL);
+  nn_tensor *others = behind ? nni_do(s, mul, NN_T(before(s, flat)), NN_T(nni_do(s, flip, NN_T(behind), NN_INTS(1, ((int64_t[]){1}))))) : NULL;
+  others = others ? nni_reshape(s, others, k, moved->l.shape) : NULL;
+  return got(g, others ? nni_do(s, mul, NN_T(d), NN_T(nni_do(s, permute, NN_T(others), NN_INTS(k, back)))) : NULL);
 }
 
 nn_status nni_rule_amax(nni_call *c) { return simple(c, c->arg[0].u.t, NNI_RED_rmax); }
@@ -189,8 +204,10 @@ nn_status nni_rule_var(nni_call *c) {
 }
 
 nn_status nni_rule_std(nni_call *c) {
-  nn_tensor *v = nni_do(&c->s, var, c->arg[0], c->arg[1], c->arg[2], c->arg[3]);
-  return nni_give(c, nni_do(&c->s, sqrt, NN_T(v)));
+  nni_scope *s = &c->s;
+  nn_tensor *v = nni_do(s, var, c->arg[0], c->arg[1], c->arg[2], c->arg[3]), *zero = nni_do(s, eq, NN_T(v), NN_F(0));
+  nn_tensor *root = nni_do(s, sqrt, NN_T(nni_do(s, where, NN_T(zero), NN_F(1), NN_T(v)))); /* where all are equal the gradient is 0, not 0 * inf */
+  return nni_give(c, nni_do(s, where, NN_T(zero), NN_F(0), NN_T(root)));
 }
 
 /* the largest along dims, 0 where that is infinite: what is subtracted before exp. A constant for the gradient. */

@@ -9,7 +9,7 @@ static nni_sig sigs[NNI_NOP];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static const struct { const char *text; nni_argtype type; } kinds[] = {
-    {"T|F", NNI_A_TF}, {"TI", NNI_A_TI}, {"TL", NNI_A_TL}, {"T", NNI_A_T}, {"F", NNI_A_F}, {"IL", NNI_A_IL}, {"I2", NNI_A_I2},
+    {"T|F", NNI_A_TF}, {"T|D", NNI_A_TD}, {"TI", NNI_A_TI}, {"TL", NNI_A_TL}, {"T", NNI_A_T}, {"F", NNI_A_F}, {"IL", NNI_A_IL}, {"I2", NNI_A_I2},
     {"I", NNI_A_I}, {"B", NNI_A_B}, {"Y", NNI_A_Y}, {"DL", NNI_A_DL}, {"PL", NNI_A_PL}, {"D", NNI_A_D}, {"PAD", NNI_A_PAD}, {"S", NNI_A_S}};
 
 static const char *skip(const char *s) {

@@ -3,7 +3,7 @@
 #define NNI_SIGNATURE_H
 #include "../nn.h"
 
-typedef enum nni_argtype { NNI_A_T, NNI_A_TF, NNI_A_TI, NNI_A_TL, NNI_A_F, NNI_A_I, NNI_A_B, NNI_A_IL, NNI_A_I2, NNI_A_Y, NNI_A_D, NNI_A_DL, NNI_A_PL, NNI_A_PAD, NNI_A_S } nni_argtype;
+typedef enum nni_argtype { NNI_A_T, NNI_A_TF, NNI_A_TI, NNI_A_TL, NNI_A_F, NNI_A_I, NNI_A_B, NNI_A_IL, NNI_A_I2, NNI_A_Y, NNI_A_D, NNI_A_DL, NNI_A_PL, NNI_A_PAD, NNI_A_S, NNI_A_TD } nni_argtype;
 typedef struct nni_param_spec {
   nni_argtype type;
   bool optional;     /* may be absent and has no default */

@@ -84,16 +84,17 @@ static nn_status chosen(nni_call *c, nn_tensor *x, nn_tensor *at, int dim, bool 
   return give2(c, v, at);
 }
 
-static nn_status extreme(nni_call *c, nni_opid whole, nni_opid position) {
+static nn_status extreme(nni_call *c, nni_opid whole, nni_opid position, nni_opid pair) {
   nni_scope *s = &c->s;
   nn_tensor *x = c->arg[0].u.t;
   int dim;
+  if (c->arg[1].kind == NN_ARG_TENSOR) return nni_give(c, nni_do_(s, pair, (nn_arg[]){NN_T(x), c->arg[1]}, 2));
   if (c->arg[1].kind == NN_ARG_NONE) return nni_give(c, nni_do_(s, whole, (nn_arg[]){NN_T(x), NN_NONE, c->arg[2]}, 3));
   if (!nni_dim(s, c->arg[1].u.i, x->l.ndim, &dim)) return err(s);
   return chosen(c, x, nni_do_(s, position, (nn_arg[]){NN_T(x), NN_I(dim), NN_I(1)}, 3), dim, c->arg[2].u.i != 0);
 }
-nn_status nni_rule_max(nni_call *c) { return extreme(c, NNI_OP_amax, NNI_OP_argmax); }
-nn_status nni_rule_min(nni_call *c) { return extreme(c, NNI_OP_amin, NNI_OP_argmin); }
+nn_status nni_rule_max(nni_call *c) { return extreme(c, NNI_OP_amax, NNI_OP_argmax, NNI_OP_maximum); }
+nn_status nni_rule_min(nni_call *c) { return extreme(c, NNI_OP_amin, NNI_OP_argmin, NNI_OP_minimum); }
 
 /* ---- order statistics ---- */
 /* x and dim to look at: all elements in one dim when no dim was given */
@@ -230,31 +231,94 @@ nn_status nni_rule_searchsorted(nni_call *c) {
   return nni_give(c, y ? nni_reshape(s, y, v->l.ndim, v->l.shape) : NULL);
 }
 
-/* Sorted, an element starts a group when it differs from the one before. How many groups there are must be known now: the window runs. */
-nn_status nni_rule_unique(nni_call *c) {
-  nni_scope *s = &c->s;
-  nn_tensor *x = nni_reshape(s, c->arg[0].u.t, 1, (int64_t[]){-1}), *y[2];
-  if (!x || !do2(s, NNI_OP_sort, (nn_arg[]){NN_T(x), NN_I(0), NN_I(0)}, 3, y)) return err(s);
-  const int64_t n = x->l.shape[0];
-  int64_t groups = 0;
-  nn_tensor *none = nni_do(s, full, NN_INTS(1, &groups), NN_F(0), NN_I(NN_I64));
-  if (n == 0) {
-    nn_status st = give2(c, y[0], nni_reshape(s, y[1], c->arg[0].u.t->l.ndim, c->arg[0].u.t->l.shape));
-    return st == NN_OK ? nni_give(c, none) : st;
-  }
+/* What is equal in the vector v (n), groups in v's order: where each group comes first, which group each element is in, how many a group has. Sorted, an
+** element starts a group when it differs from the one before. How many groups there are must be known now: the window runs. */
+static bool find_groups(nni_scope *s, nn_tensor *v, nn_tensor **first, nn_tensor **inverse, nn_tensor **count) {
+  nn_tensor *y[2];
+  if (!v || !do2(s, NNI_OP_sort, (nn_arg[]){NN_T(v), NN_I(0), NN_I(0)}, 3, y)) return false;
+  const int64_t n = v->l.shape[0];
+  nn_tensor *none = nni_do(s, full, NN_INTS(1, &n), NN_F(0), NN_I(NN_I64));
+  if (n == 0) return (*first = *inverse = *count = none) != NULL;
   nn_tensor *differs = nni_do(s, ne, NN_T(narrow(s, y[0], 0, 1, n - 1)), NN_T(narrow(s, y[0], 0, 0, n - 1)));
-  nn_tensor *first = nni_do(s, full, NN_INTS(1, (const int64_t[]){1}), NN_F(1), NN_I(NN_BOOL));
-  if (!first || !differs) return err(s);
-  nn_tensor *starts = nni_do(s, cat, NN_TENSORS(2, ((nn_tensor *[]){first, differs})), NN_I(0));
+  nn_tensor *start = nni_do(s, full, NN_INTS(1, (const int64_t[]){1}), NN_F(1), NN_I(NN_BOOL));
+  if (!start || !differs) return false;
+  nn_tensor *starts = nni_do(s, cat, NN_TENSORS(2, ((nn_tensor *[]){start, differs})), NN_I(0));
   nn_tensor *number = nni_do(s, sub, NN_T(nni_do(s, cumsum, NN_T(starts), NN_I(0), NN_I(0), NN_I(0))), NN_I(1));
   nn_tensor *at = nni_do(s, nonzero, NN_T(starts)); /* (groups, 1) */
-  if (!number || !at) return err(s);
-  groups = at->l.shape[0];
-  nn_tensor *inverse = nni_do(s, scatter, NN_T(nni_do(s, full, NN_INTS(1, &n), NN_F(0), NN_I(NN_I64))), NN_I(0), NN_T(y[1]), NN_T(number));
+  if (!number || !at) return false;
+  const int64_t groups = at->l.shape[0];
   nn_tensor *zero = nni_do(s, full, NN_INTS(1, &groups), NN_F(0), NN_I(NN_I64));
   nn_tensor *one = nni_do(s, full, NN_INTS(0, NULL), NN_F(1), NN_I(NN_I64));
-  nn_tensor *count = nni_do(s, scatter_add, NN_T(zero), NN_I(0), NN_T(number), NN_T(one));
-  inverse = inverse ? nni_reshape(s, inverse, c->arg[0].u.t->l.ndim, c->arg[0].u.t->l.shape) : NULL;
-  nn_status st = give2(c, nni_do(s, gather_nd, NN_T(y[0]), NN_T(at)), inverse);
-  return st == NN_OK ? nni_give(c, count) : st;
+  *first = nni_do(s, gather_nd, NN_T(y[1]), NN_T(at), NN_I(0)); /* sorting is stable */
+  *inverse = nni_do(s, scatter, NN_T(none), NN_I(0), NN_T(y[1]), NN_T(number));
+  *count = nni_do(s, scatter_add, NN_T(zero), NN_I(0), NN_T(number), NN_T(one));
+  return *first && *inverse && *count;
+}
+
+/* v's elements numbered by rank, equals alike; *groups: how many numbers there are */
+static nn_tensor *ranks(nni_scope *s, nn_tensor *v, int64_t *groups) {
+  nn_tensor *first, *inverse, *count;
+  if (!find_groups(s, v, &first, &inverse, &count)) return NULL;
+  *groups = first->l.shape[0];
+  return inverse;
+}
+
+/* v (n, m) of numbers below *groups, as rows: neighbouring columns joined to one number, (n, (m + 1) / 2) */
+static nn_tensor *join_columns(nni_scope *s, nn_tensor *v, int64_t n, int64_t m, int64_t *groups) {
+  if (m % 2) {
+    nn_tensor *blank = nni_do(s, full, NN_INTS(2, ((int64_t[]){n, 1})), NN_F(0), NN_I(NN_I64));
+    nn_tensor *part[2] = {nni_reshape(s, v, 2, (int64_t[]){n, m}), blank};
+    v = part[0] && blank ? nni_do(s, cat, NN_TENSORS(2, part), NN_I(1)) : NULL;
+  }
+  const int64_t half = n * ((m + 1) / 2);
+  v = v ? nni_reshape(s, v, 2, (int64_t[]){half, 2}) : NULL;
+  if (!v) return NULL;
+  nn_tensor *key = nni_do(s, add, NN_T(nni_do(s, mul, NN_T(narrow(s, v, 1, 0, 1)), NN_I(*groups))), NN_T(narrow(s, v, 1, 1, 1)));
+  return key ? ranks(s, nni_reshape(s, key, 1, &half), groups) : NULL;
+}
+
+/* Rows of t (n, m) as numbers (n) in the order of the rows, the first column counting most: columns are joined in pairs until one is left. A scope for
+** each turn: there may be more of them than one holds. */
+static nn_tensor *row_ranks(nni_scope *s, nn_tensor *t, int64_t n, int64_t m) {
+  int64_t groups = 0;
+  if (m == 0) return nni_do(s, full, NN_INTS(1, &n), NN_F(0), NN_I(NN_I64));
+  nn_tensor *v = ranks(s, nni_reshape(s, t, 1, (int64_t[]){n * m}), &groups);
+  for (; v && m > 1; m = (m + 1) / 2) {
+    nni_scope turn = {.ctx = s->ctx, .op = s->op};
+    nn_tensor *joined = nn_retain(join_columns(&turn, v, n, m, &groups));
+    nni_scope_close(&turn);
+    v = joined ? nni_hold(s, joined) : NULL;
+  }
+  return v;
+}
+
+/* groups in the order in which they first appear */
+static bool as_they_appear(nni_scope *s, nn_tensor **first, nn_tensor **inverse, nn_tensor **count) {
+  nn_tensor *y[2];
+  if (!do2(s, NNI_OP_sort, (nn_arg[]){NN_T(*first), NN_I(0), NN_I(0)}, 3, y)) return false;
+  nn_tensor *rank = nni_do(s, argsort, NN_T(y[1]), NN_I(0), NN_I(0)); /* the inverse of a permutation */
+  *first = y[0];
+  *count = nni_do(s, gather, NN_T(*count), NN_I(0), NN_T(y[1]));
+  *inverse = nni_do(s, gather, NN_T(rank), NN_I(0), NN_T(*inverse));
+  return *count && *inverse;
+}
+
+nn_status nni_rule_unique(nni_call *c) {
+  nni_scope *s = &c->s;
+  nn_tensor *x = c->arg[0].u.t, *v, *first, *inverse, *count;
+  const bool whole = c->arg[1].kind == NN_ARG_NONE;
+  int dim = 0;
+  if (!whole && !nni_dim(s, c->arg[1].u.i, x->l.ndim, &dim)) return err(s);
+  if (whole) {
+    v = x = nni_reshape(s, x, 1, (int64_t[]){-1});
+  } else {
+    const int64_t n = x->l.shape[dim], m = n ? nn_numel(x) / n : 0;
+    v = nni_dense(s, nni_do(s, movedim, NN_T(x), NN_I(dim), NN_I(0)));
+    v = v ? row_ranks(s, v, n, m) : NULL;
+  }
+  if (!v || !find_groups(s, v, &first, &inverse, &count)) return err(s);
+  if (!c->arg[2].u.i && !as_they_appear(s, &first, &inverse, &count)) return err(s);
+  if (whole) inverse = nni_reshape(s, inverse, c->arg[0].u.t->l.ndim, c->arg[0].u.t->l.shape);
+  nn_status st = give2(c, nni_do(s, index_select, NN_T(x), NN_I(dim), NN_T(first)), inverse);
+  return st == NN_OK ? give2(c, count, first) : st;
 }

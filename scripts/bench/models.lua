@@ -53,15 +53,14 @@ local function weights(fan, ...) return nn.parameter(nn.uniform({ ... }, -fan ^ 
 local LSTMNet = nn.class("LSTMNet", nn.Module)
 
 function LSTMNet:init(inputs, hidden, classes)
-  self.hidden = hidden
-  self.wx, self.wh, self.b = weights(hidden, inputs, 4 * hidden), weights(hidden, hidden, 4 * hidden), weights(hidden, 4 * hidden)
+  self.w_ih, self.w_hh = weights(hidden, inputs, 4 * hidden), weights(hidden, hidden, 4 * hidden)
+  self.b_ih, self.b_hh = weights(hidden, 4 * hidden), weights(hidden, 4 * hidden)
   self.out = Dense { classes }
 end
 
 function LSTMNet:forward(x)
-  local start = nn.zeros(x:size(1), self.hidden)
-  local h = nn.lstm_sequence(nn.linear(x, self.wx, self.b), self.wh, start, start)[{ {}, -1 }]
-  return self.out(h)
+  local y = nn.lstm(x, { w_ih = self.w_ih, w_hh = self.w_hh, b_ih = self.b_ih, b_hh = self.b_hh })
+  return self.out(y[{ {}, -1 }])
 end
 
 function models.lstm_28x28_h128_b64() return models.trainer(LSTMNet(28, 128, 10), nn.randn(64, 28, 28), labels(64, 10)) end

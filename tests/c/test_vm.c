@@ -199,7 +199,7 @@ int main(int argc, char **argv) {
   sweep("acosh", NNI_PW_acosh, ref_acosh, 6e-7, 0, 1, 3);
   sweep("atanh", NNI_PW_atanh, ref_atanh, 6e-7, 0, -1, 1);
   sweep("erfc", NNI_PW_erfc, ref_erfc, 1e-6, 0, -5, 10);
-  sweep("gelu", NNI_PW_gelu, ref_gelu, 3e-5, 1e-43, -7, 5); /* in the tail the rounding of a / sqrt(2) counts 2 a^2 times */
+  sweep("gelu_erf", NNI_PW_gelu_erf, ref_gelu, 3e-5, 1e-43, -7, 5); /* in the tail the rounding of a / sqrt(2) counts 2 a^2 times */
   sweep("silu", NNI_PW_silu, ref_silu, 5e-7, 2e-43, -90, 20);
   sweep("mish", NNI_PW_mish, ref_mish, 6e-7, 2e-43, -80, 25);
   sweep("log_sigmoid", NNI_PW_log_sigmoid, ref_log_sigmoid, 5e-7, 0, -90, 90);

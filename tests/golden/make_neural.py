@@ -298,6 +298,109 @@ for reduction in ("mean", "none"):
 case("multilabel_margin_loss", "nn.multilabel_margin_loss(x, ids, 'none')", lambda x, ids: F.multilabel_margin_loss(x, ids - 1, reduction="none"), x=R(3, 4),
      ids=torch.tensor([[2, 4, 0, 3], [1, 2, 3, 0], [3, 0, 1, 1]]))
 
+# ---- found by comparing with PyTorch on random options (added at the end: what is above keeps its random numbers)
+for mode in ("bilinear", "nearest"):
+    for padding in ("zeros", "border", "reflection"):
+        align = padding != "border"
+        case("grid_sample of volumes, %s, %s" % (mode, padding), "nn.grid_sample(x, g, {mode='%s', padding='%s', align_corners=%s})" % (mode, padding, str(align).lower()),
+             lambda x, g: last(F.grid_sample(first(x), g, mode, padding, align)), x=R(1, 2, 3, 4, 2), g=R(1, 2, 1, 3, 3) * 0.9)
+case("max_pool3d, ceil, a dilated window larger than the input", "nn.max_pool3d(x, {2,2,1}, {stride={3,2,2}, dilation={3,1,1}, ceil_mode=true, return_indices=true})",
+     lambda x: pool_indices(F.max_pool3d, x, (2, 2, 1), (3, 2, 2), 0, (3, 1, 1), True), x=R(1, 3, 3, 4, 2))
+case("interpolate bilinear by a scale that keeps the size", "nn.interpolate(x, {scale={1.6,1.2}, mode='bilinear'})",
+     lambda x: last(F.interpolate(first(x).contiguous(), scale_factor=(1.6, 1.2), mode="bilinear", align_corners=False)), x=R(1, 4, 3, 2))
+
+# ---- what PyTorch has in another form only: resizing by other coordinates as one dense matrix per axis, recurrent cells written out
+def kernel(mode, d, a):
+    d = abs(d)
+    if mode == "linear":
+        return max(0.0, 1 - d)
+    return (a + 2) * d ** 3 - (a + 3) * d ** 2 + 1 if d <= 1 else a * d ** 3 - 5 * a * d ** 2 + 8 * a * d - 4 * a if d < 2 else 0.0
+
+
+def axis(n, out, mode, place, a=-0.75, exclude=False, fill=False):
+    """(out, n) weights, and where `place` is outside (fill)"""
+    w, outside = np.zeros((out, n)), np.zeros(out, bool)
+    for o in range(out):
+        at = place(o)
+        outside[o] = fill and not 0 <= at <= n - 1
+        for i in range(-9, n + 9):
+            k = kernel(mode, at - i, a)
+            if not exclude or 0 <= i < n:
+                w[o, min(max(i, 0), n - 1)] += k
+        w[o] /= w[o].sum()
+    return torch.tensor(w), torch.tensor(outside)
+
+
+def resize(x, axes, fill=0.0):
+    """x (N, H, W, C)"""
+    (rows, above), (cols, aside) = axes
+    y = torch.einsum("oh,nhwc,pw->nopc", rows, x, cols)
+    return torch.where((above[:, None] | aside[None, :])[None, :, :, None], torch.tensor(fill).double(), y)
+
+
+def half(n, out):
+    return lambda o: (o + 0.5) * n / out - 0.5
+
+
+for exclude in (False, True):
+    case("interpolate bicubic, a = -0.5, exclude_outside %s" % exclude,
+         "nn.interpolate(x, {size={7,2}, mode='bicubic', cubic_a=-0.5, exclude_outside=%s})" % str(exclude).lower(),
+         lambda x: resize(x, [axis(4, 7, "cubic", half(4, 7), -0.5, exclude), axis(5, 2, "cubic", half(5, 2), -0.5, exclude)]), x=R(1, 4, 5, 1))
+for mode in ("bilinear", "bicubic"):
+    case("interpolate %s, asymmetric" % mode, "nn.interpolate(x, {size={7,2}, mode='%s', coordinates='asymmetric'})" % mode,
+         lambda x: resize(x, [axis(4, 7, mode[2:], lambda o: o * 4 / 7), axis(5, 2, mode[2:], lambda o: o * 5 / 2)]), x=R(2, 4, 5, 1))
+    case("interpolate %s, box" % mode, "nn.interpolate(x, {size={6,1}, mode='%s', box={0.1,1.3,0.9,0.4}, fill=7})" % mode,
+         lambda x: resize(x, [axis(4, 6, mode[2:], lambda o: (0.1 + o * 1.2 / 5) * 3, fill=True), axis(5, 1, mode[2:], lambda o: 0.65 * 4, fill=True)], 7.0), x=R(1, 4, 5, 2))
+case("interpolate bilinear, align_corners by name", "nn.interpolate(x, {size={5,7}, mode='bilinear', coordinates='align_corners'})",
+     lambda x: last(F.interpolate(first(x), (5, 7), mode="bilinear", align_corners=True)), x=R(1, 3, 4, 2))
+for rounding, f in (("floor", math.floor), ("ceil", math.ceil), ("half_up", lambda v: math.floor(v + 0.5)), ("half_down", lambda v: math.ceil(v - 0.5))):
+    for coordinates, place in (("half_pixel", half), ("asymmetric", lambda n, out: lambda o: o * n / out), ("align_corners", lambda n, out: lambda o: o * (n - 1) / (out - 1))):
+        def pick(n, out):
+            return [min(max(f(place(n, out)(o)), 0), n - 1) for o in range(out)]
+        case("interpolate nearest, %s, %s" % (coordinates, rounding), "nn.interpolate(x, {size={8,6}, coordinates='%s', rounding='%s'})" % (coordinates, rounding),
+             lambda x: x[:, pick(4, 8)][:, :, pick(3, 6)], x=R(1, 4, 3, 1))
+
+
+def shuffled(x, r):  # channels (i * r + j) * C + c to PyTorch's c * r * r + i * r + j
+    c = x.shape[-1] // (r * r)
+    return last(F.pixel_shuffle(first(x)[:, [(k % (r * r)) * c + k // (r * r) for k in range(c * r * r)]], r))
+
+
+case("pixel_shuffle, dcr", "nn.pixel_shuffle(x, 2, 'dcr')", lambda x: shuffled(x, 2), x=R(1, 2, 3, 8))
+case("pixel_unshuffle, dcr", "nn.pixel_unshuffle(nn.pixel_shuffle(x, 2, 'dcr'), 2, {order='dcr'})", lambda x: x * 1, x=R(1, 2, 3, 12))
+
+
+def reset_before(x, h, wi, wh, bi, bh):
+    ys = []
+    for t in range(x.shape[1]):
+        (xr, xz, xn), (hr, hz, hn) = (x[:, t] @ wi + bi).chunk(3, 1), wh.chunk(3, 1)
+        br, bz, bn = bh.chunk(3)
+        r, z = torch.sigmoid(xr + h @ hr + br), torch.sigmoid(xz + h @ hz + bz)
+        h = (1 - z) * torch.tanh(xn + (r * h) @ hn + bn) + z * h
+        ys.append(h)
+    return torch.stack(ys, 1), h[None]
+
+
+def peepholes(x, h, c, wi, wh, p):
+    ys = []
+    pi, pf, po = p.chunk(3)
+    for t in range(x.shape[1]):
+        i, f, n, o = (x[:, t] @ wi + h @ wh).chunk(4, 1)
+        c = torch.sigmoid(f + pf * c) * c + torch.sigmoid(i + pi * c) * torch.tanh(n)
+        h = torch.sigmoid(o + po * c) * torch.tanh(c)
+        ys.append(h)
+    return torch.stack(ys, 1), h[None], c[None]
+
+
+case("gru, reset before", "nn.gru(x, {w_ih=wi, w_hh=wh, b_ih=bi, b_hh=bh}, h:unsqueeze(1), {reset_after=false})", reset_before,
+     x=R(2, 3, 3), h=R(2, 2), wi=R(3, 6), wh=R(2, 6), bi=R(6), bh=R(6))
+case("gru, reset before, backward too", "nn.gru(x, {{w_ih=wi, w_hh=wh}, {w_ih=wi, w_hh=wh}}, {bidirectional=true, reset_after=false})",
+     lambda x, wi, wh: (lambda a, b: (torch.cat([a[0], b[0].flip(1)], 2), torch.cat([a[1], b[1]])))(
+         *[reset_before(v, torch.zeros(2, 2).double(), wi, wh, torch.zeros(6).double(), torch.zeros(6).double()) for v in (x, x.flip(1))]),
+     x=R(2, 3, 3), wi=R(3, 6), wh=R(2, 6))
+case("lstm, peepholes", "nn.lstm(x, {w_ih=wi, w_hh=wh, peephole=p}, {h:unsqueeze(1), c:unsqueeze(1)})", peepholes,
+     x=R(2, 3, 3), h=R(2, 2), c=R(2, 2), wi=R(3, 8), wh=R(2, 8), p=R(6))
+
 print("-- Written by make_neural.py with PyTorch %s. Tensors are { dtype, shape, values }." % torch.__version__)
 print("return {")
 for text in cases:

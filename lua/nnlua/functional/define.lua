@@ -4,14 +4,16 @@
 -- of the core's table (T tensor, F number, I integer, B boolean, D dim; `?` may be absent; `= default`) and more:
 --   I1 I2 I3   an integer for all axes, or a list of that many        F*   a number or a list of numbers       IL   list of integers
 --   P1 P2 P3   pads: as I1 I2 I3, or a list of those before the axes and those behind; or "valid" or "same"        S(a|b)   one of these words
---   TL   list of tensors      TT   tensor or table      T|F   tensor or number      FN   function      TBL   table
+--   TL   list of tensors      TT   tensor or table      T|F   tensor or number      FN   function      TBL   table      Y   dtype
+--   I|IL   an integer or a list of integers
 -- `fn` gets the arguments in the signature's order, complete with defaults.
 
 local options = require "nnlua.options"
 
 local define = {}
 
---- The declared operators in order: { name =, signature =, results = (how many), doc =, fn = }.
+--- The declared operators in order: { name =, signature =, results = (how many), list = (one list of tensors?), method = (of tensors too?), doc =,
+--- fn = }.
 define.list = {}
 
 local function is_tensor(v)
@@ -32,10 +34,19 @@ end
 
 local function integer(v) return math.type(v) and math.tointeger(v) end
 
+local dtypes = {}
+for word in ("bool u8 i32 i64 f16 bf16 f32 f64 boolean uint8 byte int32 int int64 long float16 half bfloat16 float32 float float64 double")
+  :gmatch "%g+" do
+  dtypes[word] = true
+end
+
 -- Per kind: what the value becomes (nil: it is wrong), and what it should be.
 local kinds = {
   T = { function(v) return is_tensor(v) and v or nil end, "a tensor" },
-  ["T|F"] = { function(v) return (is_tensor(v) or type(v) == "number") and v or nil end, "a tensor or a number" },
+  ["T|F"] = { function(v) -- true is 1
+    if type(v) == "boolean" then return v and 1 or 0 end
+    return (is_tensor(v) or type(v) == "number") and v or nil
+  end, "a tensor or a number" },
   TL = { function(v) return list_of(v, function(t) return is_tensor(t) and t or nil end) end, "a list of tensors" },
   TT = { function(v) return (is_tensor(v) or type(v) == "table") and v or nil end, "a tensor or a list" },
   F = { function(v) return type(v) == "number" and v or nil end, "a number" },
@@ -44,7 +55,9 @@ local kinds = {
   B = { function(v) if type(v) == "boolean" then return v end end, "true or false" },
   S = { function(v) return type(v) == "string" and v or nil end, "a string" },
   TBL = { function(v) return type(v) == "table" and v or nil end, "a table" },
+  Y = { function(v) return dtypes[v] and v or nil end, "a dtype (bool, u8, i32, i64, f16, bf16, f32, f64)" },
   FN = { function(v) return type(v) == "function" and v or nil end, "a function" },
+  ["I|IL"] = { function(v) return integer(v) or list_of(v, integer) end, "an integer or a list of integers" },
   IL = { function(v) return integer(v) and { integer(v) } or list_of(v, integer) end, "a list of integers" },
   ["F*"] = { function(v)
     local number = function(x) return type(x) == "number" and x or nil end
@@ -117,7 +130,7 @@ local function take_named(owner, named, params, byname, args, nplace, signature)
   end
 end
 
---- Declares M[name]; `-> T, T` behind the signature when it gives more than one tensor. Returns the function.
+--- Declares M[name]; `-> T, T` behind the signature when it gives more than one tensor, `-> TL` when it gives a list. Returns the function.
 function define.op(M, text, doc, fn)
   local owner, signature, results = text:match "^([%w_]+)%((.*)%)%s*(.-)$"
   local params, byname = parse(signature)
@@ -145,8 +158,8 @@ function define.op(M, text, doc, fn)
     return fn(table.unpack(args, 1, n))
   end
   M[owner] = call
-  define.list[#define.list + 1] = { name = owner, signature = signature, results = results == "" and 1 or select(2, results:gsub("T", "")), doc = doc,
-    fn = call }
+  define.list[#define.list + 1] = { name = owner, signature = signature, results = results == "" and 1 or select(2, results:gsub("T", "")),
+    list = results == "-> TL", method = signature:find "^T " ~= nil, doc = doc, fn = call }
   return call
 end
 

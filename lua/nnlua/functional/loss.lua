@@ -104,10 +104,17 @@ local function row_weights(ids, counts, weight)
   return counts and w * counts or w
 end
 
+-- sum(values) / sum(w), NaN when nothing counts; the gradient of that is 0, as PyTorch's, so that such a batch spoils no weights.
+local function mean_by(values, w)
+  local total = w:sum()
+  local none = total:eq(0)
+  return values:sum() / core.where(none, 1, total) + core.where(none, 0 / 0, 0)
+end
+
 -- As PyTorch: the mean is weighted.
 local function weighted(values, w, reduction)
   if w then values = values * w end
-  if reduction == "mean" and w then return values:sum() / w:sum() end
+  if reduction == "mean" and w then return mean_by(values, w) end
   return reduced(values, reduction)
 end
 
@@ -133,7 +140,7 @@ local function entropy_of_ids(x, ids, weight, ignore, reduction, smoothing)
   local smooth = -(weight and logp * weight or logp):sum(-1) -- each class with its own weight
   if counts then smooth = smooth * counts end
   values = (w and values * w or values) * (1 - smoothing) + smooth * (smoothing / c)
-  if reduction == "mean" and w then return values:sum() / w:sum() end
+  if reduction == "mean" and w then return mean_by(values, w) end
   return reduced(values, reduction)
 end
 
@@ -203,12 +210,15 @@ define.op(M, "kl_div(T x, T target, S(mean|sum|none|batchmean) reduction = mean,
 
 -- ---- margins -----------------------------------------------------------------------------------------------------------
 
+-- max(x, 0) with the gradient 1 at 0, where these losses of PyTorch's have it
+local function above(x) return core.clamp(x, 0) end
+
 --     local nn = require "nnlua"
 --     local x, t = nn.tensor{0.5, 2}, nn.tensor{1, -1}
 --     print(nn.hinge_loss(x, t, "sum"):item(), nn.margin_ranking_loss(x, nn.zeros(2), t, 0, "sum"):item())  --> 3.5 2.0
 
 elementwise("hinge_embedding_loss", ", F margin = 1", "x where target is 1, max(0, margin - x) where it is -1", function(x, t, margin)
-  return core.where(t:eq(1), x, 0) + core.where(t:eq(-1), core.relu(margin - x), 0)
+  return core.where(t:eq(1), x, 0) + core.where(t:eq(-1), above(margin - x), 0)
 end)
 elementwise("hinge_loss", "", "max(0, 1 - target * x) for targets -1 and 1", function(x, t) return core.relu(1 - x * t) end)
 elementwise("squared_hinge_loss", "", "max(0, 1 - target * x)^2 for targets -1 and 1", function(x, t) return core.relu(1 - x * t):square() end)
@@ -264,7 +274,7 @@ define.op(M, "margin_ranking_loss(T x1, T x2, T target, F margin = 0" .. RED .. 
   function(x1, x2, target, margin, reduction)
     same_shape("margin_ranking_loss", x1, x2, "x2")
     same_shape("margin_ranking_loss", x1, target)
-    return reduced(core.relu(margin - target * (x1 - x2)), reduction)
+    return reduced(above(margin - target * (x1 - x2)), reduction)
   end)
 
 local function p_norm(d, p, keepdim)
@@ -287,7 +297,7 @@ define.op(M, "triplet_margin_loss(T anchor, T positive, T negative, F margin = 1
     same_shape("triplet_margin_loss", a, neg, "negatives")
     local near, far = p_norm(a - pos + eps, p), p_norm(a - neg + eps, p)
     if swap then far = core.minimum(far, p_norm(pos - neg + eps, p)) end
-    return reduced(core.relu(near - far + margin), reduction)
+    return reduced(above(near - far + margin), reduction)
   end)
 
 --- Cosine of the angle between x1 and x2 along dim.
@@ -307,7 +317,7 @@ define.op(M, "cosine_embedding_loss(T x1, T x2, T target, F margin = 0" .. RED .
     local squares = (x1:square():sum(-1) + 1e-12) * (x2:square():sum(-1) + 1e-12)
     local cosine = (x1 * x2):sum(-1) * core.rsqrt(squares)
     same_shape("cosine_embedding_loss", cosine, target)
-    local values = core.where(target:eq(1), 1 - cosine, 0) + core.where(target:eq(-1), core.relu(cosine - margin), 0)
+    local values = core.where(target:eq(1), 1 - cosine, 0) + core.where(target:eq(-1), above(cosine - margin), 0)
     return reduced(values, reduction)
   end)
 

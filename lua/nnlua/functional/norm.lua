@@ -6,12 +6,6 @@ local shapes = require "nnlua.functional.shapes"
 
 local M = {}
 
-local function dims_before_channels(x)
-  local dims = {}
-  for i = 1, x:dim() - 1 do dims[i] = i end
-  return dims
-end
-
 local function check_channels(owner, x, list)
   local c = x:size(-1)
   for name, t in pairs(list) do
@@ -45,14 +39,21 @@ define.op(M, "batch_norm(T x, T? running_mean, T? running_var, T? weight, T? bia
       if not (running_mean and running_var) then define.fail("batch_norm", "running_mean and running_var are needed unless training = true") end
       return scaled((x - running_mean) * core.rsqrt(running_var + eps), weight, bias)
     end
-    local n, dims = x:numel() // math.max(x:size(-1), 1), dims_before_channels(x)
+    local c = x:size(-1)
+    local n = x:numel() // math.max(c, 1)
     if n < 2 then define.fail("batch_norm", "training needs more than one value per channel, the input is (%s)", define.shape_text(x)) end
-    local mean = x:mean(dims)
-    local centred = x - mean
-    local var = centred:square():mean(dims)
+    local y, mean, var
+    if x:dtype() == "f64" then -- the fused operator has f32 only
+      local dims = {}
+      for i = 1, x:dim() - 1 do dims[i] = i end
+      mean, var = x:mean(dims), x:var(dims, 0)
+      y = scaled((x - mean) * core.rsqrt(var + eps), weight, bias)
+    else
+      y, mean, var = core.batch_norm_train(x, weight or core.ones(c), bias or core.zeros(c), eps)
+    end
     if running_mean then follow(running_mean, mean, momentum) end
     if running_var then follow(running_var, var * (n / (n - 1)), momentum) end
-    return scaled(centred * core.rsqrt(var + eps), weight, bias)
+    return y
   end)
 
 -- x (N, ..., C) normalized over each sample's group of channels. Means are taken over the plane first, then over the few channels of a group, so

@@ -37,8 +37,8 @@ local function axis_of(owner, n, k, stride, padding, before, after, dilation, ce
     define.fail(owner, "padding %d must be between 0 and half of the window's %d", before < 0 and before or math.max(before, after), k)
   end
   local room = n + before + after - extent
-  if room < 0 then define.fail(owner, "a window of %d does not fit %d elements with padding %d+%d", extent, n, before, after) end
   a.out = (ceil_mode and (room + stride - 1) // stride or room // stride) + 1
+  if a.out < 1 then define.fail(owner, "a window of %d does not fit %d elements with padding %d+%d", extent, n, before, after) end
   if ceil_mode and (a.out - 1) * stride >= n + a.before then a.out = a.out - 1 end -- windows start inside or in the padding before
   return a
 end
