@@ -45,10 +45,6 @@
 #define nn_vk_searchsorted_scratch NONE
 #define nn_vk_randint NONE
 #define nn_vk_randint_scratch NONE
-#define nn_vk_lstm NONE
-#define nn_vk_lstm_scratch NONE
-#define nn_vk_lstm_dx NONE
-#define nn_vk_lstm_dx_scratch NONE
 
 static nni_kernel_fn kernel_of(int id) {
   static const nni_kernel_fn table[] = {
