@@ -22,7 +22,9 @@ typedef struct nn_vk_loader {
 const nn_vk_loader *nn_vk_load(void);
 
 /* ---- memory (vk_memory.c) ------------------------------------------------------------------------------------------------------------------ */
-typedef enum nn_vk_place { NN_VK_DEVICE_LOCAL, NN_VK_TO_DEVICE, NN_VK_FROM_DEVICE } nn_vk_place;
+/* Where memory lies: the device's own; the device's own that the host writes to as well (Info and Params, which every kernel begins by reading); the host's, for
+** uploads and for downloads. All but the first are mapped. */
+typedef enum nn_vk_place { NN_VK_DEVICE_LOCAL, NN_VK_NEAR, NN_VK_TO_DEVICE, NN_VK_FROM_DEVICE } nn_vk_place;
 typedef struct nn_vk_gap {
   uint64_t offset, size;
 } nn_vk_gap;

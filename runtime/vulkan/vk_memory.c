@@ -14,7 +14,7 @@ enum { ALIGN = 256 };
 static const uint64_t SMALL = 1 * MiB;
 static const struct {
   uint64_t small, large;
-} usual[] = {[NN_VK_DEVICE_LOCAL] = {32 * MiB, 256 * MiB}, [NN_VK_TO_DEVICE] = {4 * MiB, 64 * MiB}, [NN_VK_FROM_DEVICE] = {4 * MiB, 32 * MiB}};
+} usual[] = {[NN_VK_DEVICE_LOCAL] = {32 * MiB, 256 * MiB}, [NN_VK_NEAR] = {4 * MiB, 4 * MiB}, [NN_VK_TO_DEVICE] = {4 * MiB, 64 * MiB}, [NN_VK_FROM_DEVICE] = {4 * MiB, 32 * MiB}};
 
 /* ---- blocks -------------------------------------------------------------------------------------------------------------------------- */
 static int memory_type(const nn_vk_device *d, uint32_t allowed, VkMemoryPropertyFlags need, VkMemoryPropertyFlags avoid) {
@@ -36,7 +36,11 @@ static int type_for(const nn_vk_device *d, uint32_t allowed, nn_vk_place place) 
     t = memory_type(d, allowed, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT, VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT);
     return t >= 0 ? t : memory_type(d, allowed, 0, 0);
   }
-  if (place == NN_VK_TO_DEVICE) return memory_type(d, allowed, seen, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | VK_MEMORY_PROPERTY_HOST_CACHED_BIT);
+  if (place == NN_VK_NEAR) {
+    t = memory_type(d, allowed, seen | VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT, 0);
+    if (t >= 0) return t;
+  }
+  if (place != NN_VK_FROM_DEVICE) return memory_type(d, allowed, seen, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | VK_MEMORY_PROPERTY_HOST_CACHED_BIT);
   t = memory_type(d, allowed, seen | VK_MEMORY_PROPERTY_HOST_CACHED_BIT, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT);
   return t >= 0 ? t : memory_type(d, allowed, seen, 0);
 }

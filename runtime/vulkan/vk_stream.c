@@ -165,12 +165,21 @@ static bool host_take(nn_vk_device *d, nn_vk_batch *b, uint64_t bytes, uint64_t 
   if (!h || at + bytes > h->bytes) {
     const uint64_t n = bytes < HOST ? HOST : bytes;
     uint64_t start;
-    void *p = ROOM(d, b, host, nhost, caphost) ? nn_vk_memory_get(d, NN_VK_TO_DEVICE, n) : NULL;
+    if (!ROOM(d, b, host, nhost, caphost)) return false;
+    void *p = bytes <= HOST ? nn_vk_memory_get(d, NN_VK_NEAR, n) : NULL;
+    if (!p) p = nn_vk_memory_get(d, NN_VK_TO_DEVICE, n);
     const nn_vk_block *block = p ? nn_vk_find(d, p, &start) : NULL;
     if (!block) return false;
     h = &b->host[b->nhost++];
     *h = (nn_vk_host){.address = p, .map = block->map + start, .buffer = block->buffer, .offset = start, .bytes = n};
     at = 0;
+    if (bytes > HOST && b->nhost > 1) { /* of its own: what is half full stays the last */
+      const nn_vk_host own = *h;
+      *h = h[-1];
+      h[-1] = own;
+      *out = (piece){own.map, own.buffer, own.offset, own.address};
+      return true;
+    }
   }
   b->filled = at + bytes;
   *out = (piece){h->map + at, h->buffer, h->offset + at, (char *)h->address + at};
