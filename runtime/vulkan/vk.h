@@ -85,11 +85,11 @@ typedef struct nn_vk_div { uint32_t mul, shift; } nn_vk_div;
 nn_vk_div nn_vk_divisor(uint32_t d);
 
 /* Kernels report bad ids by writing to fault words of their own: NN_VK_FAULT_WORDS uint32, 0 before every run; word 0 not 0 afterwards is a failure, and `say` makes
-** the message of the words on the host, when the run's end is waited for. ia: what say needs besides (copied; at most NN_VK_FAULT_IA numbers).
+** the message of the words on the host, when the run's end is waited for; the operator's name is put in front. ia: what say needs besides (copied; at most NN_VK_FAULT_IA numbers).
 ** Make the words the same whichever invocation comes first (atomicMin of a position, say), so that messages are. */
 #define NN_VK_FAULT_IA 24
 typedef nn_status (*nn_vk_say)(const uint32_t *words, const int64_t *ia, int nia, nni_error *err);
-nn_status nn_vk_faults(nn_vk_device *d, nn_vk_say say, const int64_t *ia, int nia, nn_vk_bind *words, nni_error *err);
+nn_status nn_vk_faults(const nni_kernel_call *k, nn_vk_say say, const int64_t *ia, int nia, nn_vk_bind *words);
 
 /* Can the device run this? Refuses what passes its limits (range of one buffer, 2^32 elements) with an error that names the operand. */
 nn_status nn_vk_fits(const nn_vk_device *d, const nni_operand *o, nni_error *err);

@@ -56,6 +56,7 @@ typedef struct nn_vk_slice {
 } nn_vk_slice;
 typedef struct nn_vk_fault {
   nn_vk_say say;
+  const char *by;
   uint32_t *words;
   int nia;
   int64_t ia[NN_VK_FAULT_IA];

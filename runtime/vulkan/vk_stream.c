@@ -210,7 +210,9 @@ void nn_vk_look(nn_vk_device *d, nn_vk_batch *b) {
     uint32_t words[NN_VK_FAULT_WORDS];
     memcpy(words, b->fault[i].words, sizeof words);
     if (words[0] == 0 || d->fault.status != NN_OK) continue;
-    d->fault.status = b->fault[i].say(words, b->fault[i].ia, b->fault[i].nia, &d->fault);
+    nni_error said = {0};
+    const nn_status st = b->fault[i].say(words, b->fault[i].ia, b->fault[i].nia, &said);
+    nni_fail(&d->fault, st, "%s%s%s", b->fault[i].by ? b->fault[i].by : "", b->fault[i].by ? ": " : "", said.text);
   }
 }
 
@@ -408,7 +410,9 @@ nn_status nn_vk_dispatch(nn_vk_device *d, const nn_vk_work *w, nni_error *err) {
   return NN_OK;
 }
 
-nn_status nn_vk_faults(nn_vk_device *d, nn_vk_say say, const int64_t *ia, int nia, nn_vk_bind *words, nni_error *err) {
+nn_status nn_vk_faults(const nni_kernel_call *k, nn_vk_say say, const int64_t *ia, int nia, nn_vk_bind *words) {
+  nn_vk_device *d = nn_vk_of(k->dev);
+  nni_error *err = k->err;
   nn_vk_batch *b;
   piece h;
   nn_status st = current(d, &b, err);
@@ -416,7 +420,7 @@ nn_status nn_vk_faults(nn_vk_device *d, nn_vk_say say, const int64_t *ia, int ni
   if (!ROOM(d, b, fault, nfault, capfault) || !host_take(d, b, sizeof(uint32_t) * NN_VK_FAULT_WORDS, d->range_align, &h))
     return nni_fail(err, NN_ENOMEM, "%s: out of memory while recording", d->base.name);
   nn_vk_fault *f = &b->fault[b->nfault++];
-  *f = (nn_vk_fault){.say = say, .words = (uint32_t *)(void *)h.map, .nia = nia < NN_VK_FAULT_IA ? nia : NN_VK_FAULT_IA};
+  *f = (nn_vk_fault){.say = say, .by = k->by, .words = (uint32_t *)(void *)h.map, .nia = nia < NN_VK_FAULT_IA ? nia : NN_VK_FAULT_IA};
   memcpy(f->ia, ia, sizeof *ia * (size_t)f->nia);
   b->tohost = true;
   *words = (nn_vk_bind){.data = h.address, .bytes = sizeof(uint32_t) * NN_VK_FAULT_WORDS, .write = true};
