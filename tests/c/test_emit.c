@@ -293,14 +293,14 @@ static void row_cases(void) {
         int x = dense(g, type == 'W' ? NN_BOOL : dt), y = dense(g, dt), z = dense(g, dt), k = param(g, dt, 2);
         store(g, rt, pw(g, op, rt, x, n > 1 ? y : -1, n > 2 ? z : -1));
         if (n > 1) store(g, rt, pw(g, op, rt, x, k, n > 2 ? k : -1));
-        check(g, special ? SPECIAL : SMALL, steep ? 1e-4 : tolerance(dt) * (op == NNI_PW_gelu ? 3 : 1), NULL);
+        check(g, special ? SPECIAL : SMALL, steep ? 1e-4 : tolerance(dt) * (op == NNI_PW_gelu_erf ? 3 : 1), NULL);
         if (special || dt == NN_BF16) continue;
         start(g, rows[op].name, SHAPE(5, 70));
         x = dense(g, type == 'W' ? NN_BOOL : dt), y = dense(g, dt), z = dense(g, dt);
         int r = reduce(g, NNI_RED_rmax, type == 'W' ? NN_BOOL : dt, x);
         store(g, rt, pw(g, op, rt, r, n > 1 ? y : -1, n > 2 ? z : -1));
         if (n > 1 && type != 'W') store(g, rt, pw(g, op, rt, y, r, n > 2 ? z : -1));
-        check(g, SMALL, steep ? 1e-4 : tolerance(dt) * (op == NNI_PW_gelu ? 3 : 1), NULL);
+        check(g, SMALL, steep ? 1e-4 : tolerance(dt) * (op == NNI_PW_gelu_erf ? 3 : 1), NULL);
       }
 }
 static void cast_cases(void) {
