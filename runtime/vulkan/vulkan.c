@@ -24,27 +24,6 @@
 #define nn_vk_det_scratch NONE
 #define nn_vk_lstsq NONE
 #define nn_vk_lstsq_scratch NONE
-/* not written yet */
-#define nn_vk_take_rows NONE
-#define nn_vk_take_rows_scratch NONE
-#define nn_vk_add_rows NONE
-#define nn_vk_add_rows_scratch NONE
-#define nn_vk_ravel_ids NONE
-#define nn_vk_ravel_ids_scratch NONE
-#define nn_vk_gather NONE
-#define nn_vk_gather_scratch NONE
-#define nn_vk_scatter NONE
-#define nn_vk_scatter_scratch NONE
-#define nn_vk_nonzero NONE
-#define nn_vk_nonzero_scratch NONE
-#define nn_vk_scan NONE
-#define nn_vk_scan_scratch NONE
-#define nn_vk_sort NONE
-#define nn_vk_sort_scratch NONE
-#define nn_vk_searchsorted NONE
-#define nn_vk_searchsorted_scratch NONE
-#define nn_vk_randint NONE
-#define nn_vk_randint_scratch NONE
 
 static nni_kernel_fn kernel_of(int id) {
   static const nni_kernel_fn table[] = {
