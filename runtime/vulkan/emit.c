@@ -97,12 +97,6 @@ bool nn_vk_rowinfo_fill(const nni_program *p, const uint32_t *offset, nn_vk_rowi
   }
   return true;
 }
-int64_t nn_vk_input_extent(const nni_program *p, int i) {
-  int64_t n = 1;
-  for (int d = 0; d < p->ndim - (p->in[i].level == NNI_ROW); d++) n += (p->shape[d] - 1) * p->in[i].stride[d];
-  return n;
-}
-int64_t nn_vk_output_extent(const nni_program *p, int o) { return p->out[o].level == NNI_ROW ? p->rows : p->rows * p->cols; }
 int nn_vk_param_count(const nni_program *p) {
   int n = 0;
   for (int i = 0; i < p->ninstr; i++) {
@@ -624,8 +618,6 @@ nn_status nn_vk_emit(nni_memory *m, const nni_program *p, uint32_t features, nn_
   if (e.l.rows) emit_rows(&e, r);
   else emit_elements(&e);
   done = nn_vk_module_finish(&e.o, e.l.workgroup, features, &out->words, &out->nwords);
-  out->workgroup = e.l.workgroup;
-  out->needs = e.o.caps;
   nn_vk_module_close(&e.o);
   nni_free(m, r, bytes);
   return done ? NN_OK : nni_fail(err, NN_ENOMEM, "no memory for a shader");

@@ -41,6 +41,11 @@ static uint32_t choose(const expr *e, uint32_t m, uint32_t a, uint32_t b) { retu
 static uint32_t sub_of(const expr *e, uint32_t a, uint32_t b) {
   return e->cls == NNI_F && a == b ? nn_vk_call(e->o, LIB_zero_if_finite, IDS(a)) : arith(e, OpFSub, OpISub, a, b);
 }
+/* times 0 is NaN for what is not finite; drivers that fold constants (llvmpipe) make it 0 */
+static uint32_t mul_of(const expr *e, uint32_t a, uint32_t b) {
+  if (e->cls == NNI_F && b == nn_vk_constant(e->o, NNI_F, 0)) return nn_vk_call(e->o, LIB_times_zero, IDS(a));
+  return arith(e, OpFMul, OpIMul, a, b);
+}
 static uint32_t eq_of(const expr *e, uint32_t a, uint32_t b) {
   return e->cls == NNI_F && a == b ? not_of(e, isnan_of(e, a)) : compare(e, OpFOrdEqual, OpIEqual, a, b);
 }
@@ -70,7 +75,7 @@ static uint32_t whole(const expr *e, libfn f, uint32_t a) { return e->cls == NNI
 #define INF 1e300
 #define ADD(a, b) arith(e, OpFAdd, OpIAdd, a, b)
 #define SUB(a, b) sub_of(e, a, b)
-#define MUL(a, b) arith(e, OpFMul, OpIMul, a, b)
+#define MUL(a, b) mul_of(e, a, b)
 #define DIV(a, b) arith(e, OpFDiv, 0, a, b)
 #define NEG(a) neg_of(e, a)
 #define ABS(a) abs_of(e, a)

@@ -13,7 +13,7 @@ static int failures, checks, valid, ran;
 #define FAIL(...) (failures++ < 40 ? (void)(printf(__VA_ARGS__), putchar('\n')) : (void)0)
 static nni_memory *mem;
 static nni_device *dev; /* NULL: none here */
-static bool validator;
+static bool validator, verbose;
 
 /* ---- a small assembler ------------------------------------------------------------------------------------------------------------ */
 typedef struct prog {
@@ -133,7 +133,7 @@ static bool same(nn_dtype d, const void *x, const void *y, int64_t at, double to
   }
   nn_element_read(d, p, a, &(int64_t){0});
   nn_element_read(d, q, b, &(int64_t){0});
-  return *a == *b || (*a != *a && *b != *b) || (isfinite(*b) && fabs(*a - *b) <= tol * fabs(*b) + 1.2e-38); /* a device may flush denormals */
+  return *a == *b || (*a != *a && *b != *b) || (isfinite(*b) && fabs(*a - *b) <= tol * fmax(1, fabs(*b)) + 1.2e-38); /* a device may flush denormals */
 }
 
 /* ---- one program: validator, then device --------------------------------------------------------------------------------------------------- */
@@ -181,8 +181,14 @@ static bool check_module(const prog *g) {
 }
 
 static const nni_param par[] = {{.f = 0.75}, {.f = -2}, {.f = 200}, {.f = 3}, {.u = 0x123456789abcdefu}, {.u = 0xfedcba9876543210u}};
-static size_t in_bytes(const prog *g, int i) { return (size_t)nn_vk_input_extent(&g->p, i) * bytes_of(g->p.in[i].dtype); }
-static size_t out_bytes(const prog *g, int o) { return (size_t)nn_vk_output_extent(&g->p, o) * bytes_of(g->p.out[o].dtype); }
+static int64_t in_count(const prog *g, int i) {
+  int64_t n = 1;
+  for (int d = 0; d < g->p.ndim - (g->p.in[i].level == NNI_ROW); d++) n += (g->p.shape[d] - 1) * g->p.in[i].stride[d];
+  return n;
+}
+static int64_t out_count(const prog *g, int o) { return g->p.out[o].level == NNI_ROW ? g->p.rows : g->p.rows * g->p.cols; }
+static size_t in_bytes(const prog *g, int i) { return (size_t)in_count(g, i) * bytes_of(g->p.in[i].dtype); }
+static size_t out_bytes(const prog *g, int o) { return (size_t)out_count(g, o) * bytes_of(g->p.out[o].dtype); }
 
 /* The device's result in out[]. inplace[o]: number of the input whose memory output o takes; NULL or -1: none. */
 static bool run_device(const prog *g, void *const *in, void *const *out, const int *inplace) {
@@ -243,13 +249,13 @@ static void compare(const prog *g, int kind, double tol, const int *inplace) {
   void *scratch = nni_buffer_get(mem, n);
   for (int i = 0; i < g->p.nin; i++) {
     in[i] = nni_buffer_get(mem, in_bytes(g, i));
-    fill(in[i], g->p.in[i].dtype, nn_vk_input_extent(&g->p, i), kind);
+    fill(in[i], g->p.in[i].dtype, in_count(g, i), kind);
   }
   for (int o = 0; o < g->p.nout; o++) want[o] = nni_buffer_get(mem, out_bytes(g, o)), got[o] = nni_buffer_get(mem, out_bytes(g, o));
   nn_cpu_program_run(c, NULL, in, want, par, scratch);
   bool good = run_device(g, in, got, inplace);
   for (int o = 0; o < g->p.nout && good; o++) {
-    int64_t count = nn_vk_output_extent(&g->p, o);
+    int64_t count = out_count(g, o);
     double x, y;
     for (int64_t e = 0; e < count; e++)
       if (!same(g->p.out[o].dtype, got[o], want[o], e, tol, &x, &y)) {
@@ -288,40 +294,40 @@ static void row_cases(void) {
         nn_dtype dt = all[t], rt = type == 'C' || type == 'B' ? NN_BOOL : dt;
         if ((type == 'F' && !nn_dtype_is_float(dt)) || (type == 'B' && dt != NN_BOOL) || (type == 'N' && dt == NN_BOOL) || (type == 'I' && (dt == NN_BOOL || nn_dtype_is_float(dt)))) continue;
         bool steep = op == NNI_PW_pow || op == NNI_PW_logit || op == NNI_PW_softplus || op == NNI_PW_celu; /* a rounding inside counts without bound */
+        double tol = steep ? 1e-4 : tolerance(dt) * (op == NNI_PW_gelu ? 3 : 1);
         prog pr, *g = &pr;
         start(g, rows[op].name, SHAPE(700));
         int x = dense(g, type == 'W' ? NN_BOOL : dt), y = dense(g, dt), z = dense(g, dt), k = param(g, dt, 2);
         store(g, rt, pw(g, op, rt, x, n > 1 ? y : -1, n > 2 ? z : -1));
         if (n > 1) store(g, rt, pw(g, op, rt, x, k, n > 2 ? k : -1));
-        check(g, special ? SPECIAL : SMALL, steep ? 1e-4 : tolerance(dt) * (op == NNI_PW_gelu_erf ? 3 : 1), NULL);
-        if (special || dt == NN_BF16) continue;
+        check(g, special ? SPECIAL : SMALL, tol, NULL);
+        if (special || (dt != NN_F32 && dt != NN_I32)) continue;
         start(g, rows[op].name, SHAPE(5, 70));
         x = dense(g, type == 'W' ? NN_BOOL : dt), y = dense(g, dt), z = dense(g, dt);
         int r = reduce(g, NNI_RED_rmax, type == 'W' ? NN_BOOL : dt, x);
         store(g, rt, pw(g, op, rt, r, n > 1 ? y : -1, n > 2 ? z : -1));
         if (n > 1 && type != 'W') store(g, rt, pw(g, op, rt, y, r, n > 2 ? z : -1));
-        check(g, SMALL, steep ? 1e-4 : tolerance(dt) * (op == NNI_PW_gelu_erf ? 3 : 1), NULL);
+        check(g, SMALL, tol, NULL);
       }
 }
 static void cast_cases(void) {
   for (int f = 0; f < NNI_COUNT(all); f++)
-    for (int t = 0; t < NNI_COUNT(all); t++)
-      for (int special = 0; special < 2; special++) {
-        prog pr, *g = &pr;
-        start(g, "cast", SHAPE(special ? 3000 : 77));
-        store(g, all[t], cast(g, all[t], dense(g, all[f])));
-        check(g, special ? SPECIAL : SMALL, 0, NULL);
-        start(g, "cast of rows", SHAPE(40, 7));
-        store(g, all[t], cast(g, all[t], reduce(g, NNI_RED_rmin, all[f], dense(g, all[f]))));
-        check(g, special ? SPECIAL : SMALL, 0, NULL);
-      }
+    for (int special = 0; special < 2; special++) {
+      prog pr, *g = &pr;
+      start(g, "casts", SHAPE(special ? 3000 : 77));
+      for (int t = 0, x = dense(g, all[f]); t < NNI_COUNT(all); t++) store(g, all[t], cast(g, all[t], x));
+      check(g, special ? SPECIAL : SMALL, 0, NULL);
+      start(g, "casts of rows", SHAPE(40, 7));
+      for (int t = 0, x = reduce(g, NNI_RED_rmin, all[f], dense(g, all[f])); t < NNI_COUNT(all); t++) store(g, all[t], cast(g, all[t], x));
+      check(g, special ? SPECIAL : SMALL, 0, NULL);
+    }
 }
 static void broadcast_cases(int64_t a, int64_t b, int64_t c) {
   const int64_t strides[][3] = {{b * c, c, 1}, {0, 0, 1}, {1, 0, 0}, {0, 0, 0}, {c, 0, 1}, {0, 1, 0}, {b, 1, 0}, {1, a * c, a}, {2 * b * c, 2 * c, 2},
                                 {b * (c + 3), c + 3, 1}, {0, 0, 5}, {0, c, 1}};
   const nn_dtype types[] = {NN_F32, NN_U8, NN_I64, NN_F16};
   for (int i = 0; i < NNI_COUNT(strides); i++)
-    for (int t = 0; t < NNI_COUNT(types); t++) {
+    for (int t = i % 2; t < NNI_COUNT(types); t += 2) {
       prog pr, *g = &pr;
       start(g, "broadcast", SHAPE(a, b, c));
       int x = load(g, types[t], NNI_FULL, strides[i]), y = dense(g, NN_F32);
@@ -340,16 +346,25 @@ static void reduce_cases(void) {
   static const int64_t cols[] = {1, 2, 5, 32, 33, 255, 256, 700, 5000};
   for (int c = 0; c < NNI_COUNT(cols); c++)
     for (int t = 0; t < NNI_COUNT(all); t++)
-      for (int op = 0; op < NNI_NRED; op++)
-        for (int kind = WHOLE; kind <= SPECIAL; kind++) {
-          bool position = op == NNI_RED_rargmax || op == NNI_RED_rargmin, sum = op == NNI_RED_rsum || op == NNI_RED_rprod, real = nn_dtype_is_float(all[t]);
-          if (real && (op == NNI_RED_rprod || (sum && (kind == SPECIAL || all[t] != NN_F32)))) continue; /* order matters */
-          prog pr, *g = &pr;
-          start(g, "reduce", SHAPE(37, cols[c]));
+      for (int kind = WHOLE; kind <= SPECIAL; kind++) {
+        prog pr, *g = &pr;
+        start(g, "reduce", SHAPE(37, cols[c]));
+        int x = dense(g, all[t]);
+        for (int op = 0; op < NNI_NRED; op++) {
+          bool position = op == NNI_RED_rargmax || op == NNI_RED_rargmin, sum = op == NNI_RED_rsum || op == NNI_RED_rprod;
+          if (nn_dtype_is_float(all[t]) && sum) continue; /* order matters */
           nn_dtype d = position || (sum && (all[t] == NN_U8 || all[t] == NN_BOOL)) ? NN_I64 : all[t];
-          store(g, d, reduce(g, op, d, dense(g, all[t])));
-          check(g, kind, 0, NULL);
+          store(g, d, reduce(g, op, d, x));
         }
+        check(g, kind, 0, NULL);
+      }
+  for (int c = 0; c < NNI_COUNT(cols); c++) {
+    prog pr, *g = &pr;
+    start(g, "sum", SHAPE(37, cols[c]));
+    store(g, NN_F32, reduce(g, NNI_RED_rsum, NN_F32, dense(g, NN_F32)));
+    check(g, WHOLE, 0, NULL); /* halves: no order rounds */
+    check(g, SMALL, 5e-5, NULL); /* of partial sums around 50 */
+  }
   prog pr, *g = &pr;
   start(g, "product and sum", SHAPE(9, 133));
   int x = dense(g, NN_F32), y = dense(g, NN_F16);
@@ -457,6 +472,96 @@ static void fuzz_case(uint64_t number) {
   }
   if (g->p.ninstr <= 160) check(g, below(2) ? WHOLE : SPECIAL, 0, inplace);
 }
+/* ---- the device's mathematics against doubles ---------------------------------------------------------------------------------------------- */
+#define NSAMPLE 100000
+static float from_bits(uint32_t u) {
+  float f;
+  memcpy(&f, &u, 4);
+  return f;
+}
+/* floats of all sizes, and lo..hi evenly; an error passes below rel * |value| + abs. y: second argument, 0 where there is none */
+static void accuracy(const char *name, int op, int nargs, double (*ref)(double, double), double rel, double abs_, double lo, double hi) {
+  prog pr, *g = &pr;
+  start(g, name, SHAPE(NSAMPLE));
+  int a = dense(g, NN_F32), b = dense(g, NN_F32);
+  store(g, NN_F32, pw(g, op, NN_F32, a, nargs > 1 ? b : -1, -1));
+  float *x = nni_buffer_get(mem, NSAMPLE * 4), *y = nni_buffer_get(mem, NSAMPLE * 4), *z = nni_buffer_get(mem, NSAMPLE * 4);
+  double worst = 0, worst_x = 0, worst_y = 0;
+  seed = 12345;
+  for (int i = 0; i < NSAMPLE; i++) {
+    x[i] = i % 2 ? (float)(lo + (hi - lo) * i / NSAMPLE) : from_bits((uint32_t)i * 42949u);
+    y[i] = i % 4 < 2 ? (float)below(9) - 4.f : (float)(uniform() * 16 - 8);
+  }
+  for (int i = 0; i < 12; i++) x[i] = from_bits((uint32_t[]){0, 0x80000000, 0x7f800000, 0xff800000, 0x7fc00000, 0x3f800000, 0xbf800000, 0x7f7fffff, 0xff7fffff, 0x00800000, 0x42b17218, 0xc2ce8ed0}[i]);
+  checks++;
+  bool good = run_device(g, (void *[]){x, y}, (void *[]){z}, NULL);
+  ran += good;
+  for (int i = 0; i < NSAMPLE && good; i++) {
+    if (x[i] != 0 && fabsf(x[i]) < 1.2e-38f) continue; /* denormals: flushed or not */
+    double want = ref((double)x[i], (double)y[i]), got = (double)z[i], err = fabs(got - want);
+    if (want != want ? got != got : (double)(float)want == got || (fabs(want) < 1.2e-38 && fabs(got) < 1.2e-38)) continue;
+    if (!(err <= rel * fabs(want) + abs_)) {
+      FAIL("%s(%.9g, %.9g) = %.9g, want %.9g", name, (double)x[i], (double)y[i], got, want);
+      break;
+    }
+    if (err / fabs(want) > worst) worst = err / fabs(want), worst_x = (double)x[i], worst_y = (double)y[i];
+  }
+  if (verbose) printf("%-10s max relative error %.3g (at %.9g, %.9g)\n", name, worst, worst_x, worst_y);
+  nni_buffer_put(mem, x, NSAMPLE * 4);
+  nni_buffer_put(mem, y, NSAMPLE * 4);
+  nni_buffer_put(mem, z, NSAMPLE * 4);
+}
+#define REF(name, expr) static double ref_##name(double x, double y) { (void)y; return expr; }
+REF(exp, exp(x)) REF(expm1, expm1(x)) REF(log, log(x)) REF(log1p, log1p(x)) REF(log2, log2(x)) REF(log10, log10(x)) REF(sin, sin(x)) REF(cos, cos(x))
+REF(tanh, tanh(x)) REF(erf, erf(x)) REF(erfc, erfc(x)) REF(sigmoid, 1 / (1 + exp(-x))) REF(pow, pow(x, y)) REF(atan2, atan2(x, y)) REF(fmod, fmod(x, y))
+REF(sqrt, sqrt(x)) REF(div, x / y) REF(exp2, exp2(x)) REF(round, rint(x)) REF(floor, floor(x)) REF(atan, atan(x)) REF(asinh, asinh(x)) REF(sinh, sinh(x))
+static double ref_mod(double x, double y) {
+  double r = fmod(x, y);
+  return r == 0 ? copysign(0, y) : (r < 0) != (y < 0) ? (double)((float)r + (float)y) : r;
+}
+static double ref_floor_div(double x, double y) {
+  double r = fmod(x, y), q = (x - r) / y;
+  return y == 0 ? x / y : rint(r != 0 && (r < 0) != (y < 0) ? q - 1 : q);
+}
+static void accuracy_cases(void) {
+#define A(name, nargs, rel, abs, lo, hi) accuracy(#name, NNI_PW_##name, nargs, ref_##name, rel, abs, lo, hi)
+  A(exp, 1, 1.5e-7, 0, -104, 89);
+  A(expm1, 1, 3e-7, 0, -2, 2);
+  A(exp2, 1, 4e-7, 0, -126, 128);
+  A(log, 1, 2.5e-7, 0, 0, 3);
+  A(log1p, 1, 5e-7, 0, -1, 3);
+  A(log2, 1, 1.2e-7, 0, 0.2, 3);
+  A(log10, 1, 1.2e-7, 0, 0.2, 3);
+  A(sin, 1, 0, 2e-7, -100, 100);
+  A(cos, 1, 0, 2e-7, -1e5, 1e5);
+  A(tanh, 1, 3e-7, 0, -3, 3);
+  A(erf, 1, 3.5e-7, 0, -4, 4);
+  A(erfc, 1, 1.2e-6, 0, -5, 9);
+  A(sigmoid, 1, 4e-7, 0, -80, 80);
+  A(pow, 2, 4e-7, 0, -9, 9);
+  A(atan2, 2, 4e-7, 0, -9, 9);
+  A(atan, 1, 4e-7, 0, -9, 9);
+  A(asinh, 1, 7e-7, 0, -9, 9);
+  A(sinh, 1, 8e-7, 0, -9, 9);
+  A(fmod, 2, 0, 0, -1000, 1000);
+  A(mod, 2, 0, 0, -1000, 1000);
+  A(floor_div, 2, 3e-7, 0, -1000, 1000);
+  A(sqrt, 1, 3e-7, 0, 0, 1000);
+  A(div, 2, 3e-7, 0, -9, 9);
+  A(round, 1, 0, 0, -9, 9);
+  A(floor, 1, 0, 0, -9, 9);
+  float *x = nni_buffer_get(mem, 64), *z = nni_buffer_get(mem, 64);
+  prog pr, *g = &pr;
+  start(g, "log10 of powers", SHAPE(11));
+  store(g, NN_F32, F1(log10, dense(g, NN_F32)));
+  for (int i = 0; i < 11; i++) x[i] = (float)pow(10, i);
+  if (run_device(g, (void *[]){x}, (void *[]){z}, NULL))
+    for (int i = 0; i < 11; i++)
+      if (z[i] != (float)i) FAIL("log10(1e%d) = %.9g", i, (double)z[i]);
+  nni_buffer_put(mem, x, 64);
+  nni_buffer_put(mem, z, 64);
+}
+
 /* sizes do not make another module; f64 is refused */
 static void sharing_cases(void) {
   prog a, b;
@@ -478,13 +583,16 @@ static void sharing_cases(void) {
   if (nn_vk_emit(mem, &a.p, 0, &m, &err) != NN_EDTYPE || m.words) FAIL("f64 is not refused");
 }
 
-int main(void) {
+int main(int argc, char **argv) {
   nni_error err = {0};
+  verbose = argc > 1 && strcmp(argv[1], "-v") == 0;
   mem = nni_memory_open(NULL, NULL);
+  setvbuf(stdout, NULL, _IOLBF, 0);
   validator = system("spirv-val --version > /dev/null 2>&1") == 0;
   if (!validator) printf("skipped: spirv-val is not installed\n");
   if (nn_vk_count(mem, &err) < 1 || nn_vk_open(mem, 0, &dev, &err) != NN_OK) printf("skipped: no Vulkan device (%s)\n", err.text);
   sharing_cases();
+  if (dev) accuracy_cases();
   for (int in = -1; in < 1; in++) {
     softmax_case(1, 5, in);
     softmax_case(67, 10, in);
@@ -500,12 +608,15 @@ int main(void) {
   draw_cases();
   reduce_cases();
   row_cases();
-  for (uint64_t i = 0; i < 300; i++) {
+  for (uint64_t i = 0; i < 150; i++) {
     seed = i * 977 + 5;
     below(2);
     fuzz_case(i);
   }
-  if (dev) dev->is->close(dev);
+  if (dev) {
+    dev->is->close(dev);
+    if (nn_vk_messages()) FAIL("%d messages of the validation layers", nn_vk_messages());
+  }
   size_t live = nni_memory_stats(mem).live;
   if (live) FAIL("%zu bytes were not given back", live);
   nni_memory_close(mem);

@@ -24,6 +24,7 @@ float nn_min(const in float a, const in float b) { return nn_isnan(a) ? a : nn_i
 float nn_max(const in float a, const in float b) { return nn_isnan(a) ? a : nn_isnan(b) ? b : b > a ? b : a; }
 /* x - x: what tells numbers from infinities and NaN */
 float nn_zero_if_finite(const in float x) { return (floatBitsToUint(x) & 0x7f800000u) != 0x7f800000u ? 0.0 : NN_NAN; }
+float nn_times_zero(const in float x) { return (floatBitsToUint(x) & 0x7f800000u) != 0x7f800000u ? nn_copysign(0.0, x) : NN_NAN; }
 float nn_floor(const in float x) { return floor(x); }
 float nn_ceil(const in float x) { return ceil(x); }
 float nn_rint(const in float x) { return roundEven(x); }
