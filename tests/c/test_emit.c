@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "cpu/program.h"
+#include "nomem.h"
 #include "vulkan/emit.h"
 
 static int failures, checks, valid, ran;
@@ -412,6 +413,16 @@ static void adam_case(int64_t n, const int *inplace) {
   store(g, NN_F32, F2(sub, p, F2(div, m2, F2(add, F1(sqrt, F1(abs, v2)), param(g, NN_F32, 3)))));
   check(g, SMALL, 2e-5, inplace); /* the CPU fuses multiplications with additions, and differences cancel */
 }
+/* more workgroups than one axis of the grid has */
+static void large_case(void) {
+  prog pr, *g = &pr;
+  start(g, "large", SHAPE(65535 * 256 + 300));
+  store(g, NN_U8, pw(g, NNI_PW_add, NN_U8, dense(g, NN_U8), param(g, NN_U8, 3), -1));
+  check(g, SMALL, 0, NULL);
+  start(g, "many rows", SHAPE(65535 * 64 + 70, 3));
+  store(g, NN_U8, reduce(g, NNI_RED_rmax, NN_U8, dense(g, NN_U8)));
+  check(g, SMALL, 0, NULL);
+}
 /* random programs of exact operators */
 static void fuzz_case(uint64_t number) {
   static const int fop[] = {NNI_PW_add, NNI_PW_sub, NNI_PW_mul, NNI_PW_minimum, NNI_PW_maximum, NNI_PW_neg, NNI_PW_abs, NNI_PW_relu, NNI_PW_floor, NNI_PW_clamp, NNI_PW_sqrt};
@@ -583,6 +594,42 @@ static void sharing_cases(void) {
   if (nn_vk_emit(mem, &a.p, 0, &m, &err) != NN_EDTYPE || m.words) FAIL("f64 is not refused");
 }
 
+static void features_case(void) { /* float controls are declared, not more */
+  prog pr, *g = &pr;
+  nni_error err = {0};
+  start(g, "float controls", SHAPE(10));
+  store(g, NN_F32, F1(exp, dense(g, NN_F32)));
+  for (uint32_t features = 0; features < 8; features++) {
+    nn_vk_module m;
+    if (nn_vk_emit(mem, &g->p, features, &m, &err) != NN_OK) FAIL("float controls: not emitted");
+    else if (validator) validate(g, &m);
+    nni_free(mem, m.words, m.nwords * 4);
+  }
+}
+/* every allocation of an emission refused in turn, and all from there on: an error, nothing lost */
+static void nomem_case(void) {
+  prog pr, *g = &pr;
+  start(g, "nomem", SHAPE(10, 300));
+  int x = dense(g, NN_F16), y = cast(g, NN_F32, x);
+  store(g, NN_F32, F1(gelu, F2(sub, F1(sin, y), reduce(g, NNI_RED_rsum, NN_F32, F1(exp, y)))));
+  for (int mode = NOMEM_ONCE; mode <= NOMEM_ONWARD; mode++)
+    for (long long at = 1;; at++) {
+      nomem h = {0};
+      nni_memory *m = nni_memory_open(nomem_alloc, &h);
+      nn_vk_module out;
+      nni_error err = {0};
+      nomem_arm(&h, (nomem_mode)mode, at);
+      bool done = nn_vk_emit(m, &g->p, 0, &out, &err) == NN_OK;
+      if (!done && (err.status != NN_ENOMEM || !atomic_load(&h.failed))) FAIL("request %lld: %s", at, err.text);
+      if (done) nni_free(m, out.words, out.nwords * 4);
+      nomem_arm(&h, NOMEM_NEVER, 0);
+      nni_memory_close(m);
+      if (!nomem_clean(&h, "nn_vk_emit", (nomem_mode)mode, at)) failures++;
+      checks++;
+      if (done) break;
+    }
+}
+
 int main(int argc, char **argv) {
   nni_error err = {0};
   verbose = argc > 1 && strcmp(argv[1], "-v") == 0;
@@ -592,6 +639,8 @@ int main(int argc, char **argv) {
   if (!validator) printf("skipped: spirv-val is not installed\n");
   if (nn_vk_count(mem, &err) < 1 || nn_vk_open(mem, 0, &dev, &err) != NN_OK) printf("skipped: no Vulkan device (%s)\n", err.text);
   sharing_cases();
+  nomem_case();
+  features_case();
   if (dev) accuracy_cases();
   for (int in = -1; in < 1; in++) {
     softmax_case(1, 5, in);
@@ -601,6 +650,7 @@ int main(int argc, char **argv) {
     adam_case(1000, in < 0 ? NULL : (int[]){2, 3, 0});
     adam_case(70000, in < 0 ? NULL : (int[]){1, 3, 2});
   }
+  large_case();
   cast_cases();
   broadcast_cases(5, 7, 10);
   broadcast_cases(3, 4, 300);
