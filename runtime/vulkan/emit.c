@@ -8,110 +8,16 @@
 */
 #include "emit.h"
 #include "emit_formula.h"
+#include "emit_layout.h"
 
-enum { LINEAR_GROUP = 256, MAX_BATCH = 4 };
-enum { INFO_GROUPS, INFO_ROWS, INFO_COLS, INFO_COUNT, INFO_OFFSETS };
+enum { MAX_BATCH = 4 }; /* reductions that share the steps of a tree */
 
-/* ---- what the module depends on --------------------------------------------------------------------------------------------------------- */
-typedef enum row_walk { ROW_SAME, ROW_PITCH, ROW_STRIDES } row_walk; /* where a row starts: all at one place, row * pitch, by coordinates */
-typedef enum col_walk { COL_SAME, COL_NEXT, COL_STRIDE } col_walk;
-typedef struct walk { uint8_t row, col; bool linear; } walk; /* linear: element e of the space is element e of the input */
-typedef struct layout {
-  bool rows;                     /* invocations share rows */
-  uint32_t lanes, per_group, workgroup;
-  walk in[NNI_PROG_MAXIO];
-  uint32_t shape_at, walk_at[NNI_PROG_MAXIO], nwords; /* words of Info */
-} layout;
-
-static int64_t stride_of(const nni_program *p, int i, int d) { return p->shape[d] == 1 ? 0 : p->in[i].stride[d]; }
-
-static walk walk_of(const nni_program *p, int i) {
-  walk w = {ROW_SAME, COL_SAME, false};
-  int last = p->ndim - 1;
-  int64_t want = 0, col = p->in[i].level == NNI_ROW ? 0 : stride_of(p, i, last);
-  w.col = col == 0 ? COL_SAME : col == 1 ? COL_NEXT : COL_STRIDE;
-  for (int d = last - 1; d >= 0; d--) {
-    if (p->shape[d] == 1) continue;
-    int64_t s = stride_of(p, i, d);
-    if (want == 0 && w.row == ROW_SAME) {
-      bool inner = false; /* a dim of stride 0 further in makes it no pitch */
-      for (int k = d + 1; k < last; k++) inner = inner || p->shape[k] > 1;
-      if (s != 0) w.row = inner ? ROW_STRIDES : ROW_PITCH;
-      want = s * p->shape[d];
-    } else if (s != want) w.row = ROW_STRIDES;
-    else want = s * p->shape[d];
-  }
-  int64_t dense = 1;
-  w.linear = p->in[i].level == NNI_FULL;
-  for (int d = last; d >= 0; dense *= p->shape[d--]) w.linear = w.linear && (p->shape[d] == 1 || p->in[i].stride[d] == dense);
-  return w;
-}
-
-static layout layout_of(const nni_program *p) {
-  layout l = {.workgroup = LINEAR_GROUP, .lanes = 1, .per_group = 1};
-  for (int i = 0; i < p->ninstr; i++)
-    l.rows = l.rows || p->instr[i].kind == NNI_R_REDUCE || (p->instr[i].kind == NNI_R_STORE && p->out[p->instr[i].slot].level == NNI_ROW);
-  if (l.rows) {
-    l.lanes = p->cols <= 4 ? 1 : p->cols <= 32 ? 8 : p->cols <= 256 ? 32 : p->cols <= 1024 ? 128 : 256;
-    l.workgroup = l.lanes < 64 ? 64 : l.lanes;
-    l.per_group = l.workgroup / l.lanes;
-  }
-  bool strides = false;
-  uint32_t at = INFO_OFFSETS + (uint32_t)(p->nin + p->nout);
-  for (int i = 0; i < p->nin; i++) {
-    l.in[i] = walk_of(p, i);
-    strides = strides || (l.in[i].row == ROW_STRIDES && !l.in[i].linear);
-  }
-  l.shape_at = at;
-  if (strides) at += (uint32_t)p->ndim - 2;
-  for (int i = 0; i < p->nin; i++) {
-    l.walk_at[i] = at;
-    if (l.in[i].linear) continue;
-    at += l.in[i].row == ROW_PITCH ? 1 : l.in[i].row == ROW_STRIDES ? (uint32_t)p->ndim - 1 : 0;
-    at += l.in[i].col == COL_STRIDE;
-  }
-  l.nwords = at;
-  return l;
-}
-
-bool nn_vk_rowinfo_fill(const nni_program *p, const uint32_t *offset, nn_vk_rowinfo *out) {
-  const layout l = layout_of(p);
-  const int64_t count = p->rows * p->cols;
-  if (p->rows > UINT32_MAX || p->cols > UINT32_MAX || count > UINT32_MAX || l.nwords > NNI_COUNT(out->word)) return false;
-  out->nwords = l.nwords;
-  out->groups = (uint32_t)(l.rows ? (p->rows + l.per_group - 1) / l.per_group : (count + l.workgroup - 1) / l.workgroup);
-  out->word[INFO_GROUPS] = out->groups;
-  out->word[INFO_ROWS] = (uint32_t)p->rows;
-  out->word[INFO_COLS] = (uint32_t)p->cols;
-  out->word[INFO_COUNT] = (uint32_t)count;
-  memcpy(out->word + INFO_OFFSETS, offset, (size_t)(p->nin + p->nout) * 4);
-  for (uint32_t at = l.shape_at; at < (p->nin ? l.walk_at[0] : l.nwords); at++) out->word[at] = (uint32_t)p->shape[1 + at - l.shape_at];
-  for (int i = 0; i < p->nin; i++) {
-    uint32_t at = l.walk_at[i], pitch = 0;
-    if (l.in[i].linear) continue;
-    for (int d = 0; d < p->ndim - 1 && l.in[i].row == ROW_STRIDES; d++) out->word[at++] = (uint32_t)stride_of(p, i, d);
-    for (int d = 0; d < p->ndim - 1; d++)
-      if (p->shape[d] > 1) pitch = (uint32_t)stride_of(p, i, d); /* the innermost one's */
-    if (l.in[i].row == ROW_PITCH) out->word[at++] = pitch;
-    if (l.in[i].col == COL_STRIDE) out->word[at] = (uint32_t)p->in[i].stride[p->ndim - 1];
-  }
-  return true;
-}
-int nn_vk_param_count(const nni_program *p) {
-  int n = 0;
-  for (int i = 0; i < p->ninstr; i++) {
-    int last = p->instr[i].kind == NNI_R_PARAM ? p->instr[i].slot : p->instr[i].kind == NNI_R_RANDOM ? p->instr[i].slot + 1 : -1;
-    n = last >= n ? last + 1 : n;
-  }
-  return n;
-}
-
-/* ---- the emitter -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the emitter ------------------------------------------------------------------------------------------------------------- */
 typedef struct value { uint32_t id, mask; uint8_t cls, dtype; } value; /* id or mask may be 0: made from the other when asked for */
 typedef struct emitter {
   module o;
   const nni_program *p;
-  layout l;
+  nn_vk_layout l;
   value *v;
   uint8_t *depth, *need;   /* depth: reductions on the longest way to an instruction */
   uint32_t in[NNI_PROG_MAXIO], out[NNI_PROG_MAXIO], in_base[NNI_PROG_MAXIO], in_step[NNI_PROG_MAXIO], out_base[NNI_PROG_MAXIO];
@@ -145,7 +51,7 @@ static void end_if(emitter *e, uint32_t end) {
   label(e, end);
 }
 
-/* ---- variables ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- variables --------------------------------------------------------------------------------------------------------------- */
 static uint32_t element_type(emitter *e, nn_dtype d) {
   if (d == NN_BOOL || d == NN_U8) return nn_vk_type_uint(&e->o, 8);
   if (d == NN_F16 || d == NN_BF16) return nn_vk_type_uint(&e->o, 16);
@@ -192,7 +98,8 @@ static void declare_params(emitter *e) {
   int n = nn_vk_param_count(e->p);
   if (!n) return;
   uint32_t u64 = nn_vk_type_uint(o, 64), array = nn_vk_id(o);
-  uint32_t one = uniform_struct(e, 5, (uint32_t[]){nn_vk_type(o, NNI_F), nn_vk_type(o, NNI_I), nn_vk_type(o, NNI_L), u64, u64}, (uint32_t[]){0, 4, 8, 16, 24});
+  const uint32_t member[] = {nn_vk_type(o, NNI_F), nn_vk_type(o, NNI_I), nn_vk_type(o, NNI_L), u64, u64}, offset[] = {0, 4, 8, 16, 24};
+  uint32_t one = uniform_struct(e, 5, member, offset);
   uint32_t count = uint_of(e, (uint32_t)n);
   nn_vk_put(o, &o->globals, OpTypeArray, IDS(array, one, count));
   nn_vk_put(o, &o->decor, OpDecorate, IDS(array, DEC_ARRAY_STRIDE, sizeof(nn_vk_param)));
@@ -221,11 +128,12 @@ static uint32_t builtin(emitter *e, uint32_t which, uint32_t type) {
   return load(e, type, var);
 }
 
-/* ---- places ------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- places ------------------------------------------------------------------------------------------------------------------ */
 /* the number of the workgroup: x + nx (y + ny z) */
 static uint32_t group_number(emitter *e) {
   module *o = &e->o;
-  uint32_t vec = nn_vk_declare(o, OpTypeVector, 0, IDS(e->u32, 3)), id = builtin(e, BUILTIN_WORKGROUP_ID, vec), n = builtin(e, BUILTIN_NUM_WORKGROUPS, vec);
+  uint32_t vec = nn_vk_declare(o, OpTypeVector, 0, IDS(e->u32, 3));
+  uint32_t id = builtin(e, BUILTIN_WORKGROUP_ID, vec), n = builtin(e, BUILTIN_NUM_WORKGROUPS, vec);
   uint32_t c[3], m[2];
   for (uint32_t i = 0; i < 3; i++) c[i] = nn_vk_pure(o, OpCompositeExtract, e->u32, IDS(id, i));
   for (uint32_t i = 0; i < 2; i++) m[i] = nn_vk_pure(o, OpCompositeExtract, e->u32, IDS(n, i));
@@ -274,7 +182,7 @@ static uint32_t element(emitter *e, uint32_t var, nn_dtype d, uint32_t at) {
   return nn_vk_result(&e->o, OpAccessChain, pointer(e, SC_STORAGE, element_type(e, d)), IDS(var, uint_of(e, 0), at));
 }
 
-/* ---- values -------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------------------------------------------ */
 static bool is_half(int d) { return d == NN_F16 || d == NN_BF16; }
 static int class_of(int d) { return d >= NN_F16 ? NNI_F : d == NN_I64 ? NNI_L : NNI_I; }
 static uint32_t id_of(emitter *e, int i) {
@@ -286,14 +194,17 @@ static uint32_t mask_of(emitter *e, int i) {
   return e->v[i].mask ? e->v[i].mask : op_bool(e, OpINotEqual, id_of(e, i), nn_vk_constant(&e->o, NNI_I, 0));
 }
 static uint32_t convert(emitter *e, uint32_t op, int cls, uint32_t x) { return nn_vk_pure(&e->o, op, nn_vk_type(&e->o, cls), IDS(x)); }
+static uint32_t widen(emitter *e, uint32_t x) { /* uint32 -> i64 */
+  return convert(e, OpBitcast, NNI_L, nn_vk_pure(&e->o, OpUConvert, nn_vk_type_uint(&e->o, 64), IDS(x)));
+}
 static uint32_t to_float(emitter *e, int from, uint32_t x) { return from == NNI_F ? x : convert(e, OpConvertSToF, NNI_F, x); }
 
 /* a value converted to dtype d: as cpu/isa/rows_io.c */
 static value cast(emitter *e, value from, uint32_t x, nn_dtype d) {
   value r = {.cls = (uint8_t)class_of(d), .dtype = (uint8_t)d};
   module *o = &e->o;
-  bool same = r.cls == from.cls && (!is_half(d) || d == from.dtype) && (r.cls != NNI_I || d == NN_I32 || d == from.dtype || (d == NN_U8 && from.dtype == NN_BOOL));
-  if (same) {
+  bool fits = d == NN_I32 || d == from.dtype || (d == NN_U8 && from.dtype == NN_BOOL);
+  if (r.cls == from.cls && (!is_half(d) || d == from.dtype) && (r.cls != NNI_I || fits)) {
     r = from, r.id = x;
     return r;
   }
@@ -359,7 +270,7 @@ static void make_value(emitter *e, int n) {
   switch ((nni_rkind)i->kind) {
   case NNI_R_LOAD: e->v[n] = value_load(e, i); break;
   case NNI_R_PARAM: e->v[n] = value_param(e, i); break;
-  case NNI_R_INDEX: e->v[n] = (value){.cls = NNI_L, .dtype = NN_I64, .id = convert(e, OpBitcast, NNI_L, nn_vk_pure(&e->o, OpUConvert, nn_vk_type_uint(&e->o, 64), IDS(point(e))))}; break;
+  case NNI_R_INDEX: e->v[n] = (value){.cls = NNI_L, .dtype = NN_I64, .id = widen(e, point(e))}; break;
   case NNI_R_RANDOM: e->v[n] = value_random(e, i); break;
   case NNI_R_CAST: e->v[n] = cast(e, e->v[i->a[0]], id_of(e, i->a[0]), (nn_dtype)i->dtype); break;
   case NNI_R_PW: e->v[n] = value_pw(e, i); break;
@@ -380,7 +291,7 @@ static void make_store(emitter *e, const nni_rinstr *i) {
   store(e, element(e, e->out[i->slot], d, at), x);
 }
 
-/* ---- one invocation per element -------------------------------------------------------------------------------------------------------------------- */
+/* ---- one invocation per element ---------------------------------------------------------------------------------------------- */
 static void emit_elements(emitter *e) {
   uint32_t group = group_number(e), inside = op_bool(e, OpULessThan, group, info(e, INFO_GROUPS));
   e->linear = op_uint(e, OpIAdd, op_uint(e, OpIMul, group, uint_of(e, e->l.workgroup)), e->local);
@@ -400,9 +311,12 @@ static void emit_elements(emitter *e) {
   end_if(e, end);
 }
 
-/* ---- rows ---------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- rows -------------------------------------------------------------------------------------------------------------------- */
 static bool is_position(const nni_rinstr *i) { return i->op == NNI_RED_rargmax || i->op == NNI_RED_rargmin; }
-static int nargs_of(const nni_rinstr *i) { return i->kind == NNI_R_STORE || i->kind == NNI_R_CAST || i->kind == NNI_R_REDUCE ? 1 : i->kind == NNI_R_PW ? i->nargs : 0; }
+static int nargs_of(const nni_rinstr *i) {
+  if (i->kind == NNI_R_PW) return i->nargs;
+  return i->kind == NNI_R_STORE || i->kind == NNI_R_CAST || i->kind == NNI_R_REDUCE;
+}
 static bool is_full(const emitter *e, int n) { /* made anew for each element */
   const nni_rinstr *i = &e->p->instr[n];
   if (i->kind == NNI_R_STORE) return e->p->out[i->slot].level == NNI_FULL;
@@ -507,7 +421,7 @@ static void join(emitter *e, running *r, int n) {
     uint32_t type = r[k].acc_at ? e->u32 : r[k].type, from = r[k].acc_at ? r[k].acc_at : r[k].acc;
     if (e->l.lanes > 1) from = shared_at(e, r[k].acc_at ? r[k].sh_at : r[k].sh, type, first);
     a = load(e, type, from);
-    if (r[k].acc_at) a = convert(e, OpBitcast, NNI_L, nn_vk_pure(&e->o, OpUConvert, nn_vk_type_uint(&e->o, 64), IDS(a)));
+    if (r[k].acc_at) a = widen(e, a);
     value v = {.cls = (uint8_t)(r[k].acc_at ? NNI_L : r[k].cls), .dtype = r[k].acc_at ? NN_I64 : i->dtype, .id = a};
     if (is_half(i->dtype) && !r[k].acc_at) v.dtype = NN_F32, v = cast(e, v, a, (nn_dtype)i->dtype);
     e->v[r[k].n] = v;
@@ -591,7 +505,7 @@ static void emit_rows(emitter *e, running *r) {
   end_if(e, end);
 }
 
-/* ---- the module --------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the module -------------------------------------------------------------------------------------------------------------- */
 static bool has_doubles(const nni_program *p) {
   bool d = false;
   for (int i = 0; i < p->ninstr; i++) d = d || p->instr[i].cls == NNI_D || p->instr[i].opcls == NNI_D || p->instr[i].dtype == NN_F64;
@@ -602,7 +516,7 @@ static bool has_doubles(const nni_program *p) {
 
 nn_status nn_vk_emit(nni_memory *m, const nni_program *p, uint32_t features, nn_vk_module *out, nni_error *err) {
   size_t n = (size_t)p->ninstr, bytes = n * (sizeof(value) + sizeof(running) + 2);
-  emitter e = {.p = p, .l = layout_of(p)};
+  emitter e = {.p = p, .l = nn_vk_layout_of(p)};
   running *r;
   bool done;
   *out = (nn_vk_module){.words = NULL};

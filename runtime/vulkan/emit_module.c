@@ -10,7 +10,7 @@ enum { GLOBAL = 0xffff };
 enum { GLSL_STD_450_WORDS = 4 };
 static const uint32_t glsl_std_450[GLSL_STD_450_WORDS] = {0x4c534c47, 0x6474732e, 0x3035342e, 0}; /* "GLSL.std.450" */
 
-/* ---- words ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- words ------------------------------------------------------------------------------------------------------------------- */
 static uint32_t *room(module *o, words *to, size_t n) {
   if (to->n + n > to->cap) {
     size_t cap = to->cap ? to->cap * 2 : 256;
@@ -34,7 +34,7 @@ void nn_vk_put(module *o, words *to, uint32_t op, int n, const uint32_t *w) {
   if (n) memcpy(at + 1, w, (size_t)n * 4);
 }
 
-/* ---- declarations and pure instructions, once ---------------------------------------------------------------------------------------- */
+/* ---- declarations and pure instructions, once -------------------------------------------------------------------------------- */
 static bool grow_table(module *o) {
   size_t n = o->ntable ? o->ntable * 2 : 512;
   known *t = nni_calloc(o->m, n * sizeof *t);
@@ -109,7 +109,7 @@ uint32_t nn_vk_variable(module *o, words *to, uint32_t type, uint32_t storage) {
 void nn_vk_scope_enter(module *o) { o->scope = ++o->scopes; }
 void nn_vk_scope_leave(module *o) { o->scope = 0; }
 
-/* ---- the library ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- the library ------------------------------------------------------------------------------------------------------------- */
 /* What follows the opcode: t type, r result, i id, l literal; * repeats the letter before it to the end. NULL: not in a library. */
 static const char *operands_of(uint32_t op) {
   switch (op) {
@@ -236,7 +236,7 @@ uint32_t nn_vk_call(module *o, libfn f, int n, const uint32_t *args) {
   return nn_vk_pure(o, OpFunctionCall, copy_id(o, library[o->def[o->fn[f]] + 1]), n + 1, w);
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- the whole --------------------------------------------------------------------------------------------------------------- */
 void nn_vk_module_start(module *o, nni_memory *m) {
   *o = (module){.m = m, .next = 1};
 }
