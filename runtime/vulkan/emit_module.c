@@ -64,7 +64,7 @@ static uint32_t once(module *o, words *to, uint16_t scope, uint32_t op, uint32_t
     if (e->hash != h || e->words != n + (int)shift || (e->scope != scope && e->scope != 0)) continue;
     if ((scope == GLOBAL) != (e->scope == GLOBAL)) continue;
     const uint32_t *at = (scope == GLOBAL ? o->globals.w : o->body.w) + e->at;
-    if ((*at & 0xffff) == op && (!type || at[1] == type) && memcmp(at + shift, w, (size_t)n * 4) == 0) return e->id;
+    if ((*at & 0xffff) == op && (!type || at[1] == type) && (n == 0 || memcmp(at + shift, w, (size_t)n * 4) == 0)) return e->id;
   }
   uint32_t id = nn_vk_id(o), at = (uint32_t)to->n, *p = room(o, to, (size_t)n + shift);
   if (!p) return 1;

@@ -268,6 +268,12 @@ static void compare(const prog *g, int kind, double tol, const int *inplace) {
       }
   }
   ran += good;
+  if (good && checks % 8 == 0) { /* once more: the same bits */
+    for (int o = 0; o < g->p.nout; o++) memcpy(want[o], got[o], out_bytes(g, o));
+    good = run_device(g, in, got, inplace);
+    for (int o = 0; o < g->p.nout && good; o++)
+      if (memcmp(want[o], got[o], out_bytes(g, o)) != 0) FAIL("%s: other bits in the second run", g->name);
+  }
   for (int o = 0; o < g->p.nout; o++) nni_buffer_put(mem, want[o], out_bytes(g, o)), nni_buffer_put(mem, got[o], out_bytes(g, o));
   for (int i = 0; i < g->p.nin; i++) nni_buffer_put(mem, in[i], in_bytes(g, i));
   nni_buffer_put(mem, scratch, n);
@@ -427,6 +433,41 @@ static void large_case(void) {
   start(g, "many rows", SHAPE(65535 * 64 + 70, 3));
   store(g, NN_U8, reduce(g, NNI_RED_rmax, NN_U8, dense(g, NN_U8)));
   check(g, SMALL, 0, NULL);
+}
+/* A program gives the bits of its instructions run one by one: nothing is contracted across operators, orders of summation depend on cols alone. */
+static void one_by_one_case(int64_t rows, int64_t cols) {
+  prog whole, part, *g = &whole, *q = &part;
+  size_t full = (size_t)(rows * cols) * 4;
+  float *x = nni_buffer_get(mem, full), *y = nni_buffer_get(mem, full), *t = nni_buffer_get(mem, full), *r = nni_buffer_get(mem, full);
+  float *fused = nni_buffer_get(mem, full);
+  fill(x, NN_F32, rows * cols, SMALL);
+  fill(y, NN_F32, rows * cols, SMALL);
+  start(g, "fused", SHAPE(rows, cols));
+  int a = dense(g, NN_F32), b = dense(g, NN_F32), e = F1(exp, F2(sub, F2(mul, a, b), a)), s = reduce(g, NNI_RED_rsum, NN_F32, e);
+  store(g, NN_F32, F2(add, F2(mul, F2(div, e, s), b), a));
+  bool good = run_device(g, (void *[]){x, y}, (void *[]){fused}, NULL);
+#define STEP(op, a_, b_, to)                                                                  \
+  start(q, #op, SHAPE(rows, cols));                                                           \
+  a = dense(q, NN_F32), b = dense(q, NN_F32);                                                 \
+  store(q, NN_F32, pw(q, NNI_PW_##op, NN_F32, a, NNI_PW_##op == NNI_PW_exp ? -1 : b, -1));    \
+  good = good && run_device(q, (void *[]){a_, b_}, (void *[]){to}, NULL);
+  STEP(mul, x, y, t)
+  STEP(sub, t, x, t)
+  STEP(exp, t, x, t)
+  start(q, "sum", SHAPE(rows, cols));
+  store(q, NN_F32, reduce(q, NNI_RED_rsum, NN_F32, dense(q, NN_F32)));
+  good = good && run_device(q, (void *[]){t}, (void *[]){r}, NULL);
+  start(q, "quotient", SHAPE(rows, cols));
+  a = dense(q, NN_F32), b = load(q, NN_F32, NNI_ROW, NULL);
+  store(q, NN_F32, pw(q, NNI_PW_div, NN_F32, a, b, -1));
+  good = good && run_device(q, (void *[]){t, r}, (void *[]){t}, NULL);
+  STEP(mul, t, y, t)
+  STEP(add, t, x, t)
+#undef STEP
+  checks++;
+  if (good && memcmp(t, fused, full) != 0) FAIL("%lldx%lld: fused and one by one give other bits", (long long)rows, (long long)cols);
+  float *all_of_them[] = {x, y, t, r, fused};
+  for (int i = 0; i < 5; i++) nni_buffer_put(mem, all_of_them[i], full);
 }
 /* random programs of exact operators */
 static void fuzz_case(uint64_t number) {
@@ -670,7 +711,12 @@ int main(int argc, char **argv) {
   sharing_cases();
   nomem_case();
   features_case();
-  if (dev) accuracy_cases();
+  if (dev) {
+    accuracy_cases();
+    one_by_one_case(3, 17);
+    one_by_one_case(20, 300);
+    one_by_one_case(2, 3000);
+  }
   for (int in = -1; in < 1; in++) {
     softmax_case(1, 5, in);
     softmax_case(67, 10, in);
