@@ -1,6 +1,6 @@
 /* vulkan/emit.c - row programs as SPIR-V: how inputs are addressed, one invocation per element or some per row, loops and trees of reductions.
 **
-** Without a reduction and without an output per row, an invocation makes one element: loads, then instructions, then stores.
+** Without a reduction and without an output per row, an invocation makes an element or a few: loads, then instructions, then stores.
 ** Otherwise `lanes` invocations share a row, and a workgroup has `per_group` rows. Stages follow each other: what is known per row, a loop over the
 ** columns that feeds the reductions whose arguments are known by then (FULL values are computed anew in every loop, from loads), a tree in shared
 ** memory. All FULL stores are in the last loop, ROW stores behind a barrier at the end: so what an output overwrites has been read.
@@ -292,22 +292,46 @@ static void make_store(emitter *e, const nni_rinstr *i) {
 }
 
 /* ---- one invocation per element ---------------------------------------------------------------------------------------------- */
-static void emit_elements(emitter *e) {
-  uint32_t group = group_number(e), inside = op_bool(e, OpULessThan, group, info(e, INFO_GROUPS));
-  e->linear = op_uint(e, OpIAdd, op_uint(e, OpIMul, group, uint_of(e, e->l.workgroup)), e->local);
-  inside = op_bool(e, OpLogicalAnd, inside, op_bool(e, OpULessThan, e->linear, info(e, INFO_COUNT)));
-  uint32_t end = begin_if(e, inside);
+static void set_place(emitter *e) { /* row and col of element `linear`, if an input asks for them */
   bool places = false;
   for (int i = 0; i < e->p->nin; i++) places = places || (!e->l.in[i].linear && (e->l.in[i].row || e->l.in[i].col));
-  if (places) {
-    e->cols = info(e, INFO_COLS);
-    e->row = op_uint(e, OpUDiv, e->linear, e->cols);
-    e->col = op_uint(e, OpISub, e->linear, op_uint(e, OpIMul, e->row, e->cols));
+  if (!places) return;
+  if (!e->cols) e->cols = info(e, INFO_COLS);
+  e->row = op_uint(e, OpUDiv, e->linear, e->cols);
+  e->col = op_uint(e, OpISub, e->linear, op_uint(e, OpIMul, e->row, e->cols));
+}
+/* An invocation makes `each` elements: all loads, then all stores. Past the end it makes the last element again and stores nothing. */
+static void emit_elements(emitter *e) {
+  enum { MOST = 4 };
+  const int n = e->p->ninstr;
+  value *all = e->v;
+  uint32_t group = group_number(e), inside = op_bool(e, OpULessThan, group, info(e, INFO_GROUPS)), count = info(e, INFO_COUNT);
+  uint32_t first = op_uint(e, OpIAdd, op_uint(e, OpIMul, group, uint_of(e, e->l.workgroup * e->l.each)), e->local), at[MOST], ok[MOST];
+  for (uint32_t k = 0; k < e->l.each; k++) {
+    at[k] = k ? op_uint(e, OpIAdd, first, uint_of(e, k * e->l.workgroup)) : first;
+    ok[k] = op_bool(e, OpULessThan, at[k], count);
   }
-  set_bases(e);
-  for (int n = 0; n < e->p->ninstr; n++) make_value(e, n);
-  for (int n = 0; n < e->p->ninstr; n++)
-    if (e->p->instr[n].kind == NNI_R_STORE) make_store(e, &e->p->instr[n]);
+  uint32_t end = begin_if(e, op_bool(e, OpLogicalAnd, inside, ok[0]));
+  for (uint32_t k = 0; k < e->l.each; k++) {
+    e->v = all + (size_t)k * (size_t)n;
+    e->linear = k ? nn_vk_pure(&e->o, OpSelect, e->u32, IDS(ok[k], at[k], op_uint(e, OpISub, count, uint_of(e, 1)))) : at[k];
+    set_place(e);
+    set_bases(e);
+    for (int i = 0; i < n; i++)
+      if (k && e->p->instr[i].kind == NNI_R_PARAM) e->v[i] = all[i];
+      else make_value(e, i);
+  }
+  for (uint32_t k = 0; k < e->l.each; k++) {
+    uint32_t then = k ? begin_if(e, ok[k]) : 0;
+    e->v = all + (size_t)k * (size_t)n;
+    e->linear = at[k];
+    if (k) nn_vk_scope_enter(&e->o);
+    for (int i = 0; i < n; i++)
+      if (e->p->instr[i].kind == NNI_R_STORE) make_store(e, &e->p->instr[i]);
+    if (!k) continue;
+    nn_vk_scope_leave(&e->o);
+    end_if(e, then);
+  }
   end_if(e, end);
 }
 
@@ -515,8 +539,8 @@ static bool has_doubles(const nni_program *p) {
 }
 
 nn_status nn_vk_emit(nni_memory *m, const nni_program *p, uint32_t features, nn_vk_module *out, nni_error *err) {
-  size_t n = (size_t)p->ninstr, bytes = n * (sizeof(value) + sizeof(running) + 2);
   emitter e = {.p = p, .l = nn_vk_layout_of(p)};
+  size_t n = (size_t)p->ninstr, bytes = n * (e.l.each * sizeof(value) + sizeof(running) + 2);
   running *r;
   bool done;
   *out = (nn_vk_module){.words = NULL};
@@ -524,7 +548,7 @@ nn_status nn_vk_emit(nni_memory *m, const nni_program *p, uint32_t features, nn_
   r = nni_calloc(m, bytes);
   if (!r) return nni_fail(err, NN_ENOMEM, "no memory for a shader");
   e.v = (value *)(void *)(r + n);
-  e.depth = (uint8_t *)(e.v + n);
+  e.depth = (uint8_t *)(e.v + n * e.l.each);
   e.need = e.depth + n;
   nn_vk_module_start(&e.o, m);
   declare(&e);

@@ -2,7 +2,8 @@
 ** Pure functions. */
 #include "emit_layout.h"
 
-enum { LINEAR_GROUP = 256 };
+enum { LINEAR_GROUP = 256, MANY = 1 << 18 }; /* MANY elements keep a device busy with several per invocation */
+#define MOST_ELEMENTS (UINT32_MAX - 65536)   /* numbers of elements past the end, in the last workgroup, do not wrap around */
 
 static int64_t stride_of(const nni_program *p, int i, int d) { return p->shape[d] == 1 ? 0 : p->in[i].stride[d]; }
 
@@ -29,14 +30,14 @@ static nn_vk_walk walk_of(const nni_program *p, int i) {
 }
 
 nn_vk_layout nn_vk_layout_of(const nni_program *p) {
-  nn_vk_layout l = {.workgroup = LINEAR_GROUP, .lanes = 1, .per_group = 1};
+  nn_vk_layout l = {.workgroup = LINEAR_GROUP, .lanes = 1, .per_group = 1, .each = 1};
   for (int i = 0; i < p->ninstr; i++)
     l.rows = l.rows || p->instr[i].kind == NNI_R_REDUCE || (p->instr[i].kind == NNI_R_STORE && p->out[p->instr[i].slot].level == NNI_ROW);
   if (l.rows) {
     l.lanes = p->cols <= 4 ? 1 : p->cols <= 32 ? 8 : p->cols <= 256 ? 32 : p->cols <= 1024 ? 128 : 256;
     l.workgroup = l.lanes < 64 ? 64 : l.lanes;
     l.per_group = l.workgroup / l.lanes;
-  }
+  } else if (p->rows * p->cols >= MANY) l.each = p->ninstr <= 24 ? 4 : p->ninstr <= 64 ? 2 : 1; /* registers are limited */
   bool strides = false;
   uint32_t at = INFO_OFFSETS + (uint32_t)(p->nin + p->nout);
   for (int i = 0; i < p->nin; i++) {
@@ -58,9 +59,9 @@ nn_vk_layout nn_vk_layout_of(const nni_program *p) {
 bool nn_vk_rowinfo_fill(const nni_program *p, const uint32_t *offset, nn_vk_rowinfo *out) {
   const nn_vk_layout l = nn_vk_layout_of(p);
   const int64_t count = p->rows * p->cols;
-  if (p->rows > UINT32_MAX || p->cols > UINT32_MAX || count > UINT32_MAX || l.nwords > NNI_COUNT(out->word)) return false;
+  if (p->rows > MOST_ELEMENTS || p->cols > MOST_ELEMENTS || count > MOST_ELEMENTS || l.nwords > NNI_COUNT(out->word)) return false;
   out->nwords = l.nwords;
-  out->groups = (uint32_t)(l.rows ? (p->rows + l.per_group - 1) / l.per_group : (count + l.workgroup - 1) / l.workgroup);
+  out->groups = (uint32_t)(l.rows ? (p->rows + l.per_group - 1) / l.per_group : (count + l.workgroup * l.each - 1) / (l.workgroup * l.each));
   out->word[INFO_GROUPS] = out->groups;
   out->word[INFO_ROWS] = (uint32_t)p->rows;
   out->word[INFO_COLS] = (uint32_t)p->cols;

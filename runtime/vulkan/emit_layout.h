@@ -11,6 +11,7 @@ typedef struct nn_vk_walk { uint8_t row, col; bool linear; } nn_vk_walk; /* line
 typedef struct nn_vk_layout {
   bool rows;                     /* invocations share rows */
   uint32_t lanes, per_group, workgroup;
+  uint32_t each;                 /* elements of an invocation, a workgroup apart (no rows); more than one keeps more loads under way */
   nn_vk_walk in[NNI_PROG_MAXIO];
   uint32_t shape_at, walk_at[NNI_PROG_MAXIO], nwords; /* words of Info */
 } nn_vk_layout;

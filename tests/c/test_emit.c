@@ -469,6 +469,18 @@ static void one_by_one_case(int64_t rows, int64_t cols) {
   float *all_of_them[] = {x, y, t, r, fused};
   for (int i = 0; i < 5; i++) nni_buffer_put(mem, all_of_them[i], full);
 }
+/* several elements of an invocation, the last ones past the end; broadcasts, draws, in place */
+static void several_case(int64_t rows, int64_t cols, int in, int ballast) {
+  prog pr, *g = &pr;
+  start(g, "several", SHAPE(rows, cols));
+  int x = dense(g, NN_F32), y = load(g, NN_F32, NNI_FULL, (int64_t[]){0, 1}), z = load(g, NN_F32, NNI_ROW, NULL), k = param(g, NN_F32, 1);
+  int u = (emit(g, NNI_R_RANDOM, NNI_FULL, NN_F32)->slot = 4, last(g));
+  x = F2(maximum, F2(sub, x, y), F2(add, z, k));
+  for (int i = 0; i < ballast; i++) x = F2(minimum, F2(maximum, x, y), u);
+  store(g, NN_F32, x);
+  store(g, NN_BOOL, pw(g, NNI_PW_lt, NN_BOOL, x, u, -1));
+  check(g, SMALL, 0, (int[]){in, -1});
+}
 /* random programs of exact operators */
 static void fuzz_case(uint64_t number) {
   static const int fop[] = {NNI_PW_add, NNI_PW_sub, NNI_PW_mul, NNI_PW_minimum, NNI_PW_maximum, NNI_PW_neg,
@@ -726,6 +738,9 @@ int main(int argc, char **argv) {
     adam_case(70000, in < 0 ? NULL : (int[]){1, 3, 2});
   }
   large_case();
+  several_case(1000, 301, -1, 0);
+  several_case(301, 1000, 0, 10);
+  several_case(512, 512, 0, 40);
   cast_cases();
   broadcast_cases(5, 7, 10);
   broadcast_cases(3, 4, 300);
