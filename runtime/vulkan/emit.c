@@ -2,15 +2,15 @@
 **
 ** Without a reduction and without an output per row, an invocation makes an element or a few: loads, then instructions, then stores.
 ** Otherwise `lanes` invocations share a row, and a workgroup has `per_group` rows. Stages follow each other: what is known per row, a loop over the
-** columns that feeds the reductions whose arguments are known by then (FULL values are computed anew in every loop, from loads), a tree in shared
-** memory. All FULL stores are in the last loop, ROW stores behind a barrier at the end: so what an output overwrites has been read.
+** columns that feeds the reductions whose arguments are known by then, a tree in shared memory. FULL values of rows that are short enough stay in
+** registers; those of others are computed anew in every loop, from loads. All FULL stores are in the last loop, ROW stores behind a barrier at the end: so what an output overwrites has been read.
 ** Column j of a row belongs to the same invocation in every loop; orders of summation depend on cols alone.
 */
 #include "emit.h"
 #include "emit_formula.h"
 #include "emit_layout.h"
 
-enum { MAX_BATCH = 4 }; /* reductions that share the steps of a tree */
+enum { MAX_BATCH = 4, MOST_EACH = 4 }; /* reductions that share the steps of a tree; layout.each */
 
 /* ---- the emitter ------------------------------------------------------------------------------------------------------------- */
 typedef struct value { uint32_t id, mask; uint8_t cls, dtype; } value; /* id or mask may be 0: made from the other when asked for */
@@ -18,8 +18,9 @@ typedef struct emitter {
   module o;
   const nni_program *p;
   nn_vk_layout l;
-  value *v;
+  value *all, *v;          /* of the elements that an invocation has at once, one after the other; of the element in hand */
   uint8_t *depth, *need;   /* depth: reductions on the longest way to an instruction */
+  uint8_t *made;           /* FULL values that stay in registers */
   uint32_t in[NNI_PROG_MAXIO], out[NNI_PROG_MAXIO], in_base[NNI_PROG_MAXIO], in_step[NNI_PROG_MAXIO], out_base[NNI_PROG_MAXIO];
   uint32_t info, params;
   uint32_t u32, yes_no;    /* types */
@@ -302,34 +303,33 @@ static void set_place(emitter *e) { /* row and col of element `linear`, if an in
 }
 /* An invocation makes `each` elements: all loads, then all stores. Past the end it makes the last element again and stores nothing. */
 static void emit_elements(emitter *e) {
-  enum { MOST = 4 };
   const int n = e->p->ninstr;
-  value *all = e->v;
   uint32_t group = group_number(e), inside = op_bool(e, OpULessThan, group, info(e, INFO_GROUPS)), count = info(e, INFO_COUNT);
-  uint32_t first = op_uint(e, OpIAdd, op_uint(e, OpIMul, group, uint_of(e, e->l.workgroup * e->l.each)), e->local), at[MOST], ok[MOST];
+  uint32_t first = op_uint(e, OpIAdd, op_uint(e, OpIMul, group, uint_of(e, e->l.workgroup * e->l.each)), e->local);
+  uint32_t at[MOST_EACH], ok[MOST_EACH];
   for (uint32_t k = 0; k < e->l.each; k++) {
     at[k] = k ? op_uint(e, OpIAdd, first, uint_of(e, k * e->l.workgroup)) : first;
     ok[k] = op_bool(e, OpULessThan, at[k], count);
   }
   uint32_t end = begin_if(e, op_bool(e, OpLogicalAnd, inside, ok[0]));
   for (uint32_t k = 0; k < e->l.each; k++) {
-    e->v = all + (size_t)k * (size_t)n;
+    e->v = e->all + (size_t)k * (size_t)n;
     e->linear = k ? nn_vk_pure(&e->o, OpSelect, e->u32, IDS(ok[k], at[k], op_uint(e, OpISub, count, uint_of(e, 1)))) : at[k];
     set_place(e);
     set_bases(e);
     for (int i = 0; i < n; i++)
-      if (k && e->p->instr[i].kind == NNI_R_PARAM) e->v[i] = all[i];
+      if (k && e->p->instr[i].kind == NNI_R_PARAM) e->v[i] = e->all[i];
       else make_value(e, i);
   }
   for (uint32_t k = 0; k < e->l.each; k++) {
     uint32_t then = k ? begin_if(e, ok[k]) : 0;
-    e->v = all + (size_t)k * (size_t)n;
+    e->v = e->all + (size_t)k * (size_t)n;
     e->linear = at[k];
-    if (k) nn_vk_scope_enter(&e->o);
+    uint16_t outer = k ? nn_vk_scope_enter(&e->o) : 0;
     for (int i = 0; i < n; i++)
       if (e->p->instr[i].kind == NNI_R_STORE) make_store(e, &e->p->instr[i]);
     if (!k) continue;
-    nn_vk_scope_leave(&e->o);
+    nn_vk_scope_leave(&e->o, outer);
     end_if(e, then);
   }
   end_if(e, end);
@@ -384,6 +384,11 @@ static uint32_t shared_at(emitter *e, uint32_t var, uint32_t type, uint32_t at) 
   return nn_vk_result(&e->o, OpAccessChain, pointer(e, SC_WORKGROUP, type), IDS(var, at));
 }
 
+static void slot(emitter *e, uint32_t k) { e->v = e->all + (size_t)k * (size_t)e->p->ninstr; }
+static void spread(emitter *e, int n) { /* what is known per row is known with every element */
+  for (uint32_t k = 1; k < e->l.each; k++) e->all[k * (uint32_t)e->p->ninstr + (uint32_t)n] = e->all[n];
+}
+
 typedef struct running { int n, cls; uint32_t type, acc, acc_at, sh, sh_at; } running; /* one reduction of a loop; _at: positions */
 
 /* acc = acc combined with (b, ib), both of them ids; for positions ib too */
@@ -407,9 +412,12 @@ static void begin_running(emitter *e, running *r, int n) {
   r->acc_at = local_variable(e, e->u32);
   store(e, r->acc_at, uint_of(e, UINT32_MAX));
 }
-static void step_running(emitter *e, const running *r) {
-  uint32_t a = load(e, r->type, r->acc), ia = r->acc_at ? load(e, e->u32, r->acc_at) : 0;
-  combine(e, r, &a, &ia, running_argument(e, &e->p->instr[r->n]), e->col);
+static void step_running(emitter *e, const running *r, uint32_t ok) { /* ok: 0, or "the element exists" */
+  const nni_rinstr *i = &e->p->instr[r->n];
+  uint32_t a = load(e, r->type, r->acc), ia = r->acc_at ? load(e, e->u32, r->acc_at) : 0, x = running_argument(e, i), at = e->col;
+  if (ok) x = nn_vk_pure(&e->o, OpSelect, r->type, IDS(ok, x, nn_vk_reduce_identity(&e->o, i->op, r->cls)));
+  if (ok && ia) at = nn_vk_pure(&e->o, OpSelect, e->u32, IDS(ok, at, uint_of(e, UINT32_MAX)));
+  combine(e, r, &a, &ia, x, at);
   store(e, r->acc, a);
   if (r->acc_at) store(e, r->acc_at, ia);
 }
@@ -425,7 +433,7 @@ static void join(emitter *e, running *r, int n) {
   for (uint32_t s = e->l.lanes / 2; s > 0; s /= 2) {
     barrier(e);
     end = begin_if(e, op_bool(e, OpULessThan, e->lane, uint_of(e, s)));
-    nn_vk_scope_enter(&e->o);
+    uint16_t outer = nn_vk_scope_enter(&e->o);
     uint32_t other = op_uint(e, OpIAdd, e->local, uint_of(e, s));
     for (int k = 0; k < n; k++) {
       uint32_t mine = shared_at(e, r[k].sh, r[k].type, e->local), my_at = r[k].acc_at ? shared_at(e, r[k].sh_at, e->u32, e->local) : 0, ib = 0;
@@ -435,7 +443,7 @@ static void join(emitter *e, running *r, int n) {
       store(e, mine, a);
       if (my_at) store(e, my_at, ia);
     }
-    nn_vk_scope_leave(&e->o);
+    nn_vk_scope_leave(&e->o, outer);
     end_if(e, end);
   }
   if (e->l.lanes > 1) barrier(e);
@@ -449,42 +457,82 @@ static void join(emitter *e, running *r, int n) {
     value v = {.cls = (uint8_t)(r[k].acc_at ? NNI_L : r[k].cls), .dtype = r[k].acc_at ? NN_I64 : i->dtype, .id = a};
     if (is_half(i->dtype) && !r[k].acc_at) v.dtype = NN_F32, v = cast(e, v, a, (nn_dtype)i->dtype);
     e->v[r[k].n] = v;
+    spread(e, r[k].n);
   }
   if (e->l.lanes > 1) barrier(e); /* before anybody writes there again */
 }
 
-/* the loop over the row's columns: col = lane, lane + lanes, ... */
-static void emit_loop(emitter *e, int loop, int loops, running *r, int nrun) {
-  module *o = &e->o;
-  uint32_t var = local_variable(e, e->u32), head = nn_vk_id(o), test = nn_vk_id(o), body = nn_vk_id(o), next = nn_vk_id(o), end = nn_vk_id(o);
-  uint32_t limit = e->valid ? nn_vk_pure(o, OpSelect, e->u32, IDS(e->valid, e->cols, uint_of(e, 0))) : e->cols;
+/* which FULL values this loop has to make */
+static void find_needed(emitter *e, int loop, int loops) {
   memset(e->need, 0, (size_t)e->p->ninstr);
   for (int n = e->p->ninstr - 1; n >= 0; n--) {
     if (!e->need[n] && !in_loop(e, n, loop, loops)) continue;
-    for (int k = 0; k < nargs_of(&e->p->instr[n]); k++) e->need[e->p->instr[n].a[k]] |= is_full(e, e->p->instr[n].a[k]);
+    for (int k = 0; k < nargs_of(&e->p->instr[n]); k++) {
+      int a = e->p->instr[n].a[k];
+      e->need[a] |= is_full(e, a) && !e->made[a];
+    }
   }
+}
+/* Columns base, base + lanes, ...: their values, what they add to the reductions, their stores. first_ok: base is known to be inside. */
+static void emit_columns(emitter *e, uint32_t base, uint32_t limit, bool first_ok, bool stores, const running *r, int nrun) {
+  uint32_t at[MOST_EACH], ok[MOST_EACH], col[MOST_EACH], last = op_uint(e, OpISub, e->cols, uint_of(e, 1));
+  for (uint32_t k = 0; k < e->l.each; k++) {
+    at[k] = col[k] = k ? op_uint(e, OpIAdd, base, uint_of(e, k * e->l.lanes)) : base;
+    ok[k] = k || !first_ok ? op_bool(e, OpULessThan, at[k], limit) : 0;
+    if (ok[k]) col[k] = nn_vk_pure(&e->o, OpSelect, e->u32, IDS(ok[k], at[k], last)); /* the last one once more: not added, not stored */
+  }
+  for (int n = 0; n < e->p->ninstr; n++)
+    for (uint32_t k = 0; k < e->l.each && e->need[n]; k++) {
+      slot(e, k);
+      e->col = col[k];
+      make_value(e, n);
+      e->made[n] = e->l.resident;
+    }
+  for (uint32_t k = 0; k < e->l.each; k++) {
+    slot(e, k);
+    e->col = col[k];
+    for (int j = 0; j < nrun; j++) step_running(e, &r[j], ok[k]);
+  }
+  for (uint32_t k = 0; k < e->l.each && stores; k++) {
+    uint32_t then = ok[k] ? begin_if(e, ok[k]) : 0;
+    uint16_t outer = nn_vk_scope_enter(&e->o);
+    slot(e, k);
+    e->col = at[k];
+    for (int n = 0; n < e->p->ninstr; n++)
+      if (e->p->instr[n].kind == NNI_R_STORE && is_full(e, n)) make_store(e, &e->p->instr[n]);
+    nn_vk_scope_leave(&e->o, outer);
+    if (then) end_if(e, then);
+  }
+  slot(e, 0);
+  e->col = 0;
+}
+/* all columns of the row, in a loop where they are many */
+static void emit_loop(emitter *e, int loop, int loops, const running *r, int nrun) {
+  module *o = &e->o;
+  uint32_t limit = e->valid ? nn_vk_pure(o, OpSelect, e->u32, IDS(e->valid, e->cols, uint_of(e, 0))) : e->cols;
+  find_needed(e, loop, loops);
+  if (e->l.resident) {
+    emit_columns(e, e->lane, limit, false, loop == loops - 1, r, nrun);
+    return;
+  }
+  uint32_t var = local_variable(e, e->u32), head = nn_vk_id(o), test = nn_vk_id(o), body = nn_vk_id(o), next = nn_vk_id(o), end = nn_vk_id(o), base;
   store(e, var, e->lane);
   branch(e, head);
   label(e, head);
-  nn_vk_scope_enter(o);
+  uint16_t outer = nn_vk_scope_enter(o);
   nn_vk_put(o, &o->body, OpLoopMerge, IDS(end, next, 0));
   branch(e, test);
   label(e, test);
-  e->col = load(e, e->u32, var);
-  nn_vk_put(o, &o->body, OpBranchConditional, IDS(op_bool(e, OpULessThan, e->col, limit), body, end));
+  base = load(e, e->u32, var);
+  nn_vk_put(o, &o->body, OpBranchConditional, IDS(op_bool(e, OpULessThan, base, limit), body, end));
   label(e, body);
-  for (int n = 0; n < e->p->ninstr; n++)
-    if (e->need[n]) make_value(e, n);
-  for (int k = 0; k < nrun; k++) step_running(e, &r[k]);
-  for (int n = 0; n < e->p->ninstr && loop == loops - 1; n++)
-    if (e->p->instr[n].kind == NNI_R_STORE && is_full(e, n)) make_store(e, &e->p->instr[n]);
+  emit_columns(e, base, limit, true, loop == loops - 1, r, nrun);
   branch(e, next);
   label(e, next);
-  store(e, var, op_uint(e, OpIAdd, e->col, uint_of(e, e->l.lanes)));
+  store(e, var, op_uint(e, OpIAdd, base, uint_of(e, e->l.lanes * e->l.each)));
   branch(e, head);
-  nn_vk_scope_leave(o);
+  nn_vk_scope_leave(o, outer);
   label(e, end);
-  e->col = 0;
 }
 
 /* what is known per row once `depth` reductions are done; r: room for the reductions of one loop */
@@ -492,7 +540,10 @@ static void emit_stages(emitter *e, running *r) {
   int loops = set_depths(e);
   for (int stage = 0; stage <= loops; stage++) {
     for (int n = 0; n < e->p->ninstr; n++)
-      if (!is_full(e, n) && e->depth[n] == stage) make_value(e, n);
+      if (!is_full(e, n) && e->depth[n] == stage && e->p->instr[n].kind != NNI_R_REDUCE) {
+        make_value(e, n);
+        spread(e, n);
+      }
     int nrun = 0;
     if (stage == loops) return;
     for (int n = 0; n < e->p->ninstr; n++)
@@ -520,10 +571,10 @@ static void emit_rows(emitter *e, running *r) {
   if (row_stores) {
     barrier(e);
     uint32_t who = op_bool(e, OpIEqual, e->lane, zero), then = begin_if(e, e->valid ? op_bool(e, OpLogicalAnd, who, e->valid) : who);
-    nn_vk_scope_enter(&e->o);
+    uint16_t outer = nn_vk_scope_enter(&e->o);
     for (int n = 0; n < e->p->ninstr; n++)
       if (e->p->instr[n].kind == NNI_R_STORE && !is_full(e, n)) make_store(e, &e->p->instr[n]);
-    nn_vk_scope_leave(&e->o);
+    nn_vk_scope_leave(&e->o, outer);
     end_if(e, then);
   }
   end_if(e, end);
@@ -540,16 +591,17 @@ static bool has_doubles(const nni_program *p) {
 
 nn_status nn_vk_emit(nni_memory *m, const nni_program *p, uint32_t features, nn_vk_module *out, nni_error *err) {
   emitter e = {.p = p, .l = nn_vk_layout_of(p)};
-  size_t n = (size_t)p->ninstr, bytes = n * (e.l.each * sizeof(value) + sizeof(running) + 2);
+  size_t n = (size_t)p->ninstr, bytes = n * (e.l.each * sizeof(value) + sizeof(running) + 3);
   running *r;
   bool done;
   *out = (nn_vk_module){.words = NULL};
   if (has_doubles(p)) return nni_fail(err, NN_EDTYPE, "Vulkan devices do not compute in f64; cast to f32, or use the CPU");
   r = nni_calloc(m, bytes);
   if (!r) return nni_fail(err, NN_ENOMEM, "no memory for a shader");
-  e.v = (value *)(void *)(r + n);
+  e.all = e.v = (value *)(void *)(r + n);
   e.depth = (uint8_t *)(e.v + n * e.l.each);
   e.need = e.depth + n;
+  e.made = e.need + n;
   nn_vk_module_start(&e.o, m);
   declare(&e);
   e.local = builtin(&e, BUILTIN_LOCAL_INDEX, e.u32);

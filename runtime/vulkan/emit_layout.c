@@ -34,7 +34,10 @@ nn_vk_layout nn_vk_layout_of(const nni_program *p) {
   for (int i = 0; i < p->ninstr; i++)
     l.rows = l.rows || p->instr[i].kind == NNI_R_REDUCE || (p->instr[i].kind == NNI_R_STORE && p->out[p->instr[i].slot].level == NNI_ROW);
   if (l.rows) {
-    l.lanes = p->cols <= 4 ? 1 : p->cols <= 32 ? 8 : p->cols <= 256 ? 32 : p->cols <= 1024 ? 128 : 256;
+    while (l.lanes < p->cols && l.lanes < 32) l.lanes *= 2;
+    if (p->cols > 128) l.lanes = p->cols <= 512 ? 128 : 256; /* of cols alone: the order of summation */
+    if (p->cols > l.lanes && p->ninstr <= 64) l.each = 4;
+    l.resident = p->cols <= l.lanes * l.each;
     l.workgroup = l.lanes < 64 ? 64 : l.lanes;
     l.per_group = l.workgroup / l.lanes;
   } else if (p->rows * p->cols >= MANY) l.each = p->ninstr <= 24 ? 4 : p->ninstr <= 64 ? 2 : 1; /* registers are limited */

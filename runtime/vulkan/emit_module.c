@@ -106,8 +106,12 @@ uint32_t nn_vk_variable(module *o, words *to, uint32_t type, uint32_t storage) {
   }
   return id;
 }
-void nn_vk_scope_enter(module *o) { o->scope = ++o->scopes; }
-void nn_vk_scope_leave(module *o) { o->scope = 0; }
+uint16_t nn_vk_scope_enter(module *o) {
+  uint16_t outer = o->scope;
+  o->scope = ++o->scopes;
+  return outer;
+}
+void nn_vk_scope_leave(module *o, uint16_t outer) { o->scope = outer; }
 
 /* ---- the library ------------------------------------------------------------------------------------------------------------- */
 /* What follows the opcode: t type, r result, i id, l literal; * repeats the letter before it to the end. NULL: not in a library. */

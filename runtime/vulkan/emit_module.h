@@ -79,8 +79,8 @@ uint32_t nn_vk_call(module *o, libfn f, int n, const uint32_t *args);
 uint32_t nn_vk_variable(module *o, words *to, uint32_t type, uint32_t storage);           /* type: of the pointer */
 
 /* Code in scope 0 runs before everything after it; code in a loop or a branch has a scope of its own, which nothing outside may use. */
-void nn_vk_scope_enter(module *o);
-void nn_vk_scope_leave(module *o);
+uint16_t nn_vk_scope_enter(module *o); /* returns the scope around it, for leave */
+void nn_vk_scope_leave(module *o, uint16_t outer);
 
 #define IDS(...) (int)(sizeof((uint32_t[]){__VA_ARGS__}) / 4), (const uint32_t[]){__VA_ARGS__}
 
