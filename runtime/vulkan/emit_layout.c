@@ -31,16 +31,17 @@ static nn_vk_walk walk_of(const nni_program *p, int i) {
 
 nn_vk_layout nn_vk_layout_of(const nni_program *p) {
   nn_vk_layout l = {.workgroup = LINEAR_GROUP, .lanes = 1, .per_group = 1, .each = 1};
+  const bool many = p->rows * p->cols >= MANY; /* changes no bits: an order of summation must not depend on it */
   for (int i = 0; i < p->ninstr; i++)
     l.rows = l.rows || p->instr[i].kind == NNI_R_REDUCE || (p->instr[i].kind == NNI_R_STORE && p->out[p->instr[i].slot].level == NNI_ROW);
   if (l.rows) {
     while (l.lanes < p->cols && l.lanes < 32) l.lanes *= 2;
     if (p->cols > 128) l.lanes = p->cols <= 512 ? 128 : 256; /* of cols alone: the order of summation */
-    if (p->cols > l.lanes && p->ninstr <= 64) l.each = 4;
+    if (p->cols > l.lanes && many && p->ninstr <= 64) l.each = 4;
     l.resident = p->cols <= l.lanes * l.each;
     l.workgroup = l.lanes < 64 ? 64 : l.lanes;
     l.per_group = l.workgroup / l.lanes;
-  } else if (p->rows * p->cols >= MANY) l.each = p->ninstr <= 24 ? 4 : p->ninstr <= 64 ? 2 : 1; /* registers are limited */
+  } else if (many) l.each = p->ninstr <= 24 ? 4 : p->ninstr <= 64 ? 2 : 1; /* registers are limited */
   bool strides = false;
   uint32_t at = INFO_OFFSETS + (uint32_t)(p->nin + p->nout);
   for (int i = 0; i < p->nin; i++) {

@@ -481,6 +481,33 @@ static void several_case(int64_t rows, int64_t cols, int in, int ballast) {
   store(g, NN_BOOL, pw(g, NNI_PW_lt, NN_BOOL, x, u, -1));
   check(g, SMALL, 0, (int[]){in, -1});
 }
+/* Many rows are computed in another way than few, to the same bits: the first rows of a large array alone. In place in the large one. */
+static void many_rows_case(int64_t cols) {
+  const int64_t many = (1 << 18) / cols + 3, few = 5;
+  size_t bytes = (size_t)(many * cols) * 4;
+  float *x = nni_buffer_get(mem, bytes), *y = nni_buffer_get(mem, bytes), *z = nni_buffer_get(mem, bytes), sums[8];
+  float *rows = nni_buffer_get(mem, (size_t)many * 4);
+  int64_t *at = nni_buffer_get(mem, (size_t)many * 8), first[8];
+  bool good = true;
+  fill(x, NN_F32, many * cols, SMALL);
+  for (int k = 0; k < 2; k++) {
+    prog pr, *g = &pr;
+    start(g, "rows", SHAPE(k ? few : many, cols));
+    int a = dense(g, NN_F32), e = F1(exp, F2(sub, a, reduce(g, NNI_RED_rmax, NN_F32, a))), s = reduce(g, NNI_RED_rsum, NN_F32, e);
+    store(g, NN_F32, F2(div, e, s));
+    store(g, NN_F32, s);
+    store(g, NN_I64, reduce(g, NNI_RED_rargmin, NN_I64, a));
+    if (!k) check(g, SMALL, 5e-6, (int[]){0, -1, -1});
+    good = good && run_device(g, (void *[]){x}, k ? (void *[]){z, sums, first} : (void *[]){y, rows, at}, k ? NULL : (int[]){0, -1, -1});
+  }
+  if (good && (memcmp(y, z, (size_t)(few * cols) * 4) != 0 || memcmp(rows, sums, (size_t)few * 4) != 0 || memcmp(at, first, (size_t)few * 8) != 0))
+    FAIL("rows of %lld: many and few give other bits", (long long)cols);
+  nni_buffer_put(mem, x, bytes);
+  nni_buffer_put(mem, y, bytes);
+  nni_buffer_put(mem, z, bytes);
+  nni_buffer_put(mem, rows, (size_t)many * 4);
+  nni_buffer_put(mem, at, (size_t)many * 8);
+}
 /* random programs of exact operators */
 static void fuzz_case(uint64_t number) {
   static const int fop[] = {NNI_PW_add, NNI_PW_sub, NNI_PW_mul, NNI_PW_minimum, NNI_PW_maximum, NNI_PW_neg,
@@ -728,6 +755,11 @@ int main(int argc, char **argv) {
     one_by_one_case(3, 17);
     one_by_one_case(20, 300);
     one_by_one_case(2, 3000);
+    many_rows_case(20);
+    many_rows_case(100);
+    many_rows_case(500);
+    many_rows_case(1000);
+    many_rows_case(3001);
   }
   for (int in = -1; in < 1; in++) {
     softmax_case(1, 5, in);
