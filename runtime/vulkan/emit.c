@@ -3,7 +3,8 @@
 ** Without a reduction and without an output per row, an invocation makes an element or a few: loads, then instructions, then stores.
 ** Otherwise `lanes` invocations share a row, and a workgroup has `per_group` rows. Stages follow each other: what is known per row, a loop over the
 ** columns that feeds the reductions whose arguments are known by then, a tree in shared memory. FULL values of rows that are short enough stay in
-** registers; those of others are computed anew in every loop, from loads. All FULL stores are in the last loop, ROW stores behind a barrier at the end: so what an output overwrites has been read.
+** registers; those of others are computed anew in every loop, from loads. All FULL stores are in the last loop, ROW stores behind a barrier at the
+** end: so what an output overwrites has been read.
 ** Column j of a row belongs to the same invocation in every loop; orders of summation depend on cols alone.
 */
 #include "emit.h"

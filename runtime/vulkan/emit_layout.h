@@ -11,7 +11,7 @@ typedef struct nn_vk_walk { uint8_t row, col; bool linear; } nn_vk_walk; /* line
 typedef struct nn_vk_layout {
   bool rows;                     /* invocations share rows */
   uint32_t lanes, per_group, workgroup;
-  uint32_t each;                 /* elements that an invocation has at once, a workgroup (rows: lanes) apart: more than one keeps more loads under way */
+  uint32_t each;                 /* elements that an invocation has at once, a workgroup (rows: lanes) apart; 4 keep more loads under way */
   bool resident;                 /* each * lanes elements are a whole row: its values stay in registers, and there are no loops */
   nn_vk_walk in[NNI_PROG_MAXIO];
   uint32_t shape_at, walk_at[NNI_PROG_MAXIO], nwords; /* words of Info */

@@ -305,7 +305,7 @@ static void row_cases(void) {
         if ((type == 'F' && !nn_dtype_is_float(dt)) || (type == 'B' && dt != NN_BOOL) || (type == 'N' && dt == NN_BOOL)) continue;
         if (type == 'I' && (dt == NN_BOOL || nn_dtype_is_float(dt))) continue;
         bool steep = op == NNI_PW_pow || op == NNI_PW_logit || op == NNI_PW_softplus || op == NNI_PW_celu; /* a rounding inside counts a lot */
-        double tol = steep ? 1e-4 : tolerance(dt) * (op == NNI_PW_gelu ? 3 : 1);
+        double tol = steep ? 1e-4 : tolerance(dt) * (op == NNI_PW_gelu_erf ? 3 : 1);
         prog pr, *g = &pr;
         start(g, rows[op].name, SHAPE(700));
         int x = dense(g, type == 'W' ? NN_BOOL : dt), y = dense(g, dt), z = dense(g, dt), k = param(g, dt, 2);
@@ -720,7 +720,7 @@ static void nomem_case(void) {
   prog pr, *g = &pr;
   start(g, "nomem", SHAPE(10, 300));
   int x = dense(g, NN_F16), y = cast(g, NN_F32, x);
-  store(g, NN_F32, F1(gelu, F2(sub, F1(sin, y), reduce(g, NNI_RED_rsum, NN_F32, F1(exp, y)))));
+  store(g, NN_F32, F1(gelu_erf, F2(sub, F1(sin, y), reduce(g, NNI_RED_rsum, NN_F32, F1(exp, y)))));
   for (int mode = NOMEM_ONCE; mode <= NOMEM_ONWARD; mode++)
     for (long long at = 1;; at++) {
       nomem h = {0};
