@@ -11,7 +11,7 @@
 #include "emit_formula.h"
 #include "emit_layout.h"
 
-enum { MAX_BATCH = 4, MOST_EACH = 4 }; /* reductions that share the steps of a tree; layout.each */
+enum { MAX_BATCH = 3, MOST_EACH = 4 }; /* reductions that share a tree (at most 15 KiB of shared memory); layout.each */
 
 /* ---- the emitter ------------------------------------------------------------------------------------------------------------- */
 typedef struct value { uint32_t id, mask; uint8_t cls, dtype; } value; /* id or mask may be 0: made from the other when asked for */
@@ -23,7 +23,7 @@ typedef struct emitter {
   uint8_t *depth, *need;   /* depth: reductions on the longest way to an instruction */
   uint8_t *made;           /* FULL values that stay in registers */
   uint32_t in[NNI_PROG_MAXIO], out[NNI_PROG_MAXIO], in_base[NNI_PROG_MAXIO], in_step[NNI_PROG_MAXIO], out_base[NNI_PROG_MAXIO];
-  uint32_t info, params;
+  uint32_t info, params, info_word[NN_VK_MAXINFO / 4]; /* info_word: those read in scope 0 */
   uint32_t u32, yes_no;    /* types */
   uint32_t lane, local, row, col, linear, valid, cols; /* lane: within the row; valid: 0 or "the row exists" */
   uint32_t shared_value[NNI_NCLASS][MAX_BATCH], shared_at[MAX_BATCH];
@@ -118,7 +118,10 @@ static void declare(emitter *e) {
   declare_params(e);
 }
 static uint32_t info(emitter *e, uint32_t word) {
-  return load(e, e->u32, nn_vk_result(&e->o, OpAccessChain, pointer(e, SC_UNIFORM, e->u32), IDS(e->info, uint_of(e, word))));
+  if (e->info_word[word]) return e->info_word[word];
+  uint32_t id = load(e, e->u32, nn_vk_result(&e->o, OpAccessChain, pointer(e, SC_UNIFORM, e->u32), IDS(e->info, uint_of(e, word))));
+  if (e->o.scope == 0) e->info_word[word] = id;
+  return id;
 }
 static uint32_t param(emitter *e, int slot, uint32_t member, uint32_t type) {
   uint32_t at[] = {e->params, uint_of(e, 0), uint_of(e, (uint32_t)slot), uint_of(e, member)};
@@ -141,6 +144,14 @@ static uint32_t group_number(emitter *e) {
   for (uint32_t i = 0; i < 2; i++) m[i] = nn_vk_pure(o, OpCompositeExtract, e->u32, IDS(n, i));
   return op_uint(e, OpIAdd, c[0], op_uint(e, OpIMul, m[0], op_uint(e, OpIAdd, c[1], op_uint(e, OpIMul, m[1], c[2]))));
 }
+/* x / the divisor at `word`: as fastdiv of common.glsl */
+static uint32_t divide(emitter *e, uint32_t x, uint32_t word) {
+  module *o = &e->o;
+  uint32_t pair = nn_vk_declare(o, OpTypeStruct, 0, IDS(e->u32, e->u32)), shift = info(e, word + 2);
+  uint32_t wide = nn_vk_pure(o, OpUMulExtended, pair, IDS(x, info(e, word + 1))), high = nn_vk_pure(o, OpCompositeExtract, e->u32, IDS(wide, 1));
+  uint32_t rest = op_uint(e, OpShiftRightLogical, op_uint(e, OpISub, x, high), op_uint(e, OpBitwiseAnd, shift, uint_of(e, 255)));
+  return op_uint(e, OpShiftRightLogical, op_uint(e, OpIAdd, high, rest), op_uint(e, OpShiftRightLogical, shift, uint_of(e, 8)));
+}
 /* where the row starts in input i, less its offset; 0: at 0 */
 static uint32_t row_start(emitter *e, int i) {
   uint32_t at = e->l.walk_at[i], sum = 0, rest = e->row;
@@ -149,9 +160,9 @@ static uint32_t row_start(emitter *e, int i) {
   for (int d = e->p->ndim - 2; d >= 0; d--) {
     uint32_t c = rest;
     if (d > 0) {
-      uint32_t n = info(e, e->l.shape_at + (uint32_t)d - 1);
-      c = op_uint(e, OpUMod, rest, n);
-      rest = op_uint(e, OpUDiv, rest, n);
+      uint32_t n = e->l.shape_at + 3 * ((uint32_t)d - 1), q = divide(e, rest, n);
+      c = op_uint(e, OpISub, rest, op_uint(e, OpIMul, q, info(e, n)));
+      rest = q;
     }
     c = op_uint(e, OpIMul, c, info(e, at + (uint32_t)d));
     sum = sum ? op_uint(e, OpIAdd, sum, c) : c;
@@ -299,7 +310,7 @@ static void set_place(emitter *e) { /* row and col of element `linear`, if an in
   for (int i = 0; i < e->p->nin; i++) places = places || (!e->l.in[i].linear && (e->l.in[i].row || e->l.in[i].col));
   if (!places) return;
   if (!e->cols) e->cols = info(e, INFO_COLS);
-  e->row = op_uint(e, OpUDiv, e->linear, e->cols);
+  e->row = divide(e, e->linear, INFO_COLS);
   e->col = op_uint(e, OpISub, e->linear, op_uint(e, OpIMul, e->row, e->cols));
 }
 /* An invocation makes `each` elements: all loads, then all stores. Past the end it makes the last element again and stores nothing. */

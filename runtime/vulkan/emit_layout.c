@@ -49,7 +49,7 @@ nn_vk_layout nn_vk_layout_of(const nni_program *p) {
     strides = strides || (l.in[i].row == ROW_STRIDES && !l.in[i].linear);
   }
   l.shape_at = at;
-  if (strides) at += (uint32_t)p->ndim - 2;
+  if (strides) at += 3 * ((uint32_t)p->ndim - 2);
   for (int i = 0; i < p->nin; i++) {
     l.walk_at[i] = at;
     if (l.in[i].linear) continue;
@@ -60,6 +60,13 @@ nn_vk_layout nn_vk_layout_of(const nni_program *p) {
   return l;
 }
 
+static void put_divisor(uint32_t *w, uint32_t n) {
+  nn_vk_div d = nn_vk_divisor(n);
+  w[0] = n;
+  w[1] = d.mul;
+  w[2] = d.shift;
+}
+
 bool nn_vk_rowinfo_fill(const nni_program *p, const uint32_t *offset, nn_vk_rowinfo *out) {
   const nn_vk_layout l = nn_vk_layout_of(p);
   const int64_t count = p->rows * p->cols;
@@ -68,10 +75,11 @@ bool nn_vk_rowinfo_fill(const nni_program *p, const uint32_t *offset, nn_vk_rowi
   out->groups = (uint32_t)(l.rows ? (p->rows + l.per_group - 1) / l.per_group : (count + l.workgroup * l.each - 1) / (l.workgroup * l.each));
   out->word[INFO_GROUPS] = out->groups;
   out->word[INFO_ROWS] = (uint32_t)p->rows;
-  out->word[INFO_COLS] = (uint32_t)p->cols;
+  put_divisor(out->word + INFO_COLS, (uint32_t)p->cols);
   out->word[INFO_COUNT] = (uint32_t)count;
   memcpy(out->word + INFO_OFFSETS, offset, (size_t)(p->nin + p->nout) * 4);
-  for (uint32_t at = l.shape_at; at < (p->nin ? l.walk_at[0] : l.nwords); at++) out->word[at] = (uint32_t)p->shape[1 + at - l.shape_at];
+  for (uint32_t at = l.shape_at; at < (p->nin ? l.walk_at[0] : l.nwords); at += 3)
+    put_divisor(out->word + at, (uint32_t)p->shape[1 + (at - l.shape_at) / 3]);
   for (int i = 0; i < p->nin; i++) {
     uint32_t at = l.walk_at[i], pitch = 0;
     if (l.in[i].linear) continue;

@@ -4,7 +4,8 @@
 #define NN_VK_EMIT_LAYOUT_H
 #include "emit.h"
 
-enum { INFO_GROUPS, INFO_ROWS, INFO_COLS, INFO_COUNT, INFO_OFFSETS }; /* then shape_at, walk_at[] */
+/* words of Info: these, the offsets, what the strides need. A divisor is the number, then its nn_vk_div. */
+enum { INFO_GROUPS, INFO_ROWS, INFO_COUNT, INFO_COLS /* a divisor */, INFO_OFFSETS = INFO_COLS + 3 };
 typedef enum row_walk { ROW_SAME, ROW_PITCH, ROW_STRIDES } row_walk; /* where a row starts: all at one place, row * pitch, by coordinates */
 typedef enum col_walk { COL_SAME, COL_NEXT, COL_STRIDE } col_walk;
 typedef struct nn_vk_walk { uint8_t row, col; bool linear; } nn_vk_walk; /* linear: element e of the space is element e of the input */
@@ -14,7 +15,7 @@ typedef struct nn_vk_layout {
   uint32_t each;                 /* elements that an invocation has at once, a workgroup (rows: lanes) apart; 4 keep more loads under way */
   bool resident;                 /* each * lanes elements are a whole row: its values stay in registers, and there are no loops */
   nn_vk_walk in[NNI_PROG_MAXIO];
-  uint32_t shape_at, walk_at[NNI_PROG_MAXIO], nwords; /* words of Info */
+  uint32_t shape_at, walk_at[NNI_PROG_MAXIO], nwords; /* shape_at: divisors, of dims 1 .. ndim - 2; walk_at: strides of the rows, then of the columns */
 } nn_vk_layout;
 
 nn_vk_layout nn_vk_layout_of(const nni_program *p);
