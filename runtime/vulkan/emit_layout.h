@@ -15,7 +15,7 @@ typedef struct nn_vk_layout {
   uint32_t each;                 /* elements that an invocation has at once, a workgroup (rows: lanes) apart; 4 keep more loads under way */
   bool resident;                 /* each * lanes elements are a whole row: its values stay in registers, and there are no loops */
   nn_vk_walk in[NNI_PROG_MAXIO];
-  uint32_t shape_at, walk_at[NNI_PROG_MAXIO], nwords; /* shape_at: divisors, of dims 1 .. ndim - 2; walk_at: strides of the rows, then of the columns */
+  uint32_t shape_at, walk_at[NNI_PROG_MAXIO], nwords; /* divisors of dims 1 .. ndim - 2; strides: rows, columns */
 } nn_vk_layout;
 
 nn_vk_layout nn_vk_layout_of(const nni_program *p);
