@@ -143,7 +143,7 @@ nn_status nni_record(nn_context *ctx, const nni_rec *r, nn_tensor **result) {
   nni_device *dev;
   nn_status placed = nni_choose_device(ctx, r->in, r->nin, &dev);
   if (placed == NN_OK && !dev->host) placed = device_has(ctx, dev, r);
-  if (placed != NN_OK) return placed;
+  if (placed != NN_OK) return ctx->core.caller ? nni_fail(&ctx->core.err, placed, "%s: %s", ctx->core.caller, ctx->core.err.text) : placed;
   if (empty) return record_empty(ctx, dev, r, result);
   if (w->n >= NNI_WINDOW_CAP || (w->n > 0 && w->dev != dev)) {
     nn_status st = nni_run(ctx);
