@@ -25,6 +25,10 @@ nnL_box *nnL_checkbox(lua_State *L, int arg);
 nn_tensor *nnL_testtensor(lua_State *L, int arg);      /* borrowed; NULL when arg is no tensor */
 void nnL_check(lua_State *L, nn_status s);             /* raises the context's message, with the position of the Lua caller, unless s is NN_OK */
 int nnL_raise(lua_State *L, const char *fmt, ...);     /* a binding's own error, positioned at the first Lua frame outside the library (lua/nnlua) */
+int nnL_raise_named(lua_State *L, const char *fmt, ...); /* the same, begun with the name of the function that runs: "size: ..." */
+void nnL_check_named(lua_State *L, nn_status s, const char *inner); /* nnL_check for a function that is the operator `inner` by another name */
+lua_Integer nnL_checkinteger(lua_State *L, int arg);
+void nnL_checktype(lua_State *L, int arg, int type);   /* raises unless arg is a value of this Lua type */
 void nnL_shape(lua_State *L, int arg, int *ndim, int64_t *shape); /* reads {2, 3} at arg, or numbers from arg to the top */
 nn_dtype nnL_optdtype(lua_State *L, int arg, nn_dtype def);
 

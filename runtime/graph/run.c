@@ -273,6 +273,14 @@ static int largest_node(const nni_window *w, const uint64_t *dead) {
   return at;
 }
 
+static nn_status no_memory(nn_context *ctx, const nni_plan *p) {
+  size_t results = 0;
+  for (int o = 0; o < p->nout; o++)
+    if (__builtin_add_overflow(results, p->output[o].bytes, &results)) results = SIZE_MAX;
+  return nni_fail(&ctx->core.err, NN_ENOMEM, "out of memory on %s: a run needs %zu bytes for its results and %zu for what is between, beside %zu in live tensors",
+                  p->dev->name, results, p->arena + p->scratch, p->dev->is->memory(p->dev).live);
+}
+
 /* culprit: on failure the node to blame, -1 when there is none */
 static nn_status run_plan(nn_context *ctx, nni_plan *p, const uint64_t *dead, int *culprit) {
   nni_window *w = &ctx->win;
@@ -293,10 +301,8 @@ static nn_status run_plan(nn_context *ctx, nni_plan *p, const uint64_t *dead, in
     p->dev->is->trim(p->dev);
     if (!take_memory(&r)) {
       give_back(&r, true);
-      nn_memory_info mi = p->dev->is->memory(p->dev);
       *culprit = largest_node(w, dead);
-      return nni_fail(&ctx->core.err, NN_ENOMEM, "out of memory on %s: a run needs %zu bytes for intermediate results beside %zu in live tensors", p->dev->name,
-                      p->arena + p->scratch, mi.live);
+      return no_memory(ctx, p);
     }
   }
   nn_status st = run_units(&r);

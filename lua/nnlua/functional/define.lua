@@ -8,6 +8,7 @@
 --   I|IL   an integer or a list of integers
 -- `fn` gets the arguments in the signature's order, complete with defaults.
 
+local core = require "nnlua.core"
 local options = require "nnlua.options"
 
 local define = {}
@@ -25,8 +26,8 @@ define.is_tensor = is_tensor
 local function list_of(v, check)
   if type(v) ~= "table" then return nil end
   local out = {}
-  for i = 1, #v do
-    out[i] = check(v[i])
+  for i = 1, rawlen(v) do
+    out[i] = check(rawget(v, i))
     if out[i] == nil then return nil end
   end
   return out
@@ -130,6 +131,23 @@ local function take_named(owner, named, params, byname, args, nplace, signature)
   end
 end
 
+-- What pcall gave for the body of `owner`. A message of an operator that it is made of ("sum: ...") gets the name that the user called in front.
+local function finish(owner, ok, ...)
+  if ok then return ... end
+  local err = ...
+  if type(err) == "string" then
+    local where, text = err:match "^([^\n]-:%d+: )(.*)$"
+    local name = text and text:match "^([%w_]+): "
+    if name and name ~= owner and rawget(core, name) then err = where .. owner .. ": " .. text end
+  end
+  error(err, 0)
+end
+
+--- `fn` as the body of `owner`, for its messages.
+function define.named(owner, fn)
+  return function(...) return finish(owner, pcall(fn, ...)) end
+end
+
 --- Declares M[name]; `-> T, T` behind the signature when it gives more than one tensor, `-> TL` when it gives a list. Returns the function.
 function define.op(M, text, doc, fn)
   local owner, signature, results = text:match "^([%w_]+)%((.*)%)%s*(.-)$"
@@ -139,7 +157,7 @@ function define.op(M, text, doc, fn)
     local count = select("#", ...)
     local args = { ... }
     local last = args[count]
-    if type(last) == "table" and last[1] == nil and next(last) ~= nil and not is_tensor(last.w_ih) then
+    if type(last) == "table" and rawlen(last) == 0 and next(last) ~= nil and not is_tensor(rawget(last, "w_ih")) then
       args[count] = nil
       count = count - 1
       take_named(owner, last, params, byname, args, count, signature)
@@ -155,7 +173,7 @@ function define.op(M, text, doc, fn)
         if args[i] == nil then wrong(owner, p, v) end
       end
     end
-    return fn(table.unpack(args, 1, n))
+    return finish(owner, pcall(fn, table.unpack(args, 1, n)))
   end
   M[owner] = call
   define.list[#define.list + 1] = { name = owner, signature = signature, results = results == "" and 1 or select(2, results:gsub("T", "")),

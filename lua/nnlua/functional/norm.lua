@@ -119,9 +119,10 @@ define.op(M, "local_response_norm(T x, I size, F alpha = 1e-4, F beta = 0.75, F 
   "x / (k + alpha * mean of squares of `size` neighbouring channels, zeros beyond)^beta", function(x, size, alpha, beta, k)
     if size < 1 or x:dim() < 2 then define.fail("local_response_norm", "size must be at least 1 and the input (batch, ..., channels)") end
     local c, dim = x:size(-1), x:dim()
-    local squares = shapes.pad(shapes.real(x):square(), dim, size // 2, (size - 1) // 2, 0)
+    local before, behind = math.min(size // 2, c), math.min((size - 1) // 2, c) -- what lies farther away meets zeros only
+    local squares = shapes.pad(shapes.real(x):square(), dim, before, behind, 0)
     local sum = shapes.cut(squares, dim, 1, c)
-    for i = 2, size do sum = sum + shapes.cut(squares, dim, i, c) end
+    for i = 2, before + behind + 1 do sum = sum + shapes.cut(squares, dim, i, c) end
     return x / (sum * (alpha / size) + k) ^ beta
   end)
 
