@@ -109,7 +109,8 @@ void nnL_check_named(lua_State *L, nn_status s, const char *inner) {
 lua_Integer nnL_checkinteger(lua_State *L, int arg) {
   int ok;
   lua_Integer v = lua_tointegerx(L, arg, &ok);
-  if (!ok || lua_type(L, arg) != LUA_TNUMBER) nnL_raise_named(L, "argument %d must be an integer, got %s", arg, luaL_tolstring(L, arg, NULL));
+  if (!ok || lua_type(L, arg) != LUA_TNUMBER) 
+    nnL_raise_named(L, "argument %d must be an integer, got %s", arg, lua_type(L, arg) == LUA_TNUMBER ? lua_tostring(L, arg) : luaL_typename(L, arg));
   return v;
 }
 

@@ -83,18 +83,19 @@ static void range(lua_State *L, box *b, int d, int64_t size) {
   int n = (int)lua_rawlen(L, -1);
   int64_t v[3] = {1, -1, 1};
   if (n > 3) nnL_raise(L, "index: a range is {first, last} or {first, last, step}");
-  if (n == 0 || size == 0) {
-    b->start[d] = 0, b->size[d] = size, b->step[d] = 1;
-    return;
-  }
   for (int i = 0; i < n; i++) {
     lua_rawgeti(L, -1, i + 1);
     v[i] = integer(L, d);
     lua_pop(L, 1);
   }
+  if (n == 0 || (n > 1 && size == 0 && ((v[0] == 1 && v[1] == -1) || (v[0] == -1 && v[1] == 1)))) { /* {1, -1} is everything of an empty dim too */
+    b->start[d] = 0, b->size[d] = size, b->step[d] = 1;
+    return;
+  }
   if (n == 1) v[1] = v[0];
   if (v[2] == 0) nnL_raise(L, "index: step 0 in dim %d", d + 1);
-  if (v[2] > 0 && v[1] >= 0 && v[0] > 0 && v[1] == v[0] - 1) { /* {3, 2}: an empty range */
+  if (v[2] > 0 && v[1] >= 0 && v[0] > 0 && v[1] == v[0] - 1) { /* {3, 2}: an empty range, which may lie behind the end */
+    if (v[1] > size) position(L, v[0], size, d);
     b->start[d] = 0, b->size[d] = 0, b->step[d] = 1;
     return;
   }
@@ -293,7 +294,7 @@ static int newindex(lua_State *L) {
   nn_context *ctx = nnL_context(L);
   nnL_box *xb = nnL_checkbox(L, 1);
   nn_tensor *x = xb->t;
-  if (lua_type(L, 2) == LUA_TSTRING) return nnL_raise(L, "a tensor has no fields to assign ('%s')", lua_tostring(L, 2));
+  if (lua_type(L, 2) == LUA_TSTRING) return nnL_raise(L, "index: a tensor has no fields to assign ('%s')", lua_tostring(L, 2));
   temps t = start(L);
   nnL_box *value = nnL_newbox(L);
   value->t = value_for(L, 3, x);

@@ -48,7 +48,10 @@ end
 ---@return table graph
 function graph.graph(fn, ...)
   if type(fn) ~= "function" then options.raise("graph: the first argument must be a function, got " .. options.shown(fn)) end
-  local runs = capture(fn, ...)
+  local eager = core.eager(false) -- a graph is what becomes one plan, whatever the mode
+  local captured, runs = pcall(capture, fn, ...)
+  core.eager(eager)
+  if not captured then error(runs, 0) end
   local self = setmetatable({ runs = runs, nodes = 0, kernels = 0 }, Graph)
   local hits = 0
   for _, run in ipairs(runs) do
