@@ -111,7 +111,7 @@ static bool list_at(call *c, int i, const char *name, nn_arg *a) {
 
 /* where the tensors lie that were read so far */
 static int device_among(const call *c) {
-  for (int k = 0; k < NN_MAXARG; k++)
+  for (int k = 0; k < c->sig->n; k++) /* the places behind were never filled */
     if (c->arg[k].kind == NN_ARG_TENSOR) return nn_device_of(c->arg[k].u.t);
   return nn_device(nnL_context(c->L));
 }

@@ -10,8 +10,8 @@ local STEPS = 20000000 -- Lua instructions after which a call counts as hanging
 
 local DTYPES = { "f32", "f64", "f16", "bf16", "i64", "i32", "u8", "bool" }
 local SIZES = { 0, 1, 1, 2, 3, 4, 5, 7 }
-local ODD = { 0 / 0, 1 / 0, -1 / 0, 2.0 ^ 40, 1 << 40, -(1 << 40), math.maxinteger, math.mininteger, 1 << 31, 1 << 32, 1 << 62, 2.0 ^ 63, 1e300, 1e-300,
-  -0.0, 1.5, 1000 }
+local ODD = { 0 / 0, 1 / 0, -1 / 0, 2.0 ^ 40, 1 << 40, -(1 << 40), math.maxinteger, math.mininteger, 1 << 62, 2.0 ^ 63, 1e300, 1e-300,
+  -0.0, 1.5, 100 }
 local WORDS = { "same", "valid", "reflect", "circular", "replicate", "constant", "mean", "sum", "none", "nearest", "bilinear", "bicubic", "linear", "area",
   "f32", "f64", "i64", "bool", "f16", "", "x", "%s%n", "max", "min", "prod", "border", "ij,jk->ik", "ij->", "...i->i", "ii->i", "lower", "batchmean" }
 local KEYS = { "stride", "padding", "dilation", "groups", "dim", "keepdim", "dtype", "output_padding", "ceil_mode", "mode", "size", "scale",

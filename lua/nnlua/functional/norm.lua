@@ -7,6 +7,7 @@ local shapes = require "nnlua.functional.shapes"
 local M = {}
 
 local function check_channels(owner, x, list)
+  if x:dim() < 2 then define.fail(owner, "the input must be (batch, ..., channels), its shape is (%s)", define.shape_text(x)) end
   local c = x:size(-1)
   for name, t in pairs(list) do
     if t:dim() ~= 1 or t:size(1) ~= c then define.fail(owner, "%s must have %d elements, its shape is (%s)", name, c, define.shape_text(t)) end

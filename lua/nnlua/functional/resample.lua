@@ -105,6 +105,7 @@ local function sizes_of(owner, x, n, size, scale)
     if not out[i] or out[i] < 1 or x:size(i + 1) < 1 then
       define.fail(owner, "one size or scale per spatial dim is needed, each result at least 1")
     end
+    if out[i] > shapes.MOST then define.fail(owner, "a result of %.0f elements along a dim is too large", out[i]) end
   end
   return out, scales
 end

@@ -4,6 +4,9 @@ local core = require "nnlua.core"
 
 local shapes = {}
 
+--- Most elements along a dim for which tables are built in Lua: more is a mistake.
+shapes.MOST = 1 << 24
+
 local floats = { f16 = true, bf16 = true, f32 = true, f64 = true }
 
 --- x as it is when it holds floating-point numbers, else as f32.
