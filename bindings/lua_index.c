@@ -196,7 +196,11 @@ static nn_tensor *tuples(lua_State *L, const box *b, temps *t) {
     for (int k = lead; k < nd; k++)
       if (shape[k] == 1) shape[k] = nn_shape(b->ids[i])[k - lead];
   }
-  for (int i = 0; i < b->nids; i++) all[i] = hold(t, nn_call(ctx, "expand", NN_T(b->ids[i]), NN_INTS(nd, shape)));
+  for (int i = 0; i < b->nids; i++) {
+    nn_tensor *e = nn_call(ctx, "expand", NN_T(b->ids[i]), NN_INTS(nd, shape));
+    if (!e) nnL_raise(L, "index: the tensors of positions do not broadcast: %s", nn_error(ctx));
+    all[i] = hold(t, e);
+  }
   return hold(t, nn_call(ctx, "stack", NN_TENSORS(b->nids, all), NN_I(-1)));
 }
 
@@ -263,8 +267,9 @@ static nn_tensor *value_for(lua_State *L, int arg, const nn_tensor *x) {
 static nn_tensor *with_dropped(temps *t, nn_tensor *v, const box *b) {
   nn_context *ctx = nnL_context(t->L);
   if (nn_ndim(v) == 0 || b->nshape == b->n) return v;
-  nn_tensor *e = hold(t, nn_call(ctx, "expand", NN_T(v), NN_INTS(b->nshape, b->shape)));
-  return hold(t, nn_call(ctx, "reshape", NN_T(e), NN_INTS(b->n, b->size)));
+  nn_tensor *e = nn_call(ctx, "expand", NN_T(v), NN_INTS(b->nshape, b->shape));
+  if (!e) nnL_raise(t->L, "index: the value does not fit what the key names: %s", nn_error(ctx));
+  return hold(t, nn_call(ctx, "reshape", NN_T(hold(t, e)), NN_INTS(b->n, b->size)));
 }
 
 /* x with v at the key, as a new reference */

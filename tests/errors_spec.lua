@@ -56,11 +56,13 @@ local calls = {
   { "a parameter given twice to a step", function() nn.sgd_step({ param, param }, nil, { lr = 1 }) end, "sgd_step: a tensor is given twice" },
   { "moments that are the parameter", function() nn.adam_step({ param }, { param }, { nn.zeros(4) }, { lr = 1 }) end,
     "adam_step: a tensor is given twice" },
-  { "a step of NaN", function() nn.adam_step({ param }, { nn.zeros(4) }, { nn.zeros(4) }, { step = 0 / 0 }) end, "adam_step: step counts from 1" },
+  { "a step of NaN", function() nn.adam_step({ param }, { nn.zeros(4) }, { nn.zeros(4) }, { step = 0 / 0 }) end,
+    "adam_step: step counts from 1" },
   { "a step without options", function() nn.adam_step({ param }, { nn.zeros(4) }, { nn.zeros(4) }) end,
     "adam_step: argument 4 must be a table of options, got no value" },
   { "a gradient of another shape", function() nn.zeros(4):set_grad(nn.zeros(5)) end, "set_grad: the gradient does not have the tensor's shape" },
-  { "a gradient of whole numbers", function() nn.zeros(4):set_grad(nn.zeros({ 4 }, "i64")) end, "set_grad: a gradient has a floating dtype, not i64" },
+  { "a gradient of whole numbers", function() nn.zeros(4):set_grad(nn.zeros({ 4 }, "i64")) end,
+    "set_grad: a gradient has a floating dtype, not i64" },
   { "clipping what is no tensor", function() nn.clip_grad_norm({ 3 }, 1) end, "clip_grad_norm: parameter 1 must be a tensor, got" },
   { "gradients of a list with a number", function() nn.grad(nn.ones(1), { 2 }) end, "grad: entry 1 of the inputs must be a tensor, got number" },
   { "gradients of a constant", function() nn.grad(nn.ones(1), nn.ones(1)) end, "grad: the result does not depend on anything" },
@@ -69,6 +71,15 @@ local calls = {
   { "a composition of a scalar", function() nn.cosine_similarity(nn.tensor(1.0), nn.ones(5)) end, "cosine_similarity: sum: a scalar has no dims" },
   { "a range of an empty dim", function() return nn.zeros(0, 3)[{ { 5, 9 } }] end, "index: position 5 is out of range in dim 1 of size 0" },
   { "an empty range past the end", function() return nn.zeros(3)[{ { 12, 11 } }] end, "index: position 12 is out of range in dim 1 of size 3" },
+  { "positions in f64", function() return nn.zeros(3):index_put({ nn.zeros({ 1 }, "f64") }, 1) end, "index_put: positions must be integers" },
+  { "a value too large for a slice", function()
+    local y = nn.zeros(2, 3)
+    y[1] = nn.zeros(4)
+  end, "index: the value does not fit" },
+  { "a size that tables cannot hold", function() nn.adaptive_avg_pool1d(nn.zeros(1, 3, 1), 1 << 40) end, "adaptive_avg_pool1d: cannot make" },
+  { "an image as wide as the sky", function() nn.interpolate(nn.zeros(1, 3, 1), { size = 1 << 40, mode = "linear" }) end,
+    "interpolate: a result of" },
+  { "an instance norm of a scalar", function() nn.instance_norm(nn.tensor(1.0)) end, "instance_norm: the input must be" },
   { "a misspelt name", function() x:sum { dims = 1 } end, "sum: unknown option 'dims'" },
   { "matmul of images", function() nn.matmul(nn.ones(64, 784), nn.ones(512, 10)) end, "matmul: inner sizes differ: (64x784) x (512x10): 784 vs 512" },
 }
@@ -83,6 +94,11 @@ describe("wrong use", function()
       assert.is_nil(m:find("a bug in nnlua", 1, true), m)
     end)
   end
+
+  it("local response normalization over more channels than there are is quick", function()
+    local y = nn.local_response_norm(nn.ones(2, 3), 1 << 40, { alpha = 2.0 ^ 40, beta = 1 })
+    close({ { 0.25, 0.25, 0.25 }, { 0.25, 0.25, 0.25 } }, y, 1e-6) -- 1 / (1 + 3)
+  end)
 
   it("is reported at the line of the caller, through the library too", function()
     local here = debug.getinfo(1, "S").short_src

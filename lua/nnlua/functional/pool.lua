@@ -254,7 +254,8 @@ local function targets(owner, x, size)
   local out = {}
   for i = 1, #size do
     out[i] = size[i] == -1 and x:size(i + 1) or size[i]
-    if out[i] < 1 or out[i] > shapes.MOST or x:size(i + 1) < 1 then define.fail(owner, "cannot make %d of %d elements in dim %d", out[i], x:size(i + 1), i + 1) end
+    local possible = out[i] >= 1 and out[i] <= shapes.MOST and x:size(i + 1) >= 1
+    if not possible then define.fail(owner, "cannot make %d of %d elements in dim %d", out[i], x:size(i + 1), i + 1) end
   end
   return out
 end
