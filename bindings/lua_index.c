@@ -257,7 +257,10 @@ static nn_tensor *value_for(lua_State *L, int arg, const nn_tensor *x) {
   if (v) return nn_retain(v);
   if (lua_type(L, arg) != LUA_TNUMBER && lua_type(L, arg) != LUA_TBOOLEAN)
     nnL_raise(L, "index: the value must be a tensor or a number, got %s", luaL_typename(L, arg));
-  v = nn_scalar(nnL_context(L), nn_dtype_of(x), lua_isboolean(L, arg) ? lua_toboolean(L, arg) : lua_tonumber(L, arg));
+  int64_t one;
+  double f = lua_isboolean(L, arg) ? lua_toboolean(L, arg) : lua_tonumber(L, arg);
+  nn_element_write(nn_dtype_of(x), &one, f, lua_isinteger(L, arg) ? lua_tointeger(L, arg) : nn_element_int(nn_dtype_of(x), f));
+  v = nn_tensor_new(nnL_context(L), nn_dtype_of(x), 0, NULL, &one);
   v = nnL_place(v, nn_device_of(x));
   if (!v) nnL_check(L, NN_ENOMEM);
   return v;

@@ -48,7 +48,7 @@ static void walk(reader *r, int depth) {
     return;
   }
   double f = t == LUA_TBOOLEAN ? lua_toboolean(L, -1) : lua_tonumber(L, -1);
-  int64_t n = t == LUA_TBOOLEAN ? lua_toboolean(L, -1) : lua_isinteger(L, -1) ? lua_tointeger(L, -1) : f > -9.2e18 && f < 9.2e18 ? (int64_t)f : 0;
+  int64_t n = t == LUA_TBOOLEAN ? lua_toboolean(L, -1) : lua_isinteger(L, -1) ? lua_tointeger(L, -1) : nn_element_int(r->dtype, f);
   nn_element_write(r->dtype, r->p, f, n);
   r->p += nn_dtype_size(r->dtype);
 }

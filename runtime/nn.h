@@ -79,6 +79,7 @@ NN_API bool nn_dtype_is_float(nn_dtype d);
 /* One element in memory, of any alignment. A float is read to both (i is 0 where it does not fit), and written from f; an integer from i, a bool from f. */
 NN_API void nn_element_read(nn_dtype d, const void *p, double *f, int64_t *i);
 NN_API void nn_element_write(nn_dtype d, void *p, double f, int64_t i);
+NN_API int64_t nn_element_int(nn_dtype d, double f); /* the integer that f becomes, as cast does: without its fraction, NaN 0, at the limits beyond them */
 
 /* ---- context ------------------------------------------------------------------------------------------------------- */
 /* Every byte of the runtime comes through one function, as in Lua: nsize == 0 frees; NULL means failure. Must be thread-safe. */

@@ -199,4 +199,18 @@ describe("dtypes", function()
     assert.has_error(function() return nn.tensor { 1.5 } & 1 end)
     assert.has_error(function() return nn.tensor { true } << nn.tensor { true } end)
   end)
+
+  it("make integers of Lua numbers as casts do, and keep every digit of Lua integers", function()
+    local beyond = { 1e30, -1e30, 0 / 0, 3.9, -3.9 }
+    for _, dtype in ipairs { "i64", "i32" } do
+      local cast = nn.tensor(beyond, "f64"):to(dtype)
+      assert.same(cast:totable(), nn.tensor(beyond, dtype):totable())
+      local x = nn.zeros({ 5 }, dtype)
+      for i, v in ipairs(beyond) do x[i] = v end
+      assert.same(cast:totable(), x:totable())
+    end
+    local x = nn.zeros({ 2 }, "i64")
+    x[1], x[2] = math.maxinteger, (1 << 53) + 1
+    assert.same({ math.maxinteger, (1 << 53) + 1 }, x:totable())
+  end)
 end)

@@ -12,11 +12,13 @@ local DTYPES = { "f32", "f64", "f16", "bf16", "i64", "i32", "u8", "bool" }
 local SIZES = { 0, 1, 1, 2, 3, 4, 5, 7 }
 local ODD = { 0 / 0, 1 / 0, -1 / 0, 2.0 ^ 40, 1 << 40, -(1 << 40), math.maxinteger, math.mininteger, 1 << 62, 2.0 ^ 63, 1e300, 1e-300,
   -0.0, 1.5, 100 }
-local WORDS = { "same", "valid", "reflect", "circular", "replicate", "constant", "mean", "sum", "none", "nearest", "bilinear", "bicubic", "linear", "area",
+local WORDS = { "same", "valid", "reflect", "circular", "replicate", "constant", "mean", "sum", "none", "nearest", "bilinear", "bicubic",
+  "linear", "area",
   "f32", "f64", "i64", "bool", "f16", "", "x", "%s%n", "max", "min", "prod", "border", "ij,jk->ik", "ij->", "...i->i", "ii->i", "lower", "batchmean" }
 local KEYS = { "stride", "padding", "dilation", "groups", "dim", "keepdim", "dtype", "output_padding", "ceil_mode", "mode", "size", "scale",
   "align_corners", "reduction", "weight", "bias", "eps", "training", "bidirectional", "causal", "mask", "p", "ignore_id", "label_smoothing", "margin",
-  "alpha", "beta", "value", "correction", "create_graph", "cotangents", "requires_grad", "indexing", "return_indices", "dropout", "factor", "offsets" }
+  "alpha", "beta", "value", "correction", "create_graph", "cotangents", "requires_grad", "indexing", "return_indices", "dropout", "factor",
+  "offsets" }
 
 local function makers(rng)
   local junk = {}
@@ -85,7 +87,8 @@ local function callables()
   local found, began = {}, {}
   for _, op in ipairs(nn.ops()) do found[op.name] = nn[op.name] end
   for _, row in ipairs(require("nnlua.functional").rows) do found[row.name] = nn[row.name] end
-  for _, name in ipairs { "split", "chunk", "unbind", "meshgrid", "index_put", "full_like", "empty", "empty_like", "from_table", "einsum", "zeros", "ones",
+  for _, name in ipairs { "split", "chunk", "unbind", "meshgrid", "index_put", "full_like", "empty", "empty_like", "from_table", "einsum",
+    "zeros", "ones",
     "zeros_like", "ones_like", "rand", "randn", "tensor", "from_string", "grad", "adam_step", "sgd_step", "clip_grad_norm" } do
     found[name] = nn[name]
   end

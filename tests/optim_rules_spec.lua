@@ -290,6 +290,13 @@ describe("clipping", function()
     close(reference(function(g, p, s) return rmsprop(0.001, 0.9, 0, 1e-7)(clamp(g, -0.25, 0.25), p, s) end), w, 2e-6)
     local norms = nn.clip_grad_norm({ v }, 1)
     assert.equal(0, norms:item()) -- no gradient yet
+    local a, b = nn.parameter { 3, 0 }, nn.parameter { 4 }
+    a:set_grad(nn.tensor { 3.0, 0.0 })
+    b:set_grad(nn.tensor { 4.0 })
+    close({ 5 }, { nn.clip_grad_norm({ a, b }, 10):item() }, 1e-6)
+    close({ 3, 0, 4 }, { a:grad():totable(), b:grad():totable() }, 1e-6)
+    close({ 5 }, { nn.clip_grad_norm({ a, b }, 1):item() }, 1e-6)
+    close({ 0.6, 0, 0.8 }, { a:grad():totable(), b:grad():totable() }, 1e-6)
   end)
   it("takes one kind at a time", function()
     assert.equal("SGD: give only one of clipnorm, clipvalue and global_clipnorm", message(nn.optim.SGD, { clipnorm = 1, clipvalue = 1 }))
