@@ -788,7 +788,8 @@ for name, log in pairs { softmax = false, log_softmax = true } do
   cases[name] = {
     { T { 3, 4 }, ref = ref }, { T { 3, 4 }, 1, ref = ref }, { T { 2, 3, 4 }, 2, ref = ref }, { T { 2, 3, 4 }, -3, ref = ref },
     { T { 7 }, ref = ref }, { T { 3, 1 }, ref = ref },
-    { T { 0, 3 }, ref = ref }, { T { 3, 0 }, ref = ref }, { T { 2, 0, 3 }, 2, ref = ref }, { T { 2, 1000 }, ref = ref, nograd = true }, { T { 1, 20000 }, ref = ref, nograd = true, layouts = false },
+    { T { 0, 3 }, ref = ref }, { T { 3, 0 }, ref = ref }, { T { 2, 0, 3 }, 2, ref = ref }, { T { 2, 1000 }, ref = ref, nograd = true },
+    { T { 1, 20000 }, ref = ref, nograd = true, layouts = false },
     { given({ 2, 3 }, { 1000, 999, -1000, -1e4, -1e4, -1e4 }), ref = ref, nograd = true },
     { given({ 1, 3 }, { -math.huge, 0, 1 }), ref = ref, nograd = true },
     bad = { { T { 2, 3 }, 3, "dim 3 is out of range" }, { T { 2, 3 }, 0, "dim 0" }, { T {}, "a scalar has no dims" },
