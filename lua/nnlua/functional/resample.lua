@@ -71,7 +71,7 @@ local function resize_axis(x, dim, mode, places, o)
   if not weights then return shapes.select(x, dim, ids[1]) end
   local y
   for k = 1, #ids do
-    local term = shapes.select(x, dim, ids[k]) * shapes.along(weights[k], dim, x:dim())
+    local term = shapes.select(x, dim, ids[k]) * shapes.along(weights[k], dim, x)
     y = y and y + term or term
   end
   return y
