@@ -122,7 +122,7 @@ Tensor.mod = nn.mod
 function nn.fmod(a, b) end
 Tensor.fmod = nn.fmod
 
---- a to the power b
+--- a to the power b; of integers an integer
 ---@param a nnlua.Tensor|number
 ---@param b nnlua.Tensor|number
 ---@return nnlua.Tensor
@@ -1042,6 +1042,12 @@ Tensor.eigh = nn.eigh
 ---@return nnlua.Tensor
 function nn.det(a) end
 Tensor.det = nn.det
+
+--- the gradient of det, of singular matrices too: each element is (-1)^(i+j) times the determinant without its row and column
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.cofactor(a) end
+Tensor.cofactor = nn.cofactor
 
 --- sign of the determinant of square matrices, and the logarithm of its size
 ---@param a nnlua.Tensor

@@ -5,6 +5,7 @@
 ** LAPACK is column-major: a row-major matrix is the transpose of what it sees, which some routines use and the others undo.
 ** linalg_real.h holds the work on a matrix, for f32 and for f64. Letters: M rows, N columns, K columns of a right side; B = min(M, N).
 */
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include "blas.h"
@@ -100,17 +101,25 @@ static int lstsq_lwork(int m, int n, int r) {
 }
 
 #define REAL float
+#define EPSILON FLT_EPSILON
+#define LEAST FLT_MIN
 #define T(name) name##_f32
 #define LAPACK j->f->f32
 #include "linalg_real.h"
 #undef REAL
+#undef EPSILON
+#undef LEAST
 #undef T
 #undef LAPACK
 #define REAL double
+#define EPSILON DBL_EPSILON
+#define LEAST DBL_MIN
 #define T(name) name##_f64
 #define LAPACK j->f->f64
 #include "linalg_real.h"
 #undef REAL
+#undef EPSILON
+#undef LEAST
 #undef T
 #undef LAPACK
 #define OF(name) (k->in[0].dtype == NN_F64 ? name##_f64 : name##_f32)
@@ -152,6 +161,11 @@ static job det_job(const nni_kernel_call *k, one_fn one) {
   j.nint = (size_t)j.n;
   return j;
 }
+static job cofactor_job(const nni_kernel_call *k) {
+  job j = inv_job(k);
+  j.one = OF(cofactor_one);
+  return j;
+}
 static job lstsq_job(const nni_kernel_call *k) {
   job j = describe(k, OF(lstsq_one));
   j.nreal = (size_t)j.m * (size_t)j.n + (size_t)larger(j.m, j.n) * (size_t)j.rhs + (size_t)lstsq_lwork(j.m, j.n, j.rhs);
@@ -187,6 +201,10 @@ nn_status nn_cpu_det(const nni_kernel_call *k) {
   job j = det_job(k, OF(det_one));
   return run(&j, singular);
 }
+nn_status nn_cpu_cofactor(const nni_kernel_call *k) {
+  job j = cofactor_job(k);
+  return run(&j, singular);
+}
 nn_status nn_cpu_slogdet(const nni_kernel_call *k) {
   job j = det_job(k, OF(slogdet_one));
   return run(&j, singular);
@@ -209,5 +227,6 @@ SCRATCH(qr, qr_job(k))
 SCRATCH(svd, svd_job(k))
 SCRATCH(eigh, eigh_job(k))
 SCRATCH(slogdet, det_job(k, OF(slogdet_one)))
+SCRATCH(cofactor, cofactor_job(k))
 SCRATCH(det, det_job(k, OF(det_one)))
 SCRATCH(lstsq, lstsq_job(k))

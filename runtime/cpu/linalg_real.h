@@ -1,6 +1,6 @@
 /* cpu/linalg_real.h - what k_linalg.c does with one matrix, for one type of its elements. Included there twice, with
 **   REAL        float or double          T(name)   the name of a function for this type
-**   LAPACK      the routines for it      (job *j is there: every LAPACK routine is of j->f)
+**   LAPACK      the routines for it      EPSILON, LEAST   of its numbers: distance of 1 from the next one, smallest normal one
 ** A function called x_one takes matrix number i of the batch and gives LAPACK's info.
 */
 /* ---- moving matrices ---- */
@@ -148,6 +148,27 @@ static int T(slogdet_one)(const job *j, int64_t i, void *work, int *iwork) {
   *(REAL *)out_at(j, 0, i, 1) = (REAL)sign;
   *(REAL *)out_at(j, 1, i, 1) = (REAL)log_size;
   return 0;
+}
+
+/* det(a) inv(a)' by one decomposition. A pivot that is 0 is replaced by a tiny one: what that does to the result is as small, as the result is a polynomial
+** of a, and det and inverse have the same pivots. */
+static int T(cofactor_one)(const job *j, int64_t i, void *work, int *iwork) {
+  const int n = j->n, lwork = n * BLOCK;
+  REAL *a = work, *rest = a + (int64_t)n * n, *out = out_at(j, 0, i, (int64_t)n * n), largest = 0;
+  double det = 1;
+  int info = 0;
+  if (n == 0) return 0;
+  T(factor)(j, i, a, iwork);
+  for (int64_t r = 0; r < n; r++) largest = (REAL)fmax((double)largest, fabs((double)a[r * n + r]));
+  const REAL tiny = (REAL)fmax((double)(largest * EPSILON * EPSILON), (double)(LEAST / EPSILON));
+  for (int64_t r = 0; r < n; r++) {
+    if (a[r * n + r] == 0) a[r * n + r] = tiny;
+    det *= (double)a[r * n + r] * (iwork[r] != r + 1 ? -1 : 1);
+  }
+  LAPACK.getri(&n, a, &n, iwork, rest, &lwork, &info);
+  T(turn)(out, n, a, n, n, n);
+  for (int64_t k = 0; k < (int64_t)n * n; k++) out[k] = (REAL)(det * (double)out[k]);
+  return info;
 }
 
 /* ---- lstsq, by a complete orthogonal factorization ---- */

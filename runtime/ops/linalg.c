@@ -188,10 +188,40 @@ nn_status nni_grad_inv(nni_gradcall *g) { /* -y' d y' */
 }
 
 nn_status nni_rule_det(nni_call *c) { return of_square(c, NNI_K_det, 1, (int[]){0}); }
-nn_status nni_grad_det(nni_gradcall *g) { /* d y inv(a)' */
+nn_status nni_grad_det(nni_gradcall *g) {
   nni_scope *s = &g->s;
-  nn_tensor *scale = column(s, column(s, times(s, g->d[0], g->y[0])));
-  return got(g, 0, times(s, scale, flip(s, nni_do(s, inv, NN_T(g->x[0])))));
+  return got(g, 0, times(s, column(s, column(s, g->d[0])), nni_do(s, cofactor, NN_T(g->x[0]))));
+}
+
+nn_status nni_rule_cofactor(nni_call *c) { return of_square(c, NNI_K_cofactor, 1, (int[]){2}); }
+
+/* u (..., M, M) and v' of an svd -> the sign of det(u v'), without history: it does not change */
+static nn_tensor *turn_sign(nni_scope *s, nn_tensor *u, nn_tensor *vh) {
+  nn_tensor *a = u ? nni_hold(s, nni_tensor_view(u, u->dtype, &u->l)) : NULL, *b = vh ? nni_hold(s, nni_tensor_view(vh, vh->dtype, &vh->l)) : NULL;
+  nn_tensor *det = times(s, nni_do(s, det, NN_T(a)), nni_do(s, det, NN_T(b)));
+  return column(s, column(s, nni_do(s, sign, NN_T(det))));
+}
+
+/* a = u S v' with a diagonal S, and cof(a) = det(u v') u cof(S) v'. For a change of S, whatever its shape, with p_ij = the product of all s but s_i and s_j,
+**   dcof_ii = sum over j != i of p_ij dS_jj,   dcof_ij = -p_ij dS_ji
+** which divides by nothing: singular matrices, and equal singular values, have this gradient too. (Its own gradient is that of svd, which needs distinct
+** singular values.) */
+nn_status nni_grad_cofactor(nni_gradcall *g) {
+  nni_scope *s = &g->s;
+  const int64_t n = g->xs[0].shape[g->xs[0].ndim - 1];
+  nn_tensor *out[NN_MAXOUT] = {NULL}, *diag = diagonal(s, n);
+  int nout = 0;
+  if (n < 2) return got(g, 0, nni_do(s, mul, NN_T(g->d[0]), NN_F(0))); /* a constant */
+  nn_status st = nni_apply(s->ctx, nni_op_row(NNI_OP_svd), (nn_arg[]){NN_T(g->x[0]), NN_I(0)}, 2, out, &nout);
+  if (st != NN_OK) return st;
+  for (int i = 0; i < nout; i++) nni_hold(s, out[i]);
+  nn_tensor *e = mm(s, mm(s, flip(s, out[0]), g->d[0]), flip(s, out[2])); /* the cotangent of cof(S) */
+  nn_tensor *either = nni_do(s, logical_or, NN_T(row(s, diag)), NN_T(nni_do(s, unsqueeze, NN_T(diag), NN_I(0))));
+  nn_tensor *p = nni_do(s, prod, NN_T(nni_do(s, where, NN_T(either), NN_F(1), NN_T(row(s, row(s, out[1]))))), NN_I(-1), NN_I(0));
+  nn_tensor *others = nni_do(s, where, NN_T(diag), NN_F(0), NN_T(p));
+  nn_tensor *own = mm(s, others, column(s, nni_do(s, sum, NN_T(only(s, diag, e)), NN_I(-1), NN_I(0))));
+  nn_tensor *slope = nni_do(s, where, NN_T(diag), NN_T(own), NN_T(negative(s, times(s, others, flip(s, e)))));
+  return got(g, 0, times(s, turn_sign(s, out[0], out[2]), mm(s, mm(s, out[0], slope), out[2])));
 }
 
 nn_status nni_rule_slogdet(nni_call *c) { return of_square(c, NNI_K_slogdet, 2, (int[]){0, 0}); }
