@@ -1037,19 +1037,19 @@ Tensor.svd = nn.svd
 function nn.eigh(a) end
 Tensor.eigh = nn.eigh
 
---- determinant of square matrices
+--- determinant of square matrices; its gradient is cofactor(a), which singular ones have too
 ---@param a nnlua.Tensor
 ---@return nnlua.Tensor
 function nn.det(a) end
 Tensor.det = nn.det
 
---- the gradient of det, of singular matrices too: each element is (-1)^(i+j) times the determinant without its row and column
+--- matrices of (-1)^(i+j) times the determinant without row i and column j; det(a) inv(a)' where there is an inverse. Its second gradient needs distinct singular values
 ---@param a nnlua.Tensor
 ---@return nnlua.Tensor
 function nn.cofactor(a) end
 Tensor.cofactor = nn.cofactor
 
---- sign of the determinant of square matrices, and the logarithm of its size
+--- sign of the determinant of square matrices, and the logarithm of its size; the gradient of a singular one is an error
 ---@param a nnlua.Tensor
 ---@return nnlua.Tensor, nnlua.Tensor
 function nn.slogdet(a) end

@@ -21,8 +21,8 @@ local function rounded(x, bits, least, largest)
   return math.abs(n * unit) > largest and x / 0 or n * unit
 end
 
--- What stands for a case's f32: inputs and expected values are rounded by it, and a result has its dtype. tolerances(case): of values, of gradients, of
--- second gradients. extrapolate: their reference, a difference of differences, is taken at two widths.
+-- What stands for a case's f32: inputs and expected values are rounded by it, and a result has its dtype. tolerances(case): of values, of gradients,
+-- of second gradients. extrapolate: their reference, a difference of differences, is taken at two widths.
 local F32 = { dtype = "f32", round = single }
 function F32.tolerances(c)
   local g = c.gradtol or 5e-4
