@@ -185,6 +185,45 @@ describe("dtypes", function()
     end
   end)
 
+  describe("f64 stays f64 in", function()
+    local names, ids = {}, nn.tensor({ 1, 3, 2, 1 }, { dtype = "i64" })
+    for name, f in pairs(nn.losses) do
+      if type(f) == "function" and name ~= "get" then names[#names + 1] = name end
+    end
+    table.sort(names)
+    for _, name in ipairs(names) do
+      it("the loss " .. name, function()
+        nn.seed(1)
+        local pred, target = nn.rand(4, 3):to "f64" * 0.8 + 0.1, nn.rand(4, 3):to "f64" * 0.8 + 0.1
+        if name == "cross_entropy" or name:find "^sparse" then target = ids end
+        assert.equal("f64", nn.losses[name](pred, target):dtype())
+        assert(nn.gradcheck(function(x) return nn.losses[name](x, target) end, pred))
+      end)
+    end
+
+    local function wide(shape) return nn.randn(shape):to "f64" end
+    local layers = {
+      { nn.Dense { 4, activation = "tanh", init = wide, bias_initializer = wide }, { 3, 5 } },
+      { nn.Conv2D { 4, 3, padding = "same", init = wide }, { 2, 5, 5, 3 } },
+      { nn.BatchNorm { gamma_initializer = wide, beta_initializer = wide }, { 6, 3 } },
+      { nn.LayerNorm {}, { 6, 3 } }, { nn.ZeroPadding2D { 1 }, { 1, 2, 2, 3 } }, { nn.Rescaling { 1 / 3, 0.1 }, { 2, 3 } },
+      { nn.SpatialDropout2D { 0.3 }, { 2, 3, 3, 4 } }, { nn.GaussianDropout { 0.3 }, { 2, 3 } }, { nn.UpSampling2D { 2 }, { 1, 2, 2, 3 } },
+      { nn.MaxPooling2D { 2 }, { 1, 4, 4, 3 } }, { nn.Softmax {}, { 2, 3 } },
+    }
+    for _, row in ipairs(layers) do
+      local layer, shape = table.unpack(row)
+      it("the layer " .. tostring(layer), function()
+        nn.seed(2)
+        local x = nn.randn(shape):to "f64"
+        assert.equal("f64", layer(x):dtype())
+        assert(nn.gradcheck(function(a)
+          nn.seed(3)
+          return layer(a)
+        end, x))
+      end)
+    end
+  end)
+
   it("of different floats a kernel computes in what they promote to", function()
     local x, w = nn.randn(1, 4, 4, 2):to "f64", nn.randn(3, 3, 2, 3)
     assert.same(nn.conv2d(x, w:to "f64"):totable(), nn.conv2d(x, w):totable())

@@ -78,8 +78,8 @@ describe("golden", function()
   end
 end)
 
--- Their gradients are not the slopes, as in PyTorch: ties (the first of equals takes all), a row that is to get none, a limit that passes the gradient
--- on.
+-- Their gradients are not the slopes, as in PyTorch: ties (the first of equals takes all), a row that is to get none, a limit that lets the gradient
+-- through.
 local odd = { ["max_pool1d, ties"] = true, ["max_pool2d, ties"] = true, ["max_pool3d, ties"] = true, ["embedding, padding"] = true,
   ["gaussian_nll_loss, full"] = true }
 
