@@ -186,12 +186,12 @@ describe("dtypes", function()
   end)
 
   describe("f64 stays f64 in", function()
-    local names, ids = {}, nn.tensor({ 1, 3, 2, 1 }, { dtype = "i64" })
+    local losses, ids = {}, nn.tensor({ 1, 3, 2, 1 }, { dtype = "i64" })
     for name, f in pairs(nn.losses) do
-      if type(f) == "function" and name ~= "get" then names[#names + 1] = name end
+      if type(f) == "function" and name ~= "get" then losses[#losses + 1] = name end
     end
-    table.sort(names)
-    for _, name in ipairs(names) do
+    table.sort(losses)
+    for _, name in ipairs(losses) do
       it("the loss " .. name, function()
         nn.seed(1)
         local pred, target = nn.rand(4, 3):to "f64" * 0.8 + 0.1, nn.rand(4, 3):to "f64" * 0.8 + 0.1

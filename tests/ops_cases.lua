@@ -8,6 +8,7 @@
 --   gradtol       tolerance of gradients                 nograd the case is at a kink or in integers: values only
 --   layouts       false: inputs are tried row-major only
 --   only          "f32": no other float can stand for f32 here; nohalf: f16 and bf16 can't
+--   nothird       it has no third derivative that could be compared
 --   result        which result is looked at, of operators that have several (1)
 -- bad = { {arguments..., "text of the error"}, ... } are calls that must fail; the message must begin with the operator's name.
 local M = {}

@@ -188,7 +188,7 @@ return function(M)
     function o.ref(a) return each(a, name == "det" and {} or { 3, 3 }, f) end
     table.insert(cases[name], o)
   end
-  singular_case("det", 4, determinant, {})
+  singular_case("det", 4, determinant, { nothird = true })
   singular_case("cofactor", 4, cofactors, { nograd = true })
   singular_case("cofactor", 1, cofactors, {})
   of_square("slogdet", full_rank, as_number, function(a) return math.log(math.abs(determinant(a))) end, { result = 2 })
