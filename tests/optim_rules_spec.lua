@@ -8,7 +8,7 @@ local a, b, start = { 1, 3, 0.5 }, { 0.5, -1, 0.1 }, { 1, -2, 3 }
 local N = #start
 
 local function backward(w)
-  local loss = (nn.tensor(a) * w * w * 0.5 + nn.tensor(b) * w):sum()
+  local loss = (nn.tensor(a, { dtype = w:dtype() }) * w * w * 0.5 + nn.tensor(b, { dtype = w:dtype() }) * w):sum()
   loss:backward()
 end
 
@@ -145,6 +145,10 @@ describe("twenty steps of", function()
     it(("%s{%s}"):format(row[1], described(row[2])), function()
       local w = nn.parameter(start)
       close(reference(row[3]), train(make(row[1], w, row[2]), w), 2e-6)
+    end)
+    it(("%s{%s} in f64"):format(row[1], described(row[2])), function()
+      local w = nn.parameter(nn.tensor(start, { dtype = "f64" }))
+      close(reference(row[3]), train(make(row[1], w, row[2]), w), 1e-12)
     end)
   end
 

@@ -7,6 +7,7 @@ local core = require "nnlua.core"
 local define = require "nnlua.functional.define"
 
 local tensor = {}
+define.plain(tensor)
 
 -- The dim as 1..x:dim(), from what the user gave (negative from the end).
 local function dim_of(what, x, dim)

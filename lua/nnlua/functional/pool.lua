@@ -100,7 +100,7 @@ local function avg_pool(owner, x, size, stride, padding, ceil_mode, include, div
   for i = #size, 1, -1 do
     x = sum_axis(x, i + 1, axes[i])
     local w = not divisor and weights(axes[i], include)
-    if type(w) == "table" then x = x * shapes.along(w, i + 1, #size + 2) elseif w then scale = scale * w end
+    if type(w) == "table" then x = x * shapes.along(w, i + 1, x) elseif w then scale = scale * w end
   end
   if divisor then scale = 1 / divisor end
   return scale == 1 and x or x * scale

@@ -127,7 +127,7 @@ local function make_slots(self)
   for _, slot in ipairs(self:all_slots()) do
     local tensors = {}
     for i, p in ipairs(self.parameters) do
-      tensors[i] = core.full(p:shape(), self:slot_start(slot))
+      tensors[i] = core.full(p:shape(), self:slot_start(slot), p:dtype() == "f64" and "f64" or "f32") -- a half has its state in f32
       tensors[i]:keep()
     end
     self.slots[slot] = tensors
@@ -198,7 +198,7 @@ local function accumulate(self, updates)
     if self.touched[i] then
       local sum = g and sums[i] + g or sums[i]
       if last then grads[i] = sum / n end
-      bind_later(updates, sums[i], last and core.zeros(p:shape()) or sum)
+      bind_later(updates, sums[i], last and sums[i]:zeros_like() or sum)
     end
   end
   return last and grads or nil

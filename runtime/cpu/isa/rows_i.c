@@ -24,6 +24,7 @@
 #define FMOD(a, b) vm_fmodi(a, b)
 #define MOD(a, b) vm_modi(a, b)
 #define FLOORDIV(a, b) vm_floordivi(a, b)
+#define POW(a, b) vm_powi(a, b)
 #define FLOOR(a) (a)
 #define CEIL(a) (a)
 #define RINT(a) (a)

@@ -22,6 +22,7 @@
 #define FMOD(a, b) vm_fmodl(a, b)
 #define MOD(a, b) vm_modl(a, b)
 #define FLOORDIV(a, b) vm_floordivl(a, b)
+#define POW(a, b) vm_powl(a, b)
 #define FLOOR(a) (a)
 #define CEIL(a) (a)
 #define RINT(a) (a)
