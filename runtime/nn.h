@@ -263,6 +263,25 @@ NN_API void nn_set_line(nn_context *ctx, int line);                  /* nodes re
 /* Stop a run at the first operator whose result holds NaN or Inf although its arguments did not (runs node by node; slow). */
 NN_API void nn_set_check_finite(nn_context *ctx, bool on);
 
+/* ---- recordings: call a function once, then replay what it recorded on other values ------------------------------------ */
+/* A handle is a place that holds a tensor (nn_tensor *) and outlives the recording. Report each one that exists before the function and is used by it, at its first
+** use (nn_jit_touch); replay gives their present places in the same order. What a recording does not see: numbers, and anything else of the caller's. */
+typedef struct nn_jit nn_jit;
+typedef nn_status (*nn_jit_call)(void *ud, int k); /* the k-th thing that ran between nn_jit_host(true) and (false) */
+NN_API const char *nn_jit_blocked(const nn_context *ctx);         /* why nothing can be recorded or replayed now; NULL: it can */
+NN_API nn_status nn_jit_start(nn_context *ctx, nn_jit **out);     /* runs what is pending */
+NN_API bool nn_jit_recording(const nn_context *ctx);
+NN_API int nn_jit_touch(nn_context *ctx, nn_tensor **handle);     /* its number, -1 when the recording is of no use any more */
+NN_API nn_status nn_jit_host(nn_context *ctx, bool begin);        /* what happens until (false) is not recorded; a replay calls it */
+NN_API nn_status nn_jit_finish(nn_jit *j, nn_tensor *const *results, int n, const char **why); /* why: cannot be replayed; NULL: can */
+NN_API bool nn_jit_differs(const nn_jit *a, const nn_jit *b, char *why, size_t n); /* two recordings of the same function */
+NN_API int nn_jit_misfit(const nn_jit *j, nn_tensor **const *handles, char *why, size_t n); /* number of the handle that does not fit, -1; nothing may be pending */
+NN_API void nn_jit_refuse(nn_context *ctx, const char *why);      /* the recording that is going on is of no use */
+NN_API int nn_jit_handles(const nn_jit *j);                       /* how many were reported */
+/* On failure the segment that failed changed nothing (earlier ones did, as in a call). results: new references. */
+NN_API nn_status nn_jit_replay(nn_jit *j, nn_tensor **const *handles, nn_jit_call host, void *ud, nn_tensor **results);
+NN_API void nn_jit_free(nn_jit *j);
+
 /* ---- optimizer steps: record the update of every parameter that has a gradient, run, and only then replace the tensors ---- */
 typedef struct nn_sgd { double lr, momentum, dampening, weight_decay; bool nesterov; } nn_sgd;
 NN_API nn_status nn_sgd_step(nn_context *ctx, const nn_sgd *o, int n, nn_tensor **param, nn_tensor **velocity); /* velocity may be NULL when momentum is 0 */

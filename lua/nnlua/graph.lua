@@ -41,14 +41,8 @@ local function total(runs, what, list)
   return sum
 end
 
---- Run `fn(...)` and keep what it recorded. The result prints as a listing and has
---- `nodes`, `kernels`, `flops`, `bytes` (memory traffic), `memory_planned` and `memory_unplanned` (bytes of results, with and without
---- fusion and re-use), `hit_rate` (share of runs whose plan was known), and the methods dot() and svg().
----@param fn function
----@return table graph
-function graph.graph(fn, ...)
-  if type(fn) ~= "function" then options.raise("graph: the first argument must be a function, got " .. options.shown(fn)) end
-  local runs = capture(fn, ...)
+--- What the runs of core.trace_stop() computed.
+function graph.of(runs)
   local self = setmetatable({ runs = runs, nodes = 0, kernels = 0 }, Graph)
   local hits = 0
   for _, run in ipairs(runs) do
@@ -60,6 +54,16 @@ function graph.graph(fn, ...)
   self.memory_unplanned = total(runs, "unplanned")
   self.hit_rate = #runs > 0 and hits / #runs or 1
   return self
+end
+
+--- Run `fn(...)` and keep what it recorded. The result prints as a listing and has
+--- `nodes`, `kernels`, `flops`, `bytes` (memory traffic), `memory_planned` and `memory_unplanned` (bytes of results, with and without
+--- fusion and re-use), `hit_rate` (share of runs whose plan was known), and the methods dot() and svg().
+---@param fn function
+---@return table graph
+function graph.graph(fn, ...)
+  if type(fn) ~= "function" then options.raise("graph: the first argument must be a function, got " .. options.shown(fn)) end
+  return graph.of((capture(fn, ...)))
 end
 
 -- ---- listing ---------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 ** All memory of a run is taken before its first unit starts, so running out of it changes nothing. A run that fails half-way loses what
 ** depends on the node that failed; variables that were assigned fall back to what they were (record.c).
 */
+#include "jit.h"
 #include "trace.h"
 
 #define MAXPLANS 512
@@ -373,6 +374,7 @@ nn_status nni_run(nn_context *ctx) {
   ctx->running = true;
   uint64_t misses = ctx->info.plan_misses;
   int culprit = -1;
+  if (ctx->jit) nni_jit_window(ctx);
   nni_plan *p = get_plan(ctx);
   if (p && ctx->trace && !nni_trace_run(ctx, p, ctx->info.plan_misses == misses)) p = NULL;
   nn_status st = p ? run_plan(ctx, p, NULL, &culprit) : ctx->core.err.status;
@@ -387,6 +389,7 @@ nn_status nni_run(nn_context *ctx) {
 
 nn_status nni_need(nn_tensor *t) {
   nn_context *ctx = t->ctx;
+  if (ctx->jit) nni_jit_read(ctx, t);
   if (!t->v->data && !t->v->lost) {
     nn_status st = nni_run(ctx);
     if (st != NN_OK && !t->v->data) return st;

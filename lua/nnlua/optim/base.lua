@@ -285,14 +285,18 @@ local function record(self)
   return true
 end
 
---- Change each parameter by its gradient, and run all that is pending.
-function Optimizer:step()
-  bound(self)
+local function step(self)
   if self.schedule then self.lr = self.schedule(self.iterations) end
   local stepped = record(self)
   core.eval()
   self.pending = stepped and 0 or self.pending + 1
   if stepped then self.iterations = self.iterations + 1 end
+end
+
+--- Change each parameter by its gradient, and run all that is pending.
+function Optimizer:step()
+  bound(self)
+  if not core.jit_host(step, self) then step(self) end -- its learning rate and count belong to each call: a replay of nn.jit calls it
 end
 
 --- Exchange the parameters and their moving averages (use_ema = true): once to evaluate with the averages, once more to go on. Returns self.

@@ -1,0 +1,663 @@
+/* graph/jit.c - recordings of a function: the plans of the windows that it ran, and what it did to tensors, to be done again on other values.
+**
+** The caller tells which handles (places that hold a tensor, in Lua the userdata) the function uses; everything else follows from values. Each window that runs
+** while a recording is on becomes a segment: a plan of its own, made for exactly what is visible after a full collection, and where its inputs come from: the
+** present value or gradient of a handle, a result of an earlier segment, or a constant. After a segment the handles are compared with what they held before
+** it; what differs is an effect. Draws keep their place relative to the stream's position, so that a replay draws what a call would have drawn.
+**
+** Numbers that the host computes (a learning rate, the count of steps) are parameters in the plan and can't be told from constants. Hence: two recordings that
+** differ in one are no match (nn_jit_differs), and what is known to compute such numbers runs between segments, by itself (nn_jit_host).
+**
+** Invariants: a slot stands for one value; while recording it holds a reference, afterwards only a constant does. A replay changes handles only after its
+** segment ran; memory for that is taken before. A handle's old value is let go for the run, so that updates work in place as in an ordinary run.
+*/
+#include <stdio.h>
+#include "jit.h"
+#include "trace.h"
+
+typedef enum origin { FROM_HANDLE, FROM_GRAD, FROM_RUN, CONSTANT } origin;
+static const char *const origins[] = {"a tensor", "a gradient", "a result", "a constant"};
+
+typedef struct slot {
+  origin from;
+  int handle;     /* FROM_HANDLE, FROM_GRAD */
+  nni_value *v;
+  nn_dtype dtype;
+  int64_t numel;
+  nni_layout l;   /* FROM_HANDLE, FROM_GRAD: of the tensor; a plan counts on it */
+  bool held;      /* needed until the call is over: nobody may take its buffer over */
+} slot;
+
+typedef struct form { nn_dtype dtype; nni_layout l; int64_t numel; } form; /* of a tensor and its value */
+
+typedef struct handle {
+  nn_tensor **at;       /* while recording */
+  nn_tensor *t, *grad;  /* what it held when the segment began: window references */
+  form value, gradient; /* when it was first used */
+  bool requires_grad, has_grad;
+  int same_value, same_grad; /* lowest number of a handle's value (2 h) or gradient (2 h + 1) that is the same value */
+  nni_value *first, *first_grad; /* with a reference, while recording */
+} handle;
+
+typedef struct effect {
+  int handle, slot;  /* slot -1: the gradient is cleared */
+  bool grad, requires_grad;
+  nni_layout l;
+  nn_tensor *next, *old; /* during a replay */
+} effect;
+
+typedef struct draw { int param; uint64_t offset; } draw;
+
+typedef struct segment {
+  nni_plan *plan;    /* NULL: nothing is computed */
+  const char **by;   /* per unit: the operator to name when it fails */
+  int nin, nparam, ndraw, neffect, capeffect;
+  int *in, *out;     /* slots */
+  nni_param *param;
+  const char **who;  /* per parameter: the operator it was given to, and the caller's line */
+  int32_t *line;
+  draw *draw;
+  effect *effect;
+  int slot0, slot1;  /* slots that it brings */
+  uint64_t drawn;    /* stream positions */
+  bool host;         /* something of the caller's runs after it */
+} segment;
+
+typedef struct result { int slot; nni_layout l; } result;
+
+struct nn_jit {
+  nn_context *ctx;
+  slot *slot;
+  int nslot, capslot;
+  handle *handle;
+  int nhandle, caphandle;
+  segment *segment;
+  int nsegment, capsegment;
+  result *result;
+  int nresult;
+  nni_value **value; /* per slot, during a replay */
+  nn_rng_state rng;  /* where the present segment began */
+  int suspended;
+  bool refused;
+  char why[300];
+};
+
+static bool grow(nn_jit *j, void *pp, int *cap, int need, size_t elem) {
+  void **p = pp;
+  if (need <= *cap) return true;
+  int n = *cap ? 2 * *cap : 16;
+  void *q = nni_realloc(j->ctx->core.mem, *p, (size_t)*cap * elem, (size_t)n * elem);
+  if (!q) return false;
+  *p = q;
+  *cap = n;
+  return true;
+}
+
+/* the first reason counts */
+static void refuse(nn_jit *j, const char *fmt, ...) NNI_PRINTF(2, 3);
+static void refuse(nn_jit *j, const char *fmt, ...) {
+  if (j->refused) return;
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(j->why, sizeof j->why, fmt, ap);
+  va_end(ap);
+  j->refused = true;
+}
+
+static form form_of(const nn_tensor *t) { return (form){t->dtype, t->l, t->v->numel}; }
+static bool same_layout(const nni_layout *a, const nni_layout *b) {
+  size_t n = sizeof(int64_t) * (size_t)a->ndim;
+  return a->ndim == b->ndim && a->offset == b->offset && memcmp(a->shape, b->shape, n) == 0 && memcmp(a->stride, b->stride, n) == 0;
+}
+static bool has_form(const nn_tensor *t, const form *f) { return t->dtype == f->dtype && t->v->numel == f->numel && same_layout(&t->l, &f->l); }
+
+/* ---- recording --------------------------------------------------------------------------------------------------------- */
+bool nn_jit_recording(const nn_context *ctx) { return ctx->jit && !ctx->jit->suspended; }
+
+const char *nn_jit_blocked(const nn_context *ctx) {
+  if (ctx->jit) return "it is called by a function that is being recorded";
+  if (ctx->running) return "a run is going on";
+  if (ctx->eager) return "eager mode is on";
+  if (ctx->check_finite) return "every call is checked for NaN";
+  if (nni_trace_on(ctx)) return "nn.graph or nn.profile looks on";
+  return NULL;
+}
+
+nn_status nn_jit_start(nn_context *ctx, nn_jit **out) {
+  *out = NULL;
+  nn_status st = nni_run(ctx);
+  if (st != NN_OK) return st;
+  nn_jit *j = nni_calloc(ctx->core.mem, sizeof *j);
+  if (!j) return nni_fail(&ctx->core.err, NN_ENOMEM, "jit: out of memory");
+  j->ctx = ctx;
+  j->rng = ctx->rng;
+  *out = ctx->jit = j;
+  return NN_OK;
+}
+
+static void snapshot(handle *h) {
+  h->t = nni_window_retain(*h->at);
+  h->grad = h->t->grad ? nni_window_retain(h->t->grad) : NULL;
+}
+
+static void forget(handle *h) {
+  if (h->t) nni_window_release(h->t);
+  if (h->grad) nni_window_release(h->grad);
+  h->t = h->grad = NULL;
+}
+
+static int first_like(const nn_jit *j, const nni_value *v) {
+  for (int i = 0; i < j->nhandle; i++) {
+    if (j->handle[i].first == v) return 2 * i;
+    if (j->handle[i].first_grad == v) return 2 * i + 1;
+  }
+  return -1;
+}
+
+int nn_jit_touch(nn_context *ctx, nn_tensor **at) {
+  nn_jit *j = ctx->jit;
+  if (!grow(j, &j->handle, &j->caphandle, j->nhandle + 1, sizeof *j->handle)) {
+    refuse(j, "out of memory");
+    return -1;
+  }
+  int k = j->nhandle;
+  handle *h = &j->handle[k];
+  nn_tensor *t = *at;
+  *h = (handle){.at = at, .value = form_of(t), .requires_grad = t->requires_grad, .has_grad = t->grad != NULL};
+  if (t->tape) refuse(j, "it uses a tensor with a history that was recorded outside of it; give it x:detach()");
+  if (t->grad) h->gradient = form_of(t->grad);
+  int like = first_like(j, t->v), glike = t->grad ? first_like(j, t->grad->v) : -1;
+  h->same_value = like >= 0 ? like : 2 * k;
+  h->same_grad = glike >= 0 ? glike : t->grad && t->grad->v == t->v ? 2 * k : 2 * k + 1;
+  h->first = t->v, t->v->refs++;
+  if (t->grad) h->first_grad = t->grad->v, t->grad->v->refs++;
+  snapshot(h);
+  return j->nhandle++;
+}
+
+static int add_slot(nn_jit *j, slot s) {
+  if (!grow(j, &j->slot, &j->capslot, j->nslot + 1, sizeof *j->slot)) {
+    refuse(j, "out of memory");
+    return -1;
+  }
+  s.v->refs++;
+  s.dtype = s.v->dtype;
+  s.numel = s.v->numel;
+  j->slot[j->nslot] = s;
+  return j->nslot++;
+}
+
+/* where v comes from, as seen from the segment that is being closed */
+static int slot_of(nn_jit *j, nni_value *v) {
+  for (int i = 0; i < j->nslot; i++)
+    if (j->slot[i].v == v) return i;
+  for (int i = 0; i < j->nhandle; i++) {
+    const handle *h = &j->handle[i];
+    if (h->t->v == v) return add_slot(j, (slot){.from = FROM_HANDLE, .handle = i, .v = v, .l = h->t->l});
+    if (h->grad && h->grad->v == v) return add_slot(j, (slot){.from = FROM_GRAD, .handle = i, .v = v, .l = h->grad->l});
+  }
+  return add_slot(j, (slot){.from = CONSTANT, .v = v});
+}
+
+static bool known(const nn_jit *j, const nni_value *v) {
+  for (int i = 0; i < j->nslot; i++)
+    if (j->slot[i].v == v) return j->slot[i].from != CONSTANT;
+  for (int i = 0; i < j->nhandle; i++)
+    if (j->handle[i].t->v == v || (j->handle[i].grad && j->handle[i].grad->v == v)) return true;
+  return false;
+}
+
+/* A constant that the function made itself may be read: it is the same each time, or the second recording tells. */
+void nni_jit_read(nn_context *ctx, const nn_tensor *t) {
+  nn_jit *j = ctx->jit;
+  if (j->suspended || j->refused || (t->v->data && !known(j, t->v))) return;
+  char s[150];
+  nn_shape_text(t, s, sizeof s);
+  refuse(j, "it reads a value while it runs (%s%s of shape %s), which what follows may depend on", ctx->core.caller ? ctx->core.caller : "item, print or the like",
+         ctx->core.caller ? ", on a tensor" : "", s);
+}
+
+static void *block(nn_jit *j, int n, size_t elem) {
+  void *p = nni_calloc(j->ctx->core.mem, (size_t)(n + 1) * elem);
+  if (!p) refuse(j, "out of memory");
+  return p;
+}
+
+static segment *new_segment(nn_jit *j) {
+  if (!grow(j, &j->segment, &j->capsegment, j->nsegment + 1, sizeof *j->segment)) {
+    refuse(j, "out of memory");
+    return NULL;
+  }
+  segment *s = &j->segment[j->nsegment++];
+  *s = (segment){.slot0 = j->nslot};
+  return s;
+}
+
+static void note_params(nn_jit *j, segment *s) {
+  const nni_window *w = &j->ctx->win;
+  s->nparam = w->nparam;
+  s->param = block(j, s->nparam, sizeof *s->param);
+  s->who = block(j, s->nparam, sizeof *s->who);
+  s->line = block(j, s->nparam, sizeof *s->line);
+  s->draw = block(j, w->n, sizeof *s->draw);
+  if (!s->param || !s->who || !s->line || !s->draw) return;
+  for (int i = 0; i < w->n; i++) {
+    const nni_node *n = w->node[i];
+    for (int k = 0; k < n->npa; k++) {
+      s->param[n->param + k] = n->pa[k];
+      s->who[n->param + k] = n->by ? n->by : nni_node_name(n);
+      s->line[n->param + k] = n->line;
+    }
+    if (n->kind != NNI_N_RANDOM) continue;
+    if (n->pa[0].u != j->rng.seed) refuse(j, "it sets the seed");
+    s->draw[s->ndraw++] = (draw){n->param, n->pa[1].u - j->rng.position};
+    s->param[n->param + 1].u = 0;
+  }
+}
+
+static void note_plan(nn_jit *j, segment *s) {
+  nn_context *ctx = j->ctx;
+  nni_window *w = &ctx->win;
+  int nv = 0;
+  for (int i = 0; i < w->n; i++) nv += w->node[i]->nout;
+  uint64_t *vis = block(j, (nv + 63) / 64, sizeof *vis);
+  if (!vis) return;
+  for (int i = 0, v = 0; i < w->n; i++)
+    for (int k = 0; k < w->node[i]->nout; k++, v++)
+      if (w->node[i]->out[k]->ext > 0) vis[v >> 6] |= (uint64_t)1 << (v & 63);
+  nni_plan *p = s->plan = nni_plan_new(ctx, 0, vis, nv);
+  nni_free(ctx->core.mem, vis, (size_t)((nv + 63) / 64 + 1) * sizeof *vis);
+  if (!p) {
+    refuse(j, "out of memory");
+    return;
+  }
+  s->nin = w->ninput;
+  s->in = block(j, s->nin, sizeof *s->in);
+  s->out = block(j, p->nout, sizeof *s->out);
+  s->by = block(j, p->nunit, sizeof *s->by);
+  if (!s->in || !s->out || !s->by) return;
+  for (int i = 0; i < w->ninput; i++) s->in[i] = slot_of(j, w->input[i]);
+  for (int o = 0; o < p->nout; o++) s->out[o] = add_slot(j, (slot){.from = FROM_RUN, .v = w->node[p->output[o].node]->out[p->output[o].out]});
+  for (int u = 0; u < p->nunit; u++) s->by[u] = w->node[p->unit[u].first]->by;
+  note_params(j, s);
+}
+
+static void add_effect(nn_jit *j, segment *s, effect e) {
+  if (!grow(j, &s->effect, &s->capeffect, s->neffect + 1, sizeof *s->effect)) refuse(j, "out of memory");
+  else s->effect[s->neffect++] = e;
+}
+
+static void note_effects(nn_jit *j, segment *s) {
+  for (int i = 0; i < j->nhandle && !j->refused; i++) {
+    handle *h = &j->handle[i];
+    nn_tensor *t = *h->at;
+    if (!t) {
+      refuse(j, "it frees a tensor that it did not make");
+      return;
+    }
+    if (t->tape) refuse(j, "it leaves a tensor that was there before with a history (x[...] = or x:assign of a result that has a gradient); assign y:detach()");
+    if (t != h->t && (t->v != h->t->v || !same_layout(&t->l, &h->t->l) || t->requires_grad != h->t->requires_grad))
+      add_effect(j, s, (effect){.handle = i, .slot = slot_of(j, t->v), .requires_grad = t->requires_grad, .l = t->l});
+    if (t->grad != h->grad) add_effect(j, s, (effect){.handle = i, .grad = true, .slot = t->grad ? slot_of(j, t->grad->v) : -1, .l = t->grad ? t->grad->l : t->l});
+  }
+}
+
+/* All that was recorded since the last segment becomes one. */
+static void close_segment(nn_jit *j, bool host) {
+  nn_context *ctx = j->ctx;
+  if (j->refused) return;
+  if (ctx->rng.seed != j->rng.seed || ctx->rng.position < j->rng.position) refuse(j, "it sets the seed or the position of the random stream");
+  segment *s = new_segment(j);
+  if (!s) return;
+  if (ctx->win.n) note_plan(j, s);
+  note_effects(j, s);
+  s = &j->segment[j->nsegment - 1];
+  s->slot1 = j->nslot;
+  s->drawn = ctx->rng.position - j->rng.position;
+  s->host = host;
+}
+
+/* the next segment starts from what the handles hold now */
+static void next_segment(nn_jit *j) {
+  j->rng = j->ctx->rng;
+  for (int i = 0; i < j->nhandle && !j->refused; i++) {
+    forget(&j->handle[i]);
+    if (*j->handle[i].at) snapshot(&j->handle[i]);
+    else refuse(j, "it frees a tensor that it did not make");
+  }
+}
+
+void nni_jit_window(nn_context *ctx) {
+  nn_jit *j = ctx->jit;
+  if (!nn_jit_recording(ctx) || j->refused) return;
+  if (ctx->hooks.collect) ctx->hooks.collect(ctx->hooks.ud, 1); /* what is dead shall not look like a result */
+  close_segment(j, false);
+  next_segment(j);
+}
+
+nn_status nn_jit_host(nn_context *ctx, bool begin) {
+  nn_jit *j = ctx->jit;
+  if (!begin) {
+    j->suspended--;
+    if (!j->suspended) next_segment(j);
+    return NN_OK;
+  }
+  if (!j->suspended) {
+    nn_status st = nni_run(ctx);
+    if (st != NN_OK) return st;
+    close_segment(j, true);
+  }
+  j->suspended++;
+  return NN_OK;
+}
+
+static bool is_result(const nn_jit *j, const nni_value *v, nn_tensor *const *t, int n) {
+  for (int i = 0; i < n; i++)
+    if (t[i]->v == v) return true;
+  for (int i = 0; i < j->nhandle; i++) {
+    const nn_tensor *h = *j->handle[i].at;
+    if (h->v == v || (h->grad && h->grad->v == v)) return true;
+  }
+  return false;
+}
+
+/* A result that somebody else still holds was put where no replay puts another. */
+static void find_escaped(nn_jit *j, nn_tensor *const *t, int n) {
+  if (j->ctx->hooks.collect) j->ctx->hooks.collect(j->ctx->hooks.ud, 1);
+  for (int i = 0; i < j->nslot; i++) {
+    const nni_value *v = j->slot[i].v;
+    if (j->slot[i].from == FROM_RUN && v->ext > 0 && !is_result(j, v, t, n)) {
+      refuse(j, "it keeps a tensor of %lld elements that it made and does not return; return it, or assign it to a tensor that is there before (x:assign)",
+             (long long)v->numel);
+      return;
+    }
+  }
+}
+
+static void mark_held(nn_jit *j) {
+  for (int i = 0; i < j->nresult; i++)
+    if (j->result[i].slot >= 0) j->slot[j->result[i].slot].held = true;
+  for (int i = 0; i < j->nslot; i++)
+    if (j->slot[i].from == FROM_RUN) j->slot[i].held = true;
+  for (int i = 0; i < j->nsegment; i++)
+    for (int k = 0; k < j->segment[i].nin; k++)
+      if (j->segment[i].in[k] < j->segment[i].slot0) j->slot[j->segment[i].in[k]].held = true;
+}
+
+static void stop(nn_jit *j) {
+  nn_context *ctx = j->ctx;
+  if (ctx->jit == j) ctx->jit = NULL;
+  for (int i = 0; i < j->nhandle; i++) {
+    handle *h = &j->handle[i];
+    forget(h);
+    h->at = NULL;
+    if (h->first) nni_value_release(ctx, h->first);
+    if (h->first_grad) nni_value_release(ctx, h->first_grad);
+    h->first = h->first_grad = NULL;
+  }
+  for (int i = 0; i < j->nslot; i++) {
+    slot *s = &j->slot[i];
+    if (!s->v) continue;
+    if (s->from == CONSTANT && !j->refused) s->v->ext++; /* nobody may take its buffer over */
+    else nni_value_release(ctx, s->v), s->v = NULL;
+  }
+}
+
+nn_status nn_jit_finish(nn_jit *j, nn_tensor *const *t, int n, const char **why) {
+  nn_context *ctx = j->ctx;
+  *why = NULL;
+  nn_status st = NN_OK;
+  if (ctx->win.n) st = nni_run(ctx); /* what is pending becomes the last segment */
+  else close_segment(j, false);
+  if (st != NN_OK) refuse(j, "a run failed");
+  j->result = block(j, n, sizeof *j->result);
+  j->nresult = j->result ? n : 0;
+  for (int i = 0; i < j->nresult && !j->refused; i++) j->result[i] = (result){slot_of(j, t[i]->v), t[i]->l};
+  if (!j->refused) j->segment[j->nsegment - 1].slot1 = j->nslot, find_escaped(j, t, n), mark_held(j);
+  j->value = block(j, j->nslot, sizeof *j->value);
+  stop(j);
+  if (j->refused) *why = j->why;
+  return st;
+}
+
+void nn_jit_free(nn_jit *j) {
+  if (!j) return;
+  nn_context *ctx = j->ctx;
+  nni_memory *m = ctx->core.mem;
+  if (ctx->jit == j) j->refused = true, stop(j);
+  for (int i = 0; i < j->nslot; i++)
+    if (j->slot[i].v) j->slot[i].v->ext--, nni_value_release(ctx, j->slot[i].v);
+  for (int i = 0; i < j->nsegment; i++) {
+    segment *s = &j->segment[i];
+    int nunit = s->plan ? s->plan->nunit : 0, nout = s->plan ? s->plan->nout : 0, nnode = s->plan ? s->plan->nnode : 0;
+    nni_free(m, s->by, (size_t)(nunit + 1) * sizeof *s->by);
+    nni_free(m, s->in, (size_t)(s->nin + 1) * sizeof *s->in);
+    nni_free(m, s->out, (size_t)(nout + 1) * sizeof *s->out);
+    nni_free(m, s->param, (size_t)(s->nparam + 1) * sizeof *s->param);
+    nni_free(m, s->who, (size_t)(s->nparam + 1) * sizeof *s->who);
+    nni_free(m, s->line, (size_t)(s->nparam + 1) * sizeof *s->line);
+    nni_free(m, s->draw, (size_t)(nnode + 1) * sizeof *s->draw);
+    nni_free(m, s->effect, (size_t)s->capeffect * sizeof *s->effect);
+    if (s->plan) nni_plan_free(ctx, s->plan);
+  }
+  nni_free(m, j->segment, (size_t)j->capsegment * sizeof *j->segment);
+  nni_free(m, j->slot, (size_t)j->capslot * sizeof *j->slot);
+  nni_free(m, j->handle, (size_t)j->caphandle * sizeof *j->handle);
+  nni_free(m, j->result, (size_t)(j->nresult + 1) * sizeof *j->result);
+  nni_free(m, j->value, (size_t)(j->nslot + 1) * sizeof *j->value);
+  nni_free(m, j, sizeof *j);
+}
+
+int nn_jit_handles(const nn_jit *j) { return j->nhandle; }
+void nn_jit_refuse(nn_context *ctx, const char *why) {
+  if (ctx->jit) refuse(ctx->jit, "%s", why);
+}
+
+/* ---- do two recordings say the same? --------------------------------------------------------------------------------------- */
+static bool same_constant(const slot *a, const slot *b) {
+  return a->v == b->v || (a->v && b->v && a->v->data && b->v->data && memcmp(a->v->data, b->v->data, (size_t)a->numel * nn_dtype_size(a->dtype)) == 0);
+}
+
+static bool segments_differ(const segment *a, const segment *b, char *why, size_t n) {
+  if (!a->plan != !b->plan || (a->plan && (a->plan->nkey != b->plan->nkey || memcmp(a->plan->key, b->plan->key, sizeof *a->plan->key * (size_t)a->plan->nkey) != 0)) ||
+      a->nparam != b->nparam || a->ndraw != b->ndraw || a->drawn != b->drawn || a->host != b->host)
+    return snprintf(why, n, "it recorded other operators than in the call before"), true;
+  bool out = !a->plan || (a->plan->nout == b->plan->nout && memcmp(a->out, b->out, sizeof *a->out * (size_t)a->plan->nout) == 0);
+  if (!out || a->nin != b->nin || (a->nin && memcmp(a->in, b->in, sizeof *a->in * (size_t)a->nin) != 0) || a->neffect != b->neffect)
+    return snprintf(why, n, "it used other tensors than in the call before"), true;
+  for (int i = 0; i < a->neffect; i++)
+    if (a->effect[i].handle != b->effect[i].handle || a->effect[i].slot != b->effect[i].slot || a->effect[i].grad != b->effect[i].grad ||
+        !same_layout(&a->effect[i].l, &b->effect[i].l))
+      return snprintf(why, n, "it changed other tensors than in the call before"), true;
+  for (int i = 0; i < a->nparam; i++) {
+    if (a->param[i].u == b->param[i].u) continue;
+    int k = snprintf(why, n, "a number that %s is given changes from call to call (%.9g, then %.9g", b->who[i], a->param[i].f, b->param[i].f);
+    if (b->line[i] > 0 && k > 0 && (size_t)k < n) snprintf(why + k, n - (size_t)k, ", line %d); give it as a tensor", (int)b->line[i]);
+    else if (k > 0 && (size_t)k < n) snprintf(why + k, n - (size_t)k, "); give it as a tensor");
+    return true;
+  }
+  return false;
+}
+
+bool nn_jit_differs(const nn_jit *a, const nn_jit *b, char *why, size_t n) {
+  if (a->nsegment != b->nsegment) return snprintf(why, n, "it ran %d times, then %d times", a->nsegment, b->nsegment), true;
+  for (int i = 0; i < a->nsegment; i++)
+    if (segments_differ(&a->segment[i], &b->segment[i], why, n)) return true;
+  if (a->nslot != b->nslot || a->nhandle != b->nhandle || a->nresult != b->nresult) return snprintf(why, n, "it used other tensors than in the call before"), true;
+  for (int i = 0; i < a->nslot; i++) {
+    const slot *x = &a->slot[i], *y = &b->slot[i];
+    if (x->from != y->from || x->handle != y->handle || x->dtype != y->dtype || x->numel != y->numel)
+      return snprintf(why, n, "%s took the place of %s of the call before", origins[y->from], origins[x->from]), true;
+    if (x->from == CONSTANT && !same_constant(x, y))
+      return snprintf(why, n, "a tensor of %lld elements that it makes of numbers differs from call to call; give it as an argument", (long long)x->numel), true;
+  }
+  for (int i = 0; i < a->nresult; i++)
+    if (a->result[i].slot != b->result[i].slot || !same_layout(&a->result[i].l, &b->result[i].l)) return snprintf(why, n, "it returned other results than in the call before"), true;
+  return false;
+}
+
+/* ---- does a recording fit what the handles hold now? ------------------------------------------------------------------------- */
+static int alias(const nni_window *w, nni_value *v, int number) {
+  if (v->stamp == w->stamp - 1) return v->index;
+  v->stamp = w->stamp - 1;
+  v->index = number;
+  return number;
+}
+
+static void describe(const nn_tensor *t, const form *f, char *why, size_t n) {
+  char a[150], b[150];
+  nni_shape_text(f->l.ndim, f->l.shape, a, sizeof a);
+  nn_shape_text(t, b, sizeof b);
+  if (t->dtype != f->dtype) snprintf(why, n, "changed dtype: %s -> %s", nn_dtype_name(f->dtype), nn_dtype_name(t->dtype));
+  else if (strcmp(a, b) != 0) snprintf(why, n, "changed shape: %s -> %s", a, b);
+  else snprintf(why, n, "changed layout (it is a view of another kind)");
+}
+
+/* The window is empty, so its stamp is free to mark values with. */
+int nn_jit_misfit(const nn_jit *j, nn_tensor **const *at, char *why, size_t n) {
+  nni_window *w = &j->ctx->win;
+  w->stamp += 2; /* this one's marks mean nothing to the next window */
+  for (int i = 0; i < j->nhandle; i++) {
+    const handle *h = &j->handle[i];
+    const nn_tensor *t = *at[i];
+    *why = 0;
+    if (!t) snprintf(why, n, "was freed");
+    else if (!has_form(t, &h->value)) describe(t, &h->value, why, n);
+    else if (t->tape) snprintf(why, n, "has a history now");
+    else if (t->requires_grad != h->requires_grad) snprintf(why, n, t->requires_grad ? "requires a gradient now" : "requires no gradient any more");
+    else if ((t->grad != NULL) != h->has_grad) snprintf(why, n, t->grad ? "has a gradient now" : "has no gradient any more");
+    else if (t->grad && !has_form(t->grad, &h->gradient)) snprintf(why, n, "has a gradient of another form");
+    else if (alias(w, t->v, 2 * i) != h->same_value || (t->grad && alias(w, t->grad->v, 2 * i + 1) != h->same_grad))
+      snprintf(why, n, "shares its value with other tensors than before");
+    else continue;
+    return i;
+  }
+  return -1;
+}
+
+/* ---- replay -------------------------------------------------------------------------------------------------------------------- */
+static nn_status load(nn_jit *j, const segment *s, nn_tensor **const *at) {
+  nn_context *ctx = j->ctx;
+  for (int i = s->slot0; i < s->slot1; i++) {
+    const slot *k = &j->slot[i];
+    if (k->from == FROM_RUN) {
+      nni_value *v = nni_value_new(ctx, k->dtype, k->numel);
+      if (!v) return NN_ENOMEM;
+      v->refs = v->ext = 1;
+      j->value[i] = v;
+      continue;
+    }
+    nni_value *v = k->v;
+    if (k->from != CONSTANT) {
+      const nn_tensor *t = *at[k->handle];
+      if (t && k->from == FROM_GRAD) t = t->grad;
+      const form f = {k->dtype, k->l, k->numel};
+      if (!t || !has_form(t, &f)) return nni_fail(&ctx->core.err, NN_ESHAPE, "jit: %s changed its shape or dtype during the call", origins[k->from]);
+      v = t->v;
+      if (!v->data) return nni_fail(&ctx->core.err, NN_ELOST, "an argument's value is lost: the run that would have computed it failed");
+    }
+    v->refs++;
+    v->ext += k->held;
+    j->value[i] = v;
+  }
+  return NN_OK;
+}
+
+static void unload(nn_jit *j) {
+  for (int i = 0; i < j->nslot; i++) {
+    if (!j->value[i]) continue;
+    j->value[i]->ext -= j->slot[i].held;
+    nni_value_release(j->ctx, j->value[i]);
+    j->value[i] = NULL;
+  }
+}
+
+static nn_status prepare_effects(nn_jit *j, segment *s, nn_tensor **const *at) {
+  for (int i = 0; i < s->neffect; i++) {
+    effect *e = &s->effect[i];
+    e->next = e->old = NULL;
+    if (e->slot < 0) continue;
+    e->next = nni_tensor_over(j->ctx, j->value[e->slot], &e->l);
+    if (!e->next) return NN_ENOMEM;
+    e->next->requires_grad = !e->grad && e->requires_grad;
+  }
+  for (int i = 0; i < s->neffect; i++) {
+    effect *e = &s->effect[i];
+    if (e->grad) continue;
+    e->old = nni_window_retain(*at[e->handle]); /* let go of, so that its buffer can be taken over */
+    nn_release(*at[e->handle]);
+  }
+  return NN_OK;
+}
+
+static void apply_effects(segment *s, nn_tensor **const *at, bool ok) {
+  for (int i = 0; i < s->neffect; i++) {
+    effect *e = &s->effect[i];
+    nn_tensor **h = at[e->handle];
+    if (!ok) {
+      if (e->old) nn_retain(e->old), nni_window_release(e->old);
+      nn_release(e->next);
+    } else if (e->grad) {
+      nn_set_grad(*h, e->next);
+      nn_release(e->next);
+    } else {
+      e->next->grad = nn_retain(e->old->grad);
+      *h = e->next;
+      nni_window_release(e->old);
+    }
+    e->next = e->old = NULL;
+  }
+}
+
+static nn_status compute(nn_jit *j, segment *s) {
+  nn_context *ctx = j->ctx;
+  nni_plan *p = s->plan;
+  if (!p) return NN_OK;
+  nni_value *in[s->nin + 1], *out[p->nout + 1];
+  int unit;
+  for (int i = 0; i < s->nin; i++) in[i] = j->value[s->in[i]];
+  for (int o = 0; o < p->nout; o++) out[o] = j->value[s->out[o]];
+  for (int i = 0; i < s->ndraw; i++) {
+    s->param[s->draw[i].param].u = ctx->rng.seed;
+    s->param[s->draw[i].param + 1].u = ctx->rng.position + s->draw[i].offset;
+  }
+  ctx->running = true;
+  nn_status st = nni_run_on(ctx, p, in, out, s->param, &unit);
+  ctx->running = false;
+  ctx->info.runs++;
+  ctx->info.plan_hits++;
+  nni_arena_reset(&ctx->win.arena);
+  return unit >= 0 && s->by[unit] ? nni_fail(&ctx->core.err, st, "%s: %s", s->by[unit], ctx->core.err.text) : st;
+}
+
+static nn_status make_results(nn_jit *j, nn_tensor **out) {
+  for (int i = 0; i < j->nresult; i++) {
+    out[i] = nni_tensor_over(j->ctx, j->value[j->result[i].slot], &j->result[i].l);
+    if (!out[i]) return NN_ENOMEM;
+  }
+  return NN_OK;
+}
+
+nn_status nn_jit_replay(nn_jit *j, nn_tensor **const *at, nn_jit_call host, void *ud, nn_tensor **out) {
+  nn_context *ctx = j->ctx;
+  nn_status st = NN_OK;
+  for (int i = 0; i < j->nresult; i++) out[i] = NULL;
+  for (int i = 0, call = 0; i < j->nsegment && st == NN_OK; i++) {
+    segment *s = &j->segment[i];
+    if (ctx->win.n) st = nni_run(ctx);
+    if (st == NN_OK) st = load(j, s, at);
+    if (st == NN_OK && i == j->nsegment - 1) st = make_results(j, out);
+    bool prepared = st == NN_OK;
+    if (prepared) st = prepare_effects(j, s, at);
+    if (st == NN_OK) st = compute(j, s);
+    if (prepared) apply_effects(s, at, st == NN_OK);
+    if (st == NN_OK) ctx->rng.position += s->drawn;
+    if (st == NN_OK && s->host) st = host(ud, call++);
+  }
+  unload(j);
+  for (int i = 0; st != NN_OK && i < j->nresult; i++) {
+    nn_release(out[i]);
+    out[i] = NULL;
+  }
+  return st;
+}
