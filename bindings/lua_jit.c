@@ -35,7 +35,7 @@ typedef struct trace {
 enum { CONSTANTS = 1, CAPTURED, VARIABLES, FIELDS, HOSTS, SHAPE };
 
 typedef struct jit {
-  trace *trace[MAXTRACE]; /* last used first; the environment holds them by address */
+  trace *trace[MAXTRACE + 1]; /* last used first; the environment holds them by address. One more while the first two are compared */
   int n;
   bool gave_up, busy;
   lua_Integer replays;
@@ -207,6 +207,7 @@ typedef struct matching {
   const trace *t;
   int metatable, constants, pos, nconst; /* stack indices, and where the walk is */
   nnL_box *leaf[MAXLEAF];
+  int passed;                             /* how many of the checks in fits() */
   char *why;
   size_t n;
 } matching;
@@ -338,8 +339,10 @@ static bool fits(lua_State *L, trace *t, int n, int env, matching *m) {
   m->L = L, m->t = t, m->constants = tables + 1, m->metatable = tables + 2, m->pos = m->nconst = 0;
   bool ok = n == t->narg || mismatch(m, "%d arguments, had %d", n, t->narg);
   for (int i = 0; i < n && ok; i++) ok = match(m, 2 + i, i + 1);
+  m->passed = ok;
   if (ok && nn_grad_enabled(s->ctx) != t->grad) ok = mismatch(m, t->grad ? "gradients are off now" : "gradients are on now");
   if (ok && nn_exact(s->ctx) != t->exact) ok = mismatch(m, "nn.exact changed");
+  m->passed += ok;
   if (ok) {
     lua_rawgeti(L, env, FN);
     lua_rawgeti(L, tables, VARIABLES);
@@ -347,6 +350,7 @@ static bool fits(lua_State *L, trace *t, int n, int env, matching *m) {
     int at = lua_gettop(L);
     ok = variables_match(L, at - 2, at - 1, m->why, m->n) && fields_match(L, at, m->why, m->n);
   }
+  m->passed += ok;
   if (ok) {
     char text[200];
     handles(t, m->leaf);
@@ -406,12 +410,17 @@ static int direct(lua_State *L, int n, int env) {
   return lua_gettop(L);
 }
 
+static void drop_last(lua_State *L, jit *f, int env) {
+  lua_pushnil(L);
+  lua_rawsetp(L, env, f->trace[--f->n]);
+}
+
 /* f(...) */
 static int jit_call(lua_State *L) {
   jit *f = luaL_checkudata(L, 1, JIT);
   nnL_state *s = nnL_getstate(L);
-  int n = lua_gettop(L) - 1, env = n + 2, near = -1;
-  char why[300], first[300] = "";
+  int n = lua_gettop(L) - 1, env = n + 2, near = -1, passed = -1;
+  char why[300], what[300] = "";
   lua_getiuservalue(L, 1, 1);
   luaL_checkstack(L, n + 20, "arguments");
   if (f->gave_up || f->busy || nn_jit_blocked(s->ctx)) return direct(L, n, env);
@@ -420,7 +429,7 @@ static int jit_call(lua_State *L) {
   for (int i = 0; i < f->n; i++) {
     trace *t = f->trace[i];
     if (!fits(L, t, n, env, &m)) {
-      if (i == 0) memcpy(first, why, sizeof why);
+      if (m.passed > passed) memcpy(what, why, sizeof why), passed = m.passed; /* the trace that fits best tells the reason */
       continue;
     }
     for (int k = 0; k < t->nleaf && t->grad; k++)
@@ -433,13 +442,14 @@ static int jit_call(lua_State *L) {
   }
   for (int i = 0; i < n && nn_grad_enabled(s->ctx); i++)
     if (wants_grad(L, 2 + i, 0)) return direct(L, n, env);
+  if (near < 0 && f->n == MAXTRACE) drop_last(L, f, env);
   lua_rawgeti(L, env, MISS); /* miss(f, recorded before, what changed, ...) */
   lua_insert(L, 2);
   lua_pushvalue(L, 1);
   lua_insert(L, 3);
   lua_pushboolean(L, near >= 0);
   lua_insert(L, 4);
-  if (*first && near < 0) lua_pushstring(L, first);
+  if (*what && near < 0) lua_pushstring(L, what);
   else lua_pushnil(L);
   lua_insert(L, 5);
   lua_settop(L, n + 5);
@@ -564,10 +574,7 @@ static int jit_trace(lua_State *L) {
   t->plain = true;
   lua_pushvalue(L, env + 1);
   lua_rawsetp(L, env, t);
-  if (f->n == MAXTRACE) {
-    lua_pushnil(L);
-    lua_rawsetp(L, env, f->trace[--f->n]);
-  }
+  if (f->n > MAXTRACE) drop_last(L, f, env);
   memmove(f->trace + 1, f->trace, sizeof f->trace[0] * (size_t)f->n);
   f->trace[0] = t;
   f->n++;
@@ -619,11 +626,9 @@ static int jit_verify(lua_State *L) {
 /* jit_give_up(f): from now on each call calls the function */
 static int jit_give_up(lua_State *L) {
   jit *f = luaL_checkudata(L, 1, JIT);
+  lua_settop(L, 1);
   lua_getiuservalue(L, 1, 1);
-  while (f->n > 0) {
-    lua_pushnil(L);
-    lua_rawsetp(L, -2, f->trace[--f->n]);
-  }
+  while (f->n > 0) drop_last(L, f, 2);
   f->gave_up = true;
   return 0;
 }

@@ -17,6 +17,11 @@ Graph.__index = Graph
 
 -- ---- capture ---------------------------------------------------------------------------------------------------------
 
+local function need_function(what, fn)
+  local mt = type(fn) == "userdata" and getmetatable(fn)
+  if type(fn) ~= "function" and not (mt and mt.__call) then options.raise(what .. ": the first argument must be a function, got " .. options.shown(fn)) end
+end
+
 local function capture(fn, ...)
   core.eval()
   core.trace_start()
@@ -62,7 +67,7 @@ end
 ---@param fn function
 ---@return table graph
 function graph.graph(fn, ...)
-  if type(fn) ~= "function" then options.raise("graph: the first argument must be a function, got " .. options.shown(fn)) end
+  need_function("graph", fn)
   return graph.of((capture(fn, ...)))
 end
 
@@ -232,7 +237,7 @@ end
 ---@param fn function
 ---@return table profile
 function graph.profile(fn, ...)
-  if type(fn) ~= "function" then options.raise("profile: the first argument must be a function, got " .. options.shown(fn)) end
+  need_function("profile", fn)
   local runs = capture(fn, ...)
   local self, by = setmetatable({ rows = {}, events = {}, seconds = 0 }, Profile), {}
   for _, run in ipairs(runs) do

@@ -11,13 +11,13 @@
 --
 -- Tensors in the arguments (also in tables) are inputs. Everything else there is a constant: another value, another recording. Tensors that fn
 -- uses besides (weights) are read as they are at each call; those that it assigns (x:assign, x[...] =, gradients) are assigned by each replay,
--- with nothing bound when the run fails. Draws continue the stream, and optimizers step by themselves, so that a replay gives the bits of a call. A
--- call is recorded anew when the shape or dtype of a tensor, a constant, a variable of fn, an option or the mode of a module, or the
--- gradient mode differs; at most 8 recordings are kept.
+-- and none of them when its run fails. Draws continue the stream, and optimizers step by themselves, so a replay gives the bits of a call. A call is
+-- recorded anew when the shape or dtype of a tensor, a constant, a variable of fn, an option or the mode of a module that it calls, or the
+-- gradient mode differs; the 8 recordings used last are kept.
 --
--- A recording is replayed after a second one said the same. What fn does besides (print, counting in a table) is done by the recorded calls only. Where a
--- replay would not be right (fn reads a value, its numbers change from call to call, it keeps a tensor it made, ...) every call calls fn,
--- and why() says so. Results have no history: take gradients inside, or give a tensor that requires a gradient, which calls fn.
+-- A recording is replayed after a second one said the same. What fn does besides (print, counting in a table) is done by the recorded calls only.
+-- Where a replay would not be right (fn reads a value, its numbers change from call to call, it keeps a tensor that it made, ...) every call
+-- calls fn, and why() says so. Results have no history: take gradients inside, or give a tensor that requires a gradient, which calls fn.
 
 local core = require "nnlua.core"
 local options = require "nnlua.options"

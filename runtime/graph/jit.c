@@ -181,6 +181,7 @@ static int add_slot(nn_jit *j, slot s) {
     return -1;
   }
   s.v->refs++;
+  if (s.from == CONSTANT) s.v->ext++; /* nobody may take its buffer over */
   s.dtype = s.v->dtype;
   s.numel = s.v->numel;
   j->slot[j->nslot] = s;
@@ -327,10 +328,27 @@ static void next_segment(nn_jit *j) {
   }
 }
 
+/* Tensors that only the window's nodes hold can't be differentiated any more: without their history, what it saved is no result. */
+static void forget_histories(nni_window *w, nn_context *ctx) {
+  for (bool again = true; again;) {
+    again = false;
+    for (int i = w->n - 1; i >= 0; i--)
+      for (int k = 0; k < w->node[i]->nin; k++) {
+        nn_tensor *t = w->node[i]->in[k];
+        if (!t || !t->tape || t->refs > t->wrefs) continue;
+        nni_tape *tape = t->tape;
+        t->tape = NULL;
+        nni_tape_release(ctx, tape);
+        again = true;
+      }
+  }
+}
+
 void nni_jit_window(nn_context *ctx) {
   nn_jit *j = ctx->jit;
   if (!nn_jit_recording(ctx) || j->refused) return;
   if (ctx->hooks.collect) ctx->hooks.collect(ctx->hooks.ud, 1); /* what is dead shall not look like a result */
+  forget_histories(&ctx->win, ctx);
   close_segment(j, false);
   next_segment(j);
 }
@@ -398,8 +416,7 @@ static void stop(nn_jit *j) {
   for (int i = 0; i < j->nslot; i++) {
     slot *s = &j->slot[i];
     if (!s->v) continue;
-    if (s->from == CONSTANT && !j->refused) s->v->ext++; /* nobody may take its buffer over */
-    else nni_value_release(ctx, s->v), s->v = NULL;
+    if (s->from != CONSTANT) nni_value_release(ctx, s->v), s->v = NULL;
   }
 }
 
