@@ -22,7 +22,7 @@ nn_context *nnL_context(lua_State *L) { return nnL_getstate(L)->ctx; }
 
 /* ---- errors ---- */
 /* Is this the chunk name of a file of lua/nnlua, in a source tree (which may itself be called nnlua) or installed? */
-static bool in_library(const char *source) {
+bool nnL_in_library(const char *source) {
   const char *rest = NULL;
   if (*source != '@') return false; /* no file */
   for (const char *p = source; (p = strstr(p, "lua/nnlua/")) != NULL; p++) rest = p + strlen("lua/nnlua/");
@@ -34,7 +34,7 @@ static bool in_library(const char *source) {
 static bool caller(lua_State *L, lua_Debug *ar) {
   for (int level = 0; lua_getstack(L, level, ar); level++) {
     lua_getinfo(L, "Sl", ar);
-    if (ar->currentline > 0 && !in_library(ar->source)) return true;
+    if (ar->currentline > 0 && !nnL_in_library(ar->source)) return true;
   }
   return false;
 }

@@ -15,6 +15,7 @@
 #define MAXLEAF 250     /* tensors in arguments, and in results */
 #define MAXHANDLE 4096  /* tensors that a function uses */
 #define MAXDEPTH 16
+#define MAXFUNCTION 32  /* whose variables are looked at */
 #define JIT "nnlua.jit"
 #define TRACE "nnlua.jit.trace"
 
@@ -24,7 +25,7 @@ typedef struct item { kind kind; int n; } item; /* n: TENSOR its number among le
 typedef struct trace {
   nn_jit *j;
   item *item;
-  int nitem, capitem, narg, nleaf, nhandle, nresult;
+  int nitem, capitem, narg, nleaf, nhandle, nresult, nvariable;
   int leaf_arg[MAXLEAF]; /* the argument it is in, from 1 */
   int *map;              /* per handle: a leaf, or -1 - k: k-th captured box */
   nnL_box **captured;
@@ -282,19 +283,50 @@ static bool wants_grad(lua_State *L, int i, int depth) {
 }
 
 /* ---- the function's variables, and fields ---- */
-static bool variables_match(lua_State *L, int fn, int variables, char *why, size_t n) {
-  const char *name;
-  for (int i = 1; (name = lua_getupvalue(L, fn, i)); i++) {
-    lua_rawgeti(L, variables, i);
+/* Variables (upvalues) of fn and of the functions among them, without the library's, as triples function, number, value. Gives how many. */
+static int list_variables(lua_State *L, int fn, int list) {
+  int n = 0, first = lua_gettop(L) + 1;
+  lua_pushvalue(L, fn);
+  for (int at = first; at <= lua_gettop(L) && at < first + MAXFUNCTION; at++) {
+    for (int i = 1; lua_getupvalue(L, at, i); i++) {
+      lua_Debug ar;
+      int value = lua_gettop(L);
+      lua_pushvalue(L, at);
+      lua_rawseti(L, list, 3 * n + 1);
+      lua_pushinteger(L, i);
+      lua_rawseti(L, list, 3 * n + 2);
+      lua_pushvalue(L, value);
+      lua_rawseti(L, list, 3 * n++ + 3);
+      bool walk = lua_isfunction(L, value) && !lua_iscfunction(L, value);
+      for (int k = first; k < value && walk; k++) walk = !lua_rawequal(L, k, value);
+      if (walk) {
+        lua_pushvalue(L, value);
+        lua_getinfo(L, ">S", &ar);
+        walk = !nnL_in_library(ar.source);
+      }
+      lua_settop(L, walk ? value : value - 1);
+      luaL_checkstack(L, 8, "functions");
+    }
+  }
+  lua_settop(L, first - 1);
+  return n;
+}
+
+static bool variables_match(lua_State *L, int list, int n, char *why, size_t size) {
+  for (int i = 0; i < n; i++) {
+    lua_rawgeti(L, list, 3 * i + 1);
+    lua_rawgeti(L, list, 3 * i + 2);
+    const char *name = lua_getupvalue(L, -2, (int)lua_tointeger(L, -1));
+    lua_rawgeti(L, list, 3 * i + 3);
     if (!lua_rawequal(L, -1, -2)) {
       char was[64], is[64];
       shown(L, lua_gettop(L), was, sizeof was);
       shown(L, lua_gettop(L) - 1, is, sizeof is);
-      if (strcmp(was, is) == 0) snprintf(why, n, "its variable %s is another %s", name, was + (was[0] == 'a' ? 2 : 0));
-      else snprintf(why, n, "its variable %s changed: %s -> %s", name, was, is);
+      if (strcmp(was, is) == 0) snprintf(why, size, "its variable %s is another %s", name, was + (was[0] == 'a' ? 2 : 0));
+      else snprintf(why, size, "its variable %s changed: %s -> %s", name, was, is);
       return false;
     }
-    lua_pop(L, 2);
+    lua_pop(L, 4);
   }
   return true;
 }
@@ -344,11 +376,10 @@ static bool fits(lua_State *L, trace *t, int n, int env, matching *m) {
   if (ok && nn_exact(s->ctx) != t->exact) ok = mismatch(m, "nn.exact changed");
   m->passed += ok;
   if (ok) {
-    lua_rawgeti(L, env, FN);
     lua_rawgeti(L, tables, VARIABLES);
     lua_rawgeti(L, tables, FIELDS);
     int at = lua_gettop(L);
-    ok = variables_match(L, at - 2, at - 1, m->why, m->n) && fields_match(L, at, m->why, m->n);
+    ok = variables_match(L, at - 1, t->nvariable, m->why, m->n) && fields_match(L, at, m->why, m->n);
   }
   m->passed += ok;
   if (ok) {
@@ -531,7 +562,7 @@ static int jit_trace(lua_State *L) {
   lua_pushvalue(L, -1);
   lua_rawseti(L, tables, VARIABLES);
   lua_rawgeti(L, env, FN);                       /* env + 7 */
-  for (int i = 1; lua_getupvalue(L, env + 7, i); i++) lua_rawseti(L, variables, i);
+  t->nvariable = list_variables(L, env + 7, variables);
   lua_rawgeti(L, env, CALL);
   int nconst = 0;
   for (int i = 0; i < n; i++) {
@@ -561,7 +592,7 @@ static int jit_trace(lua_State *L) {
   if (ok != LUA_OK) return lua_error(L);
   nnL_check(L, st);
   char text[300];
-  if (!why && !(variables_match(L, env + 7, variables, text, sizeof text))) why = text;
+  if (!why && !variables_match(L, variables, t->nvariable, text, sizeof text)) why = text;
   if (!why && (lua_rawgeti(L, tables, FIELDS), !fields_match(L, lua_gettop(L), text, sizeof text))) why = text;
   lua_settop(L, at + nout - 1);
   if (why) {

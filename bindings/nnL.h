@@ -49,6 +49,7 @@ nnL_state *nnL_getstate(lua_State *L);
 /* what operators' closures use, which have the state and the metatable as upvalues */
 nnL_box *nnL_newbox_in(lua_State *L, nnL_state *s, int metatable);
 void nnL_pace_in(lua_State *L, nnL_state *s);
+bool nnL_in_library(const char *source); /* of a chunk */
 int nnL_line(lua_State *L); /* of the first Lua function that is not the library's own; 0 when there is none */
 void nnL_scope_forget(nnL_box *b);  /* the box outlives its scope */
 void nnL_jit_touch(lua_State *L, nnL_box *b, int arg); /* lua_jit.c: the box at arg is used while a function is recorded; never raises */

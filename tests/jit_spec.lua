@@ -67,7 +67,8 @@ describe("jit:", function()
   it("says why a call was recorded", function()
     local lr = 1
     local w = nn.ones(3):eval()
-    local f = nn.jit(function(x, k) return x * (k or 4) * w * lr end)
+    local function scaled(x) return x * lr end
+    local f = nn.jit(function(x, k) return scaled(x * (k or 4) * w) end)
     local function thrice(...)
       for _ = 1, 3 do f(...) end
     end
@@ -314,6 +315,13 @@ describe("jit:", function()
         return function(a)
           t.last = a * 2
           return a + 1
+        end
+      end, x)
+      refused("it keeps a tensor of 3 elements", function()
+        local t = {}
+        return function(a)
+          t.last = a * 2
+          return t.last
         end
       end, x)
     end)

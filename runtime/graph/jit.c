@@ -369,23 +369,24 @@ nn_status nn_jit_host(nn_context *ctx, bool begin) {
   return NN_OK;
 }
 
-static bool is_result(const nn_jit *j, const nni_value *v, nn_tensor *const *t, int n) {
-  for (int i = 0; i < n; i++)
-    if (t[i]->v == v) return true;
+/* references that a replay renews */
+static int renewed(const nn_jit *j, const nni_value *v, nn_tensor *const *t, int n) {
+  int refs = 0;
+  for (int i = 0; i < n; i++) refs += t[i]->v == v;
   for (int i = 0; i < j->nhandle; i++) {
     const nn_tensor *h = *j->handle[i].at;
-    if (h->v == v || (h->grad && h->grad->v == v)) return true;
+    refs += (h->v == v) + (h->grad && h->grad->v == v);
   }
-  return false;
+  return refs;
 }
 
-/* A result that somebody else still holds was put where no replay puts another. */
+/* What somebody holds besides was put where no replay puts another. */
 static void find_escaped(nn_jit *j, nn_tensor *const *t, int n) {
   if (j->ctx->hooks.collect) j->ctx->hooks.collect(j->ctx->hooks.ud, 1);
   for (int i = 0; i < j->nslot; i++) {
     const nni_value *v = j->slot[i].v;
-    if (j->slot[i].from == FROM_RUN && v->ext > 0 && !is_result(j, v, t, n)) {
-      refuse(j, "it keeps a tensor of %lld elements that it made and does not return; return it, or assign it to a tensor that is there before (x:assign)",
+    if (j->slot[i].from == FROM_RUN && v->ext > renewed(j, v, t, n)) {
+      refuse(j, "it keeps a tensor of %lld elements that it made in a variable or a table; return it only, or assign it to a tensor that is there before (x:assign)",
              (long long)v->numel);
       return;
     }
