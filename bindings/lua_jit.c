@@ -33,7 +33,7 @@ typedef struct trace {
   bool grad, exact, plain, verified;
 } trace;
 /* uservalue of a trace: a table of these */
-enum { CONSTANTS = 1, CAPTURED, VARIABLES, FIELDS, HOSTS, SHAPE };
+enum { CONSTANTS = 1, CAPTURED, VARIABLES, FIELDS, HOSTS, RENEWALS, SHAPE };
 
 typedef struct jit {
   trace *trace[MAXTRACE + 1]; /* last used first; the environment holds them by address. One more while the first two are compared */
@@ -45,7 +45,7 @@ typedef struct jit {
 enum { FN = 1, CALL, MISS, REBUILD };
 
 struct nnL_session { /* one recording */
-  int nleaf, ncaptured, nhost, nfield;
+  int nleaf, ncaptured, nhost, nrenewal, nfield;
   nnL_box *leaf[MAXLEAF], *original[MAXLEAF];
   int map[MAXHANDLE];
   int tables; /* registry reference of the trace's table */
@@ -109,30 +109,43 @@ static int host(lua_State *L) {
   return lua_pushboolean(L, true), 1;
 }
 
-/* jit_note(object): a replay needs its numbers, booleans and strings as they are now */
+/* jit_renewal(fn, x): the steps that follow take their numbers from what fn(x) gives to sgd_renew and adam_renew before each replay */
+static int renewal(lua_State *L) {
+  nnL_state *s = nnL_getstate(L);
+  lua_settop(L, 2);
+  if (!nn_jit_recording(s->ctx) || !s->jit) return 0;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, s->jit->tables);
+  lua_rawgeti(L, -1, RENEWALS);
+  for (int i = 1; i <= 2; i++) {
+    lua_pushvalue(L, i);
+    lua_rawseti(L, -2, 2 * s->jit->nrenewal + i);
+  }
+  s->jit->nrenewal++;
+  nn_jit_renewal(s->ctx);
+  return 0;
+}
+
+/* jit_note(object [, except]): a replay needs its numbers, booleans and strings as they are now, but those whose keys are in the table `except` */
 static int note(lua_State *L) {
   nnL_state *s = nnL_getstate(L);
   luaL_checktype(L, 1, LUA_TTABLE);
-  lua_settop(L, 1);
+  lua_settop(L, 2);
   if (!nn_jit_recording(s->ctx) || !s->jit) return 0;
   lua_rawgeti(L, LUA_REGISTRYINDEX, s->jit->tables);
-  lua_rawgeti(L, 2, FIELDS); /* 3 */
-  if (lua_rawgetp(L, 3, lua_topointer(L, 1)) != LUA_TNIL) return 0;
+  lua_rawgeti(L, 3, FIELDS); /* 4 */
+  if (lua_rawgetp(L, 4, lua_topointer(L, 1)) != LUA_TNIL) return 0;
   lua_pushboolean(L, true);
-  lua_rawsetp(L, 3, lua_topointer(L, 1));
-  lua_settop(L, 3);
-  for (lua_pushnil(L); lua_next(L, 1);) {
-    int t = lua_type(L, -1);
-    if (t == LUA_TNUMBER || t == LUA_TBOOLEAN || t == LUA_TSTRING) {
-      int at = 3 * s->jit->nfield++;
-      lua_pushvalue(L, 1);
-      lua_rawseti(L, 3, at + 1);
-      lua_pushvalue(L, -2);
-      lua_rawseti(L, 3, at + 2);
-      lua_pushvalue(L, -1);
-      lua_rawseti(L, 3, at + 3);
+  lua_rawsetp(L, 4, lua_topointer(L, 1));
+  lua_settop(L, 4);
+  for (lua_pushnil(L); lua_next(L, 1); lua_settop(L, 5)) {
+    int t = lua_type(L, 6);
+    if (t != LUA_TNUMBER && t != LUA_TBOOLEAN && t != LUA_TSTRING) continue;
+    if (lua_istable(L, 2) && (lua_pushvalue(L, 5), lua_rawget(L, 2) != LUA_TNIL)) continue;
+    int at = 3 * s->jit->nfield++;
+    for (int i = 0; i < 3; i++) { /* object, key, value */
+      lua_pushvalue(L, i == 0 ? 1 : 4 + i);
+      lua_rawseti(L, 4, at + 1 + i);
     }
-    lua_pop(L, 1);
   }
   return 0;
 }
@@ -345,7 +358,7 @@ static bool fields_match(lua_State *L, int fields, char *why, size_t n) {
       shown(L, top, was, sizeof was);
       shown(L, top - 1, is, sizeof is);
       shown(L, top - 2, key, sizeof key);
-      snprintf(why, n, "field %s of a module that it calls changed: %s -> %s", key, was, is);
+      snprintf(why, n, "option %s of a layer or optimizer that it uses changed: %s -> %s", key, was, is);
       return false;
     }
     lua_pop(L, 4);
@@ -394,14 +407,18 @@ static bool fits(lua_State *L, trace *t, int n, int env, matching *m) {
 }
 
 /* ---- calls ---- */
-typedef struct hosting { lua_State *L; int tables, error; } hosting; /* error: stack index of what was raised, 0 */
+typedef struct hosting { lua_State *L; nn_jit *j; int tables, error; } hosting; /* error: stack index of what was raised, 0 */
 static nn_status call_host(void *ud, int k) {
   hosting *c = ud;
   lua_State *L = c->L;
-  lua_rawgeti(L, c->tables, HOSTS);
+  nnL_state *s = nnL_getstate(L);
+  lua_rawgeti(L, c->tables, k < 0 ? RENEWALS : HOSTS);
+  if (k < 0) s->renewing = c->j, k = -1 - k;
   lua_rawgeti(L, -1, 2 * k + 1);
   lua_rawgeti(L, -2, 2 * k + 2);
-  if (lua_pcall(L, 1, 0, 0) == LUA_OK) return lua_pop(L, 1), NN_OK;
+  int st = lua_pcall(L, 1, 0, 0);
+  s->renewing = NULL;
+  if (st == LUA_OK) return lua_pop(L, 1), NN_OK;
   c->error = lua_gettop(L);
   return NN_EINVAL;
 }
@@ -413,7 +430,7 @@ static int replay(lua_State *L, jit *f, trace *t, int env) {
   luaL_checkstack(L, t->nresult + 12, "results");
   lua_rawgetp(L, env, t);
   lua_getiuservalue(L, -1, 1);
-  hosting c = {L, lua_gettop(L), 0};
+  hosting c = {L, t->j, lua_gettop(L), 0};
   if (!t->plain) {
     lua_rawgeti(L, env, REBUILD);
     lua_rawgeti(L, c.tables, SHAPE);
@@ -546,7 +563,7 @@ static int jit_trace(lua_State *L) {
   lua_pushvalue(L, -1);
   lua_setiuservalue(L, env + 1, 1);
   struct nnL_session *r = lua_newuserdatauv(L, sizeof *r, 0); /* env + 3 */
-  r->nleaf = r->ncaptured = r->nhost = r->nfield = 0;
+  r->nleaf = r->ncaptured = r->nhost = r->nrenewal = r->nfield = 0;
   lua_newtable(L);                               /* env + 4: boxes of the arguments */
   lua_newtable(L);                               /* env + 5 */
   lua_pushvalue(L, -1);
@@ -557,6 +574,8 @@ static int jit_trace(lua_State *L) {
   lua_rawseti(L, tables, FIELDS);
   lua_newtable(L);
   lua_rawseti(L, tables, HOSTS);
+  lua_newtable(L);
+  lua_rawseti(L, tables, RENEWALS);
   lua_newtable(L);
   variables = lua_gettop(L);                     /* env + 6 */
   lua_pushvalue(L, -1);
@@ -689,7 +708,7 @@ static int jit_new(lua_State *L) {
 
 void nnL_open_jit(lua_State *L) {
   static const luaL_Reg functions[] = {{"jit_new", jit_new}, {"jit_trace", jit_trace}, {"jit_shape", jit_shape}, {"jit_verify", jit_verify}, {"jit_give_up", jit_give_up},
-                                       {"jit_stats", jit_stats}, {"jit_recording", recording}, {"jit_host", host}, {"jit_note", note}, {NULL, NULL}};
+                                       {"jit_stats", jit_stats}, {"jit_recording", recording}, {"jit_host", host}, {"jit_note", note}, {"jit_renewal", renewal}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   if (luaL_newmetatable(L, TRACE)) {
     lua_pushcfunction(L, trace_gc);

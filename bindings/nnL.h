@@ -40,6 +40,7 @@ typedef struct nnL_state { /* one per Lua state, in the registry; lua_core.c */
   uint64_t young_at; /* allocated bytes at which the next young collection is due */
   size_t full_at;    /* live bytes at which the next full one is due */
   struct nnL_session *jit;        /* the recording of a function that is going on, or NULL; lua_jit.c */
+  nn_jit *renewing;               /* the recording that asks for an optimizer's numbers, or NULL */
   uint32_t session, sessions;     /* its number, 0 without one; the last number given */
   bool lines;        /* note the caller's line with each recorded node */
   int nscope;

@@ -6,7 +6,8 @@
 ** it; what differs is an effect. Draws keep their place relative to the stream's position, so that a replay draws what a call would have drawn.
 **
 ** Numbers that the host computes (a learning rate, the count of steps) are parameters in the plan and can't be told from constants. Hence: two recordings that
-** differ in one are no match (nn_jit_differs), and what is known to compute such numbers runs between segments, by itself (nn_jit_host).
+** differ in one are no match (nn_jit_differs), and what is known to compute such numbers runs by itself: between segments (nn_jit_host), or, when only numbers
+** differ from call to call, before the segment that uses them (nn_jit_renewal).
 **
 ** Invariants: a slot stands for one value; while recording it holds a reference, afterwards only a constant does. A replay changes handles only after its
 ** segment ran; memory for that is taken before. A handle's old value is let go for the run, so that updates work in place as in an ordinary run.
@@ -64,6 +65,7 @@ typedef struct segment {
 } segment;
 
 typedef struct result { int slot; nni_layout l; } result;
+typedef struct renewal { int set, segment, param, n; } renewal; /* numbers: n parameters in a row */
 
 struct nn_jit {
   nn_context *ctx;
@@ -75,6 +77,10 @@ struct nn_jit {
   int nsegment, capsegment;
   result *result;
   int nresult;
+  renewal *renewal;
+  int nrenewal, caprenewal, nset; /* set: what one optimizer step used. nset counts them, in a replay those that were given */
+  int *renews;                    /* segments before which the caller is asked */
+  int nrenews, caprenews;
   nni_value **value; /* per slot, during a replay */
   nn_rng_state rng;  /* where the present segment began */
   int suspended;
@@ -254,6 +260,47 @@ static void note_params(nn_jit *j, segment *s) {
     s->draw[s->ndraw++] = (draw){n->param, n->pa[1].u - j->rng.position};
     s->param[n->param + 1].u = 0;
   }
+  for (int i = 0; i < j->nrenewal; i++) /* no two recordings have the same */
+    if (j->renewal[i].segment == j->nsegment - 1) memset(s->param + j->renewal[i].param, 0, sizeof *s->param * (size_t)j->renewal[i].n);
+}
+
+void nn_jit_renewal(nn_context *ctx) {
+  nn_jit *j = ctx->jit;
+  if (!nn_jit_recording(ctx) || j->refused) return;
+  if (grow(j, &j->renews, &j->caprenews, j->nrenews + 1, sizeof *j->renews)) j->renews[j->nrenews++] = j->nsegment;
+  else refuse(j, "out of memory");
+}
+
+void nni_renewed(nn_context *ctx, const double *num, int n) {
+  nn_jit *j = ctx->jit;
+  const nni_window *w = &ctx->win;
+  if (!nn_jit_recording(ctx) || j->refused) return;
+  if (j->nrenews == 0) {
+    refuse(j, "it takes a step of an optimizer that can't tell its numbers to a replay");
+    return;
+  }
+  if (n == 0) {
+    j->nset++;
+    return;
+  }
+  int k = n;
+  for (int i = w->n - 1; i >= 0 && k > 0; i--)
+    for (int q = w->node[i]->npa - 1; q >= 0 && k > 0; q--)
+      if (w->node[i]->pa[q].f != num[--k]) k = -1;
+  if (k != 0) refuse(j, "a step of an optimizer was recorded in another order");
+  else if (!grow(j, &j->renewal, &j->caprenewal, j->nrenewal + 1, sizeof *j->renewal)) refuse(j, "out of memory");
+  else j->renewal[j->nrenewal++] = (renewal){j->nset - 1, j->nsegment, w->nparam - n, n};
+}
+
+nn_status nn_jit_renew(nn_jit *j, const double *num, int n) {
+  int set = j->nset++;
+  for (int i = 0; i < j->nrenewal; i++) {
+    const renewal *r = &j->renewal[i];
+    if (r->set != set) continue;
+    if (r->n != n) return nni_fail(&j->ctx->core.err, NN_EINTERNAL, "jit: an optimizer step has %d numbers, %d were recorded", n, r->n);
+    for (int k = 0; k < n; k++) j->segment[r->segment].param[r->param + k].f = num[k];
+  }
+  return NN_OK;
 }
 
 static void note_plan(nn_jit *j, segment *s) {
@@ -461,6 +508,8 @@ void nn_jit_free(nn_jit *j) {
   nni_free(m, j->segment, (size_t)j->capsegment * sizeof *j->segment);
   nni_free(m, j->slot, (size_t)j->capslot * sizeof *j->slot);
   nni_free(m, j->handle, (size_t)j->caphandle * sizeof *j->handle);
+  nni_free(m, j->renewal, (size_t)j->caprenewal * sizeof *j->renewal);
+  nni_free(m, j->renews, (size_t)j->caprenews * sizeof *j->renews);
   nni_free(m, j->result, (size_t)(j->nresult + 1) * sizeof *j->result);
   nni_free(m, j->value, (size_t)(j->nslot + 1) * sizeof *j->value);
   nni_free(m, j, sizeof *j);
@@ -498,6 +547,7 @@ static bool segments_differ(const segment *a, const segment *b, char *why, size_
 }
 
 bool nn_jit_differs(const nn_jit *a, const nn_jit *b, char *why, size_t n) {
+  if (a->nrenewal != b->nrenewal || a->nrenews != b->nrenews) return snprintf(why, n, "its optimizers took other steps than in the call before"), true;
   if (a->nsegment != b->nsegment) return snprintf(why, n, "it ran %d times, then %d times", a->nsegment, b->nsegment), true;
   for (int i = 0; i < a->nsegment; i++)
     if (segments_differ(&a->segment[i], &b->segment[i], why, n)) return true;
@@ -659,10 +709,12 @@ static nn_status make_results(nn_jit *j, nn_tensor **out) {
 nn_status nn_jit_replay(nn_jit *j, nn_tensor **const *at, nn_jit_call host, void *ud, nn_tensor **out) {
   nn_context *ctx = j->ctx;
   nn_status st = NN_OK;
+  j->nset = 0;
   for (int i = 0; i < j->nresult; i++) out[i] = NULL;
-  for (int i = 0, call = 0; i < j->nsegment && st == NN_OK; i++) {
+  for (int i = 0, call = 0, asked = 0; i < j->nsegment && st == NN_OK; i++) {
     segment *s = &j->segment[i];
-    if (ctx->win.n) st = nni_run(ctx);
+    while (st == NN_OK && asked < j->nrenews && j->renews[asked] == i) st = host(ud, -1 - asked++);
+    if (st == NN_OK && ctx->win.n) st = nni_run(ctx);
     if (st == NN_OK) st = load(j, s, at);
     if (st == NN_OK && i == j->nsegment - 1) st = make_results(j, out);
     bool prepared = st == NN_OK;
