@@ -1,92 +1,21 @@
-/* graph/jit.c - recordings of a function: the plans of the windows that it ran, and what it did to tensors, to be done again on other values.
+/* graph/jit.c - recordings of a function: the plans of the windows that it ran, and what it did to tensors, to be done again on other values. Making them;
+** jit_replay.c compares and replays them.
 **
-** The caller tells which handles (places that hold a tensor, in Lua the userdata) the function uses; everything else follows from values. Each window that runs
-** while a recording is on becomes a segment: a plan of its own, made for exactly what is visible after a full collection, and where its inputs come from: the
-** present value or gradient of a handle, a result of an earlier segment, or a constant. After a segment the handles are compared with what they held before
-** it; what differs is an effect. Draws keep their place relative to the stream's position, so that a replay draws what a call would have drawn.
+** The caller tells which handles (places that hold a tensor, in Lua the userdata) the function uses; everything else follows from values. Each window
+** that runs while a recording is on becomes a segment: a plan of its own, made for exactly what is visible after a full collection, and where its
+** inputs come from: the present value or gradient of a handle, a result of an earlier segment, or a constant. After a segment the handles are
+** compared with what they held before it; what differs is an effect. Draws keep their place relative to the stream's position, so that a replay draws
+** what a call would have drawn.
 **
-** Numbers that the host computes (a learning rate, the count of steps) are parameters in the plan and can't be told from constants. Hence: two recordings that
-** differ in one are no match (nn_jit_differs), and what is known to compute such numbers runs by itself: between segments (nn_jit_host), or, when only numbers
-** differ from call to call, before the segment that uses them (nn_jit_renewal).
+** Numbers that the host computes (a learning rate, the count of steps) are parameters in the plan and can't be told from constants. Hence: two
+** recordings that differ in one are no match (nn_jit_differs), and what is known to compute such numbers runs by itself: between segments
+** (nn_jit_host), or, when only numbers differ from call to call, before the segment that uses them (nn_jit_renewal).
 **
-** Invariants: a slot stands for one value; while recording it holds a reference, afterwards only a constant does. A replay changes handles only after its
-** segment ran; memory for that is taken before. A handle's old value is let go for the run, so that updates work in place as in an ordinary run.
+** Invariant: a slot stands for one value; while recording it holds a reference, afterwards only a constant does. Handles are held by the caller.
 */
 #include <stdio.h>
 #include "jit.h"
 #include "trace.h"
-
-typedef enum origin { FROM_HANDLE, FROM_GRAD, FROM_RUN, CONSTANT } origin;
-static const char *const origins[] = {"a tensor", "a gradient", "a result", "a constant"};
-
-typedef struct slot {
-  origin from;
-  int handle;     /* FROM_HANDLE, FROM_GRAD */
-  nni_value *v;
-  nn_dtype dtype;
-  int64_t numel;
-  nni_layout l;   /* FROM_HANDLE, FROM_GRAD: of the tensor; a plan counts on it */
-  bool held;      /* needed until the call is over: nobody may take its buffer over */
-} slot;
-
-typedef struct form { nn_dtype dtype; nni_layout l; int64_t numel; } form; /* of a tensor and its value */
-
-typedef struct handle {
-  nn_tensor **at;       /* while recording */
-  nn_tensor *t, *grad;  /* what it held when the segment began: window references */
-  form value, gradient; /* when it was first used */
-  bool requires_grad, has_grad;
-  int same_value, same_grad; /* lowest number of a handle's value (2 h) or gradient (2 h + 1) that is the same value */
-  nni_value *first, *first_grad; /* with a reference, while recording */
-} handle;
-
-typedef struct effect {
-  int handle, slot;  /* slot -1: the gradient is cleared */
-  bool grad, requires_grad;
-  nni_layout l;
-  nn_tensor *next, *old; /* during a replay */
-} effect;
-
-typedef struct draw { int param; uint64_t offset; } draw;
-
-typedef struct segment {
-  nni_plan *plan;    /* NULL: nothing is computed */
-  const char **by;   /* per unit: the operator to name when it fails */
-  int nin, nparam, ndraw, neffect, capeffect;
-  int *in, *out;     /* slots */
-  nni_param *param;
-  const char **who;  /* per parameter: the operator it was given to, and the caller's line */
-  int32_t *line;
-  draw *draw;
-  effect *effect;
-  int slot0, slot1;  /* slots that it brings */
-  uint64_t drawn;    /* stream positions */
-  bool host;         /* something of the caller's runs after it */
-} segment;
-
-typedef struct result { int slot; nni_layout l; } result;
-typedef struct renewal { int set, segment, param, n; } renewal; /* numbers: n parameters in a row */
-
-struct nn_jit {
-  nn_context *ctx;
-  slot *slot;
-  int nslot, capslot;
-  handle *handle;
-  int nhandle, caphandle;
-  segment *segment;
-  int nsegment, capsegment;
-  result *result;
-  int nresult;
-  renewal *renewal;
-  int nrenewal, caprenewal, nset; /* set: what one optimizer step used. nset counts them, in a replay those that were given */
-  int *renews;                    /* segments before which the caller is asked */
-  int nrenews, caprenews;
-  nni_value **value; /* per slot, during a replay */
-  nn_rng_state rng;  /* where the present segment began */
-  int suspended;
-  bool refused;
-  char why[300];
-};
 
 static bool grow(nn_jit *j, void *pp, int *cap, int need, size_t elem) {
   void **p = pp;
@@ -109,13 +38,6 @@ static void refuse(nn_jit *j, const char *fmt, ...) {
   va_end(ap);
   j->refused = true;
 }
-
-static form form_of(const nn_tensor *t) { return (form){t->dtype, t->l, t->v->numel}; }
-static bool same_layout(const nni_layout *a, const nni_layout *b) {
-  size_t n = sizeof(int64_t) * (size_t)a->ndim;
-  return a->ndim == b->ndim && a->offset == b->offset && memcmp(a->shape, b->shape, n) == 0 && memcmp(a->stride, b->stride, n) == 0;
-}
-static bool has_form(const nn_tensor *t, const form *f) { return t->dtype == f->dtype && t->v->numel == f->numel && same_layout(&t->l, &f->l); }
 
 /* ---- recording --------------------------------------------------------------------------------------------------------- */
 bool nn_jit_recording(const nn_context *ctx) { return ctx->jit && !ctx->jit->suspended; }
@@ -141,12 +63,12 @@ nn_status nn_jit_start(nn_context *ctx, nn_jit **out) {
   return NN_OK;
 }
 
-static void snapshot(handle *h) {
+static void snapshot(nni_jhandle *h) {
   h->t = nni_window_retain(*h->at);
   h->grad = h->t->grad ? nni_window_retain(h->t->grad) : NULL;
 }
 
-static void forget(handle *h) {
+static void forget(nni_jhandle *h) {
   if (h->t) nni_window_release(h->t);
   if (h->grad) nni_window_release(h->grad);
   h->t = h->grad = NULL;
@@ -167,11 +89,11 @@ int nn_jit_touch(nn_context *ctx, nn_tensor **at) {
     return -1;
   }
   int k = j->nhandle;
-  handle *h = &j->handle[k];
+  nni_jhandle *h = &j->handle[k];
   nn_tensor *t = *at;
-  *h = (handle){.at = at, .value = form_of(t), .requires_grad = t->requires_grad, .has_grad = t->grad != NULL};
+  *h = (nni_jhandle){.at = at, .value = nni_jit_form(t), .requires_grad = t->requires_grad, .has_grad = t->grad != NULL};
   if (t->tape) refuse(j, "it uses a tensor with a history that was recorded outside of it; give it x:detach()");
-  if (t->grad) h->gradient = form_of(t->grad);
+  if (t->grad) h->gradient = nni_jit_form(t->grad);
   int like = first_like(j, t->v), glike = t->grad ? first_like(j, t->grad->v) : -1;
   h->same_value = like >= 0 ? like : 2 * k;
   h->same_grad = glike >= 0 ? glike : t->grad && t->grad->v == t->v ? 2 * k : 2 * k + 1;
@@ -181,13 +103,13 @@ int nn_jit_touch(nn_context *ctx, nn_tensor **at) {
   return j->nhandle++;
 }
 
-static int add_slot(nn_jit *j, slot s) {
+static int add_slot(nn_jit *j, nni_jslot s) {
   if (!grow(j, &j->slot, &j->capslot, j->nslot + 1, sizeof *j->slot)) {
     refuse(j, "out of memory");
     return -1;
   }
   s.v->refs++;
-  if (s.from == CONSTANT) s.v->ext++; /* nobody may take its buffer over */
+  if (s.from == NNI_J_CONSTANT) s.v->ext++; /* nobody may take its buffer over */
   s.dtype = s.v->dtype;
   s.numel = s.v->numel;
   j->slot[j->nslot] = s;
@@ -199,16 +121,16 @@ static int slot_of(nn_jit *j, nni_value *v) {
   for (int i = 0; i < j->nslot; i++)
     if (j->slot[i].v == v) return i;
   for (int i = 0; i < j->nhandle; i++) {
-    const handle *h = &j->handle[i];
-    if (h->t->v == v) return add_slot(j, (slot){.from = FROM_HANDLE, .handle = i, .v = v, .l = h->t->l});
-    if (h->grad && h->grad->v == v) return add_slot(j, (slot){.from = FROM_GRAD, .handle = i, .v = v, .l = h->grad->l});
+    const nni_jhandle *h = &j->handle[i];
+    if (h->t->v == v) return add_slot(j, (nni_jslot){.from = NNI_J_HANDLE, .handle = i, .v = v, .l = h->t->l});
+    if (h->grad && h->grad->v == v) return add_slot(j, (nni_jslot){.from = NNI_J_GRAD, .handle = i, .v = v, .l = h->grad->l});
   }
-  return add_slot(j, (slot){.from = CONSTANT, .v = v});
+  return add_slot(j, (nni_jslot){.from = NNI_J_CONSTANT, .v = v});
 }
 
 static bool known(const nn_jit *j, const nni_value *v) {
   for (int i = 0; i < j->nslot; i++)
-    if (j->slot[i].v == v) return j->slot[i].from != CONSTANT;
+    if (j->slot[i].v == v) return j->slot[i].from != NNI_J_CONSTANT;
   for (int i = 0; i < j->nhandle; i++)
     if (j->handle[i].t->v == v || (j->handle[i].grad && j->handle[i].grad->v == v)) return true;
   return false;
@@ -230,17 +152,17 @@ static void *block(nn_jit *j, int n, size_t elem) {
   return p;
 }
 
-static segment *new_segment(nn_jit *j) {
+static nni_jsegment *new_segment(nn_jit *j) {
   if (!grow(j, &j->segment, &j->capsegment, j->nsegment + 1, sizeof *j->segment)) {
     refuse(j, "out of memory");
     return NULL;
   }
-  segment *s = &j->segment[j->nsegment++];
-  *s = (segment){.slot0 = j->nslot};
+  nni_jsegment *s = &j->segment[j->nsegment++];
+  *s = (nni_jsegment){.slot0 = j->nslot};
   return s;
 }
 
-static void note_params(nn_jit *j, segment *s) {
+static void note_params(nn_jit *j, nni_jsegment *s) {
   const nni_window *w = &j->ctx->win;
   s->nparam = w->nparam;
   s->param = block(j, s->nparam, sizeof *s->param);
@@ -257,7 +179,7 @@ static void note_params(nn_jit *j, segment *s) {
     }
     if (n->kind != NNI_N_RANDOM) continue;
     if (n->pa[0].u != j->rng.seed) refuse(j, "it sets the seed");
-    s->draw[s->ndraw++] = (draw){n->param, n->pa[1].u - j->rng.position};
+    s->draw[s->ndraw++] = (nni_jdraw){n->param, n->pa[1].u - j->rng.position};
     s->param[n->param + 1].u = 0;
   }
   for (int i = 0; i < j->nrenewal; i++) /* no two recordings have the same */
@@ -289,13 +211,13 @@ void nni_renewed(nn_context *ctx, const double *num, int n) {
       if (w->node[i]->pa[q].f != num[--k]) k = -1;
   if (k != 0) refuse(j, "a step of an optimizer was recorded in another order");
   else if (!grow(j, &j->renewal, &j->caprenewal, j->nrenewal + 1, sizeof *j->renewal)) refuse(j, "out of memory");
-  else j->renewal[j->nrenewal++] = (renewal){j->nset - 1, j->nsegment, w->nparam - n, n};
+  else j->renewal[j->nrenewal++] = (nni_jrenewal){j->nset - 1, j->nsegment, w->nparam - n, n};
 }
 
 nn_status nn_jit_renew(nn_jit *j, const double *num, int n) {
   int set = j->nset++;
   for (int i = 0; i < j->nrenewal; i++) {
-    const renewal *r = &j->renewal[i];
+    const nni_jrenewal *r = &j->renewal[i];
     if (r->set != set) continue;
     if (r->n != n) return nni_fail(&j->ctx->core.err, NN_EINTERNAL, "jit: an optimizer step has %d numbers, %d were recorded", n, r->n);
     for (int k = 0; k < n; k++) j->segment[r->segment].param[r->param + k].f = num[k];
@@ -303,7 +225,7 @@ nn_status nn_jit_renew(nn_jit *j, const double *num, int n) {
   return NN_OK;
 }
 
-static void note_plan(nn_jit *j, segment *s) {
+static void note_plan(nn_jit *j, nni_jsegment *s) {
   nn_context *ctx = j->ctx;
   nni_window *w = &ctx->win;
   int nv = 0;
@@ -325,28 +247,28 @@ static void note_plan(nn_jit *j, segment *s) {
   s->by = block(j, p->nunit, sizeof *s->by);
   if (!s->in || !s->out || !s->by) return;
   for (int i = 0; i < w->ninput; i++) s->in[i] = slot_of(j, w->input[i]);
-  for (int o = 0; o < p->nout; o++) s->out[o] = add_slot(j, (slot){.from = FROM_RUN, .v = w->node[p->output[o].node]->out[p->output[o].out]});
+  for (int o = 0; o < p->nout; o++) s->out[o] = add_slot(j, (nni_jslot){.from = NNI_J_RUN, .v = w->node[p->output[o].node]->out[p->output[o].out]});
   for (int u = 0; u < p->nunit; u++) s->by[u] = w->node[p->unit[u].first]->by;
   note_params(j, s);
 }
 
-static void add_effect(nn_jit *j, segment *s, effect e) {
+static void add_effect(nn_jit *j, nni_jsegment *s, nni_jeffect e) {
   if (!grow(j, &s->effect, &s->capeffect, s->neffect + 1, sizeof *s->effect)) refuse(j, "out of memory");
   else s->effect[s->neffect++] = e;
 }
 
-static void note_effects(nn_jit *j, segment *s) {
+static void note_effects(nn_jit *j, nni_jsegment *s) {
   for (int i = 0; i < j->nhandle && !j->refused; i++) {
-    handle *h = &j->handle[i];
+    nni_jhandle *h = &j->handle[i];
     nn_tensor *t = *h->at;
     if (!t) {
       refuse(j, "it frees a tensor that it did not make");
       return;
     }
     if (t->tape) refuse(j, "it leaves a tensor that was there before with a history (x[...] = or x:assign of a result that has a gradient); assign y:detach()");
-    if (t != h->t && (t->v != h->t->v || !same_layout(&t->l, &h->t->l) || t->requires_grad != h->t->requires_grad))
-      add_effect(j, s, (effect){.handle = i, .slot = slot_of(j, t->v), .requires_grad = t->requires_grad, .l = t->l});
-    if (t->grad != h->grad) add_effect(j, s, (effect){.handle = i, .grad = true, .slot = t->grad ? slot_of(j, t->grad->v) : -1, .l = t->grad ? t->grad->l : t->l});
+    if (t != h->t && (t->v != h->t->v || !nni_jit_same_layout(&t->l, &h->t->l) || t->requires_grad != h->t->requires_grad))
+      add_effect(j, s, (nni_jeffect){.handle = i, .slot = slot_of(j, t->v), .requires_grad = t->requires_grad, .l = t->l});
+    if (t->grad != h->grad) add_effect(j, s, (nni_jeffect){.handle = i, .grad = true, .slot = t->grad ? slot_of(j, t->grad->v) : -1, .l = t->grad ? t->grad->l : t->l});
   }
 }
 
@@ -355,7 +277,7 @@ static void close_segment(nn_jit *j, bool host) {
   nn_context *ctx = j->ctx;
   if (j->refused) return;
   if (ctx->rng.seed != j->rng.seed || ctx->rng.position < j->rng.position) refuse(j, "it sets the seed or the position of the random stream");
-  segment *s = new_segment(j);
+  nni_jsegment *s = new_segment(j);
   if (!s) return;
   if (ctx->win.n) note_plan(j, s);
   note_effects(j, s);
@@ -432,7 +354,7 @@ static void find_escaped(nn_jit *j, nn_tensor *const *t, int n) {
   if (j->ctx->hooks.collect) j->ctx->hooks.collect(j->ctx->hooks.ud, 1);
   for (int i = 0; i < j->nslot; i++) {
     const nni_value *v = j->slot[i].v;
-    if (j->slot[i].from == FROM_RUN && v->ext > renewed(j, v, t, n)) {
+    if (j->slot[i].from == NNI_J_RUN && v->ext > renewed(j, v, t, n)) {
       refuse(j, "it keeps a tensor of %lld elements that it made in a variable or a table; return it only, or assign it to a tensor that is there before (x:assign)",
              (long long)v->numel);
       return;
@@ -444,7 +366,7 @@ static void mark_held(nn_jit *j) {
   for (int i = 0; i < j->nresult; i++)
     if (j->result[i].slot >= 0) j->slot[j->result[i].slot].held = true;
   for (int i = 0; i < j->nslot; i++)
-    if (j->slot[i].from == FROM_RUN) j->slot[i].held = true;
+    if (j->slot[i].from == NNI_J_RUN) j->slot[i].held = true;
   for (int i = 0; i < j->nsegment; i++)
     for (int k = 0; k < j->segment[i].nin; k++)
       if (j->segment[i].in[k] < j->segment[i].slot0) j->slot[j->segment[i].in[k]].held = true;
@@ -454,7 +376,7 @@ static void stop(nn_jit *j) {
   nn_context *ctx = j->ctx;
   if (ctx->jit == j) ctx->jit = NULL;
   for (int i = 0; i < j->nhandle; i++) {
-    handle *h = &j->handle[i];
+    nni_jhandle *h = &j->handle[i];
     forget(h);
     h->at = NULL;
     if (h->first) nni_value_release(ctx, h->first);
@@ -462,9 +384,9 @@ static void stop(nn_jit *j) {
     h->first = h->first_grad = NULL;
   }
   for (int i = 0; i < j->nslot; i++) {
-    slot *s = &j->slot[i];
+    nni_jslot *s = &j->slot[i];
     if (!s->v) continue;
-    if (s->from != CONSTANT) nni_value_release(ctx, s->v), s->v = NULL;
+    if (s->from != NNI_J_CONSTANT) nni_value_release(ctx, s->v), s->v = NULL;
   }
 }
 
@@ -477,7 +399,7 @@ nn_status nn_jit_finish(nn_jit *j, nn_tensor *const *t, int n, const char **why)
   if (st != NN_OK) refuse(j, "a run failed");
   j->result = block(j, n, sizeof *j->result);
   j->nresult = j->result ? n : 0;
-  for (int i = 0; i < j->nresult && !j->refused; i++) j->result[i] = (result){slot_of(j, t[i]->v), t[i]->l};
+  for (int i = 0; i < j->nresult && !j->refused; i++) j->result[i] = (nni_jresult){slot_of(j, t[i]->v), t[i]->l};
   if (!j->refused) j->segment[j->nsegment - 1].slot1 = j->nslot, find_escaped(j, t, n), mark_held(j);
   j->value = block(j, j->nslot, sizeof *j->value);
   stop(j);
@@ -493,7 +415,7 @@ void nn_jit_free(nn_jit *j) {
   for (int i = 0; i < j->nslot; i++)
     if (j->slot[i].v) j->slot[i].v->ext--, nni_value_release(ctx, j->slot[i].v);
   for (int i = 0; i < j->nsegment; i++) {
-    segment *s = &j->segment[i];
+    nni_jsegment *s = &j->segment[i];
     int nunit = s->plan ? s->plan->nunit : 0, nout = s->plan ? s->plan->nout : 0, nnode = s->plan ? s->plan->nnode : 0;
     nni_free(m, s->by, (size_t)(nunit + 1) * sizeof *s->by);
     nni_free(m, s->in, (size_t)(s->nin + 1) * sizeof *s->in);
@@ -518,216 +440,4 @@ void nn_jit_free(nn_jit *j) {
 int nn_jit_handles(const nn_jit *j) { return j->nhandle; }
 void nn_jit_refuse(nn_context *ctx, const char *why) {
   if (ctx->jit) refuse(ctx->jit, "%s", why);
-}
-
-/* ---- do two recordings say the same? --------------------------------------------------------------------------------------- */
-static bool same_constant(const slot *a, const slot *b) {
-  return a->v == b->v || (a->v && b->v && a->v->data && b->v->data && memcmp(a->v->data, b->v->data, (size_t)a->numel * nn_dtype_size(a->dtype)) == 0);
-}
-
-static bool segments_differ(const segment *a, const segment *b, char *why, size_t n) {
-  if (!a->plan != !b->plan || (a->plan && (a->plan->nkey != b->plan->nkey || memcmp(a->plan->key, b->plan->key, sizeof *a->plan->key * (size_t)a->plan->nkey) != 0)) ||
-      a->nparam != b->nparam || a->ndraw != b->ndraw || a->drawn != b->drawn || a->host != b->host)
-    return snprintf(why, n, "it recorded other operators than in the call before"), true;
-  bool out = !a->plan || (a->plan->nout == b->plan->nout && memcmp(a->out, b->out, sizeof *a->out * (size_t)a->plan->nout) == 0);
-  if (!out || a->nin != b->nin || (a->nin && memcmp(a->in, b->in, sizeof *a->in * (size_t)a->nin) != 0) || a->neffect != b->neffect)
-    return snprintf(why, n, "it used other tensors than in the call before"), true;
-  for (int i = 0; i < a->neffect; i++)
-    if (a->effect[i].handle != b->effect[i].handle || a->effect[i].slot != b->effect[i].slot || a->effect[i].grad != b->effect[i].grad ||
-        !same_layout(&a->effect[i].l, &b->effect[i].l))
-      return snprintf(why, n, "it changed other tensors than in the call before"), true;
-  for (int i = 0; i < a->nparam; i++) {
-    if (a->param[i].u == b->param[i].u) continue;
-    int k = snprintf(why, n, "a number that %s is given changes from call to call (%.9g, then %.9g", b->who[i], a->param[i].f, b->param[i].f);
-    if (b->line[i] > 0 && k > 0 && (size_t)k < n) snprintf(why + k, n - (size_t)k, ", line %d); give it as a tensor", (int)b->line[i]);
-    else if (k > 0 && (size_t)k < n) snprintf(why + k, n - (size_t)k, "); give it as a tensor");
-    return true;
-  }
-  return false;
-}
-
-bool nn_jit_differs(const nn_jit *a, const nn_jit *b, char *why, size_t n) {
-  if (a->nrenewal != b->nrenewal || a->nrenews != b->nrenews) return snprintf(why, n, "its optimizers took other steps than in the call before"), true;
-  if (a->nsegment != b->nsegment) return snprintf(why, n, "it ran %d times, then %d times", a->nsegment, b->nsegment), true;
-  for (int i = 0; i < a->nsegment; i++)
-    if (segments_differ(&a->segment[i], &b->segment[i], why, n)) return true;
-  if (a->nslot != b->nslot || a->nhandle != b->nhandle || a->nresult != b->nresult) return snprintf(why, n, "it used other tensors than in the call before"), true;
-  for (int i = 0; i < a->nslot; i++) {
-    const slot *x = &a->slot[i], *y = &b->slot[i];
-    if (x->from != y->from || x->handle != y->handle || x->dtype != y->dtype || x->numel != y->numel)
-      return snprintf(why, n, "%s took the place of %s of the call before", origins[y->from], origins[x->from]), true;
-    if (x->from == CONSTANT && !same_constant(x, y))
-      return snprintf(why, n, "a tensor of %lld elements that it makes of numbers differs from call to call; give it as an argument", (long long)x->numel), true;
-  }
-  for (int i = 0; i < a->nresult; i++)
-    if (a->result[i].slot != b->result[i].slot || !same_layout(&a->result[i].l, &b->result[i].l)) return snprintf(why, n, "it returned other results than in the call before"), true;
-  return false;
-}
-
-/* ---- does a recording fit what the handles hold now? ------------------------------------------------------------------------- */
-static int alias(const nni_window *w, nni_value *v, int number) {
-  if (v->stamp == w->stamp - 1) return v->index;
-  v->stamp = w->stamp - 1;
-  v->index = number;
-  return number;
-}
-
-static void describe(const nn_tensor *t, const form *f, char *why, size_t n) {
-  char a[150], b[150];
-  nni_shape_text(f->l.ndim, f->l.shape, a, sizeof a);
-  nn_shape_text(t, b, sizeof b);
-  if (t->dtype != f->dtype) snprintf(why, n, "changed dtype: %s -> %s", nn_dtype_name(f->dtype), nn_dtype_name(t->dtype));
-  else if (strcmp(a, b) != 0) snprintf(why, n, "changed shape: %s -> %s", a, b);
-  else snprintf(why, n, "changed layout (it is a view of another kind)");
-}
-
-/* The window is empty, so its stamp is free to mark values with. */
-int nn_jit_misfit(const nn_jit *j, nn_tensor **const *at, char *why, size_t n) {
-  nni_window *w = &j->ctx->win;
-  w->stamp += 2; /* this one's marks mean nothing to the next window */
-  for (int i = 0; i < j->nhandle; i++) {
-    const handle *h = &j->handle[i];
-    const nn_tensor *t = *at[i];
-    *why = 0;
-    if (!t) snprintf(why, n, "was freed");
-    else if (!has_form(t, &h->value)) describe(t, &h->value, why, n);
-    else if (t->tape) snprintf(why, n, "has a history now");
-    else if (t->requires_grad != h->requires_grad) snprintf(why, n, t->requires_grad ? "requires a gradient now" : "requires no gradient any more");
-    else if ((t->grad != NULL) != h->has_grad) snprintf(why, n, t->grad ? "has a gradient now" : "has no gradient any more");
-    else if (t->grad && !has_form(t->grad, &h->gradient)) snprintf(why, n, "has a gradient of another form");
-    else if (alias(w, t->v, 2 * i) != h->same_value || (t->grad && alias(w, t->grad->v, 2 * i + 1) != h->same_grad))
-      snprintf(why, n, "shares its value with other tensors than before");
-    else continue;
-    return i;
-  }
-  return -1;
-}
-
-/* ---- replay -------------------------------------------------------------------------------------------------------------------- */
-static nn_status load(nn_jit *j, const segment *s, nn_tensor **const *at) {
-  nn_context *ctx = j->ctx;
-  for (int i = s->slot0; i < s->slot1; i++) {
-    const slot *k = &j->slot[i];
-    if (k->from == FROM_RUN) {
-      nni_value *v = nni_value_new(ctx, k->dtype, k->numel);
-      if (!v) return NN_ENOMEM;
-      v->refs = v->ext = 1;
-      j->value[i] = v;
-      continue;
-    }
-    nni_value *v = k->v;
-    if (k->from != CONSTANT) {
-      const nn_tensor *t = *at[k->handle];
-      if (t && k->from == FROM_GRAD) t = t->grad;
-      const form f = {k->dtype, k->l, k->numel};
-      if (!t || !has_form(t, &f)) return nni_fail(&ctx->core.err, NN_ESHAPE, "jit: %s changed its shape or dtype during the call", origins[k->from]);
-      v = t->v;
-      if (!v->data) return nni_fail(&ctx->core.err, NN_ELOST, "an argument's value is lost: the run that would have computed it failed");
-    }
-    v->refs++;
-    v->ext += k->held;
-    j->value[i] = v;
-  }
-  return NN_OK;
-}
-
-static void unload(nn_jit *j) {
-  for (int i = 0; i < j->nslot; i++) {
-    if (!j->value[i]) continue;
-    j->value[i]->ext -= j->slot[i].held;
-    nni_value_release(j->ctx, j->value[i]);
-    j->value[i] = NULL;
-  }
-}
-
-static nn_status prepare_effects(nn_jit *j, segment *s, nn_tensor **const *at) {
-  for (int i = 0; i < s->neffect; i++) {
-    effect *e = &s->effect[i];
-    e->next = e->old = NULL;
-    if (e->slot < 0) continue;
-    e->next = nni_tensor_over(j->ctx, j->value[e->slot], &e->l);
-    if (!e->next) return NN_ENOMEM;
-    e->next->requires_grad = !e->grad && e->requires_grad;
-  }
-  for (int i = 0; i < s->neffect; i++) {
-    effect *e = &s->effect[i];
-    if (e->grad) continue;
-    e->old = nni_window_retain(*at[e->handle]); /* let go of, so that its buffer can be taken over */
-    nn_release(*at[e->handle]);
-  }
-  return NN_OK;
-}
-
-static void apply_effects(segment *s, nn_tensor **const *at, bool ok) {
-  for (int i = 0; i < s->neffect; i++) {
-    effect *e = &s->effect[i];
-    nn_tensor **h = at[e->handle];
-    if (!ok) {
-      if (e->old) nn_retain(e->old), nni_window_release(e->old);
-      nn_release(e->next);
-    } else if (e->grad) {
-      nn_set_grad(*h, e->next);
-      nn_release(e->next);
-    } else {
-      e->next->grad = nn_retain(e->old->grad);
-      *h = e->next;
-      nni_window_release(e->old);
-    }
-    e->next = e->old = NULL;
-  }
-}
-
-static nn_status compute(nn_jit *j, segment *s) {
-  nn_context *ctx = j->ctx;
-  nni_plan *p = s->plan;
-  if (!p) return NN_OK;
-  nni_value *in[s->nin + 1], *out[p->nout + 1];
-  int unit;
-  for (int i = 0; i < s->nin; i++) in[i] = j->value[s->in[i]];
-  for (int o = 0; o < p->nout; o++) out[o] = j->value[s->out[o]];
-  for (int i = 0; i < s->ndraw; i++) {
-    s->param[s->draw[i].param].u = ctx->rng.seed;
-    s->param[s->draw[i].param + 1].u = ctx->rng.position + s->draw[i].offset;
-  }
-  ctx->running = true;
-  nn_status st = nni_run_on(ctx, p, in, out, s->param, &unit);
-  ctx->running = false;
-  ctx->info.runs++;
-  ctx->info.plan_hits++;
-  nni_arena_reset(&ctx->win.arena);
-  return unit >= 0 && s->by[unit] ? nni_fail(&ctx->core.err, st, "%s: %s", s->by[unit], ctx->core.err.text) : st;
-}
-
-static nn_status make_results(nn_jit *j, nn_tensor **out) {
-  for (int i = 0; i < j->nresult; i++) {
-    out[i] = nni_tensor_over(j->ctx, j->value[j->result[i].slot], &j->result[i].l);
-    if (!out[i]) return NN_ENOMEM;
-  }
-  return NN_OK;
-}
-
-nn_status nn_jit_replay(nn_jit *j, nn_tensor **const *at, nn_jit_call host, void *ud, nn_tensor **out) {
-  nn_context *ctx = j->ctx;
-  nn_status st = NN_OK;
-  j->nset = 0;
-  for (int i = 0; i < j->nresult; i++) out[i] = NULL;
-  for (int i = 0, call = 0, asked = 0; i < j->nsegment && st == NN_OK; i++) {
-    segment *s = &j->segment[i];
-    while (st == NN_OK && asked < j->nrenews && j->renews[asked] == i) st = host(ud, -1 - asked++);
-    if (st == NN_OK && ctx->win.n) st = nni_run(ctx);
-    if (st == NN_OK) st = load(j, s, at);
-    if (st == NN_OK && i == j->nsegment - 1) st = make_results(j, out);
-    bool prepared = st == NN_OK;
-    if (prepared) st = prepare_effects(j, s, at);
-    if (st == NN_OK) st = compute(j, s);
-    if (prepared) apply_effects(s, at, st == NN_OK);
-    if (st == NN_OK) ctx->rng.position += s->drawn;
-    if (st == NN_OK && s->host) st = host(ud, call++);
-  }
-  unload(j);
-  for (int i = 0; st != NN_OK && i < j->nresult; i++) {
-    nn_release(out[i]);
-    out[i] = NULL;
-  }
-  return st;
 }
