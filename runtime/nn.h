@@ -264,8 +264,8 @@ NN_API void nn_set_line(nn_context *ctx, int line);                  /* nodes re
 NN_API void nn_set_check_finite(nn_context *ctx, bool on);
 
 /* ---- recordings: call a function once, then replay what it recorded on other values ------------------------------------ */
-/* A handle is a place that holds a tensor (nn_tensor *) and outlives the recording. Report each one that exists before the function and is used by it, at its first
-** use (nn_jit_touch); replay gives their present places in the same order. What a recording does not see: numbers, and anything else of the caller's. */
+/* A handle is a place that holds a tensor (nn_tensor *) and outlives the recording. Report each one that exists before the function and is used by it,
+** at its first use (nn_jit_touch); replay gives their present places in the same order. A recording does not see numbers, nor anything else of the caller's. */
 typedef struct nn_jit nn_jit;
 typedef nn_status (*nn_jit_call)(void *ud, int k); /* the k-th thing that ran between nn_jit_host(true) and (false); -1 - k: the k-th renewal */
 NN_API const char *nn_jit_blocked(const nn_context *ctx);         /* why nothing can be recorded or replayed now; NULL: it can */
@@ -273,12 +273,12 @@ NN_API nn_status nn_jit_start(nn_context *ctx, nn_jit **out);     /* runs what i
 NN_API bool nn_jit_recording(const nn_context *ctx);
 NN_API int nn_jit_touch(nn_context *ctx, nn_tensor **handle);     /* its number, -1 when the recording is of no use any more */
 NN_API nn_status nn_jit_host(nn_context *ctx, bool begin);        /* what happens until (false) is not recorded; a replay calls it */
-/* Renewals: optimizer steps that are recorded from here on take numbers that each replay asks for anew, before they run: one nn_jit_renew per step, in order. */
+/* Renewals: optimizer steps recorded from here on take numbers that each replay asks for before they run: one nn_jit_renew per step, in order. */
 NN_API void nn_jit_renewal(nn_context *ctx);
 NN_API nn_status nn_jit_renew(nn_jit *j, const double *num, int n);
 NN_API nn_status nn_jit_finish(nn_jit *j, nn_tensor *const *results, int n, const char **why); /* why: cannot be replayed; NULL: can */
 NN_API bool nn_jit_differs(const nn_jit *a, const nn_jit *b, char *why, size_t n); /* two recordings of the same function */
-NN_API int nn_jit_misfit(const nn_jit *j, nn_tensor **const *handles, char *why, size_t n); /* number of the handle that does not fit, -1; nothing may be pending */
+NN_API int nn_jit_misfit(const nn_jit *j, nn_tensor **const *handles, char *why, size_t n); /* a handle that does not fit, or -1; nothing may be pending */
 NN_API void nn_jit_refuse(nn_context *ctx, const char *why);      /* the recording that is going on is of no use */
 NN_API int nn_jit_handles(const nn_jit *j);                       /* how many were reported */
 /* On failure the segment that failed changed nothing (earlier ones did, as in a call). results: new references. */

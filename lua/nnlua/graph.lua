@@ -19,7 +19,8 @@ Graph.__index = Graph
 
 local function need_function(what, fn)
   local mt = type(fn) == "userdata" and getmetatable(fn)
-  if type(fn) ~= "function" and not (mt and mt.__call) then options.raise(what .. ": the first argument must be a function, got " .. options.shown(fn)) end
+  if type(fn) == "function" or (mt and mt.__call) then return end
+  options.raise(what .. ": the first argument must be a function, got " .. options.shown(fn))
 end
 
 local function capture(fn, ...)

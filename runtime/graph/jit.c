@@ -1,5 +1,5 @@
-/* graph/jit.c - recordings of a function: the plans of the windows that it ran, and what it did to tensors, to be done again on other values. Making them;
-** jit_replay.c compares and replays them.
+/* graph/jit.c - recordings of a function: the plans of the windows that it ran, and what it did to tensors, to be done again on other values. Here they are
+** made; jit_replay.c compares and replays them.
 **
 ** The caller tells which handles (places that hold a tensor, in Lua the userdata) the function uses; everything else follows from values. Each window
 ** that runs while a recording is on becomes a segment: a plan of its own, made for exactly what is visible after a full collection, and where its
@@ -142,8 +142,8 @@ void nni_jit_read(nn_context *ctx, const nn_tensor *t) {
   if (j->suspended || j->refused || (t->v->data && !known(j, t->v))) return;
   char s[150];
   nn_shape_text(t, s, sizeof s);
-  refuse(j, "it reads a value while it runs (%s%s of shape %s), which what follows may depend on", ctx->core.caller ? ctx->core.caller : "item, print or the like",
-         ctx->core.caller ? ", on a tensor" : "", s);
+  refuse(j, "it reads a value while it runs (%s%s of shape %s), which what follows may depend on",
+         ctx->core.caller ? ctx->core.caller : "item, print or the like", ctx->core.caller ? ", on a tensor" : "", s);
 }
 
 static void *block(nn_jit *j, int n, size_t elem) {
@@ -265,10 +265,11 @@ static void note_effects(nn_jit *j, nni_jsegment *s) {
       refuse(j, "it frees a tensor that it did not make");
       return;
     }
-    if (t->tape) refuse(j, "it leaves a tensor that was there before with a history (x[...] = or x:assign of a result that has a gradient); assign y:detach()");
+    if (t->tape) refuse(j, "it leaves a tensor that was there before with a history (x[...] = of a result that has a gradient); assign y:detach()");
     if (t != h->t && (t->v != h->t->v || !nni_jit_same_layout(&t->l, &h->t->l) || t->requires_grad != h->t->requires_grad))
       add_effect(j, s, (nni_jeffect){.handle = i, .slot = slot_of(j, t->v), .requires_grad = t->requires_grad, .l = t->l});
-    if (t->grad != h->grad) add_effect(j, s, (nni_jeffect){.handle = i, .grad = true, .slot = t->grad ? slot_of(j, t->grad->v) : -1, .l = t->grad ? t->grad->l : t->l});
+    if (t->grad != h->grad)
+      add_effect(j, s, (nni_jeffect){.handle = i, .grad = true, .slot = t->grad ? slot_of(j, t->grad->v) : -1, .l = t->grad ? t->grad->l : t->l});
   }
 }
 
@@ -355,8 +356,8 @@ static void find_escaped(nn_jit *j, nn_tensor *const *t, int n) {
   for (int i = 0; i < j->nslot; i++) {
     const nni_value *v = j->slot[i].v;
     if (j->slot[i].from == NNI_J_RUN && v->ext > renewed(j, v, t, n)) {
-      refuse(j, "it keeps a tensor of %lld elements that it made in a variable or a table; return it only, or assign it to a tensor that is there before (x:assign)",
-             (long long)v->numel);
+      refuse(j, "it keeps a tensor of %lld elements that it made in a variable or a table; return it only, or assign it to a tensor that is "
+             "there before (x:assign)", (long long)v->numel);
       return;
     }
   }

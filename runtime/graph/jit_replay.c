@@ -1,7 +1,7 @@
 /* graph/jit_replay.c - recordings (jit.h): do two say the same, does one fit, and doing it again.
 **
-** A replay changes handles only after its nni_jsegment ran; memory for that is taken before. A handle's old value is let go for the run, so that updates
-** work in place as in an ordinary run. Values that are needed until the call is over (held) are visible, so nobody takes their buffers over.
+** A replay changes handles only after its segment ran; memory for that is taken before. A handle's old value is let go for the run, so that
+** updates work in place as in an ordinary run. Values that are needed until the call is over (held) are visible, so nobody takes their buffers over.
 */
 #include <stdio.h>
 #include "jit.h"
@@ -13,16 +13,20 @@ bool nni_jit_same_layout(const nni_layout *a, const nni_layout *b) {
   size_t n = sizeof(int64_t) * (size_t)a->ndim;
   return a->ndim == b->ndim && a->offset == b->offset && memcmp(a->shape, b->shape, n) == 0 && memcmp(a->stride, b->stride, n) == 0;
 }
-bool nni_jit_has_form(const nn_tensor *t, const nni_jform *f) { return t->dtype == f->dtype && t->v->numel == f->numel && nni_jit_same_layout(&t->l, &f->l); }
+bool nni_jit_has_form(const nn_tensor *t, const nni_jform *f) {
+  return t->dtype == f->dtype && t->v->numel == f->numel && nni_jit_same_layout(&t->l, &f->l);
+}
 
 /* ---- do two recordings say the same? --------------------------------------------------------------------------------------- */
 static bool same_constant(const nni_jslot *a, const nni_jslot *b) {
-  return a->v == b->v || (a->v && b->v && a->v->data && b->v->data && memcmp(a->v->data, b->v->data, (size_t)a->numel * nn_dtype_size(a->dtype)) == 0);
+  if (a->v == b->v) return true;
+  return a->v && b->v && a->v->data && b->v->data && memcmp(a->v->data, b->v->data, (size_t)a->numel * nn_dtype_size(a->dtype)) == 0;
 }
 
 static bool segments_differ(const nni_jsegment *a, const nni_jsegment *b, char *why, size_t n) {
-  if (!a->plan != !b->plan || (a->plan && (a->plan->nkey != b->plan->nkey || memcmp(a->plan->key, b->plan->key, sizeof *a->plan->key * (size_t)a->plan->nkey) != 0)) ||
-      a->nparam != b->nparam || a->ndraw != b->ndraw || a->drawn != b->drawn || a->host != b->host)
+  bool same = !a->plan == !b->plan;
+  if (same && a->plan) same = a->plan->nkey == b->plan->nkey && memcmp(a->plan->key, b->plan->key, sizeof *a->plan->key * (size_t)a->plan->nkey) == 0;
+  if (!same || a->nparam != b->nparam || a->ndraw != b->ndraw || a->drawn != b->drawn || a->host != b->host)
     return snprintf(why, n, "it recorded other operators than in the call before"), true;
   bool out = !a->plan || (a->plan->nout == b->plan->nout && memcmp(a->out, b->out, sizeof *a->out * (size_t)a->plan->nout) == 0);
   if (!out || a->nin != b->nin || (a->nin && memcmp(a->in, b->in, sizeof *a->in * (size_t)a->nin) != 0) || a->neffect != b->neffect)
@@ -42,20 +46,24 @@ static bool segments_differ(const nni_jsegment *a, const nni_jsegment *b, char *
 }
 
 bool nn_jit_differs(const nn_jit *a, const nn_jit *b, char *why, size_t n) {
-  if (a->nrenewal != b->nrenewal || a->nrenews != b->nrenews) return snprintf(why, n, "its optimizers took other steps than in the call before"), true;
+  if (a->nrenewal != b->nrenewal || a->nrenews != b->nrenews)
+    return snprintf(why, n, "its optimizers took other steps than in the call before"), true;
   if (a->nsegment != b->nsegment) return snprintf(why, n, "it ran %d times, then %d times", a->nsegment, b->nsegment), true;
   for (int i = 0; i < a->nsegment; i++)
     if (segments_differ(&a->segment[i], &b->segment[i], why, n)) return true;
-  if (a->nslot != b->nslot || a->nhandle != b->nhandle || a->nresult != b->nresult) return snprintf(why, n, "it used other tensors than in the call before"), true;
+  if (a->nslot != b->nslot || a->nhandle != b->nhandle || a->nresult != b->nresult)
+    return snprintf(why, n, "it used other tensors than in the call before"), true;
   for (int i = 0; i < a->nslot; i++) {
     const nni_jslot *x = &a->slot[i], *y = &b->slot[i];
     if (x->from != y->from || x->handle != y->handle || x->dtype != y->dtype || x->numel != y->numel)
       return snprintf(why, n, "%s took the place of %s of the call before", origins[y->from], origins[x->from]), true;
     if (x->from == NNI_J_CONSTANT && !same_constant(x, y))
-      return snprintf(why, n, "a tensor of %lld elements that it makes of numbers differs from call to call; give it as an argument", (long long)x->numel), true;
+      return snprintf(why, n, "a tensor of %lld elements that it makes of numbers differs from call to call; give it as an argument",
+                      (long long)x->numel), true;
   }
   for (int i = 0; i < a->nresult; i++)
-    if (a->result[i].slot != b->result[i].slot || !nni_jit_same_layout(&a->result[i].l, &b->result[i].l)) return snprintf(why, n, "it returned other results than in the call before"), true;
+    if (a->result[i].slot != b->result[i].slot || !nni_jit_same_layout(&a->result[i].l, &b->result[i].l))
+      return snprintf(why, n, "it returned other results than in the call before"), true;
   return false;
 }
 
@@ -115,7 +123,8 @@ static nn_status load(nn_jit *j, const nni_jsegment *s, nn_tensor **const *at) {
       const nn_tensor *t = *at[k->handle];
       if (t && k->from == NNI_J_GRAD) t = t->grad;
       const nni_jform f = {k->dtype, k->l, k->numel};
-      if (!t || !nni_jit_has_form(t, &f)) return nni_fail(&ctx->core.err, NN_ESHAPE, "jit: %s changed its shape or dtype during the call", origins[k->from]);
+      if (!t || !nni_jit_has_form(t, &f))
+        return nni_fail(&ctx->core.err, NN_ESHAPE, "jit: %s changed its shape or dtype during the call", origins[k->from]);
       v = t->v;
       if (!v->data) return nni_fail(&ctx->core.err, NN_ELOST, "an argument's value is lost: the run that would have computed it failed");
     }
