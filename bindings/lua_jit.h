@@ -23,6 +23,7 @@ typedef struct trace {
   int *map;              /* per handle: a leaf, or -1 - k: k-th captured box */
   nnL_box **captured;
   nn_tensor ***at;       /* per handle, for a call */
+  int device; /* the current one */
   bool grad, exact, plain, verified;
 } trace;
 /* uservalue of a trace: a table of these */

@@ -111,6 +111,7 @@ static int add_slot(nn_jit *j, nni_jslot s) {
   s.v->refs++;
   if (s.from == NNI_J_CONSTANT) s.v->ext++; /* nobody may take its buffer over */
   s.dtype = s.v->dtype;
+  s.dev = s.v->dev;
   s.numel = s.v->numel;
   j->slot[j->nslot] = s;
   return j->nslot++;

@@ -14,11 +14,12 @@ typedef struct nni_jslot {
   nni_value *v;
   nn_dtype dtype;
   int64_t numel;
+  nni_device *dev;
   nni_layout l;   /* NNI_J_HANDLE, NNI_J_GRAD: of the tensor; a plan counts on it */
   bool held;      /* needed until the call is over: nobody may take its buffer over */
 } nni_jslot;
 
-typedef struct nni_jform { nn_dtype dtype; nni_layout l; int64_t numel; } nni_jform; /* of a tensor and its value */
+typedef struct nni_jform { nn_dtype dtype; nni_layout l; int64_t numel; nni_device *dev; } nni_jform; /* of a tensor and its value */
 
 typedef struct nni_jhandle {
   nn_tensor **at;       /* while recording */

@@ -8,19 +8,20 @@
 
 static const char *const origins[] = {"a tensor", "a gradient", "a result", "a constant"};
 
-nni_jform nni_jit_form(const nn_tensor *t) { return (nni_jform){t->dtype, t->l, t->v->numel}; }
+nni_jform nni_jit_form(const nn_tensor *t) { return (nni_jform){t->dtype, t->l, t->v->numel, t->v->dev}; }
 bool nni_jit_same_layout(const nni_layout *a, const nni_layout *b) {
   size_t n = sizeof(int64_t) * (size_t)a->ndim;
   return a->ndim == b->ndim && a->offset == b->offset && memcmp(a->shape, b->shape, n) == 0 && memcmp(a->stride, b->stride, n) == 0;
 }
 bool nni_jit_has_form(const nn_tensor *t, const nni_jform *f) {
-  return t->dtype == f->dtype && t->v->numel == f->numel && nni_jit_same_layout(&t->l, &f->l);
+  return t->dtype == f->dtype && t->v->numel == f->numel && t->v->dev == f->dev && nni_jit_same_layout(&t->l, &f->l);
 }
 
 /* ---- do two recordings say the same? --------------------------------------------------------------------------------------- */
-static bool same_constant(const nni_jslot *a, const nni_jslot *b) {
+static bool same_constant(nn_context *ctx, const nni_jslot *a, const nni_jslot *b) {
   if (a->v == b->v) return true;
-  return a->v && b->v && a->v->data && b->v->data && memcmp(a->v->data, b->v->data, (size_t)a->numel * nn_dtype_size(a->dtype)) == 0;
+  const void *p = a->v && a->v->data ? nni_value_host(ctx, a->v) : NULL, *q = b->v && b->v->data ? nni_value_host(ctx, b->v) : NULL;
+  return p && q && memcmp(p, q, (size_t)a->numel * nn_dtype_size(a->dtype)) == 0;
 }
 
 static bool segments_differ(const nni_jsegment *a, const nni_jsegment *b, char *why, size_t n) {
@@ -55,9 +56,9 @@ bool nn_jit_differs(const nn_jit *a, const nn_jit *b, char *why, size_t n) {
     return snprintf(why, n, "it used other tensors than in the call before"), true;
   for (int i = 0; i < a->nslot; i++) {
     const nni_jslot *x = &a->slot[i], *y = &b->slot[i];
-    if (x->from != y->from || x->handle != y->handle || x->dtype != y->dtype || x->numel != y->numel)
+    if (x->from != y->from || x->handle != y->handle || x->dtype != y->dtype || x->numel != y->numel || x->dev != y->dev)
       return snprintf(why, n, "%s took the place of %s of the call before", origins[y->from], origins[x->from]), true;
-    if (x->from == NNI_J_CONSTANT && !same_constant(x, y))
+    if (x->from == NNI_J_CONSTANT && !same_constant(a->ctx, x, y))
       return snprintf(why, n, "a tensor of %lld elements that it makes of numbers differs from call to call; give it as an argument",
                       (long long)x->numel), true;
   }
@@ -79,7 +80,8 @@ static void describe(const nn_tensor *t, const nni_jform *f, char *why, size_t n
   char a[150], b[150];
   nni_shape_text(f->l.ndim, f->l.shape, a, sizeof a);
   nn_shape_text(t, b, sizeof b);
-  if (t->dtype != f->dtype) snprintf(why, n, "changed dtype: %s -> %s", nn_dtype_name(f->dtype), nn_dtype_name(t->dtype));
+  if (t->v->dev != f->dev) snprintf(why, n, "is on another device now: %s -> %s", f->dev->name, t->v->dev->name);
+  else if (t->dtype != f->dtype) snprintf(why, n, "changed dtype: %s -> %s", nn_dtype_name(f->dtype), nn_dtype_name(t->dtype));
   else if (strcmp(a, b) != 0) snprintf(why, n, "changed shape: %s -> %s", a, b);
   else snprintf(why, n, "changed layout (it is a view of another kind)");
 }
@@ -112,7 +114,7 @@ static nn_status load(nn_jit *j, const nni_jsegment *s, nn_tensor **const *at) {
   for (int i = s->slot0; i < s->slot1; i++) {
     const nni_jslot *k = &j->slot[i];
     if (k->from == NNI_J_RUN) {
-      nni_value *v = nni_value_new(ctx, k->dtype, k->numel);
+      nni_value *v = nni_value_new(ctx, k->dev, k->dtype, k->numel);
       if (!v) return NN_ENOMEM;
       v->refs = v->ext = 1;
       j->value[i] = v;
@@ -122,7 +124,7 @@ static nn_status load(nn_jit *j, const nni_jsegment *s, nn_tensor **const *at) {
     if (k->from != NNI_J_CONSTANT) {
       const nn_tensor *t = *at[k->handle];
       if (t && k->from == NNI_J_GRAD) t = t->grad;
-      const nni_jform f = {k->dtype, k->l, k->numel};
+      const nni_jform f = {k->dtype, k->l, k->numel, k->dev};
       if (!t || !nni_jit_has_form(t, &f))
         return nni_fail(&ctx->core.err, NN_ESHAPE, "jit: %s changed its shape or dtype during the call", origins[k->from]);
       v = t->v;
@@ -194,7 +196,7 @@ static nn_status compute(nn_jit *j, nni_jsegment *s) {
     s->param[s->draw[i].param + 1].u = ctx->rng.position + s->draw[i].offset;
   }
   ctx->running = true;
-  nn_status st = nni_run_on(ctx, p, in, out, s->param, &unit);
+  nn_status st = nni_run_on(ctx, p, in, s->nin, out, s->param, &unit);
   ctx->running = false;
   ctx->info.runs++;
   ctx->info.plan_hits++;
