@@ -22,7 +22,7 @@ nn_context *nnL_context(lua_State *L) { return nnL_getstate(L)->ctx; }
 
 /* ---- errors ---- */
 /* Is this the chunk name of a file of lua/nnlua, in a source tree (which may itself be called nnlua) or installed? */
-static bool in_library(const char *source) {
+bool nnL_in_library(const char *source) {
   const char *rest = NULL;
   if (*source != '@') return false; /* no file */
   for (const char *p = source; (p = strstr(p, "lua/nnlua/")) != NULL; p++) rest = p + strlen("lua/nnlua/");
@@ -34,7 +34,7 @@ static bool in_library(const char *source) {
 static bool caller(lua_State *L, lua_Debug *ar) {
   for (int level = 0; lua_getstack(L, level, ar); level++) {
     lua_getinfo(L, "Sl", ar);
-    if (ar->currentline > 0 && !in_library(ar->source)) return true;
+    if (ar->currentline > 0 && !nnL_in_library(ar->source)) return true;
   }
   return false;
 }
@@ -141,7 +141,7 @@ nnL_box *nnL_newbox(lua_State *L) {
 
 nnL_box *nnL_newbox_in(lua_State *L, nnL_state *s, int metatable) {
   nnL_box *b = lua_newuserdatauv(L, sizeof *b, 0);
-  *b = (nnL_box){0};
+  *b = (nnL_box){.session = s->session};
   lua_pushvalue(L, metatable);
   lua_setmetatable(L, -2);
   if (s->nscope) {
@@ -166,7 +166,8 @@ void nnL_push(lua_State *L, nn_tensor *t) {
   b->t = t;
 }
 
-static nn_tensor *opened(lua_State *L, nnL_box *b) {
+static nn_tensor *opened(lua_State *L, nnL_box *b, int arg) {
+  if (b->t && nn_jit_recording(nn_context_of(b->t))) nnL_jit_touch(L, b, arg);
   if (!b->t) nnL_raise_named(L, "this tensor is gone: its scope has ended or it was freed (keep it with :keep())");
   return b->t;
 }
@@ -174,7 +175,7 @@ static nn_tensor *opened(lua_State *L, nnL_box *b) {
 nnL_box *nnL_checkbox(lua_State *L, int arg) {
   nnL_box *b = luaL_testudata(L, arg, NNL_TENSOR);
   if (!b) nnL_raise_named(L, "argument %d must be a tensor, got %s", arg, luaL_typename(L, arg));
-  opened(L, b);
+  opened(L, b, arg);
   return b;
 }
 
@@ -182,7 +183,7 @@ nn_tensor *nnL_checktensor(lua_State *L, int arg) { return nnL_checkbox(L, arg)-
 
 nn_tensor *nnL_testtensor(lua_State *L, int arg) {
   nnL_box *b = luaL_testudata(L, arg, NNL_TENSOR);
-  return b ? opened(L, b) : NULL;
+  return b ? opened(L, b, arg) : NULL;
 }
 
 void nnL_shape(lua_State *L, int arg, int *ndim, int64_t *shape) {
@@ -322,6 +323,7 @@ int luaopen_nnlua_core(lua_State *L) {
   nnL_open_data(L);
   nnL_open_sys(L);
   nnL_open_trace(L);
+  nnL_open_jit(L);
   nnL_open_json(L);
   nnL_open_h5(L);
   return 1;

@@ -363,11 +363,39 @@ static int count(lua_State *L, int arg) {
   return n;
 }
 
+static nn_sgd sgd_options(lua_State *L, int t) {
+  return (nn_sgd){.lr = number(L, t, "lr", 0.01), .momentum = number(L, t, "momentum", 0), .dampening = number(L, t, "dampening", 0),
+                  .weight_decay = number(L, t, "weight_decay", 0), .nesterov = flag(L, t, "nesterov")};
+}
+
+static nn_adam adam_options(lua_State *L, int t) {
+  double step = number(L, t, "step", 1);
+  return (nn_adam){.lr = number(L, t, "lr", 0.001), .beta1 = number(L, t, "beta1", 0.9), .beta2 = number(L, t, "beta2", 0.999), .eps = number(L, t, "eps", 1e-7),
+                   .weight_decay = number(L, t, "weight_decay", 0), .step = step >= 1 && step < 0x1p53 ? (int64_t)step : 0};
+}
+
+/* sgd_renew(options), adam_renew(options): the numbers of the step that nn.jit is about to replay */
+static int renew(lua_State *L, const double *num, int n) {
+  nn_jit *j = nnL_getstate(L)->renewing;
+  if (!j) return nnL_raise(L, "optimizer step: nothing is replayed");
+  nnL_check(L, nn_jit_renew(j, num, n));
+  return 0;
+}
+static int sgd_renew(lua_State *L) {
+  double num[NN_MAXNUMBER];
+  nn_sgd o = sgd_options(L, 1);
+  return renew(L, num, nn_sgd_numbers(&o, num));
+}
+static int adam_renew(lua_State *L) {
+  double num[NN_MAXNUMBER];
+  nn_adam o = adam_options(L, 1);
+  return renew(L, num, nn_adam_numbers(&o, num));
+}
+
 /* sgd_step(params, velocities | nil, {lr, momentum, nesterov, weight_decay, dampening}) */
 static int sgd_step(lua_State *L) {
   int n = count(L, 1);
-  nn_sgd o = {.lr = number(L, 3, "lr", 0.01), .momentum = number(L, 3, "momentum", 0), .dampening = number(L, 3, "dampening", 0),
-              .weight_decay = number(L, 3, "weight_decay", 0), .nesterov = flag(L, 3, "nesterov")};
+  nn_sgd o = sgd_options(L, 3);
   lists l = {.n = n, .box = {boxes(L, 1, n, "parameters"), boxes(L, 2, n, "velocities")}};
   take(L, &l);
   nn_status st = nn_sgd_step(nnL_context(L), &o, n, l.tensor[0], l.tensor[1]);
@@ -380,9 +408,7 @@ static int sgd_step(lua_State *L) {
 /* adam_step(params, ms, vs, {lr, beta1, beta2, eps, weight_decay, step}) */
 static int adam_step(lua_State *L) {
   int n = count(L, 1);
-  double step = number(L, 4, "step", 1);
-  nn_adam o = {.lr = number(L, 4, "lr", 0.001), .beta1 = number(L, 4, "beta1", 0.9), .beta2 = number(L, 4, "beta2", 0.999), .eps = number(L, 4, "eps", 1e-7),
-               .weight_decay = number(L, 4, "weight_decay", 0), .step = step >= 1 && step < 0x1p53 ? (int64_t)step : 0};
+  nn_adam o = adam_options(L, 4);
   lists l = {.n = n, .box = {boxes(L, 1, n, "parameters"), boxes(L, 2, n, "first moments"), boxes(L, 3, n, "second moments")}};
   if (!l.box[1] || !l.box[2]) return nnL_raise_named(L, "first and second moments are needed");
   take(L, &l);
@@ -397,7 +423,7 @@ void nnL_open_graph(lua_State *L) {
   static const luaL_Reg functions[] = {{"grad", grad}, {"record_custom", record_custom}, {"no_grad", no_grad}, {"grad_enabled", grad_enabled}, {"eval", eval}, {"eager", eager}, {"exact", exact}, {"threads", threads},
                                        {"seed", seed}, {"rng_state", rng_state}, {"set_rng_state", set_rng_state}, {"next_stream", next_stream},
                                        {"memory_trim", memory_trim}, {"run_stats", run_stats}, {"sgd_step", sgd_step},
-                                       {"adam_step", adam_step}, {NULL, NULL}};
+                                       {"adam_step", adam_step}, {"sgd_renew", sgd_renew}, {"adam_renew", adam_renew}, {NULL, NULL}};
   static const luaL_Reg methods[] = {{"backward", backward}, {"grad", get_grad}, {"set_grad", set_grad}, {"requires_grad", requires_grad},
                                      {"assign", assign}, {"eval", eval_tensor}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);

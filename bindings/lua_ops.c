@@ -47,6 +47,7 @@ static nn_tensor *tensor_at(call *c, int i) {
   lua_pop(c->L, 1);
   if (!tensor) return NULL;
   if (!b->t) fail(c, "a tensor argument is gone: its scope has ended or it was freed");
+  else if (nn_jit_recording(nn_context_of(b->t))) nnL_jit_touch(c->L, b, i);
   return b->t;
 }
 

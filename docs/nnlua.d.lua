@@ -55,6 +55,7 @@
 ---@field graph function
 ---@field h5 table
 ---@field initializers table
+---@field jit function
 ---@field load function
 ---@field losses table
 ---@field metrics table

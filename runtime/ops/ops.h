@@ -118,6 +118,8 @@ nn_dtype nni_weak_promote(const nn_arg *arg, int from, int n, nn_dtype floor); /
 
 /* random stream (graph/context.c): reserves n draws, gives seed and stream number */
 void nni_draw(nn_context *ctx, nni_param pa[2]);
+/* recordings (graph/jit.c): the last n numbers that were recorded are num, and each replay has its own; n == 0 begins a set of them (nn_jit_renew) */
+void nni_renewed(nn_context *ctx, const double *num, int n);
 
 #define NN_PW(...)
 #define NN_OP(name, GRAD, ...) nn_status nni_rule_##name(nni_call *c);
