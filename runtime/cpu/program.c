@@ -6,6 +6,7 @@
 #include "program_steps.h"
 
 #define PARALLEL_NS 2000.0
+#define CACHES 32e6 /* bytes: a program that moves more finds nothing of its inputs in the caches and leaves nothing of its results */
 
 typedef struct builder {
   const nni_program *src;
@@ -76,15 +77,21 @@ static void set_linear(program *p, const nni_program *src) {
   p->shape[0] = p->cols;
 }
 
+/* bytes that one run reads and writes */
+static double traffic(const program *p) {
+  double n = (double)p->rows * (double)p->cols, bytes = 0;
+  for (int i = 0; i < p->nin; i++) bytes += all_zero(p->in_stride[i], p->ndim - 1) ? 0 : n * p->in_size[i];
+  for (int o = 0; o < p->nout; o++) bytes += n * p->out_size[o];
+  return bytes;
+}
+
 /* Elements of a tile. Measured: a step costs some 9 ns per tile, so bigger is better while everything is in cache (0.40 ns per element of a
 ** chain of five in tiles of 2048, 0.57 in tiles of 256); when arrays come from memory, only small tiles let loads of the next one overlap
 ** with arithmetic. Of short rows that reduce a tile should hold several, as what is done once a row costs the same for one (layer norm of
 ** 128: 1.7 ms in tiles of 512, 2.0 of 256, 1.9 of 1024). */
 static int64_t tile_size(const program *p, bool strided, bool short_rows) {
-  double n = (double)p->rows * (double)p->cols, bytes = 0;
+  double n = (double)p->rows * (double)p->cols, bytes = traffic(p);
   int64_t tile;
-  for (int i = 0; i < p->nin; i++) bytes += all_zero(p->in_stride[i], p->ndim - 1) ? 0 : n * p->in_size[i];
-  for (int o = 0; o < p->nout; o++) bytes += n * p->out_size[o];
   if (strided) return 64; /* its cache lines must still be there when the next row wants its share of them */
   tile = bytes <= 1e6 ? 1024 : bytes <= 32e6 || short_rows ? 512 : 256;
   while (tile > 256 && n < 8 * (double)tile) tile /= 2; /* something to share out */
@@ -474,6 +481,8 @@ static bool compile(builder *b, int16_t *position, step *spare, int64_t *free_re
   set_tiles(p, b->src, late);
   build(b);
   if (b->failed) return false;
+  for (int o = 0; o < p->nout; o++)
+    if (traffic(p) > CACHES && p->out_shape[o] == FULL && is_natural(b->src->out[o].dtype)) p->out_stream |= 1u << o;
   set_phases(p, late);
   sort_steps(p, spare);
   find_last(p, position);

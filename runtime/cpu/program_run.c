@@ -9,6 +9,7 @@ typedef struct run {
   char *shared, *scratch; /* partial reductions; the threads' */
   int phase;       /* SEGMENTS or ROWS */
   uint32_t direct; /* outputs that are computed in place */
+  uint32_t stream; /* outputs that go past the caches */
 } run;
 
 typedef struct tile {
@@ -132,7 +133,9 @@ static void run_step(const run *r, const step *s, const tile *t, void **v) {
     bool full = p->out_shape[s->io] == FULL;
     int64_t at = full ? t->first : t->row;
     if (s->direct && (r->direct >> s->io & 1)) break;
-    s->fn.store((char *)r->out[s->io] + at * p->out_size[s->io], v[s->a[0]], full ? t->n : t->nrows);
+    char *to = (char *)r->out[s->io] + at * p->out_size[s->io];
+    if (r->stream >> s->io & 1) p->k->stream(to, v[s->a[0]], (size_t)t->n * p->out_size[s->io]);
+    else s->fn.store(to, v[s->a[0]], full ? t->n : t->nrows);
     break;
   }
   }
@@ -177,6 +180,7 @@ static void run_tiles(void *arg, int64_t begin, int64_t end, int tid) {
     for (int k = p->nprologue; k < p->nsteps; k++)
       if (p->steps[k].phases & SEGMENTS) run_step(r, &p->steps[k], &t, v);
   }
+  if (r->stream) p->k->stream_end();
 }
 
 /* after the segments of a split program: join its reductions and do what waited for them */
@@ -194,9 +198,13 @@ void nn_cpu_program_run(const void *prog, nni_threads *t, void *const *in, void 
   const program *p = prog;
   run r = {.p = p, .in = in, .out = out, .params = params, .shared = scratch, .scratch = (char *)scratch + p->shared, .phase = SEGMENTS};
   for (int o = 0; o < p->nout; o++) {
-    bool clash = p->out_direct[o] < 0;
-    for (int i = 0; i < p->nin && !clash; i++) clash = (p->out_conflict[o] >> i & 1) && in[i] == out[o];
-    if (!clash) r.direct |= 1u << o;
+    bool clash = p->out_direct[o] < 0, own = true; /* own: no input has the same memory */
+    for (int i = 0; i < p->nin; i++) {
+      clash |= (p->out_conflict[o] >> i & 1) && in[i] == out[o];
+      own &= in[i] != out[o];
+    }
+    if (own && (p->out_stream >> o & 1)) r.stream |= 1u << o;
+    else if (!clash) r.direct |= 1u << o;
   }
   if (t && p->parallel) nni_parallel(t, p->ntiles, run_tiles, &r);
   else run_tiles(&r, 0, p->ntiles, 0);

@@ -62,6 +62,7 @@ typedef struct program {
   uint8_t in_size[NNI_PROG_MAXIO], out_size[NNI_PROG_MAXIO], out_shape[NNI_PROG_MAXIO]; /* sizes: bytes per element */
   int16_t out_direct[NNI_PROG_MAXIO];   /* the value computed in place; -1 */
   uint32_t out_conflict[NNI_PROG_MAXIO]; /* inputs still read after that: then it must not share their memory */
+  uint32_t out_stream;      /* outputs that go to memory past the caches: a line that is written whole is not read first */
   bool parallel;
   bool down;                /* tiles in the order of segments, then rows */
   bool split;               /* segments leave partial reductions in the shared part of the scratch; a second pass over the rows joins them */

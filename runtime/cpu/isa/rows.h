@@ -39,6 +39,8 @@ typedef struct nn_rows {
   nn_rows_fn copy[NNI_NCLASS];                   /* o = a */
   nn_rows_load_fn load[NN_NDTYPE];
   nn_rows_store_fn store[NN_NDTYPE];
+  void (*stream)(void *dst, const void *a, size_t bytes); /* past the caches; order it before what others read with stream_end */
+  void (*stream_end)(void);
   nn_rows_expand_fn expand[NNI_NCLASS];
   void (*random)(float *o, uint64_t seed, uint64_t stream, uint64_t first, int64_t n); /* exactly n draws */
   void (*index)(int64_t *o, int64_t first, int64_t n);

@@ -121,6 +121,30 @@ static void store_bf16(void *dst, const void *a_, int64_t n) {
 }
 static void store4(void *dst, const void *a, int64_t n) { memcpy(dst, a, (size_t)n * 4); }
 static void store8(void *dst, const void *a, int64_t n) { memcpy(dst, a, (size_t)n * 8); }
+/* To memory past the caches: a line that is written whole need not be read first. */
+#if defined(__AVX512F__) && VW == 16
+#define STREAM(p, v) _mm512_stream_ps((float *)(p), (__m512)(v))
+#elif defined(__AVX2__) && VW == 8
+#define STREAM(p, v) _mm256_stream_ps((float *)(p), (__m256)(v))
+#elif defined(__SSE4_1__) && VW == 4
+#define STREAM(p, v) _mm_stream_ps((float *)(p), (__m128)(v))
+#else
+#define STREAM(p, v) *(vf *)(p) = (v)
+#endif
+static void stream(void *dst, const void *a_, size_t bytes) {
+  char *o = dst;
+  const char *a = a_;
+  size_t head = (size_t)-(uintptr_t)o % 64;
+  if (head > bytes) head = bytes;
+  memcpy(o, a, head);
+  for (o += head, a += head, bytes -= head; bytes >= VM_BYTES; o += VM_BYTES, a += VM_BYTES, bytes -= VM_BYTES) STREAM(o, *(const vf_mem *)a);
+  memcpy(o, a, bytes);
+}
+static void stream_end(void) {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
 static void store_u8(void *dst, const void *a_, int64_t n) {
   uint8_t *restrict o = dst;
   const i32_alias *restrict a = a_;
@@ -255,6 +279,8 @@ const nn_rows *NN_ISA_FN(nn_cpu_rows)(void) {
              [NN_F16] = load_f16, [NN_BF16] = load_bf16, [NN_F64] = load_f64},
     .store = {[NN_BOOL] = store_u8, [NN_U8] = store_u8, [NN_I32] = store4, [NN_I64] = store8, [NN_F32] = store4,
               [NN_F16] = store_f16, [NN_BF16] = store_bf16, [NN_F64] = store8},
+    .stream = stream,
+    .stream_end = stream_end,
     .expand = {expand_f, expand_i, expand_l, expand_d},
     .byrow = {NN_ISA_FN(nn_cpu_rows_byrow)[0], NN_ISA_FN(nn_cpu_rows_byrow)[1]},
     .square_sum = NN_ISA_FN(nn_cpu_rows_square_sum),
