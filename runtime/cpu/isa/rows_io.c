@@ -1,6 +1,7 @@
 /* cpu/isa/rows_io.c - what brings elements in and out of registers: loads, stores, casts, splats, random numbers; and the table of all
 ** tile kernels of this level. */
 #include "rows.h"
+#include "rows_stream.h"
 #include "vm_d.h"
 #include "../../tensor/half.h"
 
@@ -121,16 +122,6 @@ static void store_bf16(void *dst, const void *a_, int64_t n) {
 }
 static void store4(void *dst, const void *a, int64_t n) { memcpy(dst, a, (size_t)n * 4); }
 static void store8(void *dst, const void *a, int64_t n) { memcpy(dst, a, (size_t)n * 8); }
-/* To memory past the caches: a line that is written whole need not be read first. */
-#if defined(__AVX512F__) && VW == 16
-#define STREAM(p, v) _mm512_stream_ps((float *)(p), (__m512)(v))
-#elif defined(__AVX2__) && VW == 8
-#define STREAM(p, v) _mm256_stream_ps((float *)(p), (__m256)(v))
-#elif defined(__SSE4_1__) && VW == 4
-#define STREAM(p, v) _mm_stream_ps((float *)(p), (__m128)(v))
-#else
-#define STREAM(p, v) *(vf *)(p) = (v)
-#endif
 static void stream(void *dst, const void *a_, size_t bytes) {
   char *o = dst;
   const char *a = a_;
@@ -254,8 +245,8 @@ static void random_fill(float *o, uint64_t seed, uint64_t stream, uint64_t first
 #define RED(c) NN_ISA_CAT(nn_cpu_rows_reduce_##c, NN_ISA)
 #define JOIN(c) NN_ISA_CAT(nn_cpu_rows_join_##c, NN_ISA)
 extern const nn_rows_reduce_fn JOIN(f)[NNI_NRED], JOIN(i)[NNI_NRED], JOIN(l)[NNI_NRED], JOIN(d)[NNI_NRED];
-void NN_ISA_FN(nn_cpu_rows_square_sum)(void *o, const void *a, int64_t rows, int64_t cols);
-extern const nn_rows_byrow_fn NN_ISA_FN(nn_cpu_rows_byrow)[2][NNI_NPW];
+void NN_ISA_FN(nn_cpu_rows_light)(const nn_rows_link *k, int nlinks, int64_t rows, int64_t cols);
+void NN_ISA_FN(nn_cpu_rows_heavy)(const nn_rows_link *k, int nlinks, int64_t rows, int64_t cols);
 extern const nn_rows_fn PW(f)[NNI_NPW], PW(i)[NNI_NPW], PW(l)[NNI_NPW], PW(d)[NNI_NPW];
 extern const nn_rows_reduce_fn RED(f)[NNI_NRED], RED(i)[NNI_NRED], RED(l)[NNI_NRED], RED(d)[NNI_NRED];
 
@@ -282,8 +273,8 @@ const nn_rows *NN_ISA_FN(nn_cpu_rows)(void) {
     .stream = stream,
     .stream_end = stream_end,
     .expand = {expand_f, expand_i, expand_l, expand_d},
-    .byrow = {NN_ISA_FN(nn_cpu_rows_byrow)[0], NN_ISA_FN(nn_cpu_rows_byrow)[1]},
-    .square_sum = NN_ISA_FN(nn_cpu_rows_square_sum),
+    .light = NN_ISA_FN(nn_cpu_rows_light),
+    .heavy = NN_ISA_FN(nn_cpu_rows_heavy),
     .random = random_fill,
     .index = index_fill,
   };
