@@ -40,6 +40,7 @@
 #else
 #define LANE_NUMBERS 0, 1
 #endif
+#define LANE_V LOADV(lane_numbers)
 #define ROTATE(v, s) __builtin_shuffle(v, (LOADV(lane_numbers) + (s)) & (LANES - 1))
 #define PW_TABLE NN_ISA_FN(nn_cpu_rows_pw_l)
 #define JOIN_TABLE NN_ISA_FN(nn_cpu_rows_join_l)
