@@ -344,8 +344,9 @@ local function check_third(name, c, seed)
       end
     end
   end
-  local h, expected = 5e-4, 0
-  for corner = 0, 7 do
+  local h, expected, elements = 5e-4, 0, 0
+  for _, a in ipairs(p.leaves) do elements = elements + #a end
+  for corner = 0, elements > 0 and 7 or -1 do -- of nothing all derivatives are 0
     local sign, was = 1, {}
     for k = 1, 3 do
       local step = corner >> (k - 1) & 1 == 0 and h or -h
