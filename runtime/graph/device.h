@@ -27,6 +27,7 @@ typedef struct nni_kernel_call {
   const int64_t *ia;     /* structural attributes, see structural.def */
   const nni_param *pa;   /* run-time parameters */
   int param;             /* number of pa[0] among the parameters of the run: a device that replays runs reads values from there */
+  const char *by;        /* the operator it runs for, for failures that are seen later; NULL: none */
   void *scratch;         /* as many bytes as the kernel's scratch function asked for, 64-byte aligned; contents undefined */
   nni_error *err;        /* filled when a status other than NN_OK is returned (only kernels that read indices may fail) */
 } nni_kernel_call;

@@ -181,6 +181,7 @@ static nn_status run_unit(run *r, nni_unit *u) {
   for (int i = 0; i < u->nin; i++) u->op[i].data = at(r, &u->in[i]);
   for (int i = 0; i < u->nout; i++) u->op[u->nin + i].data = at(r, &u->out[i]);
   nni_kernel_call k = unit_call(ctx, r->p, u, u->op, pa, r->scratch);
+  k.by = ctx->win.node[u->first]->by;
   return u->program ? r->p->dev->is->program_run(u->prog, &k) : r->p->dev->is->kernel(u->kernel)(&k);
 }
 

@@ -6,7 +6,8 @@
 #include "vk.h"
 #include "shaders.h"
 
-_Static_assert(NN_BOOL == 0 && NN_U8 == 1 && NN_I32 == 2 && NN_I64 == 3 && NN_F16 == 4 && NN_BF16 == 5 && NN_F32 == 6, "numbers in shaders/dtype.glsl");
+_Static_assert(NN_BOOL == 0 && NN_U8 == 1 && NN_I32 == 2 && NN_I64 == 3 && NN_F16 == 4 && NN_BF16 == 5 && NN_F32 == 6,
+               "numbers in shaders/dtype.glsl");
 
 /* the Info block of strided.glsl */
 typedef struct info {
@@ -47,7 +48,8 @@ static nn_status move(const nni_kernel_call *k, const nni_operand *from, const n
   nn_status st = nn_vk_fits(d, from, k->err);
   if (st != NN_OK || n == 0) return st;
   const int rank = collapse(&w, from->ndim, from->shape, from->stride, to->stride);
-  if (!add && from->dtype == to->dtype && rank == 1 && w.from_stride[0] == 1 && w.to_stride[0] == 1) return nn_vk_copy_bytes(d, to->data, from->data, n * each, k->err);
+  if (!add && from->dtype == to->dtype && rank == 1 && w.from_stride[0] == 1 && w.to_stride[0] == 1)
+    return nn_vk_copy_bytes(d, to->data, from->data, n * each, k->err);
   nn_vk_bind b[3] = {nn_vk_strided(d, from), nn_vk_strided(d, to), nn_vk_strided(d, to)}; /* added to: read under one name, written under another */
   const int last = add ? 2 : 1;
   b[last].write = true;
@@ -56,7 +58,10 @@ static nn_status move(const nni_kernel_call *k, const nni_operand *from, const n
   w.to = b[1].offset;
   const uint32_t copy[] = {from->dtype, to->dtype, (uint32_t)rank}, sum[] = {to->dtype, (uint32_t)rank};
   nn_vk_work work = {.pipeline = add ? nn_vk_shader(d, NN_VK_S_add, sum, 2, k->err) : nn_vk_shader(d, NN_VK_S_copy, copy, 3, k->err),
-                     .bind = b, .nbind = last + 1, .info = &w, .ninfo = sizeof w};
+                     .bind = b,
+                     .nbind = last + 1,
+                     .info = &w,
+                     .ninfo = sizeof w};
   nn_vk_grid(d, (n + 255) / 256, work.groups);
   return nn_vk_dispatch(d, &work, k->err);
 }

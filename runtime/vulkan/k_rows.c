@@ -24,7 +24,7 @@ nn_status nn_vk_check_ids_in(const nni_kernel_call *k, const nni_operand *ids, i
   nn_vk_bind b[2] = {nn_vk_dense(d, ids, false)};
   nn_status st = nn_vk_fits(d, ids, k->err);
   if (st != NN_OK || n == 0) return st;
-  st = nn_vk_faults(d, say_id, (int64_t[]){size, classes}, 2, &b[1], k->err);
+  st = nn_vk_faults(k, say_id, (int64_t[]){size, classes}, 2, &b[1]);
   if (st != NN_OK) return st;
   struct { uint32_t n, ids, words, pad; uint64_t v; } info = {(uint32_t)n, b[0].offset, b[1].offset, 0, (uint64_t)size};
   const uint32_t spec[] = {ids->dtype};

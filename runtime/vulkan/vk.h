@@ -22,7 +22,8 @@
 **        return nn_vk_dispatch(d, &w, k->err);                                                  fails with the error set when w.pipeline is NULL, too
 **      Several dispatches in one kernel are several calls; scratch is a buffer like any other (nn_vk_range). A dispatch of 0 workgroups records nothing.
 **   3. Index arithmetic is uint32, modulo 2^32, so negative strides work; divide by run-time sizes with nn_vk_div / fastdiv. Nothing float is atomic; trees have fixed shapes.
-**   4. A row in tests/c/test_vulkan.c. NNLUA_VK_VALIDATE=1 must stay silent.
+**   4. tests/c/test_vulkan_<family>.c with vk_check.h: check_kernel runs the CPU's kernel and ours side by side, recorded and replayed. NNLUA_VK_VALIDATE=1 must stay silent.
+**   Ids that may be wrong: nn_vk_check_ids_in first (k_rows.c), and then read nothing outside because of them. Long work: nn_vk_budget. Error messages: as the CPU's.
 ** Switches (read when a device is opened): NNLUA_VK_VALIDATE=1 core and synchronization validation; NNLUA_VK_BARRIERS=1 a barrier after every dispatch;
 ** NNLUA_VK_NO_REPLAY=1 record every run anew; NNLUA_VK_MEMORY=<MiB> at most so much device memory.
 */
@@ -43,7 +44,7 @@ typedef struct nn_vk_param { float f; int32_t i; int64_t l; uint64_t u; uint64_t
 typedef struct nn_vk_device nn_vk_device;
 static inline nn_vk_device *nn_vk_of(nni_device *d) { return (nn_vk_device *)d; } /* it begins with an nni_device */
 
-/* ---- operands (vk_stream.c) ---------------------------------------------------------------------------------------------------- */
+/* ---- operands (vk_operand.c) ---------------------------------------------------------------------------------------------------- */
 /* One storage buffer of a dispatch: the bytes [data, data + bytes), read or written. offset: from the start of the bound range to element 0, in
 ** elements (also past elements that a negative stride reaches). */
 typedef struct nn_vk_bind { const void *data; size_t bytes; uint32_t offset; bool write; } nn_vk_bind;
@@ -84,11 +85,11 @@ typedef struct nn_vk_div { uint32_t mul, shift; } nn_vk_div;
 nn_vk_div nn_vk_divisor(uint32_t d);
 
 /* Kernels report bad ids by writing to fault words of their own: NN_VK_FAULT_WORDS uint32, 0 before every run; word 0 not 0 afterwards is a failure, and `say` makes
-** the message of the words on the host, when the run's end is waited for. ia: what say needs besides (copied; at most NN_VK_FAULT_IA numbers).
+** the message of the words on the host, when the run's end is waited for; the operator's name is put in front. ia: what say needs besides (copied; at most NN_VK_FAULT_IA numbers).
 ** Make the words the same whichever invocation comes first (atomicMin of a position, say), so that messages are. */
 #define NN_VK_FAULT_IA 24
 typedef nn_status (*nn_vk_say)(const uint32_t *words, const int64_t *ia, int nia, nni_error *err);
-nn_status nn_vk_faults(nn_vk_device *d, nn_vk_say say, const int64_t *ia, int nia, nn_vk_bind *words, nni_error *err);
+nn_status nn_vk_faults(const nni_kernel_call *k, nn_vk_say say, const int64_t *ia, int nia, nn_vk_bind *words);
 
 /* Can the device run this? Refuses what passes its limits (range of one buffer, 2^32 elements) with an error that names the operand. */
 nn_status nn_vk_fits(const nn_vk_device *d, const nni_operand *o, nni_error *err);

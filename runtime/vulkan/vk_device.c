@@ -15,7 +15,9 @@ static bool wants(const char *name) {
 nn_status nn_vk_failed(nn_vk_device *d, VkResult r, const char *doing, nni_error *err) {
   if (r == VK_ERROR_DEVICE_LOST || d->lost) {
     d->lost = true;
-    return nni_fail(err, NN_EDEVICE, "%s: the device was lost (while %s): its driver reset it, often because one piece of work took too long; close and open it again", d->base.name, doing);
+    return nni_fail(err, NN_EDEVICE,
+                    "%s: the device was lost (while %s): its driver reset it, often because one piece of work took too long; close and open it again",
+                    d->base.name, doing);
   }
   if (r == VK_ERROR_OUT_OF_HOST_MEMORY || r == VK_ERROR_OUT_OF_DEVICE_MEMORY || r == VK_ERROR_OUT_OF_POOL_MEMORY || r == VK_ERROR_FRAGMENTED_POOL)
     return nni_fail(err, NN_ENOMEM, "%s: out of memory while %s", d->base.name, doing);
@@ -39,8 +41,8 @@ static void chain(features *f) {
 
 /* have -> want: the ones we need, an error for one that is missing, and the optional ones that are there */
 static nn_status choose(nn_vk_device *d, const features *have, features *want, nni_error *err) {
-#define NEED(part, feature)                                                                                                             \
-  if (!have->part.feature) return nni_fail(err, NN_EUNSUPPORTED, "%s: the driver lacks the Vulkan feature %s", d->base.name, #feature);      \
+#define NEED(part, feature)                                                                                                                          \
+  if (!have->part.feature) return nni_fail(err, NN_EUNSUPPORTED, "%s: the driver lacks the Vulkan feature %s", d->base.name, #feature);              \
   want->part.feature = VK_TRUE;
   NEED(v10.features, shaderInt64)
   NEED(v11, storageBuffer16BitAccess)
@@ -67,7 +69,9 @@ static bool pick_family(nn_vk_device *d) {
   int best = -1;
   vkGetPhysicalDeviceQueueFamilyProperties(d->physical, &n, f);
   for (uint32_t i = 0; i < n; i++)
-    if (f[i].queueFlags & VK_QUEUE_COMPUTE_BIT && f[i].queueCount > 0 && (best < 0 || (!(f[i].queueFlags & VK_QUEUE_GRAPHICS_BIT) && f[best].queueFlags & VK_QUEUE_GRAPHICS_BIT))) best = (int)i;
+    if (f[i].queueFlags & VK_QUEUE_COMPUTE_BIT && f[i].queueCount > 0 &&
+        (best < 0 || (!(f[i].queueFlags & VK_QUEUE_GRAPHICS_BIT) && f[best].queueFlags & VK_QUEUE_GRAPHICS_BIT)))
+      best = (int)i;
   d->family = (uint32_t)best;
   return best >= 0;
 }
@@ -85,8 +89,8 @@ static nn_status create(nn_vk_device *d, nni_error *err) {
                     VK_API_VERSION_MAJOR(d->props.apiVersion), VK_API_VERSION_MINOR(d->props.apiVersion));
   vkGetPhysicalDeviceProperties2(d->physical, &props);
   vkGetPhysicalDeviceMemoryProperties(d->physical, &d->memtypes);
-  d->floats = (floats.shaderSignedZeroInfNanPreserveFloat32 ? NN_VK_EMIT_NAN : 0u) | (floats.shaderDenormPreserveFloat32 ? NN_VK_EMIT_DENORMALS : 0u) |
-              (floats.shaderRoundingModeRTEFloat32 ? NN_VK_EMIT_ROUND_EVEN : 0u);
+  d->floats = (floats.shaderSignedZeroInfNanPreserveFloat32 ? NN_VK_EMIT_NAN : 0u) |
+              (floats.shaderDenormPreserveFloat32 ? NN_VK_EMIT_DENORMALS : 0u) | (floats.shaderRoundingModeRTEFloat32 ? NN_VK_EMIT_ROUND_EVEN : 0u);
   d->max_alloc = m3.maxMemoryAllocationSize < m4.maxBufferSize ? m3.maxMemoryAllocationSize : m4.maxBufferSize;
   d->range_align = d->props.limits.minStorageBufferOffsetAlignment;
   d->uniform_align = d->props.limits.minUniformBufferOffsetAlignment;
@@ -101,8 +105,10 @@ static nn_status create(nn_vk_device *d, nni_error *err) {
   vkGetPhysicalDeviceFeatures2(d->physical, &have.v10);
   nn_status st = choose(d, &have, &want, err);
   if (st != NN_OK) return st;
-  const VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO, .queueFamilyIndex = d->family, .queueCount = 1, .pQueuePriorities = &priority};
-  const VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, .pNext = &want.v10, .queueCreateInfoCount = 1, .pQueueCreateInfos = &queue};
+  const VkDeviceQueueCreateInfo queue = {
+      .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO, .queueFamilyIndex = d->family, .queueCount = 1, .pQueuePriorities = &priority};
+  const VkDeviceCreateInfo info = {
+      .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, .pNext = &want.v10, .queueCreateInfoCount = 1, .pQueueCreateInfos = &queue};
   VkResult r = vkCreateDevice(d->physical, &info, NULL, &d->handle);
   if (r != VK_SUCCESS) return nn_vk_failed(d, r, "opening it", err);
   volkLoadDeviceTable(&d->vk, d->handle);
@@ -128,8 +134,13 @@ nn_status nn_vk_open(nni_memory *m, int index, nni_device **out, nni_error *err)
   const nn_vk_loader *l = nn_vk_load();
   *out = NULL;
   if (!l)
-    return nni_fail(err, NN_ENOTFOUND, "vulkan:%d: there is no Vulkan on this system: no libvulkan.so.1 that works was found; install the Vulkan loader and the driver of your GPU", index + 1);
-  if (l->n == 0) return nni_fail(err, NN_ENOTFOUND, "vulkan:%d: the Vulkan loader is there and no driver found a device; install the driver of your GPU", index + 1);
+    return nni_fail(
+        err, NN_ENOTFOUND,
+        "vulkan:%d: there is no Vulkan on this system: no libvulkan.so.1 that works was found; install the Vulkan loader and the driver of your GPU",
+        index + 1);
+  if (l->n == 0)
+    return nni_fail(err, NN_ENOTFOUND, "vulkan:%d: the Vulkan loader is there and no driver found a device; install the driver of your GPU",
+                    index + 1);
   if (index < 0 || index >= l->n) return nni_fail(err, NN_ENOTFOUND, "there is no device vulkan:%d; the last one is vulkan:%d", index + 1, l->n);
   nn_vk_device *d = nni_calloc(m, sizeof *d);
   if (!d) return nni_fail(err, NN_ENOMEM, "vulkan:%d: out of memory while opening it", index + 1);
@@ -152,4 +163,3 @@ nn_status nn_vk_open(nni_memory *m, int index, nni_device **out, nni_error *err)
   *out = &d->base;
   return NN_OK;
 }
-

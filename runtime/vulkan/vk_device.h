@@ -22,24 +22,30 @@ typedef struct nn_vk_loader {
 const nn_vk_loader *nn_vk_load(void);
 
 /* ---- memory (vk_memory.c) ------------------------------------------------------------------------------------------------------------------ */
-typedef enum nn_vk_place { NN_VK_DEVICE_LOCAL, NN_VK_TO_DEVICE, NN_VK_FROM_DEVICE } nn_vk_place;
-typedef struct nn_vk_gap { uint64_t offset, size; } nn_vk_gap;
+/* Where memory lies: the device's own; the device's own that the host writes to as well (Info and Params, which every kernel begins by reading); the host's, for
+** uploads and for downloads. All but the first are mapped. */
+typedef enum nn_vk_place { NN_VK_DEVICE_LOCAL, NN_VK_NEAR, NN_VK_TO_DEVICE, NN_VK_FROM_DEVICE } nn_vk_place;
+typedef struct nn_vk_gap {
+  uint64_t offset, size;
+} nn_vk_gap;
 /* One VkBuffer with memory of its own. Its number is never used again, so an address never comes back with other memory behind it. */
 typedef struct nn_vk_block {
   VkBuffer buffer;
   VkDeviceMemory memory;
   uint64_t size;
   uint32_t number;
-  char *map;           /* host-visible places */
+  char *map; /* host-visible places */
   nn_vk_place place;
-  bool small;          /* for small buffers */
-  nn_vk_gap *gap;      /* free ranges by offset; room for ngap <= nlive + 1 is always there, so giving back cannot fail */
+  bool small;     /* for small buffers */
+  nn_vk_gap *gap; /* free ranges by offset; room for ngap <= nlive + 1 is always there, so giving back cannot fail */
   int ngap, cap, nlive;
   struct nn_vk_block *next;
 } nn_vk_block;
 
 /* ---- stream (vk_stream.c) ------------------------------------------------------------------------------------------------------------------ */
-typedef struct nn_vk_span { uintptr_t lo, hi; } nn_vk_span;
+typedef struct nn_vk_span {
+  uintptr_t lo, hi;
+} nn_vk_span;
 #define NN_VK_NSPAN 128
 /* Params of dispatches: numbers param .. param + n of the run's parameters, and where they lie */
 typedef struct nn_vk_slice {
@@ -48,25 +54,36 @@ typedef struct nn_vk_slice {
   VkBuffer buffer;
   uint64_t offset;
 } nn_vk_slice;
-typedef struct nn_vk_fault { nn_vk_say say; uint32_t *words; int nia; int64_t ia[NN_VK_FAULT_IA]; } nn_vk_fault;
-typedef struct nn_vk_host { void *address; char *map; VkBuffer buffer; uint64_t offset, bytes; } nn_vk_host; /* of nn_vk_memory_get; buffer + offset is its start */
+typedef struct nn_vk_fault {
+  nn_vk_say say;
+  const char *by;
+  uint32_t *words;
+  int nia;
+  int64_t ia[NN_VK_FAULT_IA];
+} nn_vk_fault;
+typedef struct nn_vk_host {
+  void *address;
+  char *map;
+  VkBuffer buffer;
+  uint64_t offset, bytes;
+} nn_vk_host; /* of nn_vk_memory_get; buffer + offset is its start */
 /* A command buffer and all that it needs: descriptor sets, Info and Params blocks, staging. Recorded once; submitted once (the stream's loose
 ** batches) or again and again (variants of a plan's record). */
 typedef struct nn_vk_batch {
   VkCommandPool pool;
   VkCommandBuffer cmd;
-  bool open, tohost;     /* is being recorded; the host reads what it wrote */
-  uint64_t value;        /* of the timeline when its last submission is done; 0: never submitted */
+  bool open, tohost; /* is being recorded; the host reads what it wrote */
+  uint64_t value;    /* of the timeline when its last submission is done; 0: never submitted */
   VkDescriptorPool *sets;
   int nsets, capsets, set, inset; /* pools; the one in use, and how many sets it gave */
-  nn_vk_host *host;      /* mapped memory: Info, Params, staging; the last one is filled up to `filled` */
+  nn_vk_host *host;               /* mapped memory: Info, Params, staging; the last one is filled up to `filled` */
   int nhost, caphost;
   uint64_t filled, staged;
   nn_vk_slice *slice;
   int nslice, capslice;
   nn_vk_fault *fault;
   int nfault, capfault;
-  bool checked;          /* its fault words have been looked at since the last submission */
+  bool checked; /* its fault words have been looked at since the last submission */
   int commands;
   nn_vk_span reads[NN_VK_NSPAN], writes[NN_VK_NSPAN]; /* since the last barrier */
   int nread, nwrite;
@@ -75,7 +92,7 @@ typedef struct nn_vk_batch {
 #define NN_VK_NVARIANT 3
 typedef struct nn_vk_variant {
   nn_vk_batch *batch;
-  void **address;        /* that it was recorded for; NULL: for none */
+  void **address; /* that it was recorded for; NULL: for none */
   int naddress, nparam;
   uint64_t used;
 } nn_vk_variant;
@@ -99,29 +116,29 @@ struct nn_vk_device {
   uint32_t family;
   VkPhysicalDeviceProperties props;
   VkPhysicalDeviceMemoryProperties memtypes;
-  int nbuf;                   /* storage buffers per dispatch */
+  int nbuf; /* storage buffers per dispatch */
   uint64_t range_align, uniform_align, max_alloc;
-  uint32_t floats;            /* NN_VK_EMIT_*: what it can promise about f32 */
+  uint32_t floats; /* NN_VK_EMIT_*: what it can promise about f32 */
   bool lost, barriers, replay;
   /* memory */
-  nn_vk_block **block;        /* by number; NULL where one was given back */
+  nn_vk_block **block; /* by number; NULL where one was given back */
   uint32_t nblock, capblock;
-  nn_vk_block *blocks;        /* the oldest first */
-  uint64_t reserved, limit;   /* bytes of device-local blocks; what they may reach */
+  nn_vk_block *blocks;      /* the oldest first */
+  uint64_t reserved, limit; /* bytes of device-local blocks; what they may reach */
   nn_memory_info stats;
   /* stream */
   VkSemaphore timeline;
-  uint64_t value, reached;    /* last submitted, and known to be reached */
-  uint64_t flying[NN_VK_INFLIGHT]; /* values of the last submissions */
+  uint64_t value, reached;          /* last submitted, and known to be reached */
+  uint64_t flying[NN_VK_INFLIGHT];  /* values of the last submissions */
   nn_vk_batch *watch[NN_VK_NWATCH]; /* submitted, with fault words that nobody has looked at, in order */
   int nwatch;
   nn_vk_batch *loose[NN_VK_NLOOSE];
   int iloose;
-  nn_vk_batch *target;        /* what is recorded into between begin and end; NULL: the loose batch */
-  nn_vk_variant *recording;   /* the variant that target belongs to, or NULL */
-  const nni_param *param;     /* of the run that is being recorded */
+  nn_vk_batch *target;      /* what is recorded into between begin and end; NULL: the loose batch */
+  nn_vk_variant *recording; /* the variant that target belongs to, or NULL */
+  const nni_param *param;   /* of the run that is being recorded */
   int nparam;
-  nni_error fault;            /* first failure that a run reported, until somebody waits */
+  nni_error fault; /* first failure that a run reported, until somebody waits */
   nn_vk_record *records;
   /* pipelines */
   VkDescriptorSetLayout setlayout;
@@ -148,14 +165,14 @@ static inline uintptr_t nn_vk_address(const nn_vk_block *b, uint64_t offset) { r
 nn_status nn_vk_stream_open(nn_vk_device *d, nni_error *err);
 void nn_vk_stream_close(nn_vk_device *d);
 nn_vk_batch *nn_vk_batch_new(nn_vk_device *d);
-void nn_vk_batch_free(nn_vk_device *d, nn_vk_batch *b);                  /* waits for it */
+void nn_vk_batch_free(nn_vk_device *d, nn_vk_batch *b);                                  /* waits for it */
 nn_status nn_vk_batch_open(nn_vk_device *d, nn_vk_batch *b, bool again, nni_error *err); /* emptied (waits for it) and ready to be recorded into */
 nn_status nn_vk_loose(nn_vk_device *d, nn_vk_batch **out, nni_error *err);
 nn_status nn_vk_submit(nn_vk_device *d, nn_vk_batch *run, nni_error *err); /* what is loose, then run (NULL: none) */
 nn_status nn_vk_wait(nn_vk_device *d, uint64_t value, nni_error *err);
-nn_status nn_vk_reported(nn_vk_device *d, nni_error *err);                  /* the first fault since somebody asked */
-void nn_vk_look(nn_vk_device *d, nn_vk_batch *b);                           /* faults of a batch that has ended */
-void nn_vk_refill(const nn_vk_batch *b, const nni_param *p);                  /* Params of a batch that will be submitted again */
+nn_status nn_vk_reported(nn_vk_device *d, nni_error *err);   /* the first fault since somebody asked */
+void nn_vk_look(nn_vk_device *d, nn_vk_batch *b);            /* faults of a batch that has ended */
+void nn_vk_refill(const nn_vk_batch *b, const nni_param *p); /* Params of a batch that will be submitted again */
 bool nn_vk_ended(nn_vk_device *d, uint64_t value);
 nn_status nn_vk_batch_close(nn_vk_device *d, nn_vk_batch *b, nni_error *err);
 nn_status nn_vk_failed(nn_vk_device *d, VkResult r, const char *doing, nni_error *err); /* error of a Vulkan call; a lost device stays lost */

@@ -43,15 +43,20 @@ static bool wants_validation(void) {
 
 static VkResult make_instance(VkInstance *out) {
   static const VkValidationFeatureEnableEXT sync[] = {VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT};
-  static const char *const layer[] = {"VK_LAYER_KHRONOS_validation"}, *const extension[] = {VK_EXT_DEBUG_UTILS_EXTENSION_NAME, VK_EXT_VALIDATION_FEATURES_EXTENSION_NAME};
+  static const char *const layer[] = {"VK_LAYER_KHRONOS_validation"}, *const extension[] = {VK_EXT_DEBUG_UTILS_EXTENSION_NAME,
+                                                                                            VK_EXT_VALIDATION_FEATURES_EXTENSION_NAME};
   const bool validate = wants_validation();
-  const VkApplicationInfo app = {.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO, .pApplicationName = "nnlua", .pEngineName = "nnlua", .apiVersion = VK_API_VERSION_1_3};
-  const VkDebugUtilsMessengerCreateInfoEXT messenger = {
-      .sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT,
-      .messageSeverity = VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT | VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT,
-      .messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT,
-      .pfnUserCallback = hear};
-  const VkValidationFeaturesEXT features = {.sType = VK_STRUCTURE_TYPE_VALIDATION_FEATURES_EXT, .pNext = &messenger, .enabledValidationFeatureCount = 1, .pEnabledValidationFeatures = sync};
+  const VkApplicationInfo app = {
+      .sType = VK_STRUCTURE_TYPE_APPLICATION_INFO, .pApplicationName = "nnlua", .pEngineName = "nnlua", .apiVersion = VK_API_VERSION_1_3};
+  const VkDebugUtilsMessengerCreateInfoEXT messenger = {.sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT,
+                                                        .messageSeverity = VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT |
+                                                                           VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT,
+                                                        .messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT,
+                                                        .pfnUserCallback = hear};
+  const VkValidationFeaturesEXT features = {.sType = VK_STRUCTURE_TYPE_VALIDATION_FEATURES_EXT,
+                                            .pNext = &messenger,
+                                            .enabledValidationFeatureCount = 1,
+                                            .pEnabledValidationFeatures = sync};
   const VkInstanceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
                                      .pNext = validate ? &features : NULL,
                                      .pApplicationInfo = &app,
@@ -118,9 +123,9 @@ static void describe(VkPhysicalDevice p, nn_device_info *info, uint8_t uuid[VK_U
   for (uint32_t i = 0; i < mem.memoryHeapCount; i++)
     if (mem.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT && mem.memoryHeaps[i].size > info->memory) info->memory = mem.memoryHeaps[i].size;
   info->subgroup = subgroup.subgroupSize;
-  snprintf(info->features, sizeof info->features, "vulkan%u.%u%s%s%s%s", VK_API_VERSION_MAJOR(props.properties.apiVersion), VK_API_VERSION_MINOR(props.properties.apiVersion),
-           small.shaderFloat16 ? " f16" : "", small.shaderInt8 ? " i8" : "", has_extension(p, "VK_KHR_cooperative_matrix") ? " coopmat" : "",
-           has_extension(p, "VK_NV_cooperative_matrix") ? " nv_coopmat" : "");
+  snprintf(info->features, sizeof info->features, "vulkan%u.%u%s%s%s%s", VK_API_VERSION_MAJOR(props.properties.apiVersion),
+           VK_API_VERSION_MINOR(props.properties.apiVersion), small.shaderFloat16 ? " f16" : "", small.shaderInt8 ? " i8" : "",
+           has_extension(p, "VK_KHR_cooperative_matrix") ? " coopmat" : "", has_extension(p, "VK_NV_cooperative_matrix") ? " nv_coopmat" : "");
 }
 
 static void list(nn_vk_loader *l) {

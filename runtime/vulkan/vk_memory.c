@@ -12,7 +12,9 @@
 #define MiB ((uint64_t)1 << 20)
 enum { ALIGN = 256 };
 static const uint64_t SMALL = 1 * MiB;
-static const struct { uint64_t small, large; } usual[] = {[NN_VK_DEVICE_LOCAL] = {32 * MiB, 256 * MiB}, [NN_VK_TO_DEVICE] = {4 * MiB, 64 * MiB}, [NN_VK_FROM_DEVICE] = {4 * MiB, 32 * MiB}};
+static const struct {
+  uint64_t small, large;
+} usual[] = {[NN_VK_DEVICE_LOCAL] = {32 * MiB, 256 * MiB}, [NN_VK_NEAR] = {4 * MiB, 4 * MiB}, [NN_VK_TO_DEVICE] = {4 * MiB, 64 * MiB}, [NN_VK_FROM_DEVICE] = {4 * MiB, 32 * MiB}};
 
 /* ---- blocks -------------------------------------------------------------------------------------------------------------------------- */
 static int memory_type(const nn_vk_device *d, uint32_t allowed, VkMemoryPropertyFlags need, VkMemoryPropertyFlags avoid) {
@@ -34,7 +36,11 @@ static int type_for(const nn_vk_device *d, uint32_t allowed, nn_vk_place place) 
     t = memory_type(d, allowed, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT, VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT);
     return t >= 0 ? t : memory_type(d, allowed, 0, 0);
   }
-  if (place == NN_VK_TO_DEVICE) return memory_type(d, allowed, seen, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | VK_MEMORY_PROPERTY_HOST_CACHED_BIT);
+  if (place == NN_VK_NEAR) {
+    t = memory_type(d, allowed, seen | VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT, 0);
+    if (t >= 0) return t;
+  }
+  if (place != NN_VK_FROM_DEVICE) return memory_type(d, allowed, seen, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | VK_MEMORY_PROPERTY_HOST_CACHED_BIT);
   t = memory_type(d, allowed, seen | VK_MEMORY_PROPERTY_HOST_CACHED_BIT, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT);
   return t >= 0 ? t : memory_type(d, allowed, seen, 0);
 }
@@ -76,8 +82,8 @@ static bool number(nn_vk_device *d, nn_vk_block *b) {
 static nn_vk_block *block_new(nn_vk_device *d, nn_vk_place place, uint64_t size) {
   const VkBufferCreateInfo info = {.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
                                    .size = size,
-                                   .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_UNIFORM_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
-                                            VK_BUFFER_USAGE_TRANSFER_DST_BIT};
+                                   .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_UNIFORM_BUFFER_BIT |
+                                            VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT};
   VkMemoryRequirements need;
   nn_vk_block *b = nni_calloc(d->base.mem, sizeof *b);
   if (!b) return NULL;
@@ -86,7 +92,8 @@ static nn_vk_block *block_new(nn_vk_device *d, nn_vk_place place, uint64_t size)
   d->vk.vkGetBufferMemoryRequirements(d->handle, b->buffer, &need);
   const int type = type_for(d, need.memoryTypeBits, place);
   if (type < 0) goto fail;
-  const VkMemoryAllocateInfo alloc = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, .allocationSize = need.size, .memoryTypeIndex = (uint32_t)type};
+  const VkMemoryAllocateInfo alloc = {
+      .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, .allocationSize = need.size, .memoryTypeIndex = (uint32_t)type};
   if (d->vk.vkAllocateMemory(d->handle, &alloc, NULL, &b->memory) != VK_SUCCESS) goto fail;
   if (d->vk.vkBindBufferMemory(d->handle, b->buffer, b->memory, 0) != VK_SUCCESS) goto fail;
   if (place != NN_VK_DEVICE_LOCAL && d->vk.vkMapMemory(d->handle, b->memory, 0, VK_WHOLE_SIZE, 0, (void **)&b->map) != VK_SUCCESS) {
@@ -157,7 +164,8 @@ static bool grow(nn_vk_device *d, nn_vk_place place, uint64_t n) {
 
 static void drop_unused(nn_vk_device *d) {
   nni_error ignored = {0};
-  if (d->timeline && (nn_vk_submit(d, NULL, &ignored) != NN_OK || nn_vk_wait(d, d->value, &ignored) != NN_OK) && !d->lost) return; /* work may still use them */
+  if (d->timeline && (nn_vk_submit(d, NULL, &ignored) != NN_OK || nn_vk_wait(d, d->value, &ignored) != NN_OK) && !d->lost)
+    return; /* work may still use them */
   for (nn_vk_block **p = &d->blocks; *p;) {
     nn_vk_block *b = *p;
     if (b->nlive > 0) {
@@ -224,7 +232,8 @@ void nn_vk_memory_open(nn_vk_device *d) {
   const char *s = getenv("NNLUA_VK_MEMORY");
   const uint64_t mib = s ? strtoull(s, NULL, 10) : 0;
   for (uint32_t i = 0; i < d->memtypes.memoryHeapCount; i++)
-    if (d->memtypes.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT && d->memtypes.memoryHeaps[i].size > d->limit) d->limit = d->memtypes.memoryHeaps[i].size;
+    if (d->memtypes.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT && d->memtypes.memoryHeaps[i].size > d->limit)
+      d->limit = d->memtypes.memoryHeaps[i].size;
   if (mib > 0 && mib < d->limit / MiB) d->limit = mib * MiB;
 }
 

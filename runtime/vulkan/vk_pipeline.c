@@ -17,10 +17,10 @@ enum { MAXSPEC = 32 };
 
 struct nn_vk_pipeline {
   VkPipeline handle;
-  int shader;        /* -1: generated */
+  int shader; /* -1: generated */
   int nspec;
   uint32_t spec[MAXSPEC];
-  uint32_t *words;   /* of a generated one */
+  uint32_t *words; /* of a generated one */
   size_t nwords;
   uint64_t hash;
   nn_vk_pipeline *next;
@@ -29,7 +29,11 @@ struct nn_vk_pipeline {
 VkPipeline nn_vk_pipeline_handle(const nn_vk_pipeline *p) { return p->handle; }
 
 /* ---- embedded SPIR-V --------------------------------------------------------------------------------------------------------------------- */
-static const struct { const uint32_t *words; size_t bytes; const char *name; } embedded[] = {
+static const struct {
+  const uint32_t *words;
+  size_t bytes;
+  const char *name;
+} embedded[] = {
 #define NN_VK_SHADER(name) {nn_vk_words_##name, sizeof nn_vk_words_##name, #name},
 #include "shaders_list.h"
 #undef NN_VK_SHADER
@@ -52,7 +56,8 @@ static nn_status compile(nn_vk_device *d, nn_vk_pipeline *p, const uint32_t *wor
   char doing[96];
   snprintf(doing, sizeof doing, "compiling the kernel %.60s", name);
   for (int i = 0; i < p->nspec; i++) entry[i] = (VkSpecializationMapEntry){.constantID = (uint32_t)i, .offset = (uint32_t)i * 4, .size = 4};
-  const VkSpecializationInfo spec = {.mapEntryCount = (uint32_t)p->nspec, .pMapEntries = entry, .dataSize = sizeof(uint32_t) * (size_t)p->nspec, .pData = p->spec};
+  const VkSpecializationInfo spec = {
+      .mapEntryCount = (uint32_t)p->nspec, .pMapEntries = entry, .dataSize = sizeof(uint32_t) * (size_t)p->nspec, .pData = p->spec};
   const VkShaderModuleCreateInfo code = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO, .codeSize = bytes, .pCode = words};
   VkShaderModule module;
   VkResult r = d->vk.vkCreateShaderModule(d->handle, &code, NULL, &module);
@@ -86,7 +91,8 @@ nn_vk_pipeline *nn_vk_shader(nn_vk_device *d, int shader, const uint32_t *spec, 
   const uint64_t hash = hash_words(spec, (size_t)nspec, 0xcbf29ce484222325u ^ (uint64_t)shader);
   nn_vk_pipeline **head = chain_of(d, hash), *p;
   for (p = *head; p; p = p->next)
-    if (p->hash == hash && p->shader == shader && p->nspec == nspec && (nspec == 0 || memcmp(p->spec, spec, sizeof *spec * (size_t)nspec) == 0)) return p;
+    if (p->hash == hash && p->shader == shader && p->nspec == nspec && (nspec == 0 || memcmp(p->spec, spec, sizeof *spec * (size_t)nspec) == 0))
+      return p;
   p = nni_calloc(d->base.mem, sizeof *p);
   if (!p) {
     nni_fail(err, NN_ENOMEM, "%s: out of memory while compiling the kernel %s", d->base.name, embedded[shader].name);
@@ -214,13 +220,16 @@ nn_status nn_vk_pipelines_open(nn_vk_device *d, nni_error *err) {
   VkDescriptorSetLayoutBinding binding[NN_VK_NBUF + 2];
   uint32_t n = 0;
   for (int i = 0; i < d->nbuf; i++)
-    binding[n++] = (VkDescriptorSetLayoutBinding){.binding = (uint32_t)i, .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, .descriptorCount = 1, .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT};
+    binding[n++] = (VkDescriptorSetLayoutBinding){
+        .binding = (uint32_t)i, .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, .descriptorCount = 1, .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT};
   for (uint32_t i = NN_VK_PARAMS; i <= NN_VK_INFO; i++)
-    binding[n++] = (VkDescriptorSetLayoutBinding){.binding = i, .descriptorType = VK_DESCRIPTOR_TYPE_UNIFORM_BUFFER, .descriptorCount = 1, .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT};
+    binding[n++] = (VkDescriptorSetLayoutBinding){
+        .binding = i, .descriptorType = VK_DESCRIPTOR_TYPE_UNIFORM_BUFFER, .descriptorCount = 1, .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT};
   const VkDescriptorSetLayoutCreateInfo set = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO, .bindingCount = n, .pBindings = binding};
   VkResult r = d->vk.vkCreateDescriptorSetLayout(d->handle, &set, NULL, &d->setlayout);
   if (r != VK_SUCCESS) return nn_vk_failed(d, r, "opening it", err);
-  const VkPipelineLayoutCreateInfo layout = {.sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO, .setLayoutCount = 1, .pSetLayouts = &d->setlayout};
+  const VkPipelineLayoutCreateInfo layout = {
+      .sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO, .setLayoutCount = 1, .pSetLayouts = &d->setlayout};
   r = d->vk.vkCreatePipelineLayout(d->handle, &layout, NULL, &d->layout);
   if (r != VK_SUCCESS) return nn_vk_failed(d, r, "opening it", err);
   size_t bytes;

@@ -5,7 +5,10 @@
 #include "emit.h"
 #include "vk_device.h"
 
-typedef struct end { size_t bytes, below; uint32_t size; } end; /* of an operand: extent of what is accessed, how far it starts before element 0; bytes per element */
+typedef struct end {
+  size_t bytes, below;
+  uint32_t size;
+} end; /* of an operand: extent of what is accessed, how far it starts before element 0; bytes per element */
 typedef struct program {
   nn_vk_device *d;
   nni_program p; /* a copy */
@@ -67,9 +70,16 @@ nn_status nn_vk_program_run(const void *prog, const nni_kernel_call *c) {
     offset[i] = b[i].offset + (uint32_t)(e->below / e->size);
   }
   if (!nn_vk_rowinfo_fill(p, offset, &info))
-    return nni_fail(c->err, NN_EUNSUPPORTED, "%s: %lld elements at once are more than kernels on Vulkan devices can count", g->d->base.name, (long long)(p->rows * p->cols));
+    return nni_fail(c->err, NN_EUNSUPPORTED, "%s: %lld elements at once are more than kernels on Vulkan devices can count", g->d->base.name,
+                    (long long)(p->rows * p->cols));
   if (!g->pipeline) g->pipeline = nn_vk_generated(g->d, g->module.words, g->module.nwords, c->err);
-  nn_vk_work w = {.pipeline = g->pipeline, .bind = b, .nbind = p->nin + p->nout, .info = info.word, .ninfo = info.nwords * sizeof *info.word, .param = c->param, .nparam = g->nparam};
+  nn_vk_work w = {.pipeline = g->pipeline,
+                  .bind = b,
+                  .nbind = p->nin + p->nout,
+                  .info = info.word,
+                  .ninfo = info.nwords * sizeof *info.word,
+                  .param = c->param,
+                  .nparam = g->nparam};
   nn_vk_grid(g->d, info.groups, w.groups);
   return nn_vk_dispatch(g->d, &w, c->err);
 }

@@ -27,7 +27,8 @@ static nn_vk_record *record_of(nn_vk_device *d, void **recorded) {
 }
 
 static bool serves(const nn_vk_variant *v, const nni_submission *s) {
-  return v->address && v->naddress == s->naddress && v->nparam == s->nparam && memcmp(v->address, s->address, sizeof *v->address * (size_t)v->naddress) == 0;
+  return v->address && v->naddress == s->naddress && v->nparam == s->nparam &&
+         memcmp(v->address, s->address, sizeof *v->address * (size_t)v->naddress) == 0;
 }
 
 /* The variant for this run. *fits: it was recorded for these addresses (and may have to be waited for); else it has to be recorded. When all that fit are in flight,
@@ -114,7 +115,9 @@ nn_status nn_vk_end(nni_device *base, bool failed, nni_error *err) {
   d->param = NULL;
   d->nparam = 0;
   if (!b) return NN_OK;
-  if (!v) return nn_vk_submit(d, NULL, err); /* after a failure as well: what was recorded before the run must happen, and what the run did so far harms nobody */
+  if (!v)
+    return nn_vk_submit(d, NULL,
+                        err); /* after a failure as well: what was recorded before the run must happen, and what the run did so far harms nobody */
   if (b->open) {
     st = nn_vk_batch_close(d, b, err);
     if (failed || st != NN_OK) forget(d, v);

@@ -11,8 +11,10 @@ enum { SETS = 64, MAXCOMMANDS = 512 };
 static const uint64_t PIECE = (uint64_t)32 << 20, STAGED = (uint64_t)64 << 20, HOST = 32 << 10;
 
 /* ---- barriers ------------------------------------------------------------------------------------------------------------------------ */
-static void barrier(nn_vk_device *d, VkCommandBuffer cmd, VkPipelineStageFlags2 from, VkAccessFlags2 written, VkPipelineStageFlags2 to, VkAccessFlags2 used) {
-  const VkMemoryBarrier2 m = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2, .srcStageMask = from, .srcAccessMask = written, .dstStageMask = to, .dstAccessMask = used};
+static void barrier(nn_vk_device *d, VkCommandBuffer cmd, VkPipelineStageFlags2 from, VkAccessFlags2 written, VkPipelineStageFlags2 to,
+                    VkAccessFlags2 used) {
+  const VkMemoryBarrier2 m = {
+      .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2, .srcStageMask = from, .srcAccessMask = written, .dstStageMask = to, .dstAccessMask = used};
   const VkDependencyInfo info = {.sType = VK_STRUCTURE_TYPE_DEPENDENCY_INFO, .memoryBarrierCount = 1, .pMemoryBarriers = &m};
   d->vk.vkCmdPipelineBarrier2(cmd, &info);
 }
@@ -59,8 +61,10 @@ nn_vk_batch *nn_vk_batch_new(nn_vk_device *d) {
   if (!b) return NULL;
   const VkCommandPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO, .queueFamilyIndex = d->family};
   if (d->vk.vkCreateCommandPool(d->handle, &pool, NULL, &b->pool) == VK_SUCCESS) {
-    const VkCommandBufferAllocateInfo cmd = {
-        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO, .commandPool = b->pool, .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY, .commandBufferCount = 1};
+    const VkCommandBufferAllocateInfo cmd = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+                                             .commandPool = b->pool,
+                                             .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+                                             .commandBufferCount = 1};
     if (d->vk.vkAllocateCommandBuffers(d->handle, &cmd, &b->cmd) == VK_SUCCESS) return b;
     d->vk.vkDestroyCommandPool(d->handle, b->pool, NULL);
   }
@@ -107,7 +111,8 @@ nn_status nn_vk_batch_open(nn_vk_device *d, nn_vk_batch *b, bool again, nni_erro
   b->value = b->filled = b->staged = 0;
   b->set = b->inset = b->nslice = b->nfault = b->commands = b->nread = b->nwrite = 0;
   b->tohost = false;
-  const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO, .flags = again ? 0 : VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
+  const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+                                          .flags = again ? 0 : VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
   if (r == VK_SUCCESS) r = d->vk.vkBeginCommandBuffer(b->cmd, &begin);
   if (r != VK_SUCCESS) return nn_vk_failed(d, r, "starting to record", err);
   barrier(d, b->cmd, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, VK_ACCESS_2_MEMORY_WRITE_BIT, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
@@ -117,7 +122,8 @@ nn_status nn_vk_batch_open(nn_vk_device *d, nn_vk_batch *b, bool again, nni_erro
 }
 
 nn_status nn_vk_batch_close(nn_vk_device *d, nn_vk_batch *b, nni_error *err) {
-  if (b->tohost) barrier(d, b->cmd, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, VK_ACCESS_2_MEMORY_WRITE_BIT, VK_PIPELINE_STAGE_2_HOST_BIT, VK_ACCESS_2_HOST_READ_BIT);
+  if (b->tohost)
+    barrier(d, b->cmd, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, VK_ACCESS_2_MEMORY_WRITE_BIT, VK_PIPELINE_STAGE_2_HOST_BIT, VK_ACCESS_2_HOST_READ_BIT);
   b->open = false;
   VkResult r = d->vk.vkEndCommandBuffer(b->cmd);
   return r == VK_SUCCESS ? NN_OK : nn_vk_failed(d, r, "recording", err);
@@ -131,7 +137,8 @@ nn_status nn_vk_loose(nn_vk_device *d, nn_vk_batch **out, nni_error *err) {
     b = d->loose[d->iloose];
   }
   if (st != NN_OK) return st;
-  if (!b && !(b = d->loose[d->iloose] = nn_vk_batch_new(d))) return nni_fail(err, NN_ENOMEM, "%s: out of memory while starting to record", d->base.name);
+  if (!b && !(b = d->loose[d->iloose] = nn_vk_batch_new(d)))
+    return nni_fail(err, NN_ENOMEM, "%s: out of memory while starting to record", d->base.name);
   if (!b->open) st = nn_vk_batch_open(d, b, false, err);
   *out = b;
   return st;
@@ -146,19 +153,33 @@ static nn_status current(nn_vk_device *d, nn_vk_batch **out, nni_error *err) {
 }
 
 /* A piece of mapped memory that the batch keeps until it is emptied. */
-typedef struct piece { char *map; VkBuffer buffer; uint64_t offset; void *address; } piece;
+typedef struct piece {
+  char *map;
+  VkBuffer buffer;
+  uint64_t offset;
+  void *address;
+} piece;
 static bool host_take(nn_vk_device *d, nn_vk_batch *b, uint64_t bytes, uint64_t align, piece *out) {
   nn_vk_host *h = b->nhost > 0 ? &b->host[b->nhost - 1] : NULL;
   uint64_t at = (b->filled + align - 1) / align * align;
   if (!h || at + bytes > h->bytes) {
     const uint64_t n = bytes < HOST ? HOST : bytes;
     uint64_t start;
-    void *p = ROOM(d, b, host, nhost, caphost) ? nn_vk_memory_get(d, NN_VK_TO_DEVICE, n) : NULL;
+    if (!ROOM(d, b, host, nhost, caphost)) return false;
+    void *p = bytes <= HOST ? nn_vk_memory_get(d, NN_VK_NEAR, n) : NULL;
+    if (!p) p = nn_vk_memory_get(d, NN_VK_TO_DEVICE, n);
     const nn_vk_block *block = p ? nn_vk_find(d, p, &start) : NULL;
     if (!block) return false;
     h = &b->host[b->nhost++];
     *h = (nn_vk_host){.address = p, .map = block->map + start, .buffer = block->buffer, .offset = start, .bytes = n};
     at = 0;
+    if (bytes > HOST && b->nhost > 1) { /* of its own: what is half full stays the last */
+      const nn_vk_host own = *h;
+      *h = h[-1];
+      h[-1] = own;
+      *out = (piece){own.map, own.buffer, own.offset, own.address};
+      return true;
+    }
   }
   b->filled = at + bytes;
   *out = (piece){h->map + at, h->buffer, h->offset + at, (char *)h->address + at};
@@ -168,7 +189,8 @@ static bool host_take(nn_vk_device *d, nn_vk_batch *b, uint64_t bytes, uint64_t 
 /* ---- submitting and waiting ------------------------------------------------------------------------------------------------------------ */
 nn_status nn_vk_wait(nn_vk_device *d, uint64_t value, nni_error *err) {
   if (value <= d->reached) return NN_OK;
-  const VkSemaphoreWaitInfo info = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO, .semaphoreCount = 1, .pSemaphores = &d->timeline, .pValues = &value};
+  const VkSemaphoreWaitInfo info = {
+      .sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO, .semaphoreCount = 1, .pSemaphores = &d->timeline, .pValues = &value};
   VkResult r = d->lost ? VK_ERROR_DEVICE_LOST : d->vk.vkWaitSemaphores(d->handle, &info, UINT64_MAX);
   if (r != VK_SUCCESS) return nn_vk_failed(d, r, "waiting for it", err);
   d->reached = value;
@@ -188,7 +210,9 @@ void nn_vk_look(nn_vk_device *d, nn_vk_batch *b) {
     uint32_t words[NN_VK_FAULT_WORDS];
     memcpy(words, b->fault[i].words, sizeof words);
     if (words[0] == 0 || d->fault.status != NN_OK) continue;
-    d->fault.status = b->fault[i].say(words, b->fault[i].ia, b->fault[i].nia, &d->fault);
+    nni_error said = {0};
+    const nn_status st = b->fault[i].say(words, b->fault[i].ia, b->fault[i].nia, &said);
+    nni_fail(&d->fault, st, "%s%s%s", b->fault[i].by ? b->fault[i].by : "", b->fault[i].by ? ": " : "", said.text);
   }
 }
 
@@ -237,8 +261,15 @@ nn_status nn_vk_submit(nn_vk_device *d, nn_vk_batch *run, nni_error *err) {
     arm(d, batch[i]);
     cmd[i] = (VkCommandBufferSubmitInfo){.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = batch[i]->cmd};
   }
-  const VkSemaphoreSubmitInfo signal = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO, .semaphore = d->timeline, .value = d->value + 1, .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT};
-  const VkSubmitInfo2 info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2, .commandBufferInfoCount = n, .pCommandBufferInfos = cmd, .signalSemaphoreInfoCount = 1, .pSignalSemaphoreInfos = &signal};
+  const VkSemaphoreSubmitInfo signal = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO,
+                                        .semaphore = d->timeline,
+                                        .value = d->value + 1,
+                                        .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT};
+  const VkSubmitInfo2 info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2,
+                              .commandBufferInfoCount = n,
+                              .pCommandBufferInfos = cmd,
+                              .signalSemaphoreInfoCount = 1,
+                              .pSignalSemaphoreInfos = &signal};
   VkResult r = d->vk.vkQueueSubmit2(d->queue, 1, &info, VK_NULL_HANDLE);
   if (r != VK_SUCCESS) {
     for (uint32_t i = 0; i < n; i++) unwatch(d, batch[i]), batch[i]->checked = true;
@@ -262,14 +293,19 @@ static nn_status next_set(nn_vk_device *d, nn_vk_batch *b, VkDescriptorSet *out,
   VkResult r;
   if (b->inset == SETS) b->set++, b->inset = 0;
   if (b->set == b->nsets) {
-    const VkDescriptorPoolSize size[] = {{VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, SETS * (uint32_t)d->nbuf}, {VK_DESCRIPTOR_TYPE_UNIFORM_BUFFER, SETS * 2}};
-    const VkDescriptorPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO, .maxSets = SETS, .poolSizeCount = 2, .pPoolSizes = size};
+    const VkDescriptorPoolSize size[] = {{VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, SETS * (uint32_t)d->nbuf},
+                                         {VK_DESCRIPTOR_TYPE_UNIFORM_BUFFER, SETS * 2}};
+    const VkDescriptorPoolCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO, .maxSets = SETS, .poolSizeCount = 2, .pPoolSizes = size};
     if (!ROOM(d, b, sets, nsets, capsets)) return nn_vk_failed(d, VK_ERROR_OUT_OF_HOST_MEMORY, "recording", err);
     r = d->vk.vkCreateDescriptorPool(d->handle, &info, NULL, &b->sets[b->nsets]);
     if (r != VK_SUCCESS) return nn_vk_failed(d, r, "recording", err);
     b->nsets++;
   }
-  const VkDescriptorSetAllocateInfo alloc = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO, .descriptorPool = b->sets[b->set], .descriptorSetCount = 1, .pSetLayouts = &d->setlayout};
+  const VkDescriptorSetAllocateInfo alloc = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
+                                             .descriptorPool = b->sets[b->set],
+                                             .descriptorSetCount = 1,
+                                             .pSetLayouts = &d->setlayout};
   r = d->vk.vkAllocateDescriptorSets(d->handle, &alloc, out);
   b->inset++;
   return r == VK_SUCCESS ? NN_OK : nn_vk_failed(d, r, "recording", err);
@@ -306,7 +342,12 @@ typedef struct sets {
 } sets;
 static void put(sets *s, VkDescriptorSet set, uint32_t binding, VkDescriptorType type, VkBuffer buffer, uint64_t offset, uint64_t range) {
   s->buffer[s->n] = (VkDescriptorBufferInfo){buffer, offset, range};
-  s->write[s->n] = (VkWriteDescriptorSet){.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET, .dstSet = set, .dstBinding = binding, .descriptorCount = 1, .descriptorType = type, .pBufferInfo = &s->buffer[s->n]};
+  s->write[s->n] = (VkWriteDescriptorSet){.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
+                                          .dstSet = set,
+                                          .dstBinding = binding,
+                                          .descriptorCount = 1,
+                                          .descriptorType = type,
+                                          .pBufferInfo = &s->buffer[s->n]};
   s->n++;
 }
 
@@ -320,9 +361,11 @@ static nn_status put_ranges(nn_vk_device *d, const nn_vk_work *w, VkDescriptorSe
     range = x->bytes + at % d->range_align;
     at -= at % d->range_align;
     if (x->bytes == 0) at = 0, range = d->range_align;
-    if (at + range > b->size) return nni_fail(err, NN_EINTERNAL, "%s: buffer %d of a dispatch ends behind its memory (a bug in nnlua)", d->base.name, i + 1);
+    if (at + range > b->size)
+      return nni_fail(err, NN_EINTERNAL, "%s: buffer %d of a dispatch ends behind its memory (a bug in nnlua)", d->base.name, i + 1);
     if (range > d->props.limits.maxStorageBufferRange)
-      return nni_fail(err, NN_EDEVICE, "%s: a tensor of %zu bytes is too large for a kernel on this device, which can see %u at a time", d->base.name, x->bytes, d->props.limits.maxStorageBufferRange);
+      return nni_fail(err, NN_EDEVICE, "%s: a tensor of %zu bytes is too large for a kernel on this device, which can see %u at a time", d->base.name,
+                      x->bytes, d->props.limits.maxStorageBufferRange);
     put(s, set, (uint32_t)i, VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, b->buffer, at, range);
     span[i] = (nn_vk_span){nn_vk_address(b, at), nn_vk_address(b, at + range)};
     if (x->write) *writes |= (uint64_t)1 << i;
@@ -338,9 +381,11 @@ nn_status nn_vk_dispatch(nn_vk_device *d, const nn_vk_work *w, nni_error *err) {
   uint64_t writes = 0;
   if (!w->pipeline) return err->status;
   if (w->groups[0] == 0 || w->groups[1] == 0 || w->groups[2] == 0) return NN_OK;
-  if (w->nbind > d->nbuf) return nni_fail(err, NN_EUNSUPPORTED, "%s: a kernel needs %d buffers at a time; this device has %d", d->base.name, w->nbind, d->nbuf);
+  if (w->nbind > d->nbuf)
+    return nni_fail(err, NN_EUNSUPPORTED, "%s: a kernel needs %d buffers at a time; this device has %d", d->base.name, w->nbind, d->nbuf);
   if (w->ninfo > NN_VK_MAXINFO || w->nparam > NN_VK_MAXPARAM || (w->nparam > 0 && w->param + w->nparam > d->nparam))
-    return nni_fail(err, NN_EINTERNAL, "%s: a dispatch of %zu bytes and %d parameters from %d of %d (a bug in nnlua)", d->base.name, w->ninfo, w->nparam, w->param, d->nparam);
+    return nni_fail(err, NN_EINTERNAL, "%s: a dispatch of %zu bytes and %d parameters from %d of %d (a bug in nnlua)", d->base.name, w->ninfo,
+                    w->nparam, w->param, d->nparam);
   nn_status st = current(d, &b, err);
   if (st == NN_OK) st = next_set(d, b, &set, err);
   if (st == NN_OK) st = put_ranges(d, w, set, &s, span, &writes, err);
@@ -365,7 +410,9 @@ nn_status nn_vk_dispatch(nn_vk_device *d, const nn_vk_work *w, nni_error *err) {
   return NN_OK;
 }
 
-nn_status nn_vk_faults(nn_vk_device *d, nn_vk_say say, const int64_t *ia, int nia, nn_vk_bind *words, nni_error *err) {
+nn_status nn_vk_faults(const nni_kernel_call *k, nn_vk_say say, const int64_t *ia, int nia, nn_vk_bind *words) {
+  nn_vk_device *d = nn_vk_of(k->dev);
+  nni_error *err = k->err;
   nn_vk_batch *b;
   piece h;
   nn_status st = current(d, &b, err);
@@ -373,7 +420,7 @@ nn_status nn_vk_faults(nn_vk_device *d, nn_vk_say say, const int64_t *ia, int ni
   if (!ROOM(d, b, fault, nfault, capfault) || !host_take(d, b, sizeof(uint32_t) * NN_VK_FAULT_WORDS, d->range_align, &h))
     return nni_fail(err, NN_ENOMEM, "%s: out of memory while recording", d->base.name);
   nn_vk_fault *f = &b->fault[b->nfault++];
-  *f = (nn_vk_fault){.say = say, .words = (uint32_t *)(void *)h.map, .nia = nia < NN_VK_FAULT_IA ? nia : NN_VK_FAULT_IA};
+  *f = (nn_vk_fault){.say = say, .by = k->by, .words = (uint32_t *)(void *)h.map, .nia = nia < NN_VK_FAULT_IA ? nia : NN_VK_FAULT_IA};
   memcpy(f->ia, ia, sizeof *ia * (size_t)f->nia);
   b->tohost = true;
   *words = (nn_vk_bind){.data = h.address, .bytes = sizeof(uint32_t) * NN_VK_FAULT_WORDS, .write = true};
@@ -469,68 +516,6 @@ nn_status nn_vk_download(nni_device *base, void *dst, const void *src, size_t by
     st = bring(d, (char *)dst + done, (const char *)src + done, bytes - done < most ? bytes - done : most, h, block->map + at, err);
   nn_vk_memory_put(d, h, most);
   return st == NN_OK ? nn_vk_reported(d, err) : st;
-}
-
-/* ---- operands -------------------------------------------------------------------------------------------------------------------------- */
-nn_vk_bind nn_vk_range(const nn_vk_device *d, const void *data, size_t bytes, size_t elem_bytes, bool write) {
-  return (nn_vk_bind){.data = data, .bytes = bytes, .write = write, .offset = (uint32_t)((uintptr_t)data % d->range_align / elem_bytes)};
-}
-
-uint64_t nn_vk_numel(const nni_operand *o) {
-  uint64_t n = 1;
-  for (int i = 0; i < o->ndim; i++) n *= (uint64_t)o->shape[i];
-  return n;
-}
-
-nn_vk_bind nn_vk_dense(const nn_vk_device *d, const nni_operand *o, bool write) {
-  const size_t each = nn_dtype_size(o->dtype);
-  return nn_vk_range(d, o->data, (size_t)nn_vk_numel(o) * each, each, write);
-}
-
-nn_vk_bind nn_vk_strided(const nn_vk_device *d, const nni_operand *o) {
-  const size_t each = nn_dtype_size(o->dtype);
-  int64_t below = 0, above = 0;
-  if (nn_vk_numel(o) == 0) return nn_vk_range(d, o->data, 0, each, false);
-  for (int i = 0; i < o->ndim; i++)
-    if (o->stride[i] < 0) below -= o->stride[i] * (o->shape[i] - 1);
-    else above += o->stride[i] * (o->shape[i] - 1);
-  nn_vk_bind b = nn_vk_range(d, (const char *)o->data - (size_t)below * each, (size_t)(below + above + 1) * each, each, false);
-  b.offset += (uint32_t)below;
-  return b;
-}
-
-void nn_vk_grid(const nn_vk_device *d, uint64_t n, uint32_t g[3]) {
-  const uint32_t *most = d->props.limits.maxComputeWorkGroupCount;
-  g[0] = g[1] = g[2] = 0;
-  if (n == 0) return;
-  const uint64_t rows = (n + most[0] - 1) / most[0];
-  const uint64_t planes = (rows + most[1] - 1) / most[1];
-  g[2] = (uint32_t)planes;
-  g[1] = (uint32_t)((rows + planes - 1) / planes);
-  const uint64_t across = (uint64_t)g[1] * g[2];
-  g[0] = (uint32_t)((n + across - 1) / across);
-}
-
-bool nn_vk_is_software(const nn_vk_device *d) { return d->props.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU; }
-
-uint64_t nn_vk_budget(const nn_vk_device *d) {
-  const bool own = d->props.deviceType == VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU || d->props.deviceType == VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU;
-  return (uint64_t)1 << (own ? 37 : 34); /* a tenth of a second at 1.4 T/s; integrated at 0.17 T/s */
-}
-
-nn_vk_div nn_vk_divisor(uint32_t d) {
-  uint32_t l = 0; /* Granlund and Montgomery 1994, figure 4.1: right for every 32-bit dividend */
-  while (l < 32 && ((uint64_t)1 << l) < d) l++;
-  const uint64_t m = (((uint64_t)1 << 32) * (((uint64_t)1 << l) - d)) / d + 1;
-  return (nn_vk_div){.mul = (uint32_t)m, .shift = (l < 1 ? l : 1) | (l > 1 ? l - 1 : 0) << 8};
-}
-
-nn_status nn_vk_fits(const nn_vk_device *d, const nni_operand *o, nni_error *err) {
-  char shape[128];
-  const uint64_t n = nn_vk_numel(o);
-  nni_shape_text(o->ndim, o->shape, shape, sizeof shape);
-  if (n >> 32) return nni_fail(err, NN_EUNSUPPORTED, "%s: %s has 2^32 elements or more, which kernels on Vulkan devices cannot count", d->base.name, shape);
-  return NN_OK;
 }
 
 /* ---- device ------------------------------------------------------------------------------------------------------------------------------ */

@@ -103,8 +103,9 @@ static void check_copy_dtypes(void) {
 }
 
 static void check_copy_extremes(void) {
-  static const float x[] = {0, -0.0f, 1.5f, -1.5f, 255.9f, 256, -1, 2147483648.0f, -2147483648.0f, 3e9f, -3e9f, 9.3e18f, -9.3e18f, 1e30f, -1e30f,
-                            INFINITY, -INFINITY, NAN, 65504, 65519, 65520, 6.1e-5f, 5.9e-8f, 2.9e-8f, 1e-40f, -1e-40f, 1.00048828125f, 1.00146484375f};
+  static const float x[] = {0,       -0.0f,    1.5f,   -1.5f,   255.9f,         256,           -1,  2147483648.0f, -2147483648.0f, 3e9f,  -3e9f,
+                            9.3e18f, -9.3e18f, 1e30f,  -1e30f,  INFINITY,       -INFINITY,     NAN, 65504,         65519,          65520, 6.1e-5f,
+                            5.9e-8f, 2.9e-8f,  1e-40f, -1e-40f, 1.00048828125f, 1.00146484375f};
   for (int t = 0; t < NNI_COUNT(dtypes); t++) {
     arr *in = arr_new(NN_F32, 1, (int64_t[]){NNI_COUNT(x)}, NULL, 0), *out = arr_new(dtypes[t], 1, (int64_t[]){NNI_COUNT(x)}, NULL, 0);
     memcpy(in->memory, x, sizeof x);
@@ -115,13 +116,26 @@ static void check_copy_extremes(void) {
 }
 
 static void check_copy_shapes(void) {
-  static const struct { int ndim; int64_t shape[NN_MAXDIM], stride[NN_MAXDIM]; } c[] = {
-      {0, {0}, {0}}, {1, {1}, {7}}, {1, {0}, {1}}, {1, {300}, {-1}}, {1, {513}, {0}}, {2, {30, 20}, {1, 30}}, {2, {30, 20}, {-1, 31}}, {3, {4, 5, 6}, {1, 24, 4}},
-      {3, {4, 1, 6}, {6, 99, 1}}, {8, {2, 3, 2, 1, 3, 2, 2, 3}, {1, 2, 6, 5, 12, 36, 72, 144}}, {8, {2, 2, 2, 2, 2, 2, 2, 2}, {-1, 2, -4, 8, -16, 32, -64, 128}}, {3, {5, 0, 2}, {1, 1, 1}},
-      {4, {3, 2, 4, 5}, {0, 20, 5, 1}}};
+  static const struct {
+    int ndim;
+    int64_t shape[NN_MAXDIM], stride[NN_MAXDIM];
+  } c[] = {{0, {0}, {0}},
+           {1, {1}, {7}},
+           {1, {0}, {1}},
+           {1, {300}, {-1}},
+           {1, {513}, {0}},
+           {2, {30, 20}, {1, 30}},
+           {2, {30, 20}, {-1, 31}},
+           {3, {4, 5, 6}, {1, 24, 4}},
+           {3, {4, 1, 6}, {6, 99, 1}},
+           {8, {2, 3, 2, 1, 3, 2, 2, 3}, {1, 2, 6, 5, 12, 36, 72, 144}},
+           {8, {2, 2, 2, 2, 2, 2, 2, 2}, {-1, 2, -4, 8, -16, 32, -64, 128}},
+           {3, {5, 0, 2}, {1, 1, 1}},
+           {4, {3, 2, 4, 5}, {0, 20, 5, 1}}};
   for (int i = 0; i < NNI_COUNT(c); i++)
     for (int k = 0; k < 3; k++) {
-      arr *in = arr_new(k == 1 ? NN_U8 : NN_F32, c[i].ndim, c[i].shape, c[i].stride, k), *out = arr_new(k == 2 ? NN_I64 : in->host.dtype, c[i].ndim, c[i].shape, NULL, 2 * k);
+      arr *in = arr_new(k == 1 ? NN_U8 : NN_F32, c[i].ndim, c[i].shape, c[i].stride, k),
+          *out = arr_new(k == 2 ? NN_I64 : in->host.dtype, c[i].ndim, c[i].shape, NULL, 2 * k);
       arr_fill(in);
       check_kernel(KERNEL(copy), &in, 1, &out, 1, NULL, NULL, 0, 0);
       arr_free(in);
@@ -134,7 +148,8 @@ static void check_slices(void) {
   for (int t = 0; t < NNI_COUNT(types); t++)
     for (int inplace = 0; inplace < 2; inplace++) {
       const int64_t shape[] = {9, 10}, part[] = {3, 4}, ia[] = {12, 20, 2};
-      arr *x = arr_new(types[t], 2, shape, NULL, 1), *v = arr_new(types[t], 2, part, (int64_t[]){1, 3}, 0), *out = inplace ? x : arr_new(types[t], 2, shape, NULL, 3);
+      arr *x = arr_new(types[t], 2, shape, NULL, 1), *v = arr_new(types[t], 2, part, (int64_t[]){1, 3}, 0),
+          *out = inplace ? x : arr_new(types[t], 2, shape, NULL, 3);
       arr_fill(x);
       arr_fill(v);
       check_kernel(KERNEL(slice_set), (arr *[]){x, v}, 2, &out, 1, ia, NULL, 0, 0);
@@ -172,7 +187,8 @@ static void check_faults(void) {
       arr *ids = arr_new(types[t], 1, &n, NULL, 3), *out = arr_new(NN_I64, 1, &n, NULL, 1);
       for (int64_t i = 0; i < n; i++) nn_element_write(types[t], (char *)ids->host.data + i * (int64_t)nn_dtype_size(types[t]), 0, draw() % 10);
       for (int i = 0; i < bad; i++) /* the first of them is reported, whoever sees one first */
-        nn_element_write(types[t], (char *)ids->host.data + (draw() % n) * (int64_t)nn_dtype_size(types[t]), 0, t < 2 && i == 1 ? -7 : 10 + (int64_t)(draw() % 200));
+        nn_element_write(types[t], (char *)ids->host.data + (draw() % n) * (int64_t)nn_dtype_size(types[t]), 0,
+                         t < 2 && i == 1 ? -7 : 10 + (int64_t)(draw() % 200));
       check_kernel(KERNEL(check_ids), &ids, 1, &out, 1, &classes, NULL, 0, 0);
       arr_free(ids);
       arr_free(out);
@@ -270,7 +286,8 @@ static void check_limits(void) {
   nni_device *none = dev;
   CHECK(nn_vk_open(mem, 99, &none, &err) == NN_ENOTFOUND && !none && strstr(err.text, "vulkan:100"), "%s", err.text);
   nn_device_info info;
-  CHECK(nn_vk_describe(mem, 0, &info, &err) == NN_OK && info.title[0] && info.driver[0] && info.memory > 0 && info.subgroup > 0, "nothing known about the device");
+  CHECK(nn_vk_describe(mem, 0, &info, &err) == NN_OK && info.title[0] && info.driver[0] && info.memory > 0 && info.subgroup > 0,
+        "nothing known about the device");
   CHECK(nn_vk_describe(mem, -1, &info, &err) == NN_ENOTFOUND, "device 0");
   const nni_operand big = {.dtype = NN_U8, .ndim = 2, .shape = (int64_t[]){1 << 20, 1 << 12}};
   CHECK(nn_vk_fits(nn_vk_of(dev), &big, &err) == NN_EUNSUPPORTED && strstr(err.text, "2^32"), "%s", err.text);
@@ -360,7 +377,8 @@ static void check_footprint(void) {
   const bool may = getenv("NNLUA_VK_NO_REPLAY") == NULL;
   CHECK(c250.submissions - c50.submissions == 225 && c250.uploads - c50.uploads == 200 && c250.downloads - c50.downloads == 25,
         "200 runs and 25 downloads: %llu submissions", (unsigned long long)(c250.submissions - c50.submissions));
-  CHECK(c250.recorded - c50.recorded == (may ? 50u : 200u) && c250.replayed - c50.replayed == (may ? 150u : 0u) && c250.pipelines == c50.pipelines, "runs are recorded that were before");
+  CHECK(c250.recorded - c50.recorded == (may ? 50u : 200u) && c250.replayed - c50.replayed == (may ? 150u : 0u) && c250.pipelines == c50.pipelines,
+        "runs are recorded that were before");
   CHECK(nn_vk_of(dev)->nblock == blocks, "%u blocks, then %u", blocks, nn_vk_of(dev)->nblock);
   dev->is->recorded_free(dev, record);
   dev->is->program_free(dev, prog);

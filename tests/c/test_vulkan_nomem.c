@@ -20,14 +20,14 @@ static void *alloc(void *ud, void *p, size_t osize, size_t nsize) {
   return realloc(p, nsize);
 }
 
-#define CHECK(ok, ...)                         \
-  do {                                         \
-    if (!(ok)) {                               \
-      failures++;                              \
-      printf("allocation %d%s: ", fail_at, fail_on ? " and on" : ""); \
-      printf(__VA_ARGS__);                     \
-      printf("\n");                            \
-    }                                          \
+#define CHECK(ok, ...)                                                                                                                               \
+  do {                                                                                                                                               \
+    if (!(ok)) {                                                                                                                                     \
+      failures++;                                                                                                                                    \
+      printf("allocation %d%s: ", fail_at, fail_on ? " and on" : "");                                                                                \
+      printf(__VA_ARGS__);                                                                                                                           \
+      printf("\n");                                                                                                                                  \
+    }                                                                                                                                                \
   } while (0)
 
 enum { N = 300 };
