@@ -68,7 +68,7 @@ static nn_status job_open(job *j, const nni_kernel_call *k, const uint64_t table
   const nni_operand space = {.ndim = 3, .shape = shape}, whole = {.ndim = 3, .shape = (const int64_t[]){(int64_t)table[0], (int64_t)table[1], (int64_t)table[2]}};
   nn_status st = nn_vk_fits(j->d, &space, k->err);
   if (st == NN_OK) st = nn_vk_fits(j->d, &whole, k->err);
-  if (st == NN_OK) st = nn_vk_faults(j->d, say, ia, 2 + 2 * columns, &j->words, k->err);
+  if (st == NN_OK) st = nn_vk_faults(k, say, ia, 2 + 2 * columns, &j->words);
   if (st != NN_OK) return st;
   spots *w = &j->w;
   w->a = (uint32_t)table[0], w->v = (uint32_t)table[1], w->b = (uint32_t)table[2];
@@ -292,7 +292,7 @@ nn_status nn_vk_nonzero(const nni_kernel_call *k) {
   nn_status st = nn_vk_fits(d, x, k->err);
   if (st == NN_OK) st = nn_vk_fits(d, out, k->err);
   if (st != NN_OK || s.n == 0) return st;
-  st = nn_vk_faults(d, say_count, (const int64_t[]){out->shape[0]}, 1, &b[3], k->err);
+  st = nn_vk_faults(k, say_count, (const int64_t[]){out->shape[0]}, 1, &b[3]);
   for (int i = 0; i < x->ndim; i++) info.shape[i] = (uint32_t)x->shape[i];
   info.from = b[0].offset, info.counts = b[1].offset, info.to = b[2].offset, info.words = b[3].offset;
   for (uint32_t write = 0; write < 2 && st == NN_OK; write++) {
