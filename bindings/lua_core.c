@@ -22,7 +22,7 @@ nn_context *nnL_context(lua_State *L) { return nnL_getstate(L)->ctx; }
 
 /* ---- errors ---- */
 /* Is this the chunk name of a file of lua/nnlua, in a source tree (which may itself be called nnlua) or installed? */
-static bool in_library(const char *source) {
+bool nnL_in_library(const char *source) {
   const char *rest = NULL;
   if (*source != '@') return false; /* no file */
   for (const char *p = source; (p = strstr(p, "lua/nnlua/")) != NULL; p++) rest = p + strlen("lua/nnlua/");
@@ -34,7 +34,7 @@ static bool in_library(const char *source) {
 static bool caller(lua_State *L, lua_Debug *ar) {
   for (int level = 0; lua_getstack(L, level, ar); level++) {
     lua_getinfo(L, "Sl", ar);
-    if (ar->currentline > 0 && !in_library(ar->source)) return true;
+    if (ar->currentline > 0 && !nnL_in_library(ar->source)) return true;
   }
   return false;
 }
@@ -66,6 +66,58 @@ int nnL_raise(lua_State *L, const char *fmt, ...) {
   return raise_text(L, text);
 }
 
+/* pushes the name of the C function that runs: that under which a user finds it, in nnlua.core or among the methods of tensors */
+static const char *push_name(lua_State *L) {
+  lua_Debug ar;
+  int top = lua_gettop(L);
+  if (!lua_getstack(L, 0, &ar)) return lua_pushliteral(L, "nnlua");
+  lua_getinfo(L, "nf", &ar); /* the function is at top + 1 */
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_getfield(L, -1, "nnlua.core");
+  if (luaL_getmetatable(L, NNL_TENSOR) == LUA_TTABLE) lua_getfield(L, -1, "methods");
+  for (int at = lua_gettop(L), end = at - 3; at > end; at--) {
+    if (!lua_istable(L, at)) continue;
+    for (lua_pushnil(L); lua_next(L, at); lua_pop(L, 1)) {
+      if (lua_type(L, -2) != LUA_TSTRING || !lua_rawequal(L, -1, top + 1)) continue;
+      lua_pushvalue(L, -2);
+      lua_replace(L, top + 1);
+      lua_settop(L, top + 1);
+      return lua_tostring(L, -1);
+    }
+  }
+  lua_settop(L, top);
+  return lua_pushstring(L, ar.name ? ar.name : "nnlua");
+}
+
+int nnL_raise_named(lua_State *L, const char *fmt, ...) {
+  char text[900];
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(text, sizeof text, fmt, ap);
+  va_end(ap);
+  return nnL_raise(L, "%s: %s", push_name(L), text);
+}
+
+void nnL_check_named(lua_State *L, nn_status s, const char *inner) {
+  if (s == NN_OK) return;
+  const char *text = nn_error(nnL_context(L));
+  size_t n = strlen(inner);
+  if (strncmp(text, inner, n) != 0 || text[n] != ':') nnL_check(L, s);
+  nnL_raise_named(L, "%s", text + n + 2);
+}
+
+lua_Integer nnL_checkinteger(lua_State *L, int arg) {
+  int ok;
+  lua_Integer v = lua_tointegerx(L, arg, &ok);
+  if (!ok || lua_type(L, arg) != LUA_TNUMBER) 
+    nnL_raise_named(L, "argument %d must be an integer, got %s", arg, lua_type(L, arg) == LUA_TNUMBER ? lua_tostring(L, arg) : luaL_typename(L, arg));
+  return v;
+}
+
+void nnL_checktype(lua_State *L, int arg, int type) {
+  if (lua_type(L, arg) != type) nnL_raise_named(L, "argument %d must be a %s, got %s", arg, lua_typename(L, type), luaL_typename(L, arg));
+}
+
 void nnL_check(lua_State *L, nn_status s) {
   if (s == NN_OK) return;
   nn_context *ctx = nnL_context(L);
@@ -89,7 +141,7 @@ nnL_box *nnL_newbox(lua_State *L) {
 
 nnL_box *nnL_newbox_in(lua_State *L, nnL_state *s, int metatable) {
   nnL_box *b = lua_newuserdatauv(L, sizeof *b, 0);
-  *b = (nnL_box){0};
+  *b = (nnL_box){.session = s->session};
   lua_pushvalue(L, metatable);
   lua_setmetatable(L, -2);
   if (s->nscope) {
@@ -114,15 +166,16 @@ void nnL_push(lua_State *L, nn_tensor *t) {
   b->t = t;
 }
 
-static nn_tensor *opened(lua_State *L, nnL_box *b) {
-  if (!b->t) nnL_raise(L, "this tensor is gone: its scope has ended or it was freed (keep it with :keep())");
+static nn_tensor *opened(lua_State *L, nnL_box *b, int arg) {
+  if (b->t && nn_jit_recording(nn_context_of(b->t))) nnL_jit_touch(L, b, arg);
+  if (!b->t) nnL_raise_named(L, "this tensor is gone: its scope has ended or it was freed (keep it with :keep())");
   return b->t;
 }
 
 nnL_box *nnL_checkbox(lua_State *L, int arg) {
   nnL_box *b = luaL_testudata(L, arg, NNL_TENSOR);
-  if (!b) nnL_raise(L, "argument %d must be a tensor, got %s", arg, luaL_typename(L, arg));
-  opened(L, b);
+  if (!b) nnL_raise_named(L, "argument %d must be a tensor, got %s", arg, luaL_typename(L, arg));
+  opened(L, b, arg);
   return b;
 }
 
@@ -130,20 +183,21 @@ nn_tensor *nnL_checktensor(lua_State *L, int arg) { return nnL_checkbox(L, arg)-
 
 nn_tensor *nnL_testtensor(lua_State *L, int arg) {
   nnL_box *b = luaL_testudata(L, arg, NNL_TENSOR);
-  return b ? opened(L, b) : NULL;
+  return b ? opened(L, b, arg) : NULL;
 }
 
 void nnL_shape(lua_State *L, int arg, int *ndim, int64_t *shape) {
   int n = 0;
   bool table = lua_istable(L, arg);
   lua_Integer count = table ? luaL_len(L, arg) : lua_gettop(L) - arg + 1;
-  if (count > NN_MAXDIM) nnL_raise(L, "a shape of %d dims; at most %d are possible", (int)count, NN_MAXDIM);
+  if (count > NN_MAXDIM) nnL_raise_named(L, "a shape of %d dims; at most %d are possible", (int)count, NN_MAXDIM);
   for (; n < count; n++) {
     if (table) lua_geti(L, arg, n + 1);
     else lua_pushvalue(L, arg + n);
     int ok;
     lua_Integer v = lua_tointegerx(L, -1, &ok);
-    if (!ok) nnL_raise(L, "a shape is a list of integers, entry %d is %s", n + 1, luaL_tolstring(L, -1, NULL));
+    if (!ok || lua_type(L, -1) != LUA_TNUMBER)
+      nnL_raise_named(L, "a shape is a list of integers, entry %d is %s", n + 1, lua_isnumber(L, -1) ? lua_tostring(L, -1) : luaL_typename(L, -1));
     shape[n] = v;
     lua_pop(L, 1);
   }
@@ -153,8 +207,9 @@ void nnL_shape(lua_State *L, int arg, int *ndim, int64_t *shape) {
 nn_dtype nnL_optdtype(lua_State *L, int arg, nn_dtype def) {
   nn_dtype d;
   if (lua_isnoneornil(L, arg)) return def;
-  const char *s = lua_tostring(L, arg);
-  if (!s || !nn_dtype_from_name(s, &d)) nnL_raise(L, "unknown dtype %s; there are bool, u8, i32, i64, f16, bf16, f32, f64", s ? s : luaL_typename(L, arg));
+  const char *s = lua_type(L, arg) == LUA_TSTRING ? lua_tostring(L, arg) : NULL;
+  if (!s || !nn_dtype_from_name(s, &d))
+    nnL_raise_named(L, "unknown dtype %s; there are bool, u8, i32, i64, f16, bf16, f32, f64", s ? s : luaL_typename(L, arg));
   return d;
 }
 
@@ -268,6 +323,7 @@ int luaopen_nnlua_core(lua_State *L) {
   nnL_open_data(L);
   nnL_open_sys(L);
   nnL_open_trace(L);
+  nnL_open_jit(L);
   nnL_open_json(L);
   nnL_open_h5(L);
   return 1;

@@ -1,4 +1,5 @@
 /* bindings/lua_graph.c - gradients, runs, randomness, settings, and the optimizers' steps. */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include "nnL.h"
@@ -25,12 +26,13 @@ static int backward(lua_State *L) {
 static int read_list(lua_State *L, int arg, nn_tensor **v, int max, const char *what) {
   nn_tensor *one = nnL_testtensor(L, arg);
   if (one) return v[0] = one, 1;
-  if (!lua_istable(L, arg)) nnL_raise(L, "grad: %s must be a tensor or a list of tensors", what);
+  if (!lua_istable(L, arg)) nnL_raise_named(L, "%s must be a tensor or a list of tensors", what);
   int n = (int)lua_rawlen(L, arg);
-  if (n > max) nnL_raise(L, "grad: at most %d %s", max, what);
+  if (n > max) nnL_raise_named(L, "at most %d %s", max, what);
   for (int i = 0; i < n; i++) {
     lua_rawgeti(L, arg, i + 1);
-    v[i] = nnL_checktensor(L, -1);
+    v[i] = nnL_testtensor(L, -1);
+    if (!v[i]) nnL_raise_named(L, "entry %d of the %s must be a tensor, got %s", i + 1, what, luaL_typename(L, -1));
     lua_pop(L, 1);
   }
   return n;
@@ -47,7 +49,7 @@ static int grad(lua_State *L) {
   luaL_checkstack(L, nin + 4, NULL);
   nnL_box *box[250];
   for (int i = 0; i < nin; i++) box[i] = nnL_newbox(L);
-  nnL_check(L, nn_grad(out, nd ? dout : NULL, nout, in, nin, retain, create, res));
+  nnL_check_named(L, nn_grad(out, nd ? dout : NULL, nout, in, nin, retain, create, res), "backward");
   for (int i = 0; i < nin; i++) {
     box[i]->t = res[i];
     if (res[i]) continue;
@@ -67,6 +69,9 @@ static int get_grad(lua_State *L) {
 
 static int set_grad(lua_State *L) {
   nn_tensor *t = nnL_checktensor(L, 1), *g = lua_isnoneornil(L, 2) ? NULL : nnL_checktensor(L, 2);
+  if (g && (nn_ndim(g) != nn_ndim(t) || memcmp(nn_shape(g), nn_shape(t), sizeof(int64_t) * (size_t)nn_ndim(t)) != 0))
+    return nnL_raise(L, "set_grad: the gradient does not have the tensor's shape");
+  if (g && !nn_dtype_is_float(nn_dtype_of(g))) return nnL_raise(L, "set_grad: a gradient has a floating dtype, not %s", nn_dtype_name(nn_dtype_of(g)));
   nn_set_grad(t, g);
   lua_settop(L, 1);
   return 1;
@@ -142,7 +147,7 @@ static nn_status custom_backward(void *ud, nn_context *ctx, nn_tensor *const *d,
 static int record_custom(lua_State *L) {
   nn_tensor *in[64], *out[NN_MAXOUT];
   int nin = read_list(L, 1, in, 64, "inputs"), nout = read_list(L, 2, out, NN_MAXOUT, "outputs");
-  luaL_checktype(L, 3, LUA_TFUNCTION);
+  nnL_checktype(L, 3, LUA_TFUNCTION);
   nnL_box *box[NN_MAXOUT];
   luaL_checkstack(L, nout + 4, NULL);
   for (int i = 0; i < nout; i++) box[i] = nnL_newbox(L);
@@ -228,13 +233,16 @@ static int exact(lua_State *L) {
 
 static int threads(lua_State *L) {
   nn_context *ctx = nnL_context(L);
-  if (!lua_isnoneornil(L, 1)) nnL_check(L, nn_set_threads(ctx, (int)luaL_checkinteger(L, 1)));
+  if (!lua_isnoneornil(L, 1)) {
+    lua_Integer n = nnL_checkinteger(L, 1);
+    nnL_check(L, nn_set_threads(ctx, n < 0 || n > INT_MAX ? INT_MAX : (int)n));
+  }
   lua_pushinteger(L, nn_threads(ctx));
   return 1;
 }
 
 static int seed(lua_State *L) {
-  lua_Integer n = luaL_checkinteger(L, 1);
+  lua_Integer n = nnL_checkinteger(L, 1);
   nn_seed(nnL_context(L), (uint64_t)n);
   return 0;
 }
@@ -252,7 +260,7 @@ static int rng_state(lua_State *L) {
 
 static int set_rng_state(lua_State *L) {
   nn_rng_state s;
-  luaL_checktype(L, 1, LUA_TTABLE);
+  nnL_checktype(L, 1, LUA_TTABLE);
   lua_getfield(L, 1, "seed");
   lua_getfield(L, 1, "position");
   if (!lua_isinteger(L, -1) || !lua_isinteger(L, -2)) return nnL_raise(L, "set_rng_state: a table of integers seed and position is needed");
@@ -297,8 +305,9 @@ static int memory_trim(lua_State *L) {
 /* ---- optimizers ---- */
 #define MAXPARAM 4096
 static double number(lua_State *L, int t, const char *k, double def) {
+  if (!lua_istable(L, t)) nnL_raise_named(L, "argument %d must be a table of options, got %s", t, luaL_typename(L, t));
   lua_getfield(L, t, k);
-  if (!lua_isnil(L, -1) && lua_type(L, -1) != LUA_TNUMBER) nnL_raise(L, "optimizer step: '%s' must be a number", k);
+  if (!lua_isnil(L, -1) && lua_type(L, -1) != LUA_TNUMBER) nnL_raise_named(L, "'%s' must be a number", k);
   double v = lua_isnil(L, -1) ? def : lua_tonumber(L, -1);
   lua_pop(L, 1);
   return v;
@@ -307,45 +316,90 @@ static double number(lua_State *L, int t, const char *k, double def) {
 /* boxes of the list at arg; NULL when it is nil */
 static nnL_box **boxes(lua_State *L, int arg, int n, const char *what) {
   if (lua_isnoneornil(L, arg)) return NULL;
-  luaL_checktype(L, arg, LUA_TTABLE);
-  if ((int)lua_rawlen(L, arg) != n) nnL_raise(L, "optimizer step: %d %s for %d parameters", (int)lua_rawlen(L, arg), what, n);
+  nnL_checktype(L, arg, LUA_TTABLE);
+  if ((int)lua_rawlen(L, arg) != n) nnL_raise_named(L, "%d %s for %d parameters", (int)lua_rawlen(L, arg), what, n);
   nnL_box **b = lua_newuserdatauv(L, sizeof *b * (size_t)(n + 1), 0);
   for (int i = 0; i < n; i++) {
     lua_rawgeti(L, arg, i + 1);
+    if (!nnL_testtensor(L, -1)) nnL_raise_named(L, "entry %d of the %s must be a tensor, got %s", i + 1, what, luaL_typename(L, -1));
     b[i] = nnL_checkbox(L, lua_gettop(L));
     lua_pop(L, 1);
   }
   return b;
 }
 
-static nn_tensor **tensors(lua_State *L, nnL_box **b, int n) {
-  if (!b) return NULL;
-  nn_tensor **t = lua_newuserdatauv(L, sizeof *t * (size_t)(n + 1), 0);
-  for (int i = 0; i < n; i++) t[i] = b[i]->t;
-  return t;
+/* The lists of a step. While it runs the boxes are empty: the step replaces the references, and a box that is listed twice shows. */
+typedef struct lists {
+  int n;
+  nnL_box **box[3];      /* NULL: the optimizer has no such list */
+  nn_tensor **tensor[3];
+} lists;
+
+static void give_back(lists *l) {
+  for (int k = 0; k < 3; k++)
+    for (int i = 0; l->box[k] && i < l->n; i++)
+      if (l->tensor[k][i]) l->box[k][i]->t = l->tensor[k][i];
 }
 
-static void rebind(nnL_box **b, nn_tensor **t, int n) {
-  for (int i = 0; b && i < n; i++) b[i]->t = t[i]; /* the step moved the reference */
+static void take(lua_State *L, lists *l) {
+  bool twice = false;
+  for (int k = 0; k < 3; k++)
+    if (l->box[k]) l->tensor[k] = lua_newuserdatauv(L, sizeof(nn_tensor *) * (size_t)(l->n + 1), 0);
+  for (int k = 0; k < 3; k++)
+    for (int i = 0; l->box[k] && i < l->n; i++) {
+      l->tensor[k][i] = l->box[k][i]->t;
+      twice = twice || !l->tensor[k][i];
+      l->box[k][i]->t = NULL;
+    }
+  if (!twice) return;
+  give_back(l);
+  nnL_raise_named(L, "a tensor is given twice: each parameter and each state must have a handle of its own");
 }
 
 static int count(lua_State *L, int arg) {
-  luaL_checktype(L, arg, LUA_TTABLE);
+  nnL_checktype(L, arg, LUA_TTABLE);
   int n = (int)lua_rawlen(L, arg);
-  if (n > MAXPARAM) nnL_raise(L, "optimizer step: more than %d parameters", MAXPARAM);
+  if (n > MAXPARAM) nnL_raise_named(L, "more than %d parameters", MAXPARAM);
   return n;
+}
+
+static nn_sgd sgd_options(lua_State *L, int t) {
+  return (nn_sgd){.lr = number(L, t, "lr", 0.01), .momentum = number(L, t, "momentum", 0), .dampening = number(L, t, "dampening", 0),
+                  .weight_decay = number(L, t, "weight_decay", 0), .nesterov = flag(L, t, "nesterov")};
+}
+
+static nn_adam adam_options(lua_State *L, int t) {
+  double step = number(L, t, "step", 1);
+  return (nn_adam){.lr = number(L, t, "lr", 0.001), .beta1 = number(L, t, "beta1", 0.9), .beta2 = number(L, t, "beta2", 0.999), .eps = number(L, t, "eps", 1e-7),
+                   .weight_decay = number(L, t, "weight_decay", 0), .step = step >= 1 && step < 0x1p53 ? (int64_t)step : 0};
+}
+
+/* sgd_renew(options), adam_renew(options): the numbers of the step that nn.jit is about to replay */
+static int renew(lua_State *L, const double *num, int n) {
+  nn_jit *j = nnL_getstate(L)->renewing;
+  if (!j) return nnL_raise(L, "optimizer step: nothing is replayed");
+  nnL_check(L, nn_jit_renew(j, num, n));
+  return 0;
+}
+static int sgd_renew(lua_State *L) {
+  double num[NN_MAXNUMBER];
+  nn_sgd o = sgd_options(L, 1);
+  return renew(L, num, nn_sgd_numbers(&o, num));
+}
+static int adam_renew(lua_State *L) {
+  double num[NN_MAXNUMBER];
+  nn_adam o = adam_options(L, 1);
+  return renew(L, num, nn_adam_numbers(&o, num));
 }
 
 /* sgd_step(params, velocities | nil, {lr, momentum, nesterov, weight_decay, dampening}) */
 static int sgd_step(lua_State *L) {
   int n = count(L, 1);
-  nn_sgd o = {.lr = number(L, 3, "lr", 0.01), .momentum = number(L, 3, "momentum", 0), .dampening = number(L, 3, "dampening", 0),
-              .weight_decay = number(L, 3, "weight_decay", 0), .nesterov = flag(L, 3, "nesterov")};
-  nnL_box **p = boxes(L, 1, n, "parameters"), **v = boxes(L, 2, n, "velocities");
-  nn_tensor **tp = tensors(L, p, n), **tv = tensors(L, v, n);
-  nn_status st = nn_sgd_step(nnL_context(L), &o, n, tp, tv);
-  rebind(p, tp, n);
-  rebind(v, tv, n);
+  nn_sgd o = sgd_options(L, 3);
+  lists l = {.n = n, .box = {boxes(L, 1, n, "parameters"), boxes(L, 2, n, "velocities")}};
+  take(L, &l);
+  nn_status st = nn_sgd_step(nnL_context(L), &o, n, l.tensor[0], l.tensor[1]);
+  give_back(&l);
   nnL_check(L, st);
   nnL_pace(L);
   return 0;
@@ -354,15 +408,12 @@ static int sgd_step(lua_State *L) {
 /* adam_step(params, ms, vs, {lr, beta1, beta2, eps, weight_decay, step}) */
 static int adam_step(lua_State *L) {
   int n = count(L, 1);
-  nn_adam o = {.lr = number(L, 4, "lr", 0.001), .beta1 = number(L, 4, "beta1", 0.9), .beta2 = number(L, 4, "beta2", 0.999), .eps = number(L, 4, "eps", 1e-7),
-               .weight_decay = number(L, 4, "weight_decay", 0), .step = (int64_t)number(L, 4, "step", 1)};
-  nnL_box **p = boxes(L, 1, n, "parameters"), **m = boxes(L, 2, n, "first moments"), **v = boxes(L, 3, n, "second moments");
-  if (!m || !v) return nnL_raise(L, "adam_step: first and second moments are needed");
-  nn_tensor **tp = tensors(L, p, n), **tm = tensors(L, m, n), **tv = tensors(L, v, n);
-  nn_status st = nn_adam_step(nnL_context(L), &o, n, tp, tm, tv);
-  rebind(p, tp, n);
-  rebind(m, tm, n);
-  rebind(v, tv, n);
+  nn_adam o = adam_options(L, 4);
+  lists l = {.n = n, .box = {boxes(L, 1, n, "parameters"), boxes(L, 2, n, "first moments"), boxes(L, 3, n, "second moments")}};
+  if (!l.box[1] || !l.box[2]) return nnL_raise_named(L, "first and second moments are needed");
+  take(L, &l);
+  nn_status st = nn_adam_step(nnL_context(L), &o, n, l.tensor[0], l.tensor[1], l.tensor[2]);
+  give_back(&l);
   nnL_check(L, st);
   nnL_pace(L);
   return 0;
@@ -372,7 +423,7 @@ void nnL_open_graph(lua_State *L) {
   static const luaL_Reg functions[] = {{"grad", grad}, {"record_custom", record_custom}, {"no_grad", no_grad}, {"grad_enabled", grad_enabled}, {"eval", eval}, {"eager", eager}, {"exact", exact}, {"threads", threads},
                                        {"seed", seed}, {"rng_state", rng_state}, {"set_rng_state", set_rng_state}, {"next_stream", next_stream},
                                        {"memory_trim", memory_trim}, {"run_stats", run_stats}, {"sgd_step", sgd_step},
-                                       {"adam_step", adam_step}, {NULL, NULL}};
+                                       {"adam_step", adam_step}, {"sgd_renew", sgd_renew}, {"adam_renew", adam_renew}, {NULL, NULL}};
   static const luaL_Reg methods[] = {{"backward", backward}, {"grad", get_grad}, {"set_grad", set_grad}, {"requires_grad", requires_grad},
                                      {"assign", assign}, {"eval", eval_tensor}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);

@@ -83,18 +83,19 @@ static void range(lua_State *L, box *b, int d, int64_t size) {
   int n = (int)lua_rawlen(L, -1);
   int64_t v[3] = {1, -1, 1};
   if (n > 3) nnL_raise(L, "index: a range is {first, last} or {first, last, step}");
-  if (n == 0 || size == 0) {
-    b->start[d] = 0, b->size[d] = size, b->step[d] = 1;
-    return;
-  }
   for (int i = 0; i < n; i++) {
     lua_rawgeti(L, -1, i + 1);
     v[i] = integer(L, d);
     lua_pop(L, 1);
   }
+  if (n == 0 || (n > 1 && size == 0 && ((v[0] == 1 && v[1] == -1) || (v[0] == -1 && v[1] == 1)))) { /* {1, -1} is everything of an empty dim too */
+    b->start[d] = 0, b->size[d] = size, b->step[d] = 1;
+    return;
+  }
   if (n == 1) v[1] = v[0];
   if (v[2] == 0) nnL_raise(L, "index: step 0 in dim %d", d + 1);
-  if (v[2] > 0 && v[1] >= 0 && v[0] > 0 && v[1] == v[0] - 1) { /* {3, 2}: an empty range */
+  if (v[2] > 0 && v[1] >= 0 && v[0] > 0 && v[1] == v[0] - 1) { /* {3, 2}: an empty range, which may lie behind the end */
+    if (v[1] > size) position(L, v[0], size, d);
     b->start[d] = 0, b->size[d] = 0, b->step[d] = 1;
     return;
   }
@@ -195,7 +196,11 @@ static nn_tensor *tuples(lua_State *L, const box *b, temps *t) {
     for (int k = lead; k < nd; k++)
       if (shape[k] == 1) shape[k] = nn_shape(b->ids[i])[k - lead];
   }
-  for (int i = 0; i < b->nids; i++) all[i] = hold(t, nn_call(ctx, "expand", NN_T(b->ids[i]), NN_INTS(nd, shape)));
+  for (int i = 0; i < b->nids; i++) {
+    nn_tensor *e = nn_call(ctx, "expand", NN_T(b->ids[i]), NN_INTS(nd, shape));
+    if (!e) nnL_raise(L, "index: the tensors of positions do not broadcast: %s", nn_error(ctx));
+    all[i] = hold(t, e);
+  }
   return hold(t, nn_call(ctx, "stack", NN_TENSORS(b->nids, all), NN_I(-1)));
 }
 
@@ -252,7 +257,10 @@ static nn_tensor *value_for(lua_State *L, int arg, const nn_tensor *x) {
   if (v) return nn_retain(v);
   if (lua_type(L, arg) != LUA_TNUMBER && lua_type(L, arg) != LUA_TBOOLEAN)
     nnL_raise(L, "index: the value must be a tensor or a number, got %s", luaL_typename(L, arg));
-  v = nn_scalar(nnL_context(L), nn_dtype_of(x), lua_isboolean(L, arg) ? lua_toboolean(L, arg) : lua_tonumber(L, arg));
+  int64_t one;
+  double f = lua_isboolean(L, arg) ? lua_toboolean(L, arg) : lua_tonumber(L, arg);
+  nn_element_write(nn_dtype_of(x), &one, f, lua_isinteger(L, arg) ? lua_tointeger(L, arg) : nn_element_int(nn_dtype_of(x), f));
+  v = nn_tensor_new(nnL_context(L), nn_dtype_of(x), 0, NULL, &one);
   v = nnL_place(v, nn_device_of(x));
   if (!v) nnL_check(L, NN_ENOMEM);
   return v;
@@ -262,8 +270,9 @@ static nn_tensor *value_for(lua_State *L, int arg, const nn_tensor *x) {
 static nn_tensor *with_dropped(temps *t, nn_tensor *v, const box *b) {
   nn_context *ctx = nnL_context(t->L);
   if (nn_ndim(v) == 0 || b->nshape == b->n) return v;
-  nn_tensor *e = hold(t, nn_call(ctx, "expand", NN_T(v), NN_INTS(b->nshape, b->shape)));
-  return hold(t, nn_call(ctx, "reshape", NN_T(e), NN_INTS(b->n, b->size)));
+  nn_tensor *e = nn_call(ctx, "expand", NN_T(v), NN_INTS(b->nshape, b->shape));
+  if (!e) nnL_raise(t->L, "index: the value does not fit what the key names: %s", nn_error(ctx));
+  return hold(t, nn_call(ctx, "reshape", NN_T(hold(t, e)), NN_INTS(b->n, b->size)));
 }
 
 /* x with v at the key, as a new reference */
@@ -293,7 +302,7 @@ static int newindex(lua_State *L) {
   nn_context *ctx = nnL_context(L);
   nnL_box *xb = nnL_checkbox(L, 1);
   nn_tensor *x = xb->t;
-  if (lua_type(L, 2) == LUA_TSTRING) return nnL_raise(L, "a tensor has no fields to assign ('%s')", lua_tostring(L, 2));
+  if (lua_type(L, 2) == LUA_TSTRING) return nnL_raise(L, "index: a tensor has no fields to assign ('%s')", lua_tostring(L, 2));
   temps t = start(L);
   nnL_box *value = nnL_newbox(L);
   value->t = value_for(L, 3, x);

@@ -47,6 +47,7 @@ static nn_tensor *tensor_at(call *c, int i) {
   lua_pop(c->L, 1);
   if (!tensor) return NULL;
   if (!b->t) fail(c, "a tensor argument is gone: its scope has ended or it was freed");
+  else if (nn_jit_recording(nn_context_of(b->t))) nnL_jit_touch(c->L, b, i);
   return b->t;
 }
 
@@ -111,7 +112,7 @@ static bool list_at(call *c, int i, const char *name, nn_arg *a) {
 
 /* where the tensors lie that were read so far */
 static int device_among(const call *c) {
-  for (int k = 0; k < NN_MAXARG; k++)
+  for (int k = 0; k < c->sig->n; k++) /* the places behind were never filled */
     if (c->arg[k].kind == NN_ARG_TENSOR) return nn_device_of(c->arg[k].u.t);
   return nn_device(nnL_context(c->L));
 }

@@ -48,7 +48,7 @@ static void walk(reader *r, int depth) {
     return;
   }
   double f = t == LUA_TBOOLEAN ? lua_toboolean(L, -1) : lua_tonumber(L, -1);
-  int64_t n = t == LUA_TBOOLEAN ? lua_toboolean(L, -1) : lua_isinteger(L, -1) ? lua_tointeger(L, -1) : f > -9.2e18 && f < 9.2e18 ? (int64_t)f : 0;
+  int64_t n = t == LUA_TBOOLEAN ? lua_toboolean(L, -1) : lua_isinteger(L, -1) ? lua_tointeger(L, -1) : nn_element_int(r->dtype, f);
   nn_element_write(r->dtype, r->p, f, n);
   r->p += nn_dtype_size(r->dtype);
 }
@@ -111,7 +111,8 @@ static int tensor_new(lua_State *L) {
 /* from_string(bytes, dtype, shape): raw elements, row-major, this machine's byte order */
 static int from_string(lua_State *L) {
   size_t len;
-  const char *p = luaL_checklstring(L, 1, &len);
+  nnL_checktype(L, 1, LUA_TSTRING);
+  const char *p = lua_tolstring(L, 1, &len);
   nn_dtype d = nnL_optdtype(L, 2, NN_U8);
   int64_t shape[NN_MAXDIM], n = 1;
   int nd = 1;
@@ -157,7 +158,8 @@ static int filled(lua_State *L, const char *name, double value) {
   if (list || (last > 0 && (lua_type(L, last) == LUA_TSTRING || lua_istable(L, last)))) d = dtype_option(L, name, last, NN_F32), lua_settop(L, last - 1);
   nnL_shape(L, 1, &nd, shape);
   nnL_box *b = nnL_newbox(L);
-  nnL_fill(L, b, nn_call(nnL_context(L), "full", NN_INTS(nd, shape), NN_F(value), NN_I(d)));
+  b->t = nn_call(nnL_context(L), "full", NN_INTS(nd, shape), NN_F(value), NN_I(d));
+  if (!b->t) nnL_check_named(L, NN_EINTERNAL, "full");
   return 1;
 }
 static int zeros(lua_State *L) { return filled(L, "zeros", 0); }
@@ -180,7 +182,8 @@ static int draws(lua_State *L, const char *op) {
   int nd;
   nnL_shape(L, 1, &nd, shape);
   nnL_box *b = nnL_newbox(L);
-  nnL_fill(L, b, nn_call(nnL_context(L), op, NN_INTS(nd, shape)));
+  b->t = nn_call(nnL_context(L), op, NN_INTS(nd, shape));
+  if (!b->t) nnL_check_named(L, NN_EINTERNAL, op);
   return 1;
 }
 static int rand_(lua_State *L) { return draws(L, "uniform"); }
@@ -201,7 +204,7 @@ static int size(lua_State *L) {
   nn_tensor *t = nnL_checktensor(L, 1);
   int n = nn_ndim(t);
   if (!lua_isnoneornil(L, 2)) {
-    lua_Integer d = luaL_checkinteger(L, 2);
+    lua_Integer d = nnL_checkinteger(L, 2);
     if (d == 0 || d > n || d < -n) return nnL_raise(L, "size: dim %d is out of range: the tensor has %d dims (counted from 1)", (int)d, n);
     lua_pushinteger(L, nn_shape(t)[d < 0 ? d + n : d - 1]);
     return 1;
@@ -282,7 +285,7 @@ static int totable(lua_State *L) {
 /* elements start..stop (1-based) of the row-major order as numbers: what printing needs of a large tensor */
 static int elements(lua_State *L) {
   nn_tensor *t = nnL_checktensor(L, 1);
-  lua_Integer a = luaL_checkinteger(L, 2), b = luaL_checkinteger(L, 3);
+  lua_Integer a = nnL_checkinteger(L, 2), b = nnL_checkinteger(L, 3);
   if (a < 1 || b > nn_numel(t)) return nnL_raise(L, "elements: %d..%d is not in 1..%d", (int)a, (int)b, (int)nn_numel(t));
   const char *p = nn_data(t);
   if (!p) nnL_check(L, NN_EINTERNAL);
@@ -335,7 +338,8 @@ static int cast_to(lua_State *L, nn_dtype d) {
   return 1;
 }
 static int to(lua_State *L) {
-  const char *s = luaL_checkstring(L, 2);
+  nnL_checktype(L, 2, LUA_TSTRING);
+  const char *s = lua_tostring(L, 2);
   nn_dtype d;
   if (nnL_to_device(L, s)) return 1;
   if (!nn_dtype_from_name(s, &d)) return nnL_raise(L, "to: '%s' is neither a dtype (bool, u8, i32, i64, f32, ...) nor a device (cpu, vulkan, vulkan:2, ...)", s);

@@ -13,6 +13,7 @@
 typedef struct nnL_box {
   nn_tensor *t; /* NULL while half built, and after its scope ended */
   struct nnL_box *prev, *next; /* among the boxes of its scope; NULL, NULL when it outlives every scope */
+  uint32_t session;            /* the recording of a function in which it was made or first used; lua_jit.c */
 } nnL_box;
 
 nn_context *nnL_context(lua_State *L);                 /* the process's context, opened on first use */
@@ -25,6 +26,10 @@ nnL_box *nnL_checkbox(lua_State *L, int arg);
 nn_tensor *nnL_testtensor(lua_State *L, int arg);      /* borrowed; NULL when arg is no tensor */
 void nnL_check(lua_State *L, nn_status s);             /* raises the context's message, with the position of the Lua caller, unless s is NN_OK */
 int nnL_raise(lua_State *L, const char *fmt, ...);     /* a binding's own error, positioned at the first Lua frame outside the library (lua/nnlua) */
+int nnL_raise_named(lua_State *L, const char *fmt, ...); /* the same, begun with the name of the function that runs: "size: ..." */
+void nnL_check_named(lua_State *L, nn_status s, const char *inner); /* nnL_check for a function that is the operator `inner` by another name */
+lua_Integer nnL_checkinteger(lua_State *L, int arg);
+void nnL_checktype(lua_State *L, int arg, int type);   /* raises unless arg is a value of this Lua type */
 void nnL_shape(lua_State *L, int arg, int *ndim, int64_t *shape); /* reads {2, 3} at arg, or numbers from arg to the top */
 nn_dtype nnL_optdtype(lua_State *L, int arg, nn_dtype def);
 
@@ -38,6 +43,9 @@ typedef struct nnL_state { /* one per Lua state, in the registry; lua_core.c */
   lua_State *main;
   uint64_t young_at; /* allocated bytes at which the next young collection is due */
   size_t full_at;    /* live bytes at which the next full one is due */
+  struct nnL_session *jit;        /* the recording of a function that is going on, or NULL; lua_jit.c */
+  nn_jit *renewing;               /* the recording that asks for an optimizer's numbers, or NULL */
+  uint32_t session, sessions;     /* its number, 0 without one; the last number given */
   bool lines;        /* note the caller's line with each recorded node */
   int nscope;
   nnL_box scope[NNL_MAXSCOPE]; /* list heads */
@@ -46,8 +54,10 @@ nnL_state *nnL_getstate(lua_State *L);
 /* what operators' closures use, which have the state and the metatable as upvalues */
 nnL_box *nnL_newbox_in(lua_State *L, nnL_state *s, int metatable);
 void nnL_pace_in(lua_State *L, nnL_state *s);
+bool nnL_in_library(const char *source); /* of a chunk */
 int nnL_line(lua_State *L); /* of the first Lua function that is not the library's own; 0 when there is none */
 void nnL_scope_forget(nnL_box *b);  /* the box outlives its scope */
+void nnL_jit_touch(lua_State *L, nnL_box *b, int arg); /* lua_jit.c: the box at arg is used while a function is recorded; never raises */
 
 /* Each file of bindings/ adds its functions to the core table on top of the stack. */
 void nnL_open_tensor(lua_State *L);  /* lua_tensor.c */
@@ -59,6 +69,7 @@ void nnL_open_sys(lua_State *L);     /* lua_sys.c: clock, terminal, text-mode lo
 void nnL_open_index(lua_State *L);   /* lua_index.c: x[...] */
 void nnL_open_device(lua_State *L);  /* lua_device.c: devices, memory */
 void nnL_open_trace(lua_State *L);   /* lua_trace.c: what runs did */
+void nnL_open_jit(lua_State *L);     /* lua_jit.c: recording and replaying functions */
 void nnL_open_json(lua_State *L);    /* lua_json.c: core.json_encode, core.json_decode */
 int luaopen_nnlua_core(lua_State *L);
 

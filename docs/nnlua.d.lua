@@ -55,6 +55,7 @@
 ---@field graph function
 ---@field h5 table
 ---@field initializers table
+---@field jit function
 ---@field load function
 ---@field losses table
 ---@field metrics table
@@ -122,7 +123,7 @@ Tensor.mod = nn.mod
 function nn.fmod(a, b) end
 Tensor.fmod = nn.fmod
 
---- a to the power b
+--- a to the power b; of integers an integer
 ---@param a nnlua.Tensor|number
 ---@param b nnlua.Tensor|number
 ---@return nnlua.Tensor
@@ -1037,13 +1038,19 @@ Tensor.svd = nn.svd
 function nn.eigh(a) end
 Tensor.eigh = nn.eigh
 
---- determinant of square matrices
+--- determinant of square matrices; its gradient is cofactor(a), which singular ones have too
 ---@param a nnlua.Tensor
 ---@return nnlua.Tensor
 function nn.det(a) end
 Tensor.det = nn.det
 
---- sign of the determinant of square matrices, and the logarithm of its size
+--- matrices of (-1)^(i+j) times the determinant without row i and column j; det(a) inv(a)' where there is an inverse. Its second gradient needs distinct singular values
+---@param a nnlua.Tensor
+---@return nnlua.Tensor
+function nn.cofactor(a) end
+Tensor.cofactor = nn.cofactor
+
+--- sign of the determinant of square matrices, and the logarithm of its size; the gradient of a singular one is an error
 ---@param a nnlua.Tensor
 ---@return nnlua.Tensor, nnlua.Tensor
 function nn.slogdet(a) end

@@ -79,6 +79,7 @@ NN_API bool nn_dtype_is_float(nn_dtype d);
 /* One element in memory, of any alignment. A float is read to both (i is 0 where it does not fit), and written from f; an integer from i, a bool from f. */
 NN_API void nn_element_read(nn_dtype d, const void *p, double *f, int64_t *i);
 NN_API void nn_element_write(nn_dtype d, void *p, double f, int64_t i);
+NN_API int64_t nn_element_int(nn_dtype d, double f); /* the integer that f becomes, as cast does: without its fraction, NaN 0, at the limits beyond them */
 
 /* ---- context ------------------------------------------------------------------------------------------------------- */
 /* Every byte of the runtime comes through one function, as in Lua: nsize == 0 frees; NULL means failure. Must be thread-safe. */
@@ -263,11 +264,36 @@ NN_API void nn_set_line(nn_context *ctx, int line);                  /* nodes re
 /* Stop a run at the first operator whose result holds NaN or Inf although its arguments did not (runs node by node; slow). */
 NN_API void nn_set_check_finite(nn_context *ctx, bool on);
 
+/* ---- recordings: call a function once, then replay what it recorded on other values ------------------------------------ */
+/* A handle is a place that holds a tensor (nn_tensor *) and outlives the recording. Report each one that exists before the function and is used by it,
+** at its first use (nn_jit_touch); replay gives their present places in the same order. A recording does not see numbers, nor anything else of the caller's. */
+typedef struct nn_jit nn_jit;
+typedef nn_status (*nn_jit_call)(void *ud, int k); /* the k-th thing that ran between nn_jit_host(true) and (false); -1 - k: the k-th renewal */
+NN_API const char *nn_jit_blocked(const nn_context *ctx);         /* why nothing can be recorded or replayed now; NULL: it can */
+NN_API nn_status nn_jit_start(nn_context *ctx, nn_jit **out);     /* runs what is pending */
+NN_API bool nn_jit_recording(const nn_context *ctx);
+NN_API int nn_jit_touch(nn_context *ctx, nn_tensor **handle);     /* its number, -1 when the recording is of no use any more */
+NN_API nn_status nn_jit_host(nn_context *ctx, bool begin);        /* what happens until (false) is not recorded; a replay calls it */
+/* Renewals: optimizer steps recorded from here on take numbers that each replay asks for before they run: one nn_jit_renew per step, in order. */
+NN_API void nn_jit_renewal(nn_context *ctx);
+NN_API nn_status nn_jit_renew(nn_jit *j, const double *num, int n);
+NN_API nn_status nn_jit_finish(nn_jit *j, nn_tensor *const *results, int n, const char **why); /* why: cannot be replayed; NULL: can */
+NN_API bool nn_jit_differs(const nn_jit *a, const nn_jit *b, char *why, size_t n); /* two recordings of the same function */
+NN_API int nn_jit_misfit(const nn_jit *j, nn_tensor **const *handles, char *why, size_t n); /* a handle that does not fit, or -1; nothing may be pending */
+NN_API void nn_jit_refuse(nn_context *ctx, const char *why);      /* the recording that is going on is of no use */
+NN_API int nn_jit_handles(const nn_jit *j);                       /* how many were reported */
+/* On failure the segment that failed changed nothing (earlier ones did, as in a call). results: new references. */
+NN_API nn_status nn_jit_replay(nn_jit *j, nn_tensor **const *handles, nn_jit_call host, void *ud, nn_tensor **results);
+NN_API void nn_jit_free(nn_jit *j);
+
 /* ---- optimizer steps: record the update of every parameter that has a gradient, run, and only then replace the tensors ---- */
 typedef struct nn_sgd { double lr, momentum, dampening, weight_decay; bool nesterov; } nn_sgd;
 NN_API nn_status nn_sgd_step(nn_context *ctx, const nn_sgd *o, int n, nn_tensor **param, nn_tensor **velocity); /* velocity may be NULL when momentum is 0 */
 typedef struct nn_adam { double lr, beta1, beta2, eps, weight_decay; int64_t step; } nn_adam; /* step counts from 1; weight_decay as in AdamW */
 NN_API nn_status nn_adam_step(nn_context *ctx, const nn_adam *o, int n, nn_tensor **param, nn_tensor **m, nn_tensor **v);
+#define NN_MAXNUMBER 8
+NN_API int nn_sgd_numbers(const nn_sgd *o, double num[NN_MAXNUMBER]);   /* what a step computes with, for nn_jit_renew; how many */
+NN_API int nn_adam_numbers(const nn_adam *o, double num[NN_MAXNUMBER]);
 
 #ifdef __cplusplus
 }

@@ -12,6 +12,10 @@ cd "$root" || exit 1
 # Specs that the sanitizers leave out: they try Lua code alone, or the scripts and not the program.
 unsanitized=" class options progress setup "
 
+# Specs that run a second time with every call run by itself (NNLUA_EAGER=1). The battery compares both modes itself.
+eager_too="autograd batchnorm checkpoint dtypes errors functional gradient_functions graph health index layers layers_more linalg losses
+  losses_list metrics module ops optim optim_rules profile random_graphs recurrent tensor training"
+
 passed=0 failed=0 skipped=0
 count() { passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3)); }
 finish() {
@@ -61,9 +65,9 @@ run_ctest() {
   count $((total - bad - none)) "$bad" "$none"
 }
 
-# One process per spec, so that a crash or a hang costs one spec and has a name.
+# run_spec FILE [MODE]: one process per spec, so that a crash or a hang costs one spec and has a name.
 run_spec() {
-  name=$(basename "$1" .lua) log=$out/$(basename "$1" .lua).log
+  name=$(basename "$1" .lua)${2:+ ($2)} log=$out/$(basename "$1" .lua)${2:+.$2}.log
   timeout -k 10 900 busted --lua="$build/nnlua" -o plainTerminal "$1" >"$log" 2>&1
   code=$?
   # "12 successes / 0 failures / 1 error / 0 pending : 0.01 seconds", "1 success / ..."
@@ -97,6 +101,7 @@ for spec in tests/*_spec.lua; do
   run_spec "$spec"
 done
 [ -n "$option" ] && finish
+for name in $eager_too; do NNLUA_EAGER=1 run_spec "tests/${name}_spec.lua" eager; done
 if luacheck -q --no-color . >"$out/luacheck.log" 2>&1; then
   count 1 0 0
 else

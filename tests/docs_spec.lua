@@ -123,7 +123,9 @@ describe("docs/", function()
 
   -- Names that only the library uses.
   local inner = { "pipeline", "sys", "tensor_metatable", "json_array", "json_decode", "json_encode", "json_null", "h5_read", "h5_write",
-    "next_stream", "record_custom", "trace_start", "trace_stop", "check_finite", "cpu_level" }
+    "next_stream", "record_custom", "trace_start", "trace_stop", "check_finite", "cpu_level",
+    "jit_new", "jit_trace", "jit_shape", "jit_verify", "jit_give_up", "jit_stats", "jit_recording", "jit_host", "jit_note", "jit_renewal",
+    "jit_metatable", "sgd_renew", "adam_renew" }
 
   it("editor stubs have every function and method, and no other", function()
     local functions, methods = {}, {}

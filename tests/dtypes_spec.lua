@@ -121,8 +121,6 @@ describe("dtypes", function()
     assert.equal(4999950000, big:sum():item())
     assert.equal(4999950000, big:reshape(1000, 100):sum(1):sum():item())
     assert.equal(100000, big:argmax():item())
-    local loud = select(2, pcall(nn.conv2d, nn.zeros({ 1, 4, 4, 1 }, "f64"), nn.zeros({ 3, 3, 1, 1 }, "f64")))
-    assert.truthy(tostring(loud):find("conv2d: not available for f64", 1, true))
   end)
 
   it("have gradients: every float, of its own dtype", function()
@@ -181,6 +179,101 @@ describe("dtypes", function()
     assert(nn.gradcheck(function(a) return a:tanh() end, nn.randn(3)))
   end)
 
+  it("nan_to_num knows the largest number of each float", function()
+    for d, largest in pairs { f16 = 65504, bf16 = 0x1.fep127, f32 = 0x1.fffffep127, f64 = 0x1.fffffffffffffp1023 } do
+      assert.same({ 0, largest, -largest }, nn.tensor({ 0 / 0, 1 / 0, -1 / 0 }, { dtype = d }):nan_to_num():totable())
+    end
+  end)
+
+  describe("f64 stays f64 in", function()
+    local losses, ids = {}, nn.tensor({ 1, 3, 2, 1 }, { dtype = "i64" })
+    for name, f in pairs(nn.losses) do
+      if type(f) == "function" and name ~= "get" then losses[#losses + 1] = name end
+    end
+    table.sort(losses)
+    for _, name in ipairs(losses) do
+      it("the loss " .. name, function()
+        nn.seed(1)
+        local pred, target = nn.rand(4, 3):to "f64" * 0.8 + 0.1, nn.rand(4, 3):to "f64" * 0.8 + 0.1
+        if name == "cross_entropy" or name:find "^sparse" then target = ids end
+        assert.equal("f64", nn.losses[name](pred, target):dtype())
+        assert(nn.gradcheck(function(x) return nn.losses[name](x, target) end, pred))
+      end)
+    end
+
+    local function wide(shape) return nn.randn(shape):to "f64" end
+    local layers = {
+      { nn.Dense { 4, activation = "tanh", init = wide, bias_initializer = wide }, { 3, 5 } },
+      { nn.Conv2D { 4, 3, padding = "same", init = wide }, { 2, 5, 5, 3 } },
+      { nn.BatchNorm { gamma_initializer = wide, beta_initializer = wide }, { 6, 3 } },
+      { nn.LayerNorm {}, { 6, 3 } }, { nn.ZeroPadding2D { 1 }, { 1, 2, 2, 3 } }, { nn.Rescaling { 1 / 3, 0.1 }, { 2, 3 } },
+      { nn.SpatialDropout2D { 0.3 }, { 2, 3, 3, 4 } }, { nn.GaussianDropout { 0.3 }, { 2, 3 } }, { nn.UpSampling2D { 2 }, { 1, 2, 2, 3 } },
+      { nn.MaxPooling2D { 2 }, { 1, 4, 4, 3 } }, { nn.Softmax {}, { 2, 3 } },
+    }
+    for _, row in ipairs(layers) do
+      local layer, shape = table.unpack(row)
+      it("the layer " .. tostring(layer), function()
+        nn.seed(2)
+        local x = nn.randn(shape):to "f64"
+        assert.equal("f64", layer(x):dtype())
+        assert(nn.gradcheck(function(a)
+          nn.seed(3)
+          return layer(a)
+        end, x))
+      end)
+    end
+  end)
+
+  it("of different floats a kernel computes in what they promote to", function()
+    local x, w = nn.randn(1, 4, 4, 2):to "f64", nn.randn(3, 3, 2, 3)
+    assert.same(nn.conv2d(x, w:to "f64"):totable(), nn.conv2d(x, w):totable())
+    local a, b = nn.randn(3, 3), nn.randn(3, 2):to "f64"
+    assert.same(nn.solve(a:to "f64", b):totable(), nn.solve(a, b):totable())
+    a:requires_grad(true)
+    b:requires_grad(true)
+    nn.solve(a, b):sum():backward()
+    assert.same({ "f32", "f64" }, { a:grad():dtype(), b:grad():dtype() })
+  end)
+
+  it("f64 gives the same bits for any number of threads", function()
+    local x, w, q = nn.randn(4, 16, 16, 20):to "f64", nn.randn(3, 3, 20, 24):to "f64", nn.randn(40, 9, 64):to "f64"
+    local r, h = nn.randn(16, 64):to "f64", nn.randn(40, 16):to "f64"
+    local function all()
+      local a, b = x:clone():requires_grad(true), w:clone():requires_grad(true)
+      local y = nn.max_pool2d(nn.conv2d(a, b, { padding = 1 }), 3, 2)
+      local grads = table.pack(nn.grad((y * y):sum(), { a, b }))
+      local m, v = nn.moments(x)
+      local out, c = nn.lstm_sequence(q, r, h, h)
+      local bytes = {}
+      for i, t in ipairs { y, grads[1], grads[2], m, v, out, c } do bytes[i] = t:tostring_bytes() end
+      return table.concat(bytes)
+    end
+    local threads = nn.threads()
+    nn.threads(1)
+    local want = all()
+    for n = 2, 3 do
+      nn.threads(n)
+      assert.is_true(want == all(), n .. " threads")
+    end
+    nn.threads(threads)
+  end)
+
+  it("integers to the power of integers are integers", function()
+    for _, d in ipairs { "i32", "i64" } do
+      local a = nn.tensor({ 0, 1, -1, -1, 2, -2, 0, 3 }, { dtype = d })
+      local b = nn.tensor({ 0, -5, -3, -2, -1, 3, -1, 39 }, { dtype = d })
+      local last = math.tointeger(3 ^ 20) * math.tointeger(3 ^ 19)
+      if d == "i32" then last = string.unpack("<i4", string.pack("<i8", last)) end -- wraps
+      assert.same({ 1, 1, -1, 1, 0, -8, 0, last }, (a ^ b):totable())
+      assert.equal(d, (a ^ b):dtype())
+      assert.equal("f32", (a ^ 2.0):dtype())
+      local ok, err = pcall(function() return a ^ -1 end)
+      assert.is_false(ok)
+      assert.truthy(tostring(err):find("pow: integers to the power -1 are not integers; make the base a float first", 1, true))
+    end
+    assert.same({ 0, 225 }, (nn.tensor({ 16, 15 }, { dtype = "u8" }) ^ 2):totable())
+  end)
+
   it("integers divide like NumPy's and never trap", function()
     for _, d in ipairs { "i32", "i64" } do
       local low = d == "i32" and -2147483648 or math.mininteger
@@ -198,5 +291,19 @@ describe("dtypes", function()
     assert.same({ false, true }, (~nn.tensor { true, false }):totable())
     assert.has_error(function() return nn.tensor { 1.5 } & 1 end)
     assert.has_error(function() return nn.tensor { true } << nn.tensor { true } end)
+  end)
+
+  it("make integers of Lua numbers as casts do, and keep every digit of Lua integers", function()
+    local beyond = { 1e30, -1e30, 0 / 0, 3.9, -3.9 }
+    for _, dtype in ipairs { "i64", "i32" } do
+      local cast = nn.tensor(beyond, "f64"):to(dtype)
+      assert.same(cast:totable(), nn.tensor(beyond, dtype):totable())
+      local x = nn.zeros({ 5 }, dtype)
+      for i, v in ipairs(beyond) do x[i] = v end
+      assert.same(cast:totable(), x:totable())
+    end
+    local x = nn.zeros({ 2 }, "i64")
+    x[1], x[2] = math.maxinteger, (1 << 53) + 1
+    assert.same({ math.maxinteger, (1 << 53) + 1 }, x:totable())
   end)
 end)

@@ -54,25 +54,33 @@ return function(M)
   end
 
   -- ---- references of one matrix ----
-  local function eliminate(a, b) -- x with a x = b; the determinant
-    local n, det, m = #a, 1, {}
+  local function eliminate(a, b) -- x with a x = b
+    local n, m = #a, {}
     for i = 1, n do m[i] = { unpack(a[i]) } table.move(b[i], 1, #b[i], n + 1, m[i]) end
     for c = 1, n do
       local best = c
       for r = c, n do
         if math.abs(m[r][c]) > math.abs(m[best][c]) then best = r end
       end
-      if best ~= c then m[c], m[best], det = m[best], m[c], -det end
-      det = det * m[c][c]
+      if best ~= c then m[c], m[best] = m[best], m[c] end
       for r = 1, n do
         local f = r ~= c and m[r][c] / m[c][c] or 0
         for k = c, #m[r] do m[r][k] = m[r][k] - f * m[c][k] end
       end
     end
-    return table_of(n, b[1] and #b[1] or 0, function(i, j) return m[i][n + j] / m[i][i] end), det
+    return table_of(n, b[1] and #b[1] or 0, function(i, j) return m[i][n + j] / m[i][i] end)
   end
-  local function inverse(a) return (eliminate(a, unit(#a))) end
-  local function determinant(a) return select(2, eliminate(a, unit(#a))) end
+  local function inverse(a) return eliminate(a, unit(#a)) end
+  -- without row i and column j
+  local function minor(a, i, j)
+    return table_of(#a - 1, #a - 1, function(r, c) return a[r < i and r or r + 1][c < j and c or c + 1] end)
+  end
+  local determinant
+  function determinant(a) -- by minors: no division
+    local det = #a == 0 and 1 or 0
+    for j = 1, #a do det = det - (-1) ^ j * a[1][j] * determinant(minor(a, 1, j)) end
+    return det
+  end
   local function cholesky(a)
     local l = table_of(#a, #a, function() return 0 end)
     for j = 1, #a do
@@ -169,6 +177,20 @@ return function(M)
   local function as_number() return {} end
   of_square("inv", full_rank, as_matrix, inverse, { bad = singular })
   of_square("det", full_rank, as_number, determinant, {})
+  local function cofactors(m)
+    return table_of(#m, #m, function(i, j) return (-1) ^ (i + j) * determinant(minor(m, i, j)) end)
+  end
+  of_square("cofactor", full_rank, as_matrix, cofactors, {})
+  -- ranks 2, 1 and 0 of 3, and equal singular values, which the second gradient of cofactor (the third of det) can't have
+  local deficient = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, -1, -2, -4, 2, 0.5, 1, -0.5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -2, 0, 2, 0, 0, 0, 0, 2 }
+  local function singular_case(name, n, f, o)
+    o[1], o.tol, o.gradtol = T({ n, 3, 3 }, { values = { unpack(deficient, 1, 9 * n) }, leaf = true }), 1e-5, 5e-3
+    function o.ref(a) return each(a, name == "det" and {} or { 3, 3 }, f) end
+    table.insert(cases[name], o)
+  end
+  singular_case("det", 4, determinant, { nothird = true })
+  singular_case("cofactor", 4, cofactors, { nograd = true })
+  singular_case("cofactor", 1, cofactors, {})
   of_square("slogdet", full_rank, as_number, function(a) return math.log(math.abs(determinant(a))) end, { result = 2 })
   table.insert(cases.slogdet, { full_rank { 2, 3, 3 }, nograd = true, tol = 0, ref = function(a)
     return each(a, {}, function(m) return determinant(m) > 0 and 1 or -1 end)

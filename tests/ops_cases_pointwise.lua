@@ -260,7 +260,7 @@ return function(cases, h)
       a)
   end
   cases.nan_to_num = {
-    { T { 3, 4 }, ref = finite, tol = 0 }, { given({ 5 }, { nan, huge, -huge, 1, 0 }), ref = finite, nograd = true, tol = 0 },
+    { T { 3, 4 }, ref = finite, tol = 0 }, { given({ 5 }, { nan, huge, -huge, 1, 0 }), ref = finite, nograd = true, tol = 0, only = "f32" },
     { given({ 5 }, { nan, huge, -huge, 1, 0 }), 7, 8, -9, ref = finite, nograd = true, tol = 0 }, { T { 0, 3 }, ref = finite },
     { ints({ 5 }, -9, 9), ref = finite, dtype = "i64", tol = 0 },
     bad = { { T { 2 }, "1", "argument 'nan' must be a number, got string" } },

@@ -1,7 +1,8 @@
 -- The battery: walks the operator table and holds every row to its cases in ops_cases.lua. A row without cases fails.
 --
 -- Values in four layouts against the reference; result dtype; eager = deferred and 1 = 2 = 3 threads, to the bit; gradients, and gradients of
--- gradients, against central differences of the reference in doubles under a fixed random cotangent; calls that must fail.
+-- gradients, against central differences of the reference in doubles under a fixed random cotangent; calls that must fail. That is f32; values and
+-- gradients once more with f64 in its place, which is far sharper; and f16 and bf16 go in and come out.
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
 local battery = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases.lua")
@@ -10,12 +11,37 @@ local cases, build, numel = battery.cases, battery.build, battery.numel
 local unpack, pack = table.unpack, table.pack
 local function single(x) return (string.unpack("f", string.pack("f", x))) end
 
+-- to nearest, halves to even, with `bits` bits behind the first and exponents from `least` on
+local function rounded(x, bits, least, largest)
+  if x ~= x or x == 0 or math.abs(x) == math.huge then return x end
+  local unit = 2.0 ^ (math.max(math.floor(math.log(math.abs(x), 2)), least) - bits)
+  local q = x / unit
+  local n = math.floor(q)
+  if q - n > 0.5 or (q - n == 0.5 and n % 2 == 1) then n = n + 1 end
+  return math.abs(n * unit) > largest and x / 0 or n * unit
+end
+
+-- What stands for a case's f32: inputs and expected values are rounded by it, and a result has its dtype. tolerances(case): of values, of gradients,
+-- of second gradients. extrapolate: their reference, a difference of differences, is taken at two widths.
+local F32 = { dtype = "f32", round = single }
+function F32.tolerances(c)
+  local g = c.gradtol or 5e-4
+  return c.tol or 3e-6, g, 4 * g
+end
+local F64 = { dtype = "f64", round = function(x) return x end, extrapolate = true }
+function F64.tolerances(c) return c.tol == 0 and 0 or c.tol64 or 2e-12, 1e-6, 2e-6 end
+local F16 = { dtype = "f16", round = function(x) return rounded(x, 10, -14, 65504) end }
+function F16.tolerances() return 4e-3 end
+local BF16 = { dtype = "bf16", round = function(x) return rounded(x, 7, -126, 3.3895314e38) end }
+function BF16.tolerances() return 3e-2 end
+local real = F32
+
 -- ---- inputs ----
 local function draw_element(rng, spec, i)
-  if spec.values then return spec.dtype == "f32" and single(spec.values[i]) or spec.values[i] end
+  if spec.values then return spec.dtype == "f32" and real.round(spec.values[i]) or spec.values[i] end
   if spec.dtype ~= "f32" then return rng.int(spec.lo, spec.hi) end
   while true do
-    local x = single(rng.real(spec.lo, spec.hi))
+    local x = real.round(rng.real(spec.lo, spec.hi))
     local ok = true
     for _, kink in ipairs(spec.away or {}) do ok = ok and math.abs(x - kink) > 0.06 end
     if ok then return x end
@@ -27,7 +53,7 @@ local function spread_apart(a, spec, rng)
   local order = {}
   for i = 1, #a do order[i] = i end
   rng.shuffle(order)
-  for i = 1, #a do a[i] = single((order[i] - #a / 2) / 16 + spec.apart / 64) end
+  for i = 1, #a do a[i] = real.round((order[i] - #a / 2) / 16 + spec.apart / 64) end
 end
 
 --- The array of a spec and, in `layout`, a function that makes its tensor. An expanded input repeats its first slice.
@@ -39,18 +65,19 @@ local function make_input(rng, spec, layout)
   end)
   if spec.apart and spec.dtype == "f32" then spread_apart(a, spec, rng) end
   local shape, nd = spec.shape, #spec.shape
+  local dtype = spec.dtype == "f32" and real.dtype or spec.dtype
   if layout == "expanded" and nd > 0 and shape[1] > 1 then
     local inner = #a / shape[1]
     for i = inner + 1, #a do a[i] = a[(i - 1) % inner + 1] end
   end
-  local function tensor(values, s) return nn.tensor(values, { dtype = spec.dtype }):reshape(s) end
+  local function tensor(values, s) return nn.tensor(values, { dtype = dtype }):reshape(s) end
   local function plain(b)
     local flat = {}
     for i = 1, #b do flat[i] = b[i] end
     return tensor(flat, b.shape)
   end
   return a, function()
-    if #a == 0 then return nn.zeros(shape, spec.dtype) end
+    if #a == 0 then return nn.zeros(shape, dtype) end
     if layout == "transposed" and nd > 1 then
       local dims, reversed = {}, {}
       for d = 1, nd do dims[d], reversed[d] = nd - d + 1, shape[nd - d + 1] end
@@ -132,7 +159,8 @@ local function close(what, expected, actual, tol)
     local e, a = expected[i], actual[i]
     if type(a) == "boolean" then a = a and 1 or 0 end
     if type(e) == "boolean" then e = e and 1 or 0 end
-    local fine = math.abs(e - a) <= tol * math.max(1, math.abs(e)) or e == a or (e ~= e and a ~= a) -- a NaN where none is expected fails
+    local near = math.abs(e) ~= math.huge and math.abs(e - a) <= tol * math.max(1, math.abs(e))
+    local fine = near or e == a or (e ~= e and a ~= a) -- a NaN or Inf where none is expected fails, and the other way round
     if not fine then error(("%s: element %d: expected %.9g, got %.9g (tolerance %g)"):format(what, i, e, a, tol), 0) end
   end
 end
@@ -153,21 +181,21 @@ local LAYOUTS = { "contiguous", "transposed", "sliced", "expanded" }
 
 local function check_values(name, c, layout, seed)
   local p = prepare(c, layout, seed)
-  local expected = reference(c, p)
+  local expected, dtype = reference(c, p), c.dtype or real.dtype
   for i = 1, #expected do
-    if c.dtype == nil and type(expected[i]) == "number" then expected[i] = single(expected[i]) end
+    if c.dtype == nil and type(expected[i]) == "number" then expected[i] = real.round(expected[i]) end
   end
   local first
   for _, how in ipairs { { true, 1 }, { false, 1 }, { false, 2 }, { false, 3 } } do
     nn.eager(how[1])
     nn.threads(how[2])
     local y = call(name, arguments(p), c)
-    assert(y:dtype() == (c.dtype or "f32"), ("dtype %s, expected %s"):format(y:dtype(), c.dtype or "f32"))
+    assert(y:dtype() == dtype, ("dtype %s, expected %s"):format(y:dtype(), dtype))
     assert(text(y:shape()) == text(expected.shape), ("shape %s, expected %s"):format(text(y:shape()), text(expected.shape)))
     local bytes = y:tostring_bytes()
     if not first then
       first = bytes
-      close("value", expected, support.flat(y:totable()), c.tol or 3e-6)
+      close("value", expected, support.flat(y:totable()), (real.tolerances(c)))
     elseif bytes ~= first then
       error(("%s, %d threads: other bits than eager with one thread: %s vs %s"):format(how[1] and "eager" or "deferred", how[2],
         support.hex(bytes, first),
@@ -195,13 +223,13 @@ local function weighted(y, u)
 end
 
 local function random_array(rng, shape)
-  return build(shape, function() return single(rng.real(-1, 1)) end)
+  return build(shape, function() return real.round(rng.real(-1, 1)) end)
 end
 
 local function as_tensor(a)
   local flat = {}
   for i = 1, #a do flat[i] = a[i] end
-  return nn.tensor(flat, "f32"):reshape(a.shape)
+  return nn.tensor(flat, real.dtype):reshape(a.shape)
 end
 
 local function flat_or_zeros(t, n)
@@ -233,7 +261,7 @@ end
 local function check_gradient(name, c, layout, seed)
   local p = prepare(c, layout, seed)
   if #p.leaves == 0 then return end
-  local rng, tol = support.random(seed + 1), c.gradtol or 5e-4
+  local rng, _, tol, second = support.random(seed + 1), real.tolerances(c)
   local f = function() return reference(c, p) end
   local u = random_array(rng, f().shape)
   local y, leaves = differentiable_call(name, p, c)
@@ -273,19 +301,24 @@ local function check_gradient(name, c, layout, seed)
   local expected = {}
   for k = 1, #up do expected[k] = (up[k] - down[k]) / 2e-5 end
   close("gradient of the gradient by the cotangent", expected, flat_or_zeros(again[1], #up), 2 * tol)
-  local h = 5e-4
-  local function slope() return (along(h, function() return weighted(f(), u) end) - along(-h, function() return weighted(f(), u) end)) / (2 * h) end
+  local function curvature(a, k, h)
+    local function dot() return weighted(f(), u) end
+    return central(a, k, h, function() return (along(h, dot) - along(-h, dot)) / (2 * h) end)
+  end
   for i, a in ipairs(p.leaves) do
     expected = {}
-    for k = 1, #a do expected[k] = central(a, k, h, slope) end
-    close(("second gradient by tensor %d"):format(i), expected, flat_or_zeros(again[i + 1], #a), 4 * tol)
+    for k = 1, #a do
+      expected[k] = curvature(a, k, 5e-4)
+      if real.extrapolate then expected[k] = (4 * expected[k] - curvature(a, k, 1e-3)) / 3 end
+    end
+    close(("second gradient by tensor %d"):format(i), expected, flat_or_zeros(again[i + 1], #a), second)
   end
 end
 
 -- Third order, in one number: the derivative of <f, u> along v, w and z, one after the other.
 local function check_third(name, c, seed)
   local p = prepare(c, "contiguous", seed)
-  if #p.leaves == 0 then return end
+  if #p.leaves == 0 or c.nothird then return end
   local rng = support.random(seed + 7)
   local u = random_array(rng, reference(c, p).shape)
   if #u == 0 then return end
@@ -311,8 +344,9 @@ local function check_third(name, c, seed)
       end
     end
   end
-  local h, expected = 5e-4, 0
-  for corner = 0, 7 do
+  local h, expected, elements = 5e-4, 0, 0
+  for _, a in ipairs(p.leaves) do elements = elements + #a end
+  for corner = 0, elements > 0 and 7 or -1 do -- of nothing all derivatives are 0
     local sign, was = 1, {}
     for k = 1, 3 do
       local step = corner >> (k - 1) & 1 == 0 and h or -h
@@ -399,9 +433,29 @@ local function check_bad(op, list)
 end
 
 -- ---- the walk ----
+local function try(check, name, i, c, layout)
+  local ok, err = pcall(check, name, c, layout, i * 100 + #layout)
+  if not ok then error(("%s, case %d, %s %s: %s"):format(name, i, real.dtype, label(c, layout), err), 0) end
+end
+
+-- is one of the arguments a tensor of f32, for which another float can stand?
+local function has_reals(c)
+  local any = false
+  if c.only then return false end
+  local function look(spec) any = any or type(spec) == "table" and spec.tensor and spec.dtype == "f32" end
+  for i = 1, count(c) do
+    look(c[i])
+    for _, s in ipairs(type(c[i]) == "table" and c[i] or {}) do look(s) end
+  end
+  return any
+end
+
 describe("operators:", function()
   local threads = nn.threads()
-  before_each(function() nn.eager(false) end)
+  before_each(function()
+    real = F32
+    nn.eager(false)
+  end)
   teardown(function()
     nn.eager(false)
     nn.threads(threads)
@@ -415,9 +469,20 @@ describe("operators:", function()
     if list then
       it(op.name .. " has the right values", function()
         for i, c in ipairs(list) do
-          for _, layout in ipairs(c.layouts == false and { "contiguous" } or LAYOUTS) do
-            local ok, err = pcall(check_values, op.name, c, layout, i * 100 + #layout)
-            if not ok then error(("%s, case %d, %s: %s"):format(op.name, i, label(c, layout), err), 0) end
+          for _, layout in ipairs(c.layouts == false and { "contiguous" } or LAYOUTS) do try(check_values, op.name, i, c, layout) end
+        end
+      end)
+      it(op.name .. " has the right values in f64", function()
+        real = F64
+        for i, c in ipairs(list) do
+          if has_reals(c) then try(check_values, op.name, i, c, "contiguous") end
+        end
+      end)
+      it(op.name .. " takes f16 and bf16 and gives them back", function()
+        for _, half in ipairs { F16, BF16 } do
+          real = half
+          for i, c in ipairs(list) do
+            if has_reals(c) and not c.nohalf then try(check_values, op.name, i, c, "contiguous") end
           end
         end
       end)
@@ -433,8 +498,7 @@ describe("operators:", function()
             for k, layout in ipairs(LAYOUTS) do
               if not c.nograd and (k == 1 or (i <= 3 and k < 4)) then
                 checked = checked + 1
-                local ok, err = pcall(check_gradient, op.name, c, layout, i * 100 + #layout)
-                if not ok then error(("%s, case %d, %s: %s"):format(op.name, i, label(c, layout), err), 0) end
+                try(check_gradient, op.name, i, c, layout)
               end
             end
           end
@@ -444,6 +508,12 @@ describe("operators:", function()
           for i, c in ipairs(list) do
             local ok, err = pcall(function() return not c.nograd and check_third(op.name, c, i * 100) end)
             if not ok then error(("%s, case %d, %s: %s"):format(op.name, i, label(c, "contiguous"), err), 0) end
+          end
+        end)
+        it(op.name .. " has the right gradients in f64", function()
+          real = F64
+          for i, c in ipairs(list) do
+            if not c.nograd and has_reals(c) then try(check_gradient, op.name, i, c, "contiguous") end
           end
         end)
       end

@@ -8,7 +8,7 @@ local a, b, start = { 1, 3, 0.5 }, { 0.5, -1, 0.1 }, { 1, -2, 3 }
 local N = #start
 
 local function backward(w)
-  local loss = (nn.tensor(a) * w * w * 0.5 + nn.tensor(b) * w):sum()
+  local loss = (nn.tensor(a, { dtype = w:dtype() }) * w * w * 0.5 + nn.tensor(b, { dtype = w:dtype() }) * w):sum()
   loss:backward()
 end
 
@@ -145,6 +145,10 @@ describe("twenty steps of", function()
     it(("%s{%s}"):format(row[1], described(row[2])), function()
       local w = nn.parameter(start)
       close(reference(row[3]), train(make(row[1], w, row[2]), w), 2e-6)
+    end)
+    it(("%s{%s} in f64"):format(row[1], described(row[2])), function()
+      local w = nn.parameter(nn.tensor(start, { dtype = "f64" }))
+      close(reference(row[3]), train(make(row[1], w, row[2]), w), 1e-12)
     end)
   end
 
@@ -290,6 +294,13 @@ describe("clipping", function()
     close(reference(function(g, p, s) return rmsprop(0.001, 0.9, 0, 1e-7)(clamp(g, -0.25, 0.25), p, s) end), w, 2e-6)
     local norms = nn.clip_grad_norm({ v }, 1)
     assert.equal(0, norms:item()) -- no gradient yet
+    local one, two = nn.parameter { 3, 0 }, nn.parameter { 4 }
+    one:set_grad(nn.tensor { 3.0, 0.0 })
+    two:set_grad(nn.tensor { 4.0 })
+    close({ 5 }, { nn.clip_grad_norm({ one, two }, 10):item() }, 1e-6)
+    close({ 3, 0, 4 }, { one:grad():totable(), two:grad():totable() }, 1e-6)
+    close({ 5 }, { nn.clip_grad_norm({ one, two }, 1):item() }, 1e-6)
+    close({ 0.6, 0, 0.8 }, { one:grad():totable(), two:grad():totable() }, 1e-6)
   end)
   it("takes one kind at a time", function()
     assert.equal("SGD: give only one of clipnorm, clipvalue and global_clipnorm", message(nn.optim.SGD, { clipnorm = 1, clipvalue = 1 }))

@@ -17,6 +17,12 @@ Graph.__index = Graph
 
 -- ---- capture ---------------------------------------------------------------------------------------------------------
 
+local function need_function(what, fn)
+  local mt = type(fn) == "userdata" and getmetatable(fn)
+  if type(fn) == "function" or (mt and mt.__call) then return end
+  options.raise(what .. ": the first argument must be a function, got " .. options.shown(fn))
+end
+
 local function capture(fn, ...)
   core.eval()
   core.trace_start()
@@ -41,14 +47,8 @@ local function total(runs, what, list)
   return sum
 end
 
---- Run `fn(...)` and keep what it recorded. The result prints as a listing and has
---- `nodes`, `kernels`, `flops`, `bytes` (memory traffic), `memory_planned` and `memory_unplanned` (bytes of results, with and without
---- fusion and re-use), `hit_rate` (share of runs whose plan was known), and the methods dot() and svg().
----@param fn function
----@return table graph
-function graph.graph(fn, ...)
-  if type(fn) ~= "function" then options.raise("graph: the first argument must be a function, got " .. options.shown(fn)) end
-  local runs = capture(fn, ...)
+--- What the runs of core.trace_stop() computed.
+function graph.of(runs)
   local self = setmetatable({ runs = runs, nodes = 0, kernels = 0 }, Graph)
   local hits = 0
   for _, run in ipairs(runs) do
@@ -60,6 +60,20 @@ function graph.graph(fn, ...)
   self.memory_unplanned = total(runs, "unplanned")
   self.hit_rate = #runs > 0 and hits / #runs or 1
   return self
+end
+
+--- Run `fn(...)` and keep what it recorded. The result prints as a listing and has
+--- `nodes`, `kernels`, `flops`, `bytes` (memory traffic), `memory_planned` and `memory_unplanned` (bytes of results, with and without
+--- fusion and re-use), `hit_rate` (share of runs whose plan was known), and the methods dot() and svg().
+---@param fn function
+---@return table graph
+function graph.graph(fn, ...)
+  need_function("graph", fn)
+  local eager = core.eager(false) -- a graph is what becomes one plan, whatever the mode
+  local captured, runs = pcall(capture, fn, ...)
+  core.eager(eager)
+  if not captured then error(runs, 0) end
+  return graph.of(runs)
 end
 
 -- ---- listing ---------------------------------------------------------------------------------------------------------
@@ -228,7 +242,7 @@ end
 ---@param fn function
 ---@return table profile
 function graph.profile(fn, ...)
-  if type(fn) ~= "function" then options.raise("profile: the first argument must be a function, got " .. options.shown(fn)) end
+  need_function("profile", fn)
   local runs = capture(fn, ...)
   local self, by = setmetatable({ rows = {}, events = {}, seconds = 0 }, Profile), {}
   for _, run in ipairs(runs) do

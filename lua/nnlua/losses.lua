@@ -15,6 +15,7 @@
 local core = require "nnlua.core"
 local options = require "nnlua.options"
 local shape_text = require("nnlua.module").shape_text
+local real = require("nnlua.functional.shapes").real
 
 local losses = {}
 
@@ -159,11 +160,9 @@ local function binary(pred, target, from_logits)
   return -(target * p:log() + (1 - target) * (1 - p):log())
 end
 
-local function floats(target) return target:dtype() == "f32" and target or target:float() end
-
 -- Cross-entropy of yes-or-no targets (0, 1, or a probability) under probabilities of yes.
 define("binary_crossentropy", { from_logits = common.from_logits, label_smoothing = smoothing }, function(pred, target, o)
-  return per_sample(binary(pred, smoothed(floats(target), o, 2), o.from_logits))
+  return per_sample(binary(pred, smoothed(real(target), o, 2), o.from_logits))
 end)
 
 local focal = {
@@ -173,7 +172,7 @@ local focal = {
 
 -- Binary cross-entropy that counts easy samples less: times (1 - p of the truth)^gamma (Lin et al.).
 define("binary_focal_crossentropy", focal, function(pred, target, o)
-  target = smoothed(floats(target), o, 2)
+  target = smoothed(real(target), o, 2)
   local p = o.from_logits and pred:sigmoid() or pred
   local right = target * p + (1 - target) * (1 - p)
   local values = binary(pred, target, o.from_logits) * (1 - right):clamp(0, 1):pow(o.gamma)
@@ -190,7 +189,7 @@ define("categorical_focal_crossentropy", { from_logits = common.from_logits, lab
 
 -- Targets 0 and 1 stand for -1 and 1.
 local function signs(target)
-  target = floats(target)
+  target = real(target)
   local zero_one = core.all(core.logical_or(target:eq(0), target:eq(1)))
   return core.where(zero_one, target * 2 - 1, target)
 end
@@ -246,7 +245,7 @@ define("cosine_similarity", {}, function(pred, target) return -(unit(pred) * uni
 
 -- Distances of pairs, and 1 for a pair that belongs together: those are pulled together, the others pushed to `margin` (Hadsell et al.).
 define("contrastive", { margin = { "number", default = 1, above = 0 } }, function(pred, target, o)
-  target = floats(target)
+  target = real(target)
   return per_sample(target * pred:square() + (1 - target) * core.relu(o.margin - pred):square())
 end)
 
@@ -254,13 +253,13 @@ end)
 
 -- 1 - 2 |both| / (|predicted| + |true|).
 define("dice", {}, function(pred, target)
-  target = floats(target)
+  target = real(target)
   return 1 - (pred * target):sum() * 2 / (pred:sum() + target:sum() + EPSILON)
 end)
 
 -- dice with weights for what is wrongly found (alpha) and wrongly missed (beta).
 define("tversky", { alpha = { "number", default = 0.5, min = 0 }, beta = { "number", default = 0.5, min = 0 } }, function(pred, target, o)
-  target = floats(target)
+  target = real(target)
   local both = (pred * target):sum()
   local found, missed = (pred * (1 - target)):sum(), ((1 - pred) * target):sum()
   return 1 - both / (both + found * o.alpha + missed * o.beta + EPSILON)

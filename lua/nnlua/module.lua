@@ -398,6 +398,7 @@ end
 
 --- `module(x)` computes `module:forward(x)`; errors name the layer.
 function Module:__call(...)
+  if core.jit_recording() then core.jit_note(self) end -- nn.jit: a replay is for these options and this mode
   if depth > 0 then return enter(self, ...) end
   return result(xpcall(enter, located, self, ...))
 end

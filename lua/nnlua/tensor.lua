@@ -7,6 +7,7 @@ local core = require "nnlua.core"
 local define = require "nnlua.functional.define"
 
 local tensor = {}
+define.plain(tensor)
 
 -- The dim as 1..x:dim(), from what the user gave (negative from the end).
 local function dim_of(what, x, dim)
@@ -124,9 +125,9 @@ define.op(tensor, "randn_like(T x, Y? dtype)", "standard normal draws of x's sha
   function(x, dtype) return drawn(core.normal, x, dtype) end)
 
 --- A tensor whose elements are zero, but do not count on it: nn.empty(2, 3), nn.empty({2, 3}, {dtype = "i64"}).
-function tensor.empty(...) return core.zeros(...) end
+tensor.empty = define.named("empty", core.zeros)
 
 --- A tensor from nested tables: nn.tensor under another name.
-function tensor.from_table(...) return core.tensor(...) end
+tensor.from_table = define.named("from_table", core.tensor)
 
 return tensor

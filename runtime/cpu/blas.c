@@ -31,7 +31,7 @@ static bool find(void *lib, const char *name, void *fn) {
 
 static bool find_lapack(void *lib) {
   bool all = true;
-#define NN_X(name, ...) all = all && find(lib, "s" #name "_", &lapack.name);
+#define NN_X(name, ...) all = all && find(lib, "s" #name "_", &lapack.f32.name) && find(lib, "d" #name "_", &lapack.f64.name);
   NN_CPU_LAPACK_MAP(NN_X)
 #undef NN_X
   return all;

@@ -6,7 +6,7 @@
 **
 ** An algorithm's plan is written once, as a function that carves its arrays out of the scratch: with no scratch it only adds up sizes.
 */
-#include "cpu.h"
+#include "double.h"
 #include "isa/conv.h"
 
 enum {
@@ -331,6 +331,7 @@ static nn_conv_depth plan_depth_dw(carver *a, const geometry *g) {
 static geometry geometry_fwd(const nni_kernel_call *k) { return geometry_of(k, k->in[0].shape, k->in[1].shape, k->out[0].shape, k->ia[9] == 1); }
 
 size_t nn_cpu_conv2d_scratch(const nni_kernel_call *k) {
+  if (k->out[0].dtype == NN_F64) return 0;
   const geometry g = geometry_fwd(k);
   carver a = {0};
   if (is_depthwise(&g)) return 0;
@@ -340,6 +341,7 @@ size_t nn_cpu_conv2d_scratch(const nni_kernel_call *k) {
 }
 
 nn_status nn_cpu_conv2d(const nni_kernel_call *k) {
+  if (k->out[0].dtype == NN_F64) return nn_cpu_conv2d_f64(k);
   const geometry g = geometry_fwd(k);
   carver a = {k->scratch, 0};
   const float *x = k->in[0].data, *w = k->in[1].data;
@@ -376,6 +378,7 @@ static nn_conv_flip plan_flip(carver *a, const geometry *g) {
 }
 
 size_t nn_cpu_conv2d_dx_scratch(const nni_kernel_call *k) {
+  if (k->out[0].dtype == NN_F64) return 0;
   const geometry g = geometry_dx(k);
   carver a = {0};
   if (is_depthwise(&g) && (g.h.stride > 1 || g.w.stride > 1)) return 0;
@@ -387,6 +390,7 @@ size_t nn_cpu_conv2d_dx_scratch(const nni_kernel_call *k) {
 }
 
 nn_status nn_cpu_conv2d_dx(const nni_kernel_call *k) {
+  if (k->out[0].dtype == NN_F64) return nn_cpu_conv2d_dx_f64(k);
   const geometry g = geometry_dx(k);
   const nn_conv_ops *ops = ops_get();
   carver a = {k->scratch, 0};
@@ -430,6 +434,7 @@ nn_status nn_cpu_conv2d_dx(const nni_kernel_call *k) {
 static geometry geometry_dw(const nni_kernel_call *k) { return geometry_of(k, k->in[0].shape, k->out[0].shape, k->in[1].shape, k->ia[11] == 1); }
 
 size_t nn_cpu_conv2d_dw_scratch(const nni_kernel_call *k) {
+  if (k->out[0].dtype == NN_F64) return 0;
   const geometry g = geometry_dw(k);
   carver a = {0};
   if (is_depthwise(&g)) plan_depth_dw(&a, &g);
@@ -439,6 +444,7 @@ size_t nn_cpu_conv2d_dw_scratch(const nni_kernel_call *k) {
 }
 
 nn_status nn_cpu_conv2d_dw(const nni_kernel_call *k) {
+  if (k->out[0].dtype == NN_F64) return nn_cpu_conv2d_dw_f64(k);
   const geometry g = geometry_dw(k);
   const nn_conv_ops *ops = ops_get();
   carver a = {k->scratch, 0};

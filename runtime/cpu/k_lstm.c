@@ -5,6 +5,7 @@
 ** Letters: N batch, T steps, H cells.
 */
 #include <string.h>
+#include "double.h"
 #include "isa_kernels.h"
 
 enum { SERIAL = 200000 }; /* fewer operations than this are done by the calling thread */
@@ -48,6 +49,7 @@ static void forward(void *arg, int64_t begin, int64_t end, int tid) {
 }
 
 nn_status nn_cpu_lstm(const nni_kernel_call *k) {
+  if (k->out[0].dtype == NN_F64) return nn_cpu_lstm_f64(k);
   const nni_operand *in = k->in;
   job j = {.N = in[0].shape[0], .T = in[0].shape[1], .H = in[1].shape[0], .x = in[0].data, .h0 = in[2].data, .c0 = in[3].data, .weight = k->scratch};
   j.h = k->out[0].data;
@@ -61,6 +63,7 @@ nn_status nn_cpu_lstm(const nni_kernel_call *k) {
 }
 
 size_t nn_cpu_lstm_scratch(const nni_kernel_call *k) {
+  if (k->out[0].dtype == NN_F64) return 0;
   const int64_t N = k->in[0].shape[0], H = k->in[1].shape[0];
   return packed_bytes(4 * H, H) + (size_t)(N * 4 * H) * sizeof(float) + NNI_PAD;
 }
@@ -87,6 +90,7 @@ static void backward(void *arg, int64_t begin, int64_t end, int tid) {
 }
 
 nn_status nn_cpu_lstm_dx(const nni_kernel_call *k) {
+  if (k->out[0].dtype == NN_F64) return nn_cpu_lstm_dx_f64(k);
   const nni_operand *in = k->in;
   job j = {.N = in[2].shape[0], .T = in[2].shape[1], .H = in[0].shape[0], .c0 = in[1].data, .c_in = in[2].data, .gates_in = in[3].data, .weight = k->scratch};
   int next = 4;
@@ -103,6 +107,7 @@ nn_status nn_cpu_lstm_dx(const nni_kernel_call *k) {
 }
 
 size_t nn_cpu_lstm_dx_scratch(const nni_kernel_call *k) {
+  if (k->out[0].dtype == NN_F64) return 0;
   const int64_t H = k->in[0].shape[0];
   return packed_bytes(H, 4 * H);
 }

@@ -4,6 +4,7 @@
 ** it), so that a variance far from the mean loses nothing; blocks are joined in order, in double (Chan, Golub, LeVeque, "Updating formulae and a
 ** pairwise algorithm for computing sample variances", 1979).
 */
+#include "double.h"
 #include "isa_kernels.h"
 
 enum {
@@ -49,6 +50,7 @@ static void run(const nni_kernel_call *k, job *j) {
 }
 
 nn_status nn_cpu_moments(const nni_kernel_call *k) {
+  if (k->out[0].dtype == NN_F64) return nn_cpu_moments_f64(k);
   job j = make_job(k);
   j.x = k->in[0].data;
   run(k, &j);
@@ -67,6 +69,7 @@ nn_status nn_cpu_moments(const nni_kernel_call *k) {
 }
 
 nn_status nn_cpu_column_dots(const nni_kernel_call *k) {
+  if (k->out[0].dtype == NN_F64) return nn_cpu_column_dots_f64(k);
   job j = make_job(k);
   j.a = k->in[0].data;
   j.x = k->in[1].data;
@@ -82,6 +85,7 @@ nn_status nn_cpu_column_dots(const nni_kernel_call *k) {
 }
 
 size_t nn_cpu_moments_scratch(const nni_kernel_call *k) {
+  if (k->out[0].dtype == NN_F64) return 0;
   const job j = make_job(k);
   return (size_t)(2 * j.blocks * j.C) * sizeof(float);
 }

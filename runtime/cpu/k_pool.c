@@ -1,5 +1,5 @@
 /* cpu/k_pool.c - the structural kernels max_pool2d, max_pool2d_dx and max_pool2d_take. The work is in isa/conv_pool.c. No scratch. */
-#include "cpu.h"
+#include "double.h"
 #include "isa/conv.h"
 
 enum { SERIAL_TAPS = 1 << 15 };
@@ -32,6 +32,7 @@ size_t nn_cpu_max_pool2d_scratch(const nni_kernel_call *k) {
 }
 
 nn_status nn_cpu_max_pool2d(const nni_kernel_call *k) {
+  if (k->out[0].dtype == NN_F64) return nn_cpu_max_pool2d_f64(k);
   nn_pool_job j = job_of(k->ia, k->in[0].shape, k->out[0].shape);
   j.x = k->in[0].data;
   j.y = k->out[0].data;
@@ -46,6 +47,7 @@ size_t nn_cpu_max_pool2d_dx_scratch(const nni_kernel_call *k) {
 }
 
 nn_status nn_cpu_max_pool2d_dx(const nni_kernel_call *k) {
+  if (k->out[0].dtype == NN_F64) return nn_cpu_max_pool2d_dx_f64(k);
   nn_pool_job j = job_of(k->ia, k->out[0].shape, k->in[0].shape);
   j.x = k->in[0].data;
   j.taps_in = k->in[1].data;
@@ -60,6 +62,7 @@ size_t nn_cpu_max_pool2d_take_scratch(const nni_kernel_call *k) {
 }
 
 nn_status nn_cpu_max_pool2d_take(const nni_kernel_call *k) {
+  if (k->out[0].dtype == NN_F64) return nn_cpu_max_pool2d_take_f64(k);
   nn_pool_job j = job_of(k->ia, k->in[0].shape, k->out[0].shape);
   j.x = k->in[0].data;
   j.taps_in = k->in[1].data;

@@ -6,13 +6,13 @@
 #include "program_steps.h"
 
 #define PARALLEL_NS 2000.0
+#define CACHES 32e6 /* bytes: a program that moves more finds nothing of its inputs in the caches and leaves nothing of its results */
 
 typedef struct builder {
   const nni_program *src;
   program *p;        /* its steps grow here, operands numbered in order of making; sorted and given registers at the end */
   int cap;
   bool failed;
-  uint8_t *folded;   /* src instruction: a square that is left to the sum that alone reads it */
   int16_t *value;    /* src instruction -> step */
   int16_t *expanded; /* step -> its S_EXPAND, -1 */
 } builder;
@@ -76,18 +76,22 @@ static void set_linear(program *p, const nni_program *src) {
   p->shape[0] = p->cols;
 }
 
-/* Elements of a tile. Measured: a step costs some 9 ns per tile, so bigger is better while everything is in cache (0.40 ns per element of a
-** chain of five in tiles of 2048, 0.57 in tiles of 256); when arrays come from memory, only small tiles let loads of the next one overlap
-** with arithmetic. Of short rows that reduce a tile should hold several, as what is done once a row costs the same for one (layer norm of
-** 128: 1.7 ms in tiles of 512, 2.0 of 256, 1.9 of 1024). */
-static int64_t tile_size(const program *p, bool strided, bool short_rows) {
+/* bytes that one run reads and writes */
+static double traffic(const program *p) {
   double n = (double)p->rows * (double)p->cols, bytes = 0;
-  int64_t tile;
   for (int i = 0; i < p->nin; i++) bytes += all_zero(p->in_stride[i], p->ndim - 1) ? 0 : n * p->in_size[i];
   for (int o = 0; o < p->nout; o++) bytes += n * p->out_size[o];
+  return bytes;
+}
+
+/* Elements of a tile. Measured: what is done once per tile or row costs the same for few elements and many (latencies that nothing hides, some 70 ns
+** in layer norm), so bigger is better while everything is in the first cache; when arrays come from memory, smaller tiles let loads of the next one
+** overlap with arithmetic, but not where rows are reduced (layer norm of 32768x128: 0.67 ms in tiles of 512, 0.52 of 1024). */
+static int64_t tile_size(const program *p, bool strided, bool whole) {
+  double n = (double)p->rows * (double)p->cols;
+  int64_t tile = traffic(p) <= CACHES || whole ? 1024 : 512;
   if (strided) return 64; /* its cache lines must still be there when the next row wants its share of them */
-  tile = bytes <= 1e6 ? 1024 : bytes <= 32e6 || short_rows ? 512 : 256;
-  while (tile > 256 && n < 8 * (double)tile) tile /= 2; /* something to share out */
+  while (tile > (whole ? 512 : 256) && n < 8 * (double)tile) tile /= 2; /* something to share out */
   return tile;
 }
 
@@ -115,8 +119,7 @@ static void set_tiles(program *p, const nni_program *src, uint8_t *late) {
     strided |= s->kind == NNI_R_LOAD && s->level == NNI_FULL && p->in_stride[s->slot][p->ndim - 1] > 1 && p->rows > 1;
   }
   p->split = whole && is_splittable(src, late);
-  tile = p->split ? NN_ROWS_LEAF : tile_size(p, strided && !whole, whole && p->cols <= 256);
-  if (whole && tile < 512) tile = 512; /* more steps than loads: layer norm of 32768x128 takes 1.1 ms in tiles of 512, 2.1 in those of 256 */
+  tile = p->split ? NN_ROWS_LEAF : tile_size(p, strided && !whole, whole);
   p->down = strided && !whole;
   p->nseg = 1;
   p->seg = p->cols;
@@ -139,7 +142,7 @@ static step *add_step(builder *b, step_kind kind, int cls, shape sh) {
     b->p->nsteps = 0;
   }
   step *s = &b->p->steps[b->p->nsteps];
-  *s = (step){.kind = (uint8_t)kind, .cls = (uint8_t)cls, .shape = (uint8_t)sh, .a = {-1, -1, -1}, .io = -1, .reg = -1};
+  *s = (step){.kind = (uint8_t)kind, .cls = (uint8_t)cls, .shape = (uint8_t)sh, .a = {-1, -1, -1}, .io = -1, .reg = -1, .next = -1};
   s->self = (int16_t)b->p->nsteps;
   s->cost = 6;
   s->lanes = (uint8_t)b->p->k->vw;
@@ -234,36 +237,29 @@ static bool is_heavy(int op) {
   return false;
 }
 
-/* FULL with ROW: the row value need not be spread out first */
-static int build_byrow(builder *b, const nni_rinstr *i, const int *a, shape sh) {
-  const program *p = b->p;
-  if (i->nargs != 2 || sh != FULL || i->opcls != NNI_F || i->cls != NNI_F || p->tile_rows == 1 || p->cols % p->k->vw) return -1;
-  const shape s0 = (shape)step_at(b, a[0])->shape, s1 = (shape)step_at(b, a[1])->shape;
-  const int first = s0 == ROW && s1 == FULL;
-  if (!(first || (s0 == FULL && s1 == ROW)) || !p->k->byrow[first][i->op]) return -1;
-  step *s = add_step(b, S_BYROW, NNI_F, FULL);
-  s->fn.byrow = p->k->byrow[first][i->op];
-  s->src_cls = NNI_F;
-  s->dtype = NN_F32;
-  s->a[0] = (int16_t)a[first];
-  s->a[1] = (int16_t)a[!first];
-  return is_half((nn_dtype)i->dtype) ? cast(b, s->self, (nn_dtype)i->dtype) : s->self;
+/* the link that an instruction can be, 0: none */
+static int link_of(const nni_rinstr *i, shape sh) {
+#define UNARY(name) [NNI_PW_##name] = NN_LINK_##name,
+  static const uint8_t links[NNI_NPW] = {NN_ROWS_HEAVY(UNARY, UNARY)};
+#undef UNARY
+  return sh == FULL && i->cls == NNI_F && i->opcls == NNI_F && i->dtype == NN_F32 ? links[i->op] : 0;
 }
+/* can rows be gone through one after the other without much loss? */
+static bool has_long_rows(const program *p) { return p->tile_rows == 1 || p->cols >= 4 * p->k->vw; }
 
 static int build_pw(builder *b, const nni_rinstr *i) {
   program *p = b->p;
   shape sh = CONST;
   int a[3] = {-1, -1, -1};
-  if (b->folded[i - b->src->instr]) return b->value[i->a[0]];
   for (int k = 0; k < i->nargs && k < 3; k++) {
     a[k] = b->value[i->a[k]];
     sh = (shape)max64(sh, step_at(b, a[k])->shape);
   }
-  int byrow = build_byrow(b, i, a, sh);
-  if (byrow >= 0) return byrow;
+  const int link = link_of(i, sh);
   for (int k = 0; k < 3; k++)
-    if (a[k] >= 0) a[k] = expand(b, a[k], sh, true);
+    if (a[k] >= 0 && !(link && has_long_rows(p))) a[k] = expand(b, a[k], sh, true);
   step *s = add_step(b, S_PW, i->cls, sh);
+  s->op = (uint8_t)link;
   s->fn.pw = p->k->pw[i->opcls][i->op];
   if (!s->fn.pw) b->failed = true;
   s->src_cls = i->opcls;
@@ -293,7 +289,7 @@ static int build_reduce(builder *b, const nni_rinstr *i) {
   s->a[0] = (int16_t)v;
   s->src_cls = step_at(b, v)->cls;
   s->dtype = (uint8_t)(position ? NN_I64 : i->dtype);
-  s->fn.reduce = b->folded[i->a[0]] ? b->p->k->square_sum : b->p->k->reduce[s->src_cls][i->op];
+  s->fn.reduce = b->p->k->reduce[s->src_cls][i->op];
   s->op = (uint8_t)i->op;
   s->io = (int16_t)b->p->nreduce++;
   if (!is_half(i->dtype)) return s->self;
@@ -318,7 +314,7 @@ static void build_store(builder *b, const nni_rinstr *i) {
   }
   step *from = step_at(b, v);
   bool direct = want == FULL && is_natural(d) && !from->direct && !from->prologue &&
-                (from->kind == S_PW || from->kind == S_BYROW || from->kind == S_RANDOM || from->kind == S_INDEX);
+                (from->kind == S_PW || from->kind == S_RANDOM || from->kind == S_INDEX);
   step *s = add_step(b, S_STORE, dtype_class(d), want);
   s->prologue = false;
   s->a[0] = (int16_t)v;
@@ -326,29 +322,12 @@ static void build_store(builder *b, const nni_rinstr *i) {
   s->fn.store = p->k->store[d];
   if (direct) {
     s->direct = step_at(b, v)->direct = true;
+    if (from->kind == S_PW) step_at(b, v)->io = i->slot;
     p->out_direct[i->slot] = (int16_t)v;
   }
 }
 
-/* Squares of f32 that one sum reads and nothing else. */
-static void find_folded(builder *b) {
-  const nni_program *src = b->src;
-  for (int n = 0; n < src->ninstr; n++) {
-    const nni_rinstr *s = &src->instr[n], *q;
-    int uses = 0;
-    if (s->kind != NNI_R_REDUCE || s->op != NNI_RED_rsum || s->dtype != NN_F32) continue;
-    q = &src->instr[s->a[0]];
-    if (q->kind != NNI_R_PW || q->op != NNI_PW_square || q->dtype != NN_F32 || q->level != NNI_FULL) continue;
-    for (int m = 0; m < src->ninstr; m++) {
-      const nni_rinstr *u = &src->instr[m];
-      for (int k = 0; k < u->nargs || (u->kind == NNI_R_STORE && k < 1); k++) uses += u->a[k] == s->a[0];
-    }
-    b->folded[s->a[0]] = uses == 1;
-  }
-}
-
 static void build(builder *b) {
-  find_folded(b);
   for (int n = 0; n < b->src->ninstr && !b->failed; n++) {
     const nni_rinstr *i = &b->src->instr[n];
     step *s = NULL;
@@ -390,23 +369,31 @@ static void set_phases(program *p, uint8_t *late) {
 static void sort_steps(program *p, step *to) {
   int n = 0;
   for (int g = 0; g < 3; g++) {
-    for (int i = 0; i < p->nsteps; i++)
-      if (group(&p->steps[i]) == g) to[n++] = p->steps[i];
+    for (int i = 0; i < p->nsteps; i++) {
+      const step *s = &p->steps[i];
+      if (group(s) != g || (s->chained && s->next >= 0)) continue;
+      for (int k = s->chained ? s->head : i; k >= 0; k = p->steps[k].next) to[n++] = p->steps[k]; /* a chain stands where its last link is */
+    }
     if (g == 0) p->nprologue = n;
     if (g == 1) p->nbody = n - p->nprologue;
   }
   memcpy(p->steps, to, (size_t)n * sizeof *to);
 }
 
-/* position[v]: where value v is made. Sets last of every value: for one that copies its input, where it is made. */
+/* position[v]: where value v is made. Sets last of every value: for one that copies its input, where it is made. Row values that a chain
+** reads are read until its end. */
 static void find_last(program *p, int16_t *position) {
   for (int i = 0; i < p->nsteps; i++) {
     position[p->steps[i].self] = (int16_t)i;
     p->steps[i].last = i;
   }
-  for (int i = 0; i < p->nsteps; i++)
-    for (int k = 0; k < 3; k++)
-      if (p->steps[i].a[k] >= 0) p->steps[position[p->steps[i].a[k]]].last = i;
+  for (int i = 0, end = -1; i < p->nsteps; i++) {
+    if (p->steps[i].nlinks) end = i + p->steps[i].nlinks - 1;
+    for (int k = 0; k < 3; k++) {
+      step *a = p->steps[i].a[k] >= 0 ? &p->steps[position[p->steps[i].a[k]]] : NULL;
+      if (a) a->last = i <= end && a->shape != FULL ? end : i;
+    }
+  }
 }
 
 static void find_conflicts(program *p, const int16_t *position) {
@@ -442,7 +429,7 @@ static void set_registers(program *p, const int16_t *position, int64_t *free_reg
         int c = register_size(a);
         free_regs[c * cap + nfree[c]++] = a->reg;
       }
-      if (after || s->kind == S_STORE || s->kind == S_ALIAS) continue;
+      if (after || s->kind == S_STORE || s->kind == S_ALIAS || (s->chained && !s->keeps)) continue;
       int c = register_size(s);
       if (nfree[c] && !s->prologue) {
         s->reg = free_regs[c * cap + --nfree[c]];
@@ -474,6 +461,9 @@ static bool compile(builder *b, int16_t *position, step *spare, int64_t *free_re
   set_tiles(p, b->src, late);
   build(b);
   if (b->failed) return false;
+  for (int o = 0; o < p->nout; o++)
+    if (traffic(p) > CACHES && p->out_shape[o] == FULL && is_natural(b->src->out[o].dtype)) p->out_stream |= 1u << o;
+  nn_cpu_program_chain(p, position, b->value);
   set_phases(p, late);
   sort_steps(p, spare);
   find_last(p, position);
@@ -485,7 +475,7 @@ static bool compile(builder *b, int16_t *position, step *spare, int64_t *free_re
 
 void *nn_cpu_program_new(nni_memory *m, const nni_program *src) {
   int cap = 6 * src->ninstr + 1; /* an instruction makes at most 3 spread operands, a cast, itself, a copy */
-  size_t per = 2 * sizeof(step) + 3 * sizeof(int64_t) + 3 * sizeof(int16_t) + 2, bytes;
+  size_t per = 2 * sizeof(step) + 3 * sizeof(int64_t) + 3 * sizeof(int16_t) + 1, bytes;
   program *work, *p = NULL;
   char *rest;
   builder b = {.src = src, .cap = cap};
@@ -500,7 +490,6 @@ void *nn_cpu_program_new(nni_memory *m, const nni_program *src) {
   b.expanded = (int16_t *)(void *)rest;
   b.value = b.expanded + cap;
   uint8_t *late = (uint8_t *)(b.value + cap);
-  b.folded = late + cap;
   b.p = work;
   work->k = NN_ISA_PICK(nn_cpu_rows)();
   if (compile(&b, position, spare, free_regs, late)) {

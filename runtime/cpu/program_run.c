@@ -9,6 +9,7 @@ typedef struct run {
   char *shared, *scratch; /* partial reductions; the threads' */
   int phase;       /* SEGMENTS or ROWS */
   uint32_t direct; /* outputs that are computed in place */
+  uint32_t stream; /* outputs that go past the caches */
 } run;
 
 typedef struct tile {
@@ -95,16 +96,49 @@ static void pw_direct(const run *r, const step *s, void **v, int64_t n) {
   memcpy((char *)v[s->self] + (size_t)whole * size, rest, (size_t)(n - whole) * size);
 }
 
+/* of a split program: a segment's reduction, to be joined later */
+static char *parts_of(const run *r, const step *s, const tile *t) {
+  return r->shared + (size_t)s->io * (size_t)r->p->ntiles * 8 + (size_t)(t->row * r->p->nseg) * class_size(s->cls);
+}
+static void keep_part(const run *r, const step *s, const tile *t, void **v) {
+  const size_t size = class_size(s->cls);
+  if (r->p->split) memcpy(parts_of(r, s, t) + (size_t)(t->col / r->p->seg) * size, v[s->self], size);
+}
+
 static void run_reduce(const run *r, const step *s, const tile *t, void **v) {
   const program *p = r->p;
-  size_t size = class_size(s->cls);
-  char *parts = r->shared + (size_t)s->io * (size_t)p->ntiles * 8 + (size_t)(t->row * p->nseg) * size;
   if (r->phase == ROWS) {
-    p->k->join[s->src_cls][s->op](v[s->self], parts, 1, p->cols);
+    p->k->join[s->src_cls][s->op](v[s->self], parts_of(r, s, t), 1, p->cols);
     return;
   }
   s->fn.reduce(v[s->self], v[s->a[0]], t->nrows, t->n / t->nrows);
-  if (p->split) memcpy(parts + (size_t)(t->col / p->seg) * size, v[s->self], size);
+  keep_part(r, s, t, v);
+}
+
+/* how a link's value gets to v: past the caches where that is the output itself */
+static int32_t store_link(const run *r, const step *s) {
+  return s->direct && (r->stream & r->direct) >> s->io & 1 ? NN_LINK_stream : NN_LINK_store;
+}
+
+/* the chain whose first link is s */
+static void run_chain(const run *r, const step *s, const tile *t, void **v) {
+  const step *last = s + s->nlinks - 1;
+  const nn_rows_chain_fn chain = s->fn.chain;
+  const int64_t rows = s->by_row ? t->nrows : 1, cols = t->n / rows;
+  const int32_t full = (int32_t)(rows > 1 ? cols * 4 : 0);
+  nn_rows_link link[NN_ROWS_MAXLINKS], *k = link;
+  *k++ = (nn_rows_link){NN_LINK_load, full, v[s->other == 0 ? s->a[1] : s->a[0]]};
+  for (; s <= last; s++) {
+    if (s->kind == S_REDUCE) {
+      *k++ = (nn_rows_link){s->link, 4, v[s->self]};
+      break;
+    }
+    *k++ = (nn_rows_link){s->link, s->step[0], s->other >= 0 ? v[s->a[s->other]] : NULL};
+    if (s->keeps) *k++ = (nn_rows_link){store_link(r, s), full, v[s->self]};
+  }
+  *k = (nn_rows_link){NN_LINK_end, 0, NULL};
+  chain(link, (int)(k - link), rows, cols);
+  if (last->kind == S_REDUCE) keep_part(r, last, t, v);
 }
 
 static void run_step(const run *r, const step *s, const tile *t, void **v) {
@@ -115,7 +149,6 @@ static void run_step(const run *r, const step *s, const tile *t, void **v) {
     if (s->direct && (n & (p->k->vw - 1))) pw_direct(r, s, v, n);
     else s->fn.pw(v[s->self], v[s->a[0]], v[s->a[1]], v[s->a[2]], s->step, n);
     break;
-  case S_BYROW: s->fn.byrow(v[s->self], v[s->a[0]], v[s->a[1]], t->nrows, t->n / t->nrows); break;
   case S_ALIAS: v[s->self] = (void *)(uintptr_t)input_at(r, s, t); break;
   case S_LOAD: load_full(r, s, t, v); break;
   case S_LOAD_ROW: load_rows(r, s, t, v); break;
@@ -132,7 +165,9 @@ static void run_step(const run *r, const step *s, const tile *t, void **v) {
     bool full = p->out_shape[s->io] == FULL;
     int64_t at = full ? t->first : t->row;
     if (s->direct && (r->direct >> s->io & 1)) break;
-    s->fn.store((char *)r->out[s->io] + at * p->out_size[s->io], v[s->a[0]], full ? t->n : t->nrows);
+    char *to = (char *)r->out[s->io] + at * p->out_size[s->io];
+    if (r->stream >> s->io & 1) p->k->stream(to, v[s->a[0]], (size_t)t->n * p->out_size[s->io]);
+    else s->fn.store(to, v[s->a[0]], full ? t->n : t->nrows);
     break;
   }
   }
@@ -174,9 +209,18 @@ static void run_tiles(void *arg, int64_t begin, int64_t end, int tid) {
     set_tile(p, &t, i);
     for (int o = 0; o < p->nout; o++)
       if (r->direct >> o & 1) v[p->out_direct[o]] = (char *)r->out[o] + t.first * p->out_size[o];
-    for (int k = p->nprologue; k < p->nsteps; k++)
-      if (p->steps[k].phases & SEGMENTS) run_step(r, &p->steps[k], &t, v);
+    for (int k = p->nprologue; k < p->nsteps; k++) {
+      const step *s = &p->steps[k];
+      if (!(s->phases & SEGMENTS)) continue;
+      if (!s->nlinks) {
+        run_step(r, s, &t, v);
+        continue;
+      }
+      run_chain(r, s, &t, v);
+      k += s->nlinks - 1;
+    }
   }
+  if (r->stream) p->k->stream_end();
 }
 
 /* after the segments of a split program: join its reductions and do what waited for them */
@@ -194,9 +238,14 @@ void nn_cpu_program_run(const void *prog, nni_threads *t, void *const *in, void 
   const program *p = prog;
   run r = {.p = p, .in = in, .out = out, .params = params, .shared = scratch, .scratch = (char *)scratch + p->shared, .phase = SEGMENTS};
   for (int o = 0; o < p->nout; o++) {
-    bool clash = p->out_direct[o] < 0;
-    for (int i = 0; i < p->nin && !clash; i++) clash = (p->out_conflict[o] >> i & 1) && in[i] == out[o];
-    if (!clash) r.direct |= 1u << o;
+    bool clash = p->out_direct[o] < 0, own = true; /* own: no input has the same memory */
+    for (int i = 0; i < p->nin; i++) {
+      clash |= (p->out_conflict[o] >> i & 1) && in[i] == out[o];
+      own &= in[i] != out[o];
+    }
+    bool stream = own && (p->out_stream >> o & 1);
+    if (stream) r.stream |= 1u << o;
+    if (!clash && (!stream || ((p->out_link >> o & 1) && (uintptr_t)out[o] % 64 == 0))) r.direct |= 1u << o;
   }
   if (t && p->parallel) nni_parallel(t, p->ntiles, run_tiles, &r);
   else run_tiles(&r, 0, p->ntiles, 0);

@@ -5,6 +5,7 @@
 **   ROW    one element per row of the tile; a splat when tiles have one row
 **   FULL   an element per point, rows dense one after the other
 ** Rows are cut into segments when nothing needs them whole; a very long row with reductions at its end is cut too (split).
+** Steps that hand their results to the next may form a chain (isa/rows.h), which stands where its last link does: program_chain.c.
 ** Steps come in three groups: prologue (once per run and thread), body, and stores that the body could not do itself.
 */
 #ifndef NN_CPU_PROGRAM_STEPS_H
@@ -18,7 +19,6 @@ typedef enum step_kind {
   S_LOAD_ROW,  /* ROW or CONST likewise */
   S_PARAM, S_RANDOM, S_INDEX,
   S_PW,        /* pointwise operator, cast or copy: fn */
-  S_BYROW,     /* a FULL operand with a ROW one */
   S_REDUCE,
   S_EXPAND,    /* to FULL, or CONST to ROW */
   S_STORE
@@ -36,12 +36,17 @@ typedef struct step {
   int16_t a[3];             /* operands: step numbers; -1 */
   int16_t self;             /* own number, the number of the value */
   int16_t io;               /* input, output, parameter; number of a reduction */
-  uint8_t phases, op;       /* SEGMENTS, ROWS; nni_redid of a reduction */
-  int32_t step[3];          /* bytes operand k advances per vector; 0: a splat */
+  uint8_t phases, op;       /* SEGMENTS, ROWS; nni_redid of a reduction; of S_PW the link that it can be, 0: none */
+  int32_t step[3];          /* bytes operand k advances per vector; 0: a splat. In a chain step[0]: bytes that `other` advances per row */
+  bool chained, keeps;      /* keeps: the value of a link is wanted outside the chain (always for other steps) */
+  bool by_row;              /* first link: the chain goes row by row */
+  uint8_t nlinks, link;     /* first link: steps of the chain, 0 elsewhere; nn_rows_linkop */
+  int8_t other;             /* operand of a link that is not the strip, -1 */
+  int16_t next, head;       /* in a chain: the link after this one, -1; the first (until steps are sorted) */
   union {
     nn_rows_fn pw;
     nn_rows_reduce_fn reduce;
-    nn_rows_byrow_fn byrow;
+    nn_rows_chain_fn chain; /* first link */
     nn_rows_load_fn load;
     nn_rows_store_fn store;
     nn_rows_expand_fn expand;
@@ -62,6 +67,8 @@ typedef struct program {
   uint8_t in_size[NNI_PROG_MAXIO], out_size[NNI_PROG_MAXIO], out_shape[NNI_PROG_MAXIO]; /* sizes: bytes per element */
   int16_t out_direct[NNI_PROG_MAXIO];   /* the value computed in place; -1 */
   uint32_t out_conflict[NNI_PROG_MAXIO]; /* inputs still read after that: then it must not share their memory */
+  uint32_t out_stream;      /* outputs that go to memory past the caches: a line that is written whole is not read first */
+  uint32_t out_link;        /* outputs that a link can write there itself: all its rows start at whole vectors */
   bool parallel;
   bool down;                /* tiles in the order of segments, then rows */
   bool split;               /* segments leave partial reductions in the shared part of the scratch; a second pass over the rows joins them */
@@ -71,4 +78,7 @@ typedef struct program {
   int nsteps, nprologue, nbody; /* order: prologue, body, stores */
   step steps[];
 } program;
+
+/* Joins steps into chains. Before they are sorted; first, second: as many elements each as there are steps. */
+void nn_cpu_program_chain(program *p, int16_t *first, int16_t *second);
 #endif

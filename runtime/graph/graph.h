@@ -62,6 +62,7 @@ struct nn_context {
   int line;
   bool check_finite;
   struct nni_trace *trace; /* NULL: never asked for */
+  struct nn_jit *jit;      /* the recording that is going on, or NULL */
   nn_run_info info;
 };
 

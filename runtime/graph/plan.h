@@ -72,4 +72,8 @@ void nni_strip(int ndim, const int64_t *shape, nni_layout *out);
 nni_plan *nni_plan_new(nn_context *ctx, uint64_t hash, const uint64_t *visible, int nvalue); /* NULL: error set */
 void nni_plan_free(nn_context *ctx, nni_plan *p);
 
+/* run.c: run a plan on these values: input[] by the numbers its slots name, result[] (pending) one per output, all parameters. All memory is taken
+** before the first unit starts. On failure *unit is the one to blame, -1 when it is none. Takes from the window's arena. */
+nn_status nni_run_on(nn_context *ctx, nni_plan *p, nni_value *const *input, int ninput, nni_value *const *result, const nni_param *param, int *unit);
+
 #endif

@@ -3,6 +3,7 @@
 ** All memory of a run is taken before its first unit starts, so running out of it changes nothing. A run that fails half-way loses what
 ** depends on the node that failed; variables that were assigned fall back to what they were (record.c).
 */
+#include "jit.h"
 #include "trace.h"
 
 #define MAXPLANS 512
@@ -111,11 +112,13 @@ static nni_plan *get_plan(nn_context *ctx) {
 typedef struct run {
   nn_context *ctx;
   nni_plan *p;
+  nni_value *const *input, *const *result; /* what the plan's inputs and outputs stand for */
+  int ninput;
+  const nni_param *param;
   void **out;        /* per output: its memory */
   nni_value **donor; /* per output: whose buffer it took, or NULL */
-  nni_param *param;
   char *arena, *scratch;
-  int unit;          /* the one that runs, or failed */
+  int unit, blame;   /* the one that runs, or ran last; the one that failed, or -1 */
 } run;
 
 static nni_kernel_call unit_call(nn_context *ctx, const nni_plan *p, const nni_unit *u, const nni_operand *op, const nni_param *pa, void *scratch) {
@@ -137,16 +140,14 @@ static void size_scratch(nn_context *ctx, nni_plan *p) {
 }
 
 static bool take_memory(run *r) {
-  nn_context *ctx = r->ctx;
   nni_plan *p = r->p;
-  nni_window *w = &ctx->win;
   r->arena = p->dev->is->buffer_get(p->dev, p->arena);
   r->scratch = r->arena ? p->dev->is->buffer_get(p->dev, p->scratch) : NULL;
   if (!r->scratch) return false;
   for (int o = 0; o < p->nout; o++) {
     const nni_planout *po = &p->output[o];
     for (int d = 0; d < po->ndonor && !r->donor[o]; d++) {
-      nni_value *v = w->input[po->donor[d]];
+      nni_value *v = r->input[po->donor[d]];
       bool taken = v->ext > 0 || !v->data;
       for (int q = 0; q < o && !taken; q++) taken = r->donor[q] == v;
       if (!taken) r->donor[o] = v;
@@ -170,7 +171,7 @@ static void give_back(run *r, bool outputs) {
 }
 
 static void *at(const run *r, const nni_slot *s) {
-  char *base = s->kind == NNI_S_INPUT ? r->ctx->win.input[s->index]->data : s->kind == NNI_S_OUTPUT ? r->out[s->index] : r->arena;
+  char *base = s->kind == NNI_S_INPUT ? r->input[s->index]->data : s->kind == NNI_S_OUTPUT ? r->out[s->index] : r->arena;
   return base + s->offset;
 }
 
@@ -193,22 +194,16 @@ static int first_overwrite(const run *r) {
   return first;
 }
 
-/* a kernel's message, with the operator in front that the user called */
-static nn_status named_failure(nn_context *ctx, const nni_node *n, nn_status st) {
-  return n->by ? nni_fail(&ctx->core.err, st, "%s: %s", n->by, ctx->core.err.text) : st;
-}
-
 /* On a device that is not the host: its work is recorded and submitted as a whole, or submitted again. */
 static nn_status submit_units(run *r) {
   nn_context *ctx = r->ctx;
   nni_plan *p = r->p;
   nni_device *dev = p->dev;
-  nni_window *w = &ctx->win;
   int n = 0;
-  void **address = nni_arena_get(&w->arena, sizeof(void *) * (size_t)(w->ninput + p->nout + 2));
-  nni_param *pa = nni_arena_get(&w->arena, sizeof(nni_param) * (size_t)(p->nparam + 1));
+  void **address = nni_arena_get(&ctx->win.arena, sizeof(void *) * (size_t)(r->ninput + p->nout + 2));
+  nni_param *pa = nni_arena_get(&ctx->win.arena, sizeof(nni_param) * (size_t)(p->nparam + 1));
   if (!address || !pa) return nni_fail(&ctx->core.err, NN_ENOMEM, "out of memory while starting a run");
-  for (int i = 0; i < w->ninput; i++) address[n++] = w->input[i]->data;
+  for (int i = 0; i < r->ninput; i++) address[n++] = r->input[i]->data;
   for (int i = 0; i < p->nout; i++) address[n++] = r->out[i];
   address[n++] = r->arena;
   address[n++] = r->scratch;
@@ -221,7 +216,7 @@ static nn_status submit_units(run *r) {
   for (int i = 0; i < p->nunit && !replay && st == NN_OK; i++) {
     r->unit = i;
     st = run_unit(r, &p->unit[i]);
-    if (st != NN_OK) st = named_failure(ctx, w->node[p->unit[i].first], st);
+    if (st != NN_OK) r->blame = i;
   }
   nn_status end = dev->is->end(dev, st != NN_OK, &ctx->core.err);
   if (st == NN_OK) st = end;
@@ -239,7 +234,7 @@ static nn_status run_units(run *r) {
     r->unit = i;
     double t0 = ctx->trace ? nni_clock() : 0;
     nn_status st = run_unit(r, &r->p->unit[i]);
-    if (st != NN_OK) return named_failure(ctx, ctx->win.node[r->p->unit[i].first], st);
+    if (st != NN_OK) return r->blame = i, st;
     if (ctx->trace) nni_trace_unit(ctx, i, t0, nni_clock());
     ctx->info.units++;
   }
@@ -248,9 +243,8 @@ static nn_status run_units(run *r) {
 
 /* outputs become the values' data; after a failure an argument that was overwritten already is lost */
 static void keep_outputs(run *r, bool ok) {
-  nni_window *w = &r->ctx->win;
   for (int o = 0; o < r->p->nout; o++) {
-    nni_value *v = w->node[r->p->output[o].node]->out[r->p->output[o].out];
+    nni_value *v = r->result[o];
     if (ok) {
       v->data = r->out[o];
       if (r->donor[o]) r->donor[o]->data = NULL, nni_data_put(r->ctx, r->donor[o]);
@@ -274,19 +268,22 @@ static int largest_node(const nni_window *w, const uint64_t *dead) {
   return at;
 }
 
-/* culprit: on failure the node to blame, -1 when there is none */
-static nn_status run_plan(nn_context *ctx, nni_plan *p, const uint64_t *dead, int *culprit) {
-  nni_window *w = &ctx->win;
-  run r = {.ctx = ctx, .p = p};
-  *culprit = -1;
-  r.out = nni_arena_get(&w->arena, sizeof(void *) * (size_t)(p->nout + 1));
-  r.donor = nni_arena_get(&w->arena, sizeof(void *) * (size_t)(p->nout + 1));
-  r.param = nni_arena_get(&w->arena, sizeof(nni_param) * (size_t)(w->nparam + 1));
-  if (!r.out || !r.donor || !r.param) return nni_fail(&ctx->core.err, NN_ENOMEM, "out of memory while starting a run");
+static nn_status no_memory(nn_context *ctx, const nni_plan *p) {
+  size_t results = 0;
+  for (int o = 0; o < p->nout; o++)
+    if (__builtin_add_overflow(results, p->output[o].bytes, &results)) results = SIZE_MAX;
+  return nni_fail(&ctx->core.err, NN_ENOMEM, "out of memory on %s: a run needs %zu bytes for its results and %zu for what is between, beside %zu in live tensors",
+                  p->dev->name, results, p->arena + p->scratch, p->dev->is->memory(p->dev).live);
+}
+
+nn_status nni_run_on(nn_context *ctx, nni_plan *p, nni_value *const *input, int ninput, nni_value *const *result, const nni_param *param, int *unit) {
+  run r = {.ctx = ctx, .p = p, .input = input, .ninput = ninput, .result = result, .param = param, .blame = -1};
+  *unit = -1;
+  r.out = nni_arena_get(&ctx->win.arena, sizeof(void *) * (size_t)(p->nout + 1));
+  r.donor = nni_arena_get(&ctx->win.arena, sizeof(void *) * (size_t)(p->nout + 1));
+  if (!r.out || !r.donor) return nni_fail(&ctx->core.err, NN_ENOMEM, "out of memory while starting a run");
   memset(r.out, 0, sizeof(void *) * (size_t)p->nout);
   memset(r.donor, 0, sizeof(void *) * (size_t)p->nout);
-  for (int i = 0; i < w->n; i++)
-    if (w->node[i]->npa) memcpy(r.param + w->node[i]->param, w->node[i]->pa, sizeof(nni_param) * w->node[i]->npa);
   size_scratch(ctx, p);
   if (!take_memory(&r)) {
     give_back(&r, true);
@@ -294,16 +291,34 @@ static nn_status run_plan(nn_context *ctx, nni_plan *p, const uint64_t *dead, in
     p->dev->is->trim(p->dev);
     if (!take_memory(&r)) {
       give_back(&r, true);
-      nn_memory_info mi = p->dev->is->memory(p->dev);
-      *culprit = largest_node(w, dead);
-      return nni_fail(&ctx->core.err, NN_ENOMEM, "out of memory on %s: a run needs %zu bytes for intermediate results beside %zu in live tensors", p->dev->name,
-                      p->arena + p->scratch, mi.live);
+      return no_memory(ctx, p);
     }
   }
   nn_status st = run_units(&r);
-  if (st != NN_OK && st != NN_EINTERRUPT) *culprit = p->unit[r.unit].first;
+  *unit = r.blame;
   keep_outputs(&r, st == NN_OK);
   give_back(&r, st != NN_OK);
+  return st;
+}
+
+/* The window by its plan. culprit: on failure the node to blame, -1 when there is none */
+static nn_status run_plan(nn_context *ctx, nni_plan *p, const uint64_t *dead, int *culprit) {
+  nni_window *w = &ctx->win;
+  int unit;
+  nni_param *param = nni_arena_get(&w->arena, sizeof(nni_param) * (size_t)(w->nparam + 1));
+  nni_value **result = nni_arena_get(&w->arena, sizeof(void *) * (size_t)(p->nout + 1));
+  *culprit = -1;
+  if (!param || !result) return nni_fail(&ctx->core.err, NN_ENOMEM, "out of memory while starting a run");
+  for (int i = 0; i < w->n; i++)
+    if (w->node[i]->npa) memcpy(param + w->node[i]->param, w->node[i]->pa, sizeof(nni_param) * w->node[i]->npa);
+  for (int o = 0; o < p->nout; o++) result[o] = w->node[p->output[o].node]->out[p->output[o].out];
+  nn_status st = nni_run_on(ctx, p, w->input, w->ninput, result, param, &unit);
+  if (unit >= 0) {
+    *culprit = p->unit[unit].first;
+    const char *by = w->node[*culprit]->by; /* a kernel's message, with the operator in front that the user called */
+    return by ? nni_fail(&ctx->core.err, st, "%s: %s", by, ctx->core.err.text) : st;
+  }
+  if (st == NN_ENOMEM) *culprit = largest_node(w, dead);
   return st;
 }
 
@@ -366,6 +381,7 @@ nn_status nni_run(nn_context *ctx) {
   ctx->running = true;
   uint64_t misses = ctx->info.plan_misses;
   int culprit = -1;
+  if (ctx->jit) nni_jit_window(ctx);
   nni_plan *p = get_plan(ctx);
   if (p && ctx->trace && !nni_trace_run(ctx, p, ctx->info.plan_misses == misses)) p = NULL;
   nn_status st = p ? run_plan(ctx, p, NULL, &culprit) : ctx->core.err.status;
@@ -380,6 +396,7 @@ nn_status nni_run(nn_context *ctx) {
 
 nn_status nni_need(nn_tensor *t) {
   nn_context *ctx = t->ctx;
+  if (ctx->jit) nni_jit_read(ctx, t);
   if (!t->v->data && !t->v->lost) {
     nn_status st = nni_run(ctx);
     if (st != NN_OK && !t->v->data) return st;

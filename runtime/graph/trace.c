@@ -186,6 +186,8 @@ void nni_trace_free(nn_context *ctx) {
   ctx->trace = NULL;
 }
 
+bool nni_trace_on(const nn_context *ctx) { return ctx->trace && ctx->trace->on; }
+
 void nn_trace_start(nn_context *ctx) {
   if (!ctx->trace) ctx->trace = nni_calloc(ctx->core.mem, sizeof *ctx->trace);
   if (!ctx->trace) return;

@@ -13,7 +13,7 @@ static rows rows_of(const nni_out *x) {
 }
 static nn_tensor *as_rows(nni_scope *s, nn_tensor *x, rows n) { return x ? nni_reshape(s, x, 2, (int64_t[]){n.r, n.c}) : NULL; }
 static nn_status failed(const nni_scope *s) { return nni_error_of(s->ctx)->status; }
-static nni_out out_like(const nn_tensor *t) { return nni_like(NN_F32, t->l.ndim, t->l.shape); }
+static nni_out out_like(const nn_tensor *t) { return nni_like(t->dtype, t->l.ndim, t->l.shape); }
 
 static nn_status has_rows(nni_scope *s, const nni_out *x) {
   if (x->ndim < 1) return nni_opfail(s, NN_ESHAPE, "the input is a scalar, it needs channels (the last dim)");
@@ -31,7 +31,7 @@ static nn_status per_channel(nni_scope *s, const nn_tensor *t, const char *what,
 static nn_status two_sums(nni_scope *s, int kernel, nn_tensor *const *in, int nin, int64_t c, nn_tensor *res[2]) {
   nn_tensor *r[NN_MAXOUT];
   nni_out o[2];
-  o[0] = o[1] = nni_like(NN_F32, 1, &c);
+  o[0] = o[1] = nni_like(in[0]->dtype, 1, &c);
   nn_status st = nni_record(s->ctx, &(nni_rec){.kind = NNI_N_KERNEL, .op = kernel, .nin = nin, .in = in, .nout = 2, .out = o}, r);
   for (int i = 0; i < 2 && st == NN_OK; i++) res[i] = nni_hold(s, r[i]);
   return st;
@@ -44,7 +44,7 @@ static nn_status moments_of(nni_scope *s, nn_tensor *x, rows n, nn_tensor *res[2
 /* ---- moments ---- */
 nn_status nni_rule_moments(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *x = nni_float(s, c->arg[0].u.t), *res[2];
+  nn_tensor *x = nni_real(s, c->arg[0].u.t), *res[2];
   if (!x) return failed(s);
   const nni_out o = out_like(x);
   nn_status st = has_rows(s, &o);
@@ -63,7 +63,7 @@ static nn_tensor *moments_back(nni_scope *s, nn_tensor *x, nn_tensor *mean, int6
 
 nn_status nni_grad_moments(nni_gradcall *g) {
   nni_scope *s = &g->s;
-  g->dx[0] = moments_back(s, nni_float(s, g->x[0]), g->y[0], rows_of(&g->xs[0]).r, g->d[0], g->d[1]);
+  g->dx[0] = moments_back(s, nni_real(s, g->x[0]), g->y[0], rows_of(&g->xs[0]).r, g->d[0], g->d[1]);
   return g->dx[0] ? NN_OK : failed(s);
 }
 
@@ -71,10 +71,8 @@ nn_status nni_grad_moments(nni_gradcall *g) {
 nn_status nni_rule_column_dots(nni_call *c) {
   nni_scope *s = &c->s;
   nn_tensor *in[3], *res[2];
-  for (int i = 0; i < 3; i++) {
-    in[i] = nni_float(s, c->arg[i].u.t);
-    if (!in[i]) return failed(s);
-  }
+  for (int i = 0; i < 3; i++) in[i] = c->arg[i].u.t;
+  if (!nni_reals(s, 3, in)) return failed(s);
   const nni_out o = out_like(in[0]);
   const rows n = rows_of(&o);
   if (o.ndim < 1) return nni_opfail(s, NN_ESHAPE, "a is a scalar, it needs channels (the last dim)");
@@ -92,7 +90,7 @@ nn_status nni_rule_column_dots(nni_call *c) {
 /* da = d0 + d1 (x - mean); dx = d1 a; dmean = -d1 sum a */
 nn_status nni_grad_column_dots(nni_gradcall *g) {
   nni_scope *s = &g->s;
-  nn_tensor *a = nni_float(s, g->x[0]), *x = nni_float(s, g->x[1]), *mean = nni_float(s, g->x[2]);
+  nn_tensor *a = nni_real(s, g->x[0]), *x = nni_real(s, g->x[1]), *mean = nni_real(s, g->x[2]);
   if (!a || !x || !mean) return failed(s);
   if (g->need[0]) {
     nn_tensor *v = g->d[1] ? nni_do(s, mul, NN_T(g->d[1]), NN_T(nni_do(s, sub, NN_T(x), NN_T(mean)))) : NULL;
@@ -113,8 +111,9 @@ static nn_tensor *deviation(nni_scope *s, nn_tensor *variance, nn_arg eps) { ret
 
 nn_status nni_rule_batch_norm_train(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *x = nni_float(s, c->arg[0].u.t), *weight = nni_float(s, c->arg[1].u.t), *bias = nni_float(s, c->arg[2].u.t), *res[2];
-  if (!x || !weight || !bias) return failed(s);
+  nn_tensor *in[3] = {c->arg[0].u.t, c->arg[1].u.t, c->arg[2].u.t}, *res[2];
+  if (!nni_reals(s, 3, in)) return failed(s);
+  nn_tensor *x = in[0], *weight = in[1], *bias = in[2];
   const nni_out o = out_like(x);
   const rows n = rows_of(&o);
   nn_status st = has_rows(s, &o);
@@ -133,7 +132,7 @@ nn_status nni_rule_batch_norm_train(nni_call *c) {
 nn_status nni_grad_batch_norm_train(nni_gradcall *g) {
   nni_scope *s = &g->s;
   const double inv = 1.0 / (double)rows_of(&g->xs[0]).r;
-  nn_tensor *x = nni_float(s, g->x[0]), *weight = nni_float(s, g->x[1]), *d = g->d[0], *dx = NULL;
+  nn_tensor *x = nni_real(s, g->x[0]), *weight = nni_real(s, g->x[1]), *d = g->d[0], *dx = NULL;
   if (!x || !weight) return failed(s);
   if (d) {
     nn_tensor *sum[NN_MAXOUT];

@@ -183,12 +183,15 @@ nn_tensor *nni_cast(nni_scope *s, nn_tensor *t, nn_dtype d) {
   return nni_do(s, cast, NN_T(t), NN_I(d));
 }
 
-nn_tensor *nni_float(nni_scope *s, nn_tensor *t) {
-  if (!t || t->dtype != NN_F64) return nni_cast(s, t, NN_F32);
-  nni_opfail(s, NN_EUNSUPPORTED, "not available for f64; cast to f32 first");
-  return NULL;
-}
 nn_tensor *nni_real(nni_scope *s, nn_tensor *t) { return !t || nn_dtype_is_float(t->dtype) ? t : nni_cast(s, t, NN_F32); }
+
+bool nni_reals(nni_scope *s, int n, nn_tensor **t) {
+  nn_dtype d = NN_F32;
+  bool ok = true;
+  for (int i = 0; i < n; i++) d = t[i] ? nn_dtype_promote(d, t[i]->dtype) : d;
+  for (int i = 0; i < n; i++) ok = (t[i] = nni_cast(s, t[i], d)) && ok;
+  return ok;
+}
 
 nn_tensor *nni_reshape(nni_scope *s, nn_tensor *t, int ndim, const int64_t *shape) { return nni_do(s, reshape, NN_T(t), NN_INTS(ndim, shape)); }
 

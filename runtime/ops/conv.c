@@ -83,10 +83,19 @@ static nn_status conv_channels(nni_scope *s, const nn_tensor *x, const nn_tensor
   return NN_OK;
 }
 
+/* the first two arguments: contiguous, of one float dtype */
+static bool operands(nni_call *c, nn_tensor **in) {
+  for (int i = 0; i < 2; i++) in[i] = c->arg[i].u.t;
+  if (!nni_reals(&c->s, 2, in)) return false;
+  for (int i = 0; i < 2; i++) in[i] = nni_dense(&c->s, in[i]);
+  return in[0] && in[1];
+}
+
 nn_status nni_rule_conv2d(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *x = nni_dense(s, nni_float(s, c->arg[0].u.t)), *k = nni_dense(s, nni_float(s, c->arg[1].u.t));
-  if (!x || !k) return nni_error_of(s->ctx)->status;
+  nn_tensor *in[2], *x, *k;
+  if (!operands(c, in)) return nni_error_of(s->ctx)->status;
+  x = in[0], k = in[1];
   nn_status st = images(s, x, "input");
   if (st == NN_OK && k->l.ndim != 4) st = nni_opfail(s, NN_ESHAPE, "the kernel must be (height, width, channels / groups, filters), it has %d dims", k->l.ndim);
   int64_t groups = c->arg[6].u.i, out[2];
@@ -94,10 +103,9 @@ nn_status nni_rule_conv2d(nni_call *c) {
   if (st == NN_OK) st = conv_channels(s, x, k, groups);
   if (st == NN_OK) st = conv_window(s, &c->arg[3], &x->l.shape[1], k->l.shape, &w, out);
   if (st != NN_OK) return st;
-  nni_out o = nni_like(NN_F32, 4, (int64_t[]){x->l.shape[0], out[0], out[1], k->l.shape[3]});
+  nni_out o = nni_like(x->dtype, 4, (int64_t[]){x->l.shape[0], out[0], out[1], k->l.shape[3]});
   int64_t ia[12];
   int nia = attributes(s, &w, groups, 0, NULL, ia);
-  nn_tensor *in[2] = {x, k};
   nn_tensor *y = nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_conv2d, .nin = 2, .in = in, .nia = nia, .ia = ia, .nout = 1, .out = &o});
   if (c->arg[2].kind == NN_ARG_TENSOR) {
     nn_tensor *b = c->arg[2].u.t;
@@ -142,9 +150,10 @@ static nn_status same_out(nni_scope *s, const int64_t in[2], const window *w, co
 
 nn_status nni_rule_conv2d_dx(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *dy = nni_dense(s, nni_float(s, c->arg[0].u.t)), *k = nni_dense(s, nni_float(s, c->arg[1].u.t));
+  nn_tensor *in[2], *dy, *k;
   window w;
-  if (!dy || !k) return nni_error_of(s->ctx)->status;
+  if (!operands(c, in)) return nni_error_of(s->ctx)->status;
+  dy = in[0], k = in[1];
   nn_status st = images(s, dy, "output's cotangent");
   if (st == NN_OK && (k->l.ndim != 4 || k->l.shape[3] != dy->l.shape[3])) st = nni_opfail(s, NN_ESHAPE, "the kernel does not fit the output's channels");
   if (st == NN_OK) st = explicit_window(c, &w);
@@ -156,8 +165,7 @@ nn_status nni_rule_conv2d_dx(nni_call *c) {
   if (st != NN_OK) return st;
   int64_t ia[12];
   int nia = attributes(s, &w, groups, 2, size, ia);
-  nni_out o = nni_like(NN_F32, 4, (int64_t[]){dy->l.shape[0], size[0], size[1], k->l.shape[2] * groups});
-  nn_tensor *in[2] = {dy, k};
+  nni_out o = nni_like(dy->dtype, 4, (int64_t[]){dy->l.shape[0], size[0], size[1], k->l.shape[2] * groups});
   return nni_give(c, nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_conv2d_dx, .nin = 2, .in = in, .nia = nia, .ia = ia, .nout = 1, .out = &o}));
 }
 
@@ -170,9 +178,10 @@ nn_status nni_grad_conv2d_dx(nni_gradcall *g) { /* linear in dy and in the kerne
 
 nn_status nni_rule_conv2d_dw(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *x = nni_dense(s, nni_float(s, c->arg[0].u.t)), *dy = nni_dense(s, nni_float(s, c->arg[1].u.t));
+  nn_tensor *in[2], *x, *dy;
   window w;
-  if (!x || !dy) return nni_error_of(s->ctx)->status;
+  if (!operands(c, in)) return nni_error_of(s->ctx)->status;
+  x = in[0], dy = in[1];
   nn_status st = images(s, x, "input");
   if (st == NN_OK) st = images(s, dy, "output's cotangent");
   if (st == NN_OK) st = explicit_window(c, &w);
@@ -185,8 +194,7 @@ nn_status nni_rule_conv2d_dw(nni_call *c) {
   if (st != NN_OK) return st;
   int64_t ia[12];
   int nia = attributes(s, &w, groups, 2, k, ia);
-  nni_out o = nni_like(NN_F32, 4, (int64_t[]){k[0], k[1], x->l.shape[3] / groups, dy->l.shape[3]});
-  nn_tensor *in[2] = {x, dy};
+  nni_out o = nni_like(x->dtype, 4, (int64_t[]){k[0], k[1], x->l.shape[3] / groups, dy->l.shape[3]});
   return nni_give(c, nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_conv2d_dw, .nin = 2, .in = in, .nia = nia, .ia = ia, .nout = 1, .out = &o}));
 }
 
@@ -218,14 +226,14 @@ static void pool_attributes(const window *w, int64_t *ia) {
 
 nn_status nni_rule_max_pool2d(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *x = nni_dense(s, nni_float(s, c->arg[0].u.t)), *res[NN_MAXOUT];
+  nn_tensor *x = nni_dense(s, nni_real(s, c->arg[0].u.t)), *res[NN_MAXOUT];
   window w;
   int64_t out[2], ia[8];
   nn_status st = x ? images(s, x, "input") : nni_error_of(s->ctx)->status;
   if (st == NN_OK) st = pool_window(s, &c->arg[1], &c->arg[2], &c->arg[3], &x->l.shape[1], &w, out);
   if (st != NN_OK) return st;
   nni_out o[2];
-  o[0] = o[1] = nni_like(NN_F32, 4, (int64_t[]){x->l.shape[0], out[0], out[1], x->l.shape[3]});
+  o[0] = o[1] = nni_like(x->dtype, 4, (int64_t[]){x->l.shape[0], out[0], out[1], x->l.shape[3]});
   o[1].dtype = NN_U8;
   pool_attributes(&w, ia);
   st = nni_record(s->ctx, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_max_pool2d, .nin = 1, .in = &x, .nia = 8, .ia = ia, .nout = 2, .out = o}, res);
@@ -253,7 +261,7 @@ static nn_status taps_fit(nni_scope *s, const nn_tensor *taps) {
 
 nn_status nni_rule_max_pool2d_dx(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *dy = nni_dense(s, nni_float(s, c->arg[0].u.t)), *taps = nni_dense(s, c->arg[1].u.t);
+  nn_tensor *dy = nni_dense(s, nni_real(s, c->arg[0].u.t)), *taps = nni_dense(s, c->arg[1].u.t);
   window w;
   int64_t out[2], ia[10];
   nn_status st = dy && taps ? images(s, dy, "output's cotangent") : nni_error_of(s->ctx)->status;
@@ -265,7 +273,7 @@ nn_status nni_rule_max_pool2d_dx(nni_call *c) {
   if (st != NN_OK) return st;
   pool_attributes(&w, ia);
   ia[8] = c->arg[2].u.ints[0], ia[9] = c->arg[2].u.ints[1];
-  nni_out o = nni_like(NN_F32, 4, (int64_t[]){dy->l.shape[0], ia[8], ia[9], dy->l.shape[3]});
+  nni_out o = nni_like(dy->dtype, 4, (int64_t[]){dy->l.shape[0], ia[8], ia[9], dy->l.shape[3]});
   nn_tensor *in[2] = {dy, taps};
   return nni_give(c, nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_max_pool2d_dx, .nin = 2, .in = in, .nia = 10, .ia = ia, .nout = 1, .out = &o}));
 }
@@ -277,7 +285,7 @@ nn_status nni_grad_max_pool2d_dx(nni_gradcall *g) {
 
 nn_status nni_rule_max_pool2d_take(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *x = nni_dense(s, nni_float(s, c->arg[0].u.t)), *taps = nni_dense(s, c->arg[1].u.t);
+  nn_tensor *x = nni_dense(s, nni_real(s, c->arg[0].u.t)), *taps = nni_dense(s, c->arg[1].u.t);
   window w;
   int64_t out[2], ia[8];
   nn_status st = x && taps ? images(s, x, "input") : nni_error_of(s->ctx)->status;
@@ -287,7 +295,7 @@ nn_status nni_rule_max_pool2d_take(nni_call *c) {
   if (st == NN_OK && (x->l.shape[0] != taps->l.shape[0] || x->l.shape[3] != taps->l.shape[3])) st = nni_opfail(s, NN_ESHAPE, "input and taps differ in batch or channels");
   if (st != NN_OK) return st;
   pool_attributes(&w, ia);
-  nni_out o = nni_like(NN_F32, 4, taps->l.shape);
+  nni_out o = nni_like(x->dtype, 4, taps->l.shape);
   nn_tensor *in[2] = {x, taps};
   return nni_give(c, nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_max_pool2d_take, .nin = 2, .in = in, .nia = 8, .ia = ia, .nout = 1, .out = &o}));
 }

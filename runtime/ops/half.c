@@ -1,6 +1,6 @@
 /* ops/half.c - f16 and bf16 are dtypes to store: an operator with a rule of its own gets them as f32, and its results become halves again.
 **
-** This is the one place that knows about it, and about which structural kernels can do with f64. Operators that only move elements are the exception (a list, for speed alone: the way through f32
+** This is the one place that knows about it. Operators that only move elements are the exception (a list, for speed alone: the way through f32
 ** changes nothing); pointwise rows compute in f32 registers and round each result.
 */
 #include "ops.h"
@@ -13,13 +13,11 @@ static bool moves_only(const nn_op *op) {
     default: return false;
   }
 }
-/* Kernels that move bytes take every dtype, some have a form for f64; the others know f32 and integers only. */
+/* Kernels that move bytes take every dtype; the others know f32, f64 and integers. */
 bool nni_kernel_takes(int kernel, nn_dtype d) {
-  if (d != NN_F64 && d != NN_F16 && d != NN_BF16) return true;
+  if (d != NN_F16 && d != NN_BF16) return true;
   switch (kernel) {
     case NNI_K_copy: case NNI_K_slice_set: case NNI_K_slice_add: case NNI_K_concat: case NNI_K_take_rows: case NNI_K_gather: return true;
-    case NNI_K_reduce: case NNI_K_matmul: case NNI_K_add_rows: case NNI_K_scatter: case NNI_K_scan: case NNI_K_sort: case NNI_K_searchsorted:
-      return d == NN_F64;
     default: return false;
   }
 }

@@ -145,5 +145,5 @@ nn_tensor *nni_one_hot_mask(nni_scope *s, nn_tensor *ids, int64_t classes) {
 
 nn_status nni_rule_one_hot(nni_call *c) {
   if (c->arg[1].u.i < 1) return nni_opfail(&c->s, NN_EINVAL, "classes = %lld, at least 1 is needed", (long long)c->arg[1].u.i);
-  return nni_give(c, nni_float(&c->s, nni_one_hot_mask(&c->s, c->arg[0].u.t, c->arg[1].u.i)));
+  return nni_give(c, nni_cast(&c->s, nni_one_hot_mask(&c->s, c->arg[0].u.t, c->arg[1].u.i), NN_F32));
 }

@@ -123,12 +123,9 @@ static nn_tensor *root(nni_scope *s, nn_tensor *sum, double p) {
   return nni_do(s, where, NN_T(zero), NN_F(0), NN_T(y));
 }
 
-/* whole numbers become f32 */
-static nn_tensor *real(nni_scope *s, nn_tensor *t) { return t->dtype <= NN_I64 ? nni_cast(s, t, NN_F32) : t; }
-
 nn_status nni_rule_cdist(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *a = real(s, c->arg[0].u.t), *b = real(s, c->arg[1].u.t);
+  nn_tensor *a = nni_real(s, c->arg[0].u.t), *b = nni_real(s, c->arg[1].u.t);
   const double p = c->arg[2].u.f;
   if (!a || !b) return error_of(s);
   if (a->l.ndim < 2 || b->l.ndim < 2 || a->l.shape[a->l.ndim - 1] != b->l.shape[b->l.ndim - 1]) {
@@ -140,7 +137,7 @@ nn_status nni_rule_cdist(nni_call *c) {
   if (!(p >= 0)) return nni_opfail(s, NN_EINVAL, "p must not be negative, it is %g", p);
   nn_tensor *diff = minus(s, row(s, a), nni_do(s, unsqueeze, NN_T(b), NN_I(-3)));
   const nn_arg last = NN_I(-1), drop = NN_I(0);
-  if (p == 0) return nni_give(c, nni_do(s, sum, NN_T(nni_float(s, nni_do(s, ne, NN_T(diff), NN_F(0)))), last, drop));
+  if (p == 0) return nni_give(c, nni_do(s, sum, NN_T(nni_cast(s, nni_do(s, ne, NN_T(diff), NN_F(0)), diff ? diff->dtype : NN_F32)), last, drop));
   if (p == 2) return nni_give(c, root(s, nni_do(s, sum, NN_T(nni_do(s, square, NN_T(diff))), last, drop), 2));
   nn_tensor *size = nni_do(s, abs, NN_T(diff));
   if (!size) return error_of(s);
@@ -151,9 +148,9 @@ nn_status nni_rule_cdist(nni_call *c) {
 }
 
 /* ---- recording a kernel ---- */
-/* shape of x without its last two dims, then what is given */
+/* shape of x without its last two dims, then what is given; the dtype that operand() gives */
 static nni_out like(const nn_tensor *x, int n, int64_t a, int64_t b) {
-  nni_out o = nni_like(NN_F32, x->l.ndim - 2, x->l.shape);
+  nni_out o = nni_like(nn_dtype_is_float(x->dtype) ? x->dtype : NN_F32, x->l.ndim - 2, x->l.shape);
   if (n > 0) o.shape[o.ndim++] = a;
   if (n > 1) o.shape[o.ndim++] = b;
   return o;
@@ -170,7 +167,7 @@ static nn_status record(nni_call *c, int kernel, int nin, nn_tensor *const *in, 
   return st;
 }
 
-static nn_tensor *operand(nni_call *c, int i) { return nni_dense(&c->s, nni_float(&c->s, c->arg[i].u.t)); }
+static nn_tensor *operand(nni_call *c, int i) { return nni_dense(&c->s, nni_real(&c->s, c->arg[i].u.t)); }
 
 /* a square matrix in; results without the last two dims (0), vectors (1), matrices (2) */
 static nn_status of_square(nni_call *c, int kernel, int nout, const int *dims) {
@@ -191,10 +188,40 @@ nn_status nni_grad_inv(nni_gradcall *g) { /* -y' d y' */
 }
 
 nn_status nni_rule_det(nni_call *c) { return of_square(c, NNI_K_det, 1, (int[]){0}); }
-nn_status nni_grad_det(nni_gradcall *g) { /* d y inv(a)' */
+nn_status nni_grad_det(nni_gradcall *g) {
   nni_scope *s = &g->s;
-  nn_tensor *scale = column(s, column(s, times(s, g->d[0], g->y[0])));
-  return got(g, 0, times(s, scale, flip(s, nni_do(s, inv, NN_T(g->x[0])))));
+  return got(g, 0, times(s, column(s, column(s, g->d[0])), nni_do(s, cofactor, NN_T(g->x[0]))));
+}
+
+nn_status nni_rule_cofactor(nni_call *c) { return of_square(c, NNI_K_cofactor, 1, (int[]){2}); }
+
+/* u (..., M, M) and v' of an svd -> the sign of det(u v'), without history: it does not change */
+static nn_tensor *turn_sign(nni_scope *s, nn_tensor *u, nn_tensor *vh) {
+  nn_tensor *a = u ? nni_hold(s, nni_tensor_view(u, u->dtype, &u->l)) : NULL, *b = vh ? nni_hold(s, nni_tensor_view(vh, vh->dtype, &vh->l)) : NULL;
+  nn_tensor *det = times(s, nni_do(s, det, NN_T(a)), nni_do(s, det, NN_T(b)));
+  return column(s, column(s, nni_do(s, sign, NN_T(det))));
+}
+
+/* a = u S v' with a diagonal S, and cof(a) = det(u v') u cof(S) v'. For a change of S, whatever its shape, with p_ij = the product of all s but s_i and s_j,
+**   dcof_ii = sum over j != i of p_ij dS_jj,   dcof_ij = -p_ij dS_ji
+** which divides by nothing: singular matrices, and equal singular values, have this gradient too. (Its own gradient is that of svd, which needs distinct
+** singular values.) */
+nn_status nni_grad_cofactor(nni_gradcall *g) {
+  nni_scope *s = &g->s;
+  const int64_t n = g->xs[0].shape[g->xs[0].ndim - 1];
+  nn_tensor *out[NN_MAXOUT] = {NULL}, *diag = diagonal(s, n);
+  int nout = 0;
+  if (n < 2) return got(g, 0, nni_do(s, mul, NN_T(g->d[0]), NN_F(0))); /* a constant */
+  nn_status st = nni_apply(s->ctx, nni_op_row(NNI_OP_svd), (nn_arg[]){NN_T(g->x[0]), NN_I(0)}, 2, out, &nout);
+  if (st != NN_OK) return st;
+  for (int i = 0; i < nout; i++) nni_hold(s, out[i]);
+  nn_tensor *e = mm(s, mm(s, flip(s, out[0]), g->d[0]), flip(s, out[2])); /* the cotangent of cof(S) */
+  nn_tensor *either = nni_do(s, logical_or, NN_T(row(s, diag)), NN_T(nni_do(s, unsqueeze, NN_T(diag), NN_I(0))));
+  nn_tensor *p = nni_do(s, prod, NN_T(nni_do(s, where, NN_T(either), NN_F(1), NN_T(row(s, row(s, out[1]))))), NN_I(-1), NN_I(0));
+  nn_tensor *others = nni_do(s, where, NN_T(diag), NN_F(0), NN_T(p));
+  nn_tensor *own = mm(s, others, column(s, nni_do(s, sum, NN_T(only(s, diag, e)), NN_I(-1), NN_I(0))));
+  nn_tensor *slope = nni_do(s, where, NN_T(diag), NN_T(own), NN_T(negative(s, times(s, others, flip(s, e)))));
+  return got(g, 0, times(s, turn_sign(s, out[0], out[2]), mm(s, mm(s, out[0], slope), out[2])));
 }
 
 nn_status nni_rule_slogdet(nni_call *c) { return of_square(c, NNI_K_slogdet, 2, (int[]){0, 0}); }
@@ -224,10 +251,11 @@ static nn_status two_sides(nni_call *c, bool square, sides *p) {
   p->n = a->l.shape[a->l.ndim - 1];
   if (b->l.ndim == 0 || b->l.shape[p->vector ? 0 : b->l.ndim - 2] != p->m)
     return nni_opfail(s, NN_ESHAPE, "a (%s) has %lld rows, b (%s) must have as many", x, (long long)p->m, y);
-  a = nni_float(s, a);
-  b = nni_float(s, b);
-  if (b && p->vector) b = column(s, b);
-  if (!a || !b) return error_of(s);
+  nn_tensor *in[2] = {a, b};
+  if (!nni_reals(s, 2, in)) return error_of(s);
+  a = in[0];
+  b = p->vector ? column(s, in[1]) : in[1];
+  if (!b) return error_of(s);
   p->rhs = b->l.shape[b->l.ndim - 1];
   if (p->rhs > FAR) return nni_opfail(s, NN_ESHAPE, "b (%s) has too many columns for LAPACK", y);
   nni_layout la = a->l, lb = b->l;
@@ -271,15 +299,16 @@ nn_status nni_grad_solve(nni_gradcall *g) { /* db = inv(a') d, da = -db x' */
 }
 
 /* singular values that count as zero, when the caller leaves it to us: as NumPy and PyTorch do */
-static double part(const nn_arg *given, int64_t m, int64_t n) {
-  return given->kind == NN_ARG_NONE ? 0x1p-23 * (double)(m > n ? m : n) : given->kind == NN_ARG_INT ? (double)given->u.i : given->u.f;
+static double part(const nn_arg *given, const nn_tensor *a, int64_t m, int64_t n) {
+  const double eps = a->dtype == NN_F64 ? 0x1p-52 : 0x1p-23;
+  return given->kind == NN_ARG_NONE ? eps * (double)(m > n ? m : n) : given->kind == NN_ARG_INT ? (double)given->u.i : given->u.f;
 }
 
 nn_status nni_rule_lstsq(nni_call *c) {
   sides p;
   nn_status st = two_sides(c, false, &p);
   if (st != NN_OK) return st;
-  return give_side(c, NNI_K_lstsq, &p, &(nni_param){.f = part(&c->arg[2], p.m, p.n)});
+  return give_side(c, NNI_K_lstsq, &p, &(nni_param){.f = part(&c->arg[2], p.a, p.m, p.n)});
 }
 
 nn_status nni_rule_pinv(nni_call *c) { /* the least-squares solution for each unit vector */
@@ -290,9 +319,9 @@ nn_status nni_rule_pinv(nni_call *c) { /* the least-squares solution for each un
   int64_t m = a->l.shape[a->l.ndim - 2], n = a->l.shape[a->l.ndim - 1];
   sides p = {.m = m, .n = n, .rhs = m, .a = operand(c, 0)};
   nni_out o = like(a, 2, m, m);
-  p.b = nni_dense(s, nni_do(s, expand, NN_T(nni_float(s, diagonal(s, m))), NN_INTS(o.ndim, o.shape)));
+  p.b = nni_dense(s, nni_do(s, expand, NN_T(nni_cast(s, diagonal(s, m), o.dtype)), NN_INTS(o.ndim, o.shape)));
   if (!p.a || !p.b) return error_of(s);
-  return give_side(c, NNI_K_lstsq, &p, &(nni_param){.f = part(&c->arg[1], m, n)});
+  return give_side(c, NNI_K_lstsq, &p, &(nni_param){.f = part(&c->arg[1], p.a, m, n)});
 }
 
 /* G. H. Golub and V. Pereyra, "The differentiation of pseudo-inverses and nonlinear least squares problems whose variables separate" (1973): for constant rank
@@ -308,13 +337,15 @@ static nn_tensor *pinv_grad(nni_scope *s, nn_tensor *a, nn_tensor *p, nn_tensor 
 
 nn_status nni_grad_pinv(nni_gradcall *g) {
   nni_scope *s = &g->s;
-  return got(g, 0, pinv_grad(s, nni_float(s, g->x[0]), g->y[0], g->d[0]));
+  return got(g, 0, pinv_grad(s, nni_real(s, g->x[0]), g->y[0], g->d[0]));
 }
 
 nn_status nni_grad_lstsq(nni_gradcall *g) { /* x = pinv(a) b */
   nni_scope *s = &g->s;
   bool vector = g->xs[1].ndim == 1;
-  nn_tensor *d = vector ? column(s, g->d[0]) : g->d[0], *a = nni_float(s, g->x[0]), *b = nni_float(s, g->x[1]);
+  nn_tensor *in[2] = {g->x[0], g->x[1]}, *d = vector ? column(s, g->d[0]) : g->d[0];
+  if (!nni_reals(s, 2, in)) return error_of(s);
+  nn_tensor *a = in[0], *b = in[1];
   nn_tensor *p = nni_do(s, pinv, NN_T(a), g->arg[2]);
   if (vector) b = column(s, b);
   if (g->need[0]) g->dx[0] = pinv_grad(s, a, p, mm(s, d, flip(s, b)));
@@ -394,7 +425,7 @@ nn_status nni_grad_qr(nni_gradcall *g) {
     int64_t shape[NN_MAXDIM];
     for (int i = 0; i < a->ndim; i++) shape[i] = a->shape[i];
     shape[a->ndim - 1] = n - m;
-    dy = nni_do(s, full, NN_INTS(a->ndim, shape), NN_F(0), NN_I(NN_F32));
+    dy = nni_do(s, full, NN_INTS(a->ndim, shape), NN_F(0), NN_I(a->dtype));
   }
   if (!dx || !dy) return error_of(s);
   nn_tensor *both[2] = {dx, dy};

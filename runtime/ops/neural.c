@@ -30,7 +30,7 @@ static bool trailing(nni_scope *s, const nni_out *x, const nn_arg *shape, rows *
 
 /* a weight or bias as (N), NULL with the error set when it does not fit */
 static nn_tensor *per_feature(nni_scope *s, nn_tensor *w, int64_t n, const char *what) {
-  if (nn_numel(w) == n) return nni_reshape(s, nni_float(s, w), 1, &n);
+  if (nn_numel(w) == n) return nni_reshape(s, nni_real(s, w), 1, &n);
   char a[150];
   nn_shape_text(w, a, sizeof a);
   nni_opfail(s, NN_ESHAPE, "the %s needs %lld elements, its shape is (%s)", what, (long long)n, a);
@@ -49,10 +49,10 @@ static nn_tensor *normalized(nni_scope *s, nn_tensor *x, bool centre, nn_arg eps
 
 static nn_status norm_rule(nni_call *c, bool centre, const nn_arg *weight, const nn_arg *bias, nn_arg eps) {
   nni_scope *s = &c->s;
-  nn_tensor *x = nni_float(s, c->arg[0].u.t), *rstd;
+  nn_tensor *x = nni_real(s, c->arg[0].u.t), *rstd;
   rows r;
   if (!x) return nni_error_of(s->ctx)->status;
-  nni_out o = nni_like(NN_F32, x->l.ndim, x->l.shape);
+  nni_out o = nni_like(x->dtype, x->l.ndim, x->l.shape);
   if (!trailing(s, &o, &c->arg[1], &r)) return NN_ESHAPE;
   nn_tensor *y = normalized(s, nni_reshape(s, x, 2, (int64_t[]){r.m, r.n}), centre, eps, &rstd);
   if (y && weight->kind == NN_ARG_TENSOR) y = nni_do(s, mul, NN_T(y), NN_T(per_feature(s, weight->u.t, r.n, "weight")));
@@ -78,7 +78,7 @@ static nn_status norm_grad(nni_gradcall *g, bool centre, int wi, int bi, nn_arg 
   bool ok = d != NULL;
   if (ok && bi >= 0 && g->need[bi]) ok = give_feature(g, bi, d);
   if (!ok || (!g->need[0] && (wi < 0 || !g->need[wi]))) return ok ? NN_OK : nni_error_of(s->ctx)->status;
-  nn_tensor *xh = normalized(s, nni_reshape(s, nni_float(s, g->x[0]), 2, mn), centre, eps, &rstd);
+  nn_tensor *xh = normalized(s, nni_reshape(s, nni_real(s, g->x[0]), 2, mn), centre, eps, &rstd);
   if (wi >= 0 && g->need[wi]) ok = give_feature(g, wi, nni_do(s, mul, NN_T(d), NN_T(xh)));
   if (ok && g->need[0]) {
     if (wi >= 0) e = nni_do(s, mul, NN_T(d), NN_T(per_feature(s, g->x[wi], r.n, "weight")));
@@ -123,8 +123,9 @@ static nn_tensor *causal(nni_scope *s, nn_tensor *scores) {
 
 nn_status nni_rule_scaled_dot_product_attention(nni_call *c) {
   nni_scope *s = &c->s;
-  nn_tensor *q = nni_float(s, c->arg[0].u.t), *k = nni_float(s, c->arg[1].u.t), *v = nni_float(s, c->arg[2].u.t);
-  if (!q || !k || !v) return nni_error_of(s->ctx)->status;
+  nn_tensor *in[3] = {c->arg[0].u.t, c->arg[1].u.t, c->arg[2].u.t};
+  if (!nni_reals(s, 3, in)) return nni_error_of(s->ctx)->status;
+  nn_tensor *q = in[0], *k = in[1], *v = in[2];
   nn_status st = attention_shapes(s, q, k, v);
   if (st != NN_OK) return st;
   double scale = c->arg[6].kind == NN_ARG_FLOAT ? c->arg[6].u.f : 1 / sqrt((double)q->l.shape[q->l.ndim - 1]), p = c->arg[4].u.f;

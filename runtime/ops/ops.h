@@ -99,8 +99,8 @@ nn_status nni_opfail(nni_scope *s, nn_status st, const char *fmt, ...) NNI_PRINT
 bool nni_dim(nni_scope *s, int64_t dim, int ndim, int *out);              /* negative from the end; false: error set */
 bool nni_dims(nni_scope *s, const nn_arg *dims, int ndim, bool *on);      /* absent: all */
 nn_tensor *nni_dense(nni_scope *s, nn_tensor *t);                         /* contiguous (offset may be anything) */
-nn_tensor *nni_float(nni_scope *s, nn_tensor *t);                         /* f32; f64 is an error: for kernels that have nothing else */
 nn_tensor *nni_real(nni_scope *s, nn_tensor *t);                          /* a float stays what it is, anything else becomes f32 */
+bool nni_reals(nni_scope *s, int n, nn_tensor **t);                       /* all become the float that they promote to; false: error set */
 nn_tensor *nni_cast(nni_scope *s, nn_tensor *t, nn_dtype d);
 nn_tensor *nni_reshape(nni_scope *s, nn_tensor *t, int ndim, const int64_t *shape);
 nn_tensor *nni_unbroadcast(nni_scope *s, nn_tensor *t, int ndim, const int64_t *shape); /* sums what was broadcast */
@@ -118,6 +118,8 @@ nn_dtype nni_weak_promote(const nn_arg *arg, int from, int n, nn_dtype floor); /
 
 /* random stream (graph/context.c): reserves n draws, gives seed and stream number */
 void nni_draw(nn_context *ctx, nni_param pa[2]);
+/* recordings (graph/jit.c): the last n numbers that were recorded are num, and each replay has its own; n == 0 begins a set of them (nn_jit_renew) */
+void nni_renewed(nn_context *ctx, const double *num, int n);
 
 #define NN_PW(...)
 #define NN_OP(name, GRAD, ...) nn_status nni_rule_##name(nni_call *c);

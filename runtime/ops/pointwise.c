@@ -85,6 +85,12 @@ static nn_status bits_rule(nn_context *ctx, const nn_op **op, nn_dtype d) {
   return NN_OK;
 }
 
+/* integers to the power of a negative number: there is no integer to give */
+static nn_status power_rule(nn_context *ctx, const nn_arg *exponent) {
+  if (exponent->kind != NN_ARG_INT || exponent->u.i >= 0) return NN_OK;
+  return nni_fail(nni_error_of(ctx), NN_EINVAL, "pow: integers to the power %lld are not integers; make the base a float first", (long long)exponent->u.i);
+}
+
 nn_status nni_pw_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_tensor **out) {
   int n = 0, npa = 0;
   while (n < NN_MAXARG && arg[n].kind != NN_ARG_NONE) n++;
@@ -92,6 +98,7 @@ nn_status nni_pw_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_te
   nn_dtype cd = compute_dtype(op, arg, n);
   nni_out o = {.dtype = op->type == 'C' ? NN_BOOL : cd};
   nn_status st = op->type == 'I' ? bits_rule(ctx, &op, cd) : NN_OK;
+  if (op->pw == NNI_PW_pow && !nn_dtype_is_float(cd)) st = power_rule(ctx, &arg[1]);
   if (st == NN_OK) st = infer_shape(ctx, op, arg, n, &o);
   if (st != NN_OK) return st;
   nn_tensor *in[4];

@@ -15,8 +15,10 @@ static nn_status state_fits(nni_scope *s, const nn_tensor *t, const char *what, 
 nn_status nni_rule_lstm_sequence(nni_call *c) {
   nni_scope *s = &c->s;
   nn_tensor *in[4], *res[NN_MAXOUT];
+  for (int i = 0; i < 4; i++) in[i] = c->arg[i].u.t;
+  if (!nni_reals(s, 4, in)) return nni_error_of(s->ctx)->status;
   for (int i = 0; i < 4; i++) {
-    in[i] = nni_dense(s, nni_float(s, c->arg[i].u.t));
+    in[i] = nni_dense(s, in[i]);
     if (!in[i]) return nni_error_of(s->ctx)->status;
   }
   const nni_layout *x = &in[0]->l, *w = &in[1]->l;
@@ -31,8 +33,8 @@ nn_status nni_rule_lstm_sequence(nni_call *c) {
   if (st == NN_OK) st = state_fits(s, in[3], "c", N, H);
   if (st != NN_OK) return st;
   nni_out o[3];
-  o[0] = o[1] = nni_like(NN_F32, 3, (int64_t[]){N, T, H});
-  o[2] = nni_like(NN_F32, 3, x->shape);
+  o[0] = o[1] = nni_like(in[0]->dtype, 3, (int64_t[]){N, T, H});
+  o[2] = nni_like(in[0]->dtype, 3, x->shape);
   st = nni_record(s->ctx, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_lstm, .nin = 4, .in = in, .nout = 3, .out = o}, res);
   if (st != NN_OK) return st;
   for (int i = 0; i < 3; i++) c->out[i] = res[i];
@@ -84,7 +86,7 @@ static nn_tensor *step_by_step(nni_gradcall *g, nn_tensor *c0, nn_tensor *w, nn_
   nni_memory *mem = nni_memory_of(s->ctx);
   const size_t bytes = sizeof(nn_tensor *) * (size_t)T;
   nn_tensor **dz = nni_calloc(mem, bytes), *out = NULL;
-  nn_tensor *zero = nni_do(s, full, NN_INTS(3, state), NN_F(0), NN_I(NN_F32)), *wt = nni_do(s, transpose, NN_T(w), NN_I(0), NN_I(1));
+  nn_tensor *zero = nni_do(s, full, NN_INTS(3, state), NN_F(0), NN_I(w->dtype)), *wt = nni_do(s, transpose, NN_T(w), NN_I(0), NN_I(1));
   nn_tensor *dh = nn_retain(zero), *dc = nn_retain(zero);
   bool ok = dz && zero && wt;
   if (!dz) nni_fail(nni_error_of(s->ctx), NN_ENOMEM, "lstm_sequence: out of memory");
@@ -113,8 +115,8 @@ static nn_tensor *by_kernel(nni_gradcall *g, nn_tensor *c0, nn_tensor *w, nn_ten
       given |= (int64_t)1 << i;
     }
   nni_out o[3];
-  o[0] = nni_like(NN_F32, 3, g->xs[0].shape);
-  o[1] = o[2] = nni_like(NN_F32, 2, (int64_t[]){g->xs[0].shape[0], g->xs[1].shape[0]});
+  o[0] = nni_like(w->dtype, 3, g->xs[0].shape);
+  o[1] = o[2] = nni_like(w->dtype, 2, (int64_t[]){g->xs[0].shape[0], g->xs[1].shape[0]});
   nni_rec r = {.kind = NNI_N_KERNEL, .op = NNI_K_lstm_dx, .nin = n, .in = in, .nia = 1, .ia = &given, .nout = 3, .out = o};
   if (nni_record(s->ctx, &r, res) != NN_OK) return NULL;
   nn_tensor *dz = nni_hold(s, res[0]);
@@ -126,7 +128,8 @@ static nn_tensor *by_kernel(nni_gradcall *g, nn_tensor *c0, nn_tensor *w, nn_ten
 nn_status nni_grad_lstm_sequence(nni_gradcall *g) {
   nni_scope *s = &g->s;
   const int64_t T = g->xs[0].shape[1], H = g->xs[1].shape[0], one[3] = {1, 1, 1}, zero[3] = {0, 0, 0};
-  nn_tensor *w = nni_float(s, g->x[1]), *c0 = nni_float(s, g->x[3]), *h0 = nni_float(s, g->x[2]);
+  const nn_dtype dtype = g->y[0]->dtype; /* of everything: what the arguments were promoted to */
+  nn_tensor *w = nni_cast(s, g->x[1], dtype), *c0 = nni_cast(s, g->x[3], dtype), *h0 = nni_cast(s, g->x[2], dtype);
   if (!w || !c0 || !h0) return nni_error_of(s->ctx)->status;
   nn_tensor *dh0 = NULL, *dc0 = NULL, *dz;
   dz = nn_grad_enabled(s->ctx) && T > 0 ? step_by_step(g, c0, w, &dh0, &dc0) : by_kernel(g, c0, w, &dh0, &dc0);

@@ -213,6 +213,7 @@ nn_status nni_rule_std(nni_call *c) {
 /* the largest along dims, 0 where that is infinite: what is subtracted before exp. A constant for the gradient. */
 static nn_tensor *shift(nni_scope *s, nn_tensor *x, nn_arg dims) {
   nn_tensor *plain = x ? nni_hold(s, nni_tensor_view(x, x->dtype, &x->l)) : NULL;
+  if (plain && nn_numel(x) == 0) return nni_do(s, sum, NN_T(plain), dims, NN_I(1)); /* zeros: there is no largest */
   nn_tensor *m = nni_do(s, amax, NN_T(plain), dims, NN_I(1));
   return nni_do(s, where, NN_T(nni_do(s, eq, NN_T(nni_do(s, abs, NN_T(m))), NN_F(INFINITY))), NN_F(0), NN_T(m));
 }

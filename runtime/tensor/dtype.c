@@ -49,6 +49,12 @@ void nn_element_read(nn_dtype d, const void *p, double *f, int64_t *i) {
   *f = (double)u.l;
 }
 
+int64_t nn_element_int(nn_dtype d, double f) {
+  if (f != f) return 0;
+  if (d == NN_I32) return f >= 0x1p31 ? INT32_MAX : f < -0x1p31 ? INT32_MIN : (int64_t)f;
+  return f >= 0x1p63 ? INT64_MAX : f < -0x1p63 ? INT64_MIN : (int64_t)f;
+}
+
 void nn_element_write(nn_dtype d, void *p, double f, int64_t i) {
   float x = (float)f;
   int32_t n = (int32_t)i;

@@ -132,7 +132,7 @@ nn_tensor *nn_tensor_new(nn_context *ctx, nn_dtype d, int ndim, const int64_t *s
 
 nn_tensor *nn_scalar(nn_context *ctx, nn_dtype d, double value) {
   int64_t u;
-  nn_element_write(d, &u, value, value >= -9.2e18 && value <= 9.2e18 ? (int64_t)value : 0);
+  nn_element_write(d, &u, value, nn_element_int(d, value));
   return nn_tensor_new(ctx, d, 0, NULL, &u);
 }
 

@@ -1,127 +1,29 @@
 /* vulkan/emit.c - row programs as SPIR-V: how inputs are addressed, one invocation per element or some per row, loops and trees of reductions.
 **
-** Without a reduction and without an output per row, an invocation makes one element: loads, then instructions, then stores.
+** Without a reduction and without an output per row, an invocation makes an element or a few: loads, then instructions, then stores.
 ** Otherwise `lanes` invocations share a row, and a workgroup has `per_group` rows. Stages follow each other: what is known per row, a loop over the
-** columns that feeds the reductions whose arguments are known by then (FULL values are computed anew in every loop, from loads), a tree in shared
-** memory. All FULL stores are in the last loop, ROW stores behind a barrier at the end: so what an output overwrites has been read.
+** columns that feeds the reductions whose arguments are known by then, a tree in shared memory. FULL values of rows that are short enough stay in
+** registers; those of others are computed anew in every loop, from loads. All FULL stores are in the last loop, ROW stores behind a barrier at the
+** end: so what an output overwrites has been read.
 ** Column j of a row belongs to the same invocation in every loop; orders of summation depend on cols alone.
 */
 #include "emit.h"
 #include "emit_formula.h"
+#include "emit_layout.h"
 
-enum { LINEAR_GROUP = 256, MAX_BATCH = 4 };
-enum { INFO_GROUPS, INFO_ROWS, INFO_COLS, INFO_COUNT, INFO_OFFSETS };
+enum { MAX_BATCH = 3, MOST_EACH = 4 }; /* reductions that share a tree (at most 15 KiB of shared memory); layout.each */
 
-/* ---- what the module depends on --------------------------------------------------------------------------------------------------------- */
-typedef enum row_walk { ROW_SAME, ROW_PITCH, ROW_STRIDES } row_walk; /* where a row starts: all at one place, row * pitch, by coordinates */
-typedef enum col_walk { COL_SAME, COL_NEXT, COL_STRIDE } col_walk;
-typedef struct walk { uint8_t row, col; bool linear; } walk; /* linear: element e of the space is element e of the input */
-typedef struct layout {
-  bool rows;                     /* invocations share rows */
-  uint32_t lanes, per_group, workgroup;
-  walk in[NNI_PROG_MAXIO];
-  uint32_t shape_at, walk_at[NNI_PROG_MAXIO], nwords; /* words of Info */
-} layout;
-
-static int64_t stride_of(const nni_program *p, int i, int d) { return p->shape[d] == 1 ? 0 : p->in[i].stride[d]; }
-
-static walk walk_of(const nni_program *p, int i) {
-  walk w = {ROW_SAME, COL_SAME, false};
-  int last = p->ndim - 1;
-  int64_t want = 0, col = p->in[i].level == NNI_ROW ? 0 : stride_of(p, i, last);
-  w.col = col == 0 ? COL_SAME : col == 1 ? COL_NEXT : COL_STRIDE;
-  for (int d = last - 1; d >= 0; d--) {
-    if (p->shape[d] == 1) continue;
-    int64_t s = stride_of(p, i, d);
-    if (want == 0 && w.row == ROW_SAME) {
-      bool inner = false; /* a dim of stride 0 further in makes it no pitch */
-      for (int k = d + 1; k < last; k++) inner = inner || p->shape[k] > 1;
-      if (s != 0) w.row = inner ? ROW_STRIDES : ROW_PITCH;
-      want = s * p->shape[d];
-    } else if (s != want) w.row = ROW_STRIDES;
-    else want = s * p->shape[d];
-  }
-  int64_t dense = 1;
-  w.linear = p->in[i].level == NNI_FULL;
-  for (int d = last; d >= 0; dense *= p->shape[d--]) w.linear = w.linear && (p->shape[d] == 1 || p->in[i].stride[d] == dense);
-  return w;
-}
-
-static layout layout_of(const nni_program *p) {
-  layout l = {.workgroup = LINEAR_GROUP, .lanes = 1, .per_group = 1};
-  for (int i = 0; i < p->ninstr; i++)
-    l.rows = l.rows || p->instr[i].kind == NNI_R_REDUCE || (p->instr[i].kind == NNI_R_STORE && p->out[p->instr[i].slot].level == NNI_ROW);
-  if (l.rows) {
-    l.lanes = p->cols <= 4 ? 1 : p->cols <= 32 ? 8 : p->cols <= 256 ? 32 : p->cols <= 1024 ? 128 : 256;
-    l.workgroup = l.lanes < 64 ? 64 : l.lanes;
-    l.per_group = l.workgroup / l.lanes;
-  }
-  bool strides = false;
-  uint32_t at = INFO_OFFSETS + (uint32_t)(p->nin + p->nout);
-  for (int i = 0; i < p->nin; i++) {
-    l.in[i] = walk_of(p, i);
-    strides = strides || (l.in[i].row == ROW_STRIDES && !l.in[i].linear);
-  }
-  l.shape_at = at;
-  if (strides) at += (uint32_t)p->ndim - 2;
-  for (int i = 0; i < p->nin; i++) {
-    l.walk_at[i] = at;
-    if (l.in[i].linear) continue;
-    at += l.in[i].row == ROW_PITCH ? 1 : l.in[i].row == ROW_STRIDES ? (uint32_t)p->ndim - 1 : 0;
-    at += l.in[i].col == COL_STRIDE;
-  }
-  l.nwords = at;
-  return l;
-}
-
-bool nn_vk_rowinfo_fill(const nni_program *p, const uint32_t *offset, nn_vk_rowinfo *out) {
-  const layout l = layout_of(p);
-  const int64_t count = p->rows * p->cols;
-  if (p->rows > UINT32_MAX || p->cols > UINT32_MAX || count > UINT32_MAX || l.nwords > NNI_COUNT(out->word)) return false;
-  out->nwords = l.nwords;
-  out->groups = (uint32_t)(l.rows ? (p->rows + l.per_group - 1) / l.per_group : (count + l.workgroup - 1) / l.workgroup);
-  out->word[INFO_GROUPS] = out->groups;
-  out->word[INFO_ROWS] = (uint32_t)p->rows;
-  out->word[INFO_COLS] = (uint32_t)p->cols;
-  out->word[INFO_COUNT] = (uint32_t)count;
-  memcpy(out->word + INFO_OFFSETS, offset, (size_t)(p->nin + p->nout) * 4);
-  for (uint32_t at = l.shape_at; at < (p->nin ? l.walk_at[0] : l.nwords); at++) out->word[at] = (uint32_t)p->shape[1 + at - l.shape_at];
-  for (int i = 0; i < p->nin; i++) {
-    uint32_t at = l.walk_at[i], pitch = 0;
-    if (l.in[i].linear) continue;
-    for (int d = 0; d < p->ndim - 1 && l.in[i].row == ROW_STRIDES; d++) out->word[at++] = (uint32_t)stride_of(p, i, d);
-    for (int d = 0; d < p->ndim - 1; d++)
-      if (p->shape[d] > 1) pitch = (uint32_t)stride_of(p, i, d); /* the innermost one's */
-    if (l.in[i].row == ROW_PITCH) out->word[at++] = pitch;
-    if (l.in[i].col == COL_STRIDE) out->word[at] = (uint32_t)p->in[i].stride[p->ndim - 1];
-  }
-  return true;
-}
-int64_t nn_vk_input_extent(const nni_program *p, int i) {
-  int64_t n = 1;
-  for (int d = 0; d < p->ndim - (p->in[i].level == NNI_ROW); d++) n += (p->shape[d] - 1) * p->in[i].stride[d];
-  return n;
-}
-int64_t nn_vk_output_extent(const nni_program *p, int o) { return p->out[o].level == NNI_ROW ? p->rows : p->rows * p->cols; }
-int nn_vk_param_count(const nni_program *p) {
-  int n = 0;
-  for (int i = 0; i < p->ninstr; i++) {
-    int last = p->instr[i].kind == NNI_R_PARAM ? p->instr[i].slot : p->instr[i].kind == NNI_R_RANDOM ? p->instr[i].slot + 1 : -1;
-    n = last >= n ? last + 1 : n;
-  }
-  return n;
-}
-
-/* ---- the emitter -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the emitter ------------------------------------------------------------------------------------------------------------- */
 typedef struct value { uint32_t id, mask; uint8_t cls, dtype; } value; /* id or mask may be 0: made from the other when asked for */
 typedef struct emitter {
   module o;
   const nni_program *p;
-  layout l;
-  value *v;
+  nn_vk_layout l;
+  value *all, *v;          /* of the elements that an invocation has at once, one after the other; of the element in hand */
   uint8_t *depth, *need;   /* depth: reductions on the longest way to an instruction */
+  uint8_t *made;           /* FULL values that stay in registers */
   uint32_t in[NNI_PROG_MAXIO], out[NNI_PROG_MAXIO], in_base[NNI_PROG_MAXIO], in_step[NNI_PROG_MAXIO], out_base[NNI_PROG_MAXIO];
-  uint32_t info, params;
+  uint32_t info, params, info_word[NN_VK_MAXINFO / 4]; /* info_word: those read in scope 0 */
   uint32_t u32, yes_no;    /* types */
   uint32_t lane, local, row, col, linear, valid, cols; /* lane: within the row; valid: 0 or "the row exists" */
   uint32_t shared_value[NNI_NCLASS][MAX_BATCH], shared_at[MAX_BATCH];
@@ -151,7 +53,7 @@ static void end_if(emitter *e, uint32_t end) {
   label(e, end);
 }
 
-/* ---- variables ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- variables --------------------------------------------------------------------------------------------------------------- */
 static uint32_t element_type(emitter *e, nn_dtype d) {
   if (d == NN_BOOL || d == NN_U8) return nn_vk_type_uint(&e->o, 8);
   if (d == NN_F16 || d == NN_BF16) return nn_vk_type_uint(&e->o, 16);
@@ -198,7 +100,8 @@ static void declare_params(emitter *e) {
   int n = nn_vk_param_count(e->p);
   if (!n) return;
   uint32_t u64 = nn_vk_type_uint(o, 64), array = nn_vk_id(o);
-  uint32_t one = uniform_struct(e, 5, (uint32_t[]){nn_vk_type(o, NNI_F), nn_vk_type(o, NNI_I), nn_vk_type(o, NNI_L), u64, u64}, (uint32_t[]){0, 4, 8, 16, 24});
+  const uint32_t member[] = {nn_vk_type(o, NNI_F), nn_vk_type(o, NNI_I), nn_vk_type(o, NNI_L), u64, u64}, offset[] = {0, 4, 8, 16, 24};
+  uint32_t one = uniform_struct(e, 5, member, offset);
   uint32_t count = uint_of(e, (uint32_t)n);
   nn_vk_put(o, &o->globals, OpTypeArray, IDS(array, one, count));
   nn_vk_put(o, &o->decor, OpDecorate, IDS(array, DEC_ARRAY_STRIDE, sizeof(nn_vk_param)));
@@ -215,7 +118,10 @@ static void declare(emitter *e) {
   declare_params(e);
 }
 static uint32_t info(emitter *e, uint32_t word) {
-  return load(e, e->u32, nn_vk_result(&e->o, OpAccessChain, pointer(e, SC_UNIFORM, e->u32), IDS(e->info, uint_of(e, word))));
+  if (e->info_word[word]) return e->info_word[word];
+  uint32_t id = load(e, e->u32, nn_vk_result(&e->o, OpAccessChain, pointer(e, SC_UNIFORM, e->u32), IDS(e->info, uint_of(e, word))));
+  if (e->o.scope == 0) e->info_word[word] = id;
+  return id;
 }
 static uint32_t param(emitter *e, int slot, uint32_t member, uint32_t type) {
   uint32_t at[] = {e->params, uint_of(e, 0), uint_of(e, (uint32_t)slot), uint_of(e, member)};
@@ -227,15 +133,24 @@ static uint32_t builtin(emitter *e, uint32_t which, uint32_t type) {
   return load(e, type, var);
 }
 
-/* ---- places ------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- places ------------------------------------------------------------------------------------------------------------------ */
 /* the number of the workgroup: x + nx (y + ny z) */
 static uint32_t group_number(emitter *e) {
   module *o = &e->o;
-  uint32_t vec = nn_vk_declare(o, OpTypeVector, 0, IDS(e->u32, 3)), id = builtin(e, BUILTIN_WORKGROUP_ID, vec), n = builtin(e, BUILTIN_NUM_WORKGROUPS, vec);
+  uint32_t vec = nn_vk_declare(o, OpTypeVector, 0, IDS(e->u32, 3));
+  uint32_t id = builtin(e, BUILTIN_WORKGROUP_ID, vec), n = builtin(e, BUILTIN_NUM_WORKGROUPS, vec);
   uint32_t c[3], m[2];
   for (uint32_t i = 0; i < 3; i++) c[i] = nn_vk_pure(o, OpCompositeExtract, e->u32, IDS(id, i));
   for (uint32_t i = 0; i < 2; i++) m[i] = nn_vk_pure(o, OpCompositeExtract, e->u32, IDS(n, i));
   return op_uint(e, OpIAdd, c[0], op_uint(e, OpIMul, m[0], op_uint(e, OpIAdd, c[1], op_uint(e, OpIMul, m[1], c[2]))));
+}
+/* x / the divisor at `word`: as fastdiv of common.glsl */
+static uint32_t divide(emitter *e, uint32_t x, uint32_t word) {
+  module *o = &e->o;
+  uint32_t pair = nn_vk_declare(o, OpTypeStruct, 0, IDS(e->u32, e->u32)), shift = info(e, word + 2);
+  uint32_t wide = nn_vk_pure(o, OpUMulExtended, pair, IDS(x, info(e, word + 1))), high = nn_vk_pure(o, OpCompositeExtract, e->u32, IDS(wide, 1));
+  uint32_t rest = op_uint(e, OpShiftRightLogical, op_uint(e, OpISub, x, high), op_uint(e, OpBitwiseAnd, shift, uint_of(e, 255)));
+  return op_uint(e, OpShiftRightLogical, op_uint(e, OpIAdd, high, rest), op_uint(e, OpShiftRightLogical, shift, uint_of(e, 8)));
 }
 /* where the row starts in input i, less its offset; 0: at 0 */
 static uint32_t row_start(emitter *e, int i) {
@@ -245,9 +160,9 @@ static uint32_t row_start(emitter *e, int i) {
   for (int d = e->p->ndim - 2; d >= 0; d--) {
     uint32_t c = rest;
     if (d > 0) {
-      uint32_t n = info(e, e->l.shape_at + (uint32_t)d - 1);
-      c = op_uint(e, OpUMod, rest, n);
-      rest = op_uint(e, OpUDiv, rest, n);
+      uint32_t n = e->l.shape_at + 3 * ((uint32_t)d - 1), q = divide(e, rest, n);
+      c = op_uint(e, OpISub, rest, op_uint(e, OpIMul, q, info(e, n)));
+      rest = q;
     }
     c = op_uint(e, OpIMul, c, info(e, at + (uint32_t)d));
     sum = sum ? op_uint(e, OpIAdd, sum, c) : c;
@@ -280,7 +195,7 @@ static uint32_t element(emitter *e, uint32_t var, nn_dtype d, uint32_t at) {
   return nn_vk_result(&e->o, OpAccessChain, pointer(e, SC_STORAGE, element_type(e, d)), IDS(var, uint_of(e, 0), at));
 }
 
-/* ---- values -------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------------------------------------------ */
 static bool is_half(int d) { return d == NN_F16 || d == NN_BF16; }
 static int class_of(int d) { return d >= NN_F16 ? NNI_F : d == NN_I64 ? NNI_L : NNI_I; }
 static uint32_t id_of(emitter *e, int i) {
@@ -292,14 +207,17 @@ static uint32_t mask_of(emitter *e, int i) {
   return e->v[i].mask ? e->v[i].mask : op_bool(e, OpINotEqual, id_of(e, i), nn_vk_constant(&e->o, NNI_I, 0));
 }
 static uint32_t convert(emitter *e, uint32_t op, int cls, uint32_t x) { return nn_vk_pure(&e->o, op, nn_vk_type(&e->o, cls), IDS(x)); }
+static uint32_t widen(emitter *e, uint32_t x) { /* uint32 -> i64 */
+  return convert(e, OpBitcast, NNI_L, nn_vk_pure(&e->o, OpUConvert, nn_vk_type_uint(&e->o, 64), IDS(x)));
+}
 static uint32_t to_float(emitter *e, int from, uint32_t x) { return from == NNI_F ? x : convert(e, OpConvertSToF, NNI_F, x); }
 
 /* a value converted to dtype d: as cpu/isa/rows_io.c */
 static value cast(emitter *e, value from, uint32_t x, nn_dtype d) {
   value r = {.cls = (uint8_t)class_of(d), .dtype = (uint8_t)d};
   module *o = &e->o;
-  bool same = r.cls == from.cls && (!is_half(d) || d == from.dtype) && (r.cls != NNI_I || d == NN_I32 || d == from.dtype || (d == NN_U8 && from.dtype == NN_BOOL));
-  if (same) {
+  bool fits = d == NN_I32 || d == from.dtype || (d == NN_U8 && from.dtype == NN_BOOL);
+  if (r.cls == from.cls && (!is_half(d) || d == from.dtype) && (r.cls != NNI_I || fits)) {
     r = from, r.id = x;
     return r;
   }
@@ -365,7 +283,7 @@ static void make_value(emitter *e, int n) {
   switch ((nni_rkind)i->kind) {
   case NNI_R_LOAD: e->v[n] = value_load(e, i); break;
   case NNI_R_PARAM: e->v[n] = value_param(e, i); break;
-  case NNI_R_INDEX: e->v[n] = (value){.cls = NNI_L, .dtype = NN_I64, .id = convert(e, OpBitcast, NNI_L, nn_vk_pure(&e->o, OpUConvert, nn_vk_type_uint(&e->o, 64), IDS(point(e))))}; break;
+  case NNI_R_INDEX: e->v[n] = (value){.cls = NNI_L, .dtype = NN_I64, .id = widen(e, point(e))}; break;
   case NNI_R_RANDOM: e->v[n] = value_random(e, i); break;
   case NNI_R_CAST: e->v[n] = cast(e, e->v[i->a[0]], id_of(e, i->a[0]), (nn_dtype)i->dtype); break;
   case NNI_R_PW: e->v[n] = value_pw(e, i); break;
@@ -386,29 +304,55 @@ static void make_store(emitter *e, const nni_rinstr *i) {
   store(e, element(e, e->out[i->slot], d, at), x);
 }
 
-/* ---- one invocation per element -------------------------------------------------------------------------------------------------------------------- */
-static void emit_elements(emitter *e) {
-  uint32_t group = group_number(e), inside = op_bool(e, OpULessThan, group, info(e, INFO_GROUPS));
-  e->linear = op_uint(e, OpIAdd, op_uint(e, OpIMul, group, uint_of(e, e->l.workgroup)), e->local);
-  inside = op_bool(e, OpLogicalAnd, inside, op_bool(e, OpULessThan, e->linear, info(e, INFO_COUNT)));
-  uint32_t end = begin_if(e, inside);
+/* ---- one invocation per element ---------------------------------------------------------------------------------------------- */
+static void set_place(emitter *e) { /* row and col of element `linear`, if an input asks for them */
   bool places = false;
   for (int i = 0; i < e->p->nin; i++) places = places || (!e->l.in[i].linear && (e->l.in[i].row || e->l.in[i].col));
-  if (places) {
-    e->cols = info(e, INFO_COLS);
-    e->row = op_uint(e, OpUDiv, e->linear, e->cols);
-    e->col = op_uint(e, OpISub, e->linear, op_uint(e, OpIMul, e->row, e->cols));
+  if (!places) return;
+  if (!e->cols) e->cols = info(e, INFO_COLS);
+  e->row = divide(e, e->linear, INFO_COLS);
+  e->col = op_uint(e, OpISub, e->linear, op_uint(e, OpIMul, e->row, e->cols));
+}
+/* An invocation makes `each` elements: all loads, then all stores. Past the end it makes the last element again and stores nothing. */
+static void emit_elements(emitter *e) {
+  const int n = e->p->ninstr;
+  uint32_t group = group_number(e), inside = op_bool(e, OpULessThan, group, info(e, INFO_GROUPS)), count = info(e, INFO_COUNT);
+  uint32_t first = op_uint(e, OpIAdd, op_uint(e, OpIMul, group, uint_of(e, e->l.workgroup * e->l.each)), e->local);
+  uint32_t at[MOST_EACH], ok[MOST_EACH];
+  for (uint32_t k = 0; k < e->l.each; k++) {
+    at[k] = k ? op_uint(e, OpIAdd, first, uint_of(e, k * e->l.workgroup)) : first;
+    ok[k] = op_bool(e, OpULessThan, at[k], count);
   }
-  set_bases(e);
-  for (int n = 0; n < e->p->ninstr; n++) make_value(e, n);
-  for (int n = 0; n < e->p->ninstr; n++)
-    if (e->p->instr[n].kind == NNI_R_STORE) make_store(e, &e->p->instr[n]);
+  uint32_t end = begin_if(e, op_bool(e, OpLogicalAnd, inside, ok[0]));
+  for (uint32_t k = 0; k < e->l.each; k++) {
+    e->v = e->all + (size_t)k * (size_t)n;
+    e->linear = k ? nn_vk_pure(&e->o, OpSelect, e->u32, IDS(ok[k], at[k], op_uint(e, OpISub, count, uint_of(e, 1)))) : at[k];
+    set_place(e);
+    set_bases(e);
+    for (int i = 0; i < n; i++)
+      if (k && e->p->instr[i].kind == NNI_R_PARAM) e->v[i] = e->all[i];
+      else make_value(e, i);
+  }
+  for (uint32_t k = 0; k < e->l.each; k++) {
+    uint32_t then = k ? begin_if(e, ok[k]) : 0;
+    e->v = e->all + (size_t)k * (size_t)n;
+    e->linear = at[k];
+    uint16_t outer = k ? nn_vk_scope_enter(&e->o) : 0;
+    for (int i = 0; i < n; i++)
+      if (e->p->instr[i].kind == NNI_R_STORE) make_store(e, &e->p->instr[i]);
+    if (!k) continue;
+    nn_vk_scope_leave(&e->o, outer);
+    end_if(e, then);
+  }
   end_if(e, end);
 }
 
-/* ---- rows ---------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- rows -------------------------------------------------------------------------------------------------------------------- */
 static bool is_position(const nni_rinstr *i) { return i->op == NNI_RED_rargmax || i->op == NNI_RED_rargmin; }
-static int nargs_of(const nni_rinstr *i) { return i->kind == NNI_R_STORE || i->kind == NNI_R_CAST || i->kind == NNI_R_REDUCE ? 1 : i->kind == NNI_R_PW ? i->nargs : 0; }
+static int nargs_of(const nni_rinstr *i) {
+  if (i->kind == NNI_R_PW) return i->nargs;
+  return i->kind == NNI_R_STORE || i->kind == NNI_R_CAST || i->kind == NNI_R_REDUCE;
+}
 static bool is_full(const emitter *e, int n) { /* made anew for each element */
   const nni_rinstr *i = &e->p->instr[n];
   if (i->kind == NNI_R_STORE) return e->p->out[i->slot].level == NNI_FULL;
@@ -452,6 +396,11 @@ static uint32_t shared_at(emitter *e, uint32_t var, uint32_t type, uint32_t at) 
   return nn_vk_result(&e->o, OpAccessChain, pointer(e, SC_WORKGROUP, type), IDS(var, at));
 }
 
+static void slot(emitter *e, uint32_t k) { e->v = e->all + (size_t)k * (size_t)e->p->ninstr; }
+static void spread(emitter *e, int n) { /* what is known per row is known with every element */
+  for (uint32_t k = 1; k < e->l.each; k++) e->all[k * (uint32_t)e->p->ninstr + (uint32_t)n] = e->all[n];
+}
+
 typedef struct running { int n, cls; uint32_t type, acc, acc_at, sh, sh_at; } running; /* one reduction of a loop; _at: positions */
 
 /* acc = acc combined with (b, ib), both of them ids; for positions ib too */
@@ -475,9 +424,12 @@ static void begin_running(emitter *e, running *r, int n) {
   r->acc_at = local_variable(e, e->u32);
   store(e, r->acc_at, uint_of(e, UINT32_MAX));
 }
-static void step_running(emitter *e, const running *r) {
-  uint32_t a = load(e, r->type, r->acc), ia = r->acc_at ? load(e, e->u32, r->acc_at) : 0;
-  combine(e, r, &a, &ia, running_argument(e, &e->p->instr[r->n]), e->col);
+static void step_running(emitter *e, const running *r, uint32_t ok) { /* ok: 0, or "the element exists" */
+  const nni_rinstr *i = &e->p->instr[r->n];
+  uint32_t a = load(e, r->type, r->acc), ia = r->acc_at ? load(e, e->u32, r->acc_at) : 0, x = running_argument(e, i), at = e->col;
+  if (ok) x = nn_vk_pure(&e->o, OpSelect, r->type, IDS(ok, x, nn_vk_reduce_identity(&e->o, i->op, r->cls)));
+  if (ok && ia) at = nn_vk_pure(&e->o, OpSelect, e->u32, IDS(ok, at, uint_of(e, UINT32_MAX)));
+  combine(e, r, &a, &ia, x, at);
   store(e, r->acc, a);
   if (r->acc_at) store(e, r->acc_at, ia);
 }
@@ -493,7 +445,7 @@ static void join(emitter *e, running *r, int n) {
   for (uint32_t s = e->l.lanes / 2; s > 0; s /= 2) {
     barrier(e);
     end = begin_if(e, op_bool(e, OpULessThan, e->lane, uint_of(e, s)));
-    nn_vk_scope_enter(&e->o);
+    uint16_t outer = nn_vk_scope_enter(&e->o);
     uint32_t other = op_uint(e, OpIAdd, e->local, uint_of(e, s));
     for (int k = 0; k < n; k++) {
       uint32_t mine = shared_at(e, r[k].sh, r[k].type, e->local), my_at = r[k].acc_at ? shared_at(e, r[k].sh_at, e->u32, e->local) : 0, ib = 0;
@@ -503,7 +455,7 @@ static void join(emitter *e, running *r, int n) {
       store(e, mine, a);
       if (my_at) store(e, my_at, ia);
     }
-    nn_vk_scope_leave(&e->o);
+    nn_vk_scope_leave(&e->o, outer);
     end_if(e, end);
   }
   if (e->l.lanes > 1) barrier(e);
@@ -513,46 +465,86 @@ static void join(emitter *e, running *r, int n) {
     uint32_t type = r[k].acc_at ? e->u32 : r[k].type, from = r[k].acc_at ? r[k].acc_at : r[k].acc;
     if (e->l.lanes > 1) from = shared_at(e, r[k].acc_at ? r[k].sh_at : r[k].sh, type, first);
     a = load(e, type, from);
-    if (r[k].acc_at) a = convert(e, OpBitcast, NNI_L, nn_vk_pure(&e->o, OpUConvert, nn_vk_type_uint(&e->o, 64), IDS(a)));
+    if (r[k].acc_at) a = widen(e, a);
     value v = {.cls = (uint8_t)(r[k].acc_at ? NNI_L : r[k].cls), .dtype = r[k].acc_at ? NN_I64 : i->dtype, .id = a};
     if (is_half(i->dtype) && !r[k].acc_at) v.dtype = NN_F32, v = cast(e, v, a, (nn_dtype)i->dtype);
     e->v[r[k].n] = v;
+    spread(e, r[k].n);
   }
   if (e->l.lanes > 1) barrier(e); /* before anybody writes there again */
 }
 
-/* the loop over the row's columns: col = lane, lane + lanes, ... */
-static void emit_loop(emitter *e, int loop, int loops, running *r, int nrun) {
-  module *o = &e->o;
-  uint32_t var = local_variable(e, e->u32), head = nn_vk_id(o), test = nn_vk_id(o), body = nn_vk_id(o), next = nn_vk_id(o), end = nn_vk_id(o);
-  uint32_t limit = e->valid ? nn_vk_pure(o, OpSelect, e->u32, IDS(e->valid, e->cols, uint_of(e, 0))) : e->cols;
+/* which FULL values this loop has to make */
+static void find_needed(emitter *e, int loop, int loops) {
   memset(e->need, 0, (size_t)e->p->ninstr);
   for (int n = e->p->ninstr - 1; n >= 0; n--) {
     if (!e->need[n] && !in_loop(e, n, loop, loops)) continue;
-    for (int k = 0; k < nargs_of(&e->p->instr[n]); k++) e->need[e->p->instr[n].a[k]] |= is_full(e, e->p->instr[n].a[k]);
+    for (int k = 0; k < nargs_of(&e->p->instr[n]); k++) {
+      int a = e->p->instr[n].a[k];
+      e->need[a] |= is_full(e, a) && !e->made[a];
+    }
   }
+}
+/* Columns base, base + lanes, ...: their values, what they add to the reductions, their stores. first_ok: base is known to be inside. */
+static void emit_columns(emitter *e, uint32_t base, uint32_t limit, bool first_ok, bool stores, const running *r, int nrun) {
+  uint32_t at[MOST_EACH], ok[MOST_EACH], col[MOST_EACH], last = op_uint(e, OpISub, e->cols, uint_of(e, 1));
+  for (uint32_t k = 0; k < e->l.each; k++) {
+    at[k] = col[k] = k ? op_uint(e, OpIAdd, base, uint_of(e, k * e->l.lanes)) : base;
+    ok[k] = k || !first_ok ? op_bool(e, OpULessThan, at[k], limit) : 0;
+    if (ok[k]) col[k] = nn_vk_pure(&e->o, OpSelect, e->u32, IDS(ok[k], at[k], last)); /* the last one once more: not added, not stored */
+  }
+  for (int n = 0; n < e->p->ninstr; n++)
+    for (uint32_t k = 0; k < e->l.each && e->need[n]; k++) {
+      slot(e, k);
+      e->col = col[k];
+      make_value(e, n);
+      e->made[n] = e->l.resident;
+    }
+  for (uint32_t k = 0; k < e->l.each; k++) {
+    slot(e, k);
+    e->col = col[k];
+    for (int j = 0; j < nrun; j++) step_running(e, &r[j], ok[k]);
+  }
+  for (uint32_t k = 0; k < e->l.each && stores; k++) {
+    uint32_t then = ok[k] ? begin_if(e, ok[k]) : 0;
+    uint16_t outer = nn_vk_scope_enter(&e->o);
+    slot(e, k);
+    e->col = at[k];
+    for (int n = 0; n < e->p->ninstr; n++)
+      if (e->p->instr[n].kind == NNI_R_STORE && is_full(e, n)) make_store(e, &e->p->instr[n]);
+    nn_vk_scope_leave(&e->o, outer);
+    if (then) end_if(e, then);
+  }
+  slot(e, 0);
+  e->col = 0;
+}
+/* all columns of the row, in a loop where they are many */
+static void emit_loop(emitter *e, int loop, int loops, const running *r, int nrun) {
+  module *o = &e->o;
+  uint32_t limit = e->valid ? nn_vk_pure(o, OpSelect, e->u32, IDS(e->valid, e->cols, uint_of(e, 0))) : e->cols;
+  find_needed(e, loop, loops);
+  if (e->l.resident) {
+    emit_columns(e, e->lane, limit, false, loop == loops - 1, r, nrun);
+    return;
+  }
+  uint32_t var = local_variable(e, e->u32), head = nn_vk_id(o), test = nn_vk_id(o), body = nn_vk_id(o), next = nn_vk_id(o), end = nn_vk_id(o), base;
   store(e, var, e->lane);
   branch(e, head);
   label(e, head);
-  nn_vk_scope_enter(o);
+  uint16_t outer = nn_vk_scope_enter(o);
   nn_vk_put(o, &o->body, OpLoopMerge, IDS(end, next, 0));
   branch(e, test);
   label(e, test);
-  e->col = load(e, e->u32, var);
-  nn_vk_put(o, &o->body, OpBranchConditional, IDS(op_bool(e, OpULessThan, e->col, limit), body, end));
+  base = load(e, e->u32, var);
+  nn_vk_put(o, &o->body, OpBranchConditional, IDS(op_bool(e, OpULessThan, base, limit), body, end));
   label(e, body);
-  for (int n = 0; n < e->p->ninstr; n++)
-    if (e->need[n]) make_value(e, n);
-  for (int k = 0; k < nrun; k++) step_running(e, &r[k]);
-  for (int n = 0; n < e->p->ninstr && loop == loops - 1; n++)
-    if (e->p->instr[n].kind == NNI_R_STORE && is_full(e, n)) make_store(e, &e->p->instr[n]);
+  emit_columns(e, base, limit, true, loop == loops - 1, r, nrun);
   branch(e, next);
   label(e, next);
-  store(e, var, op_uint(e, OpIAdd, e->col, uint_of(e, e->l.lanes)));
+  store(e, var, op_uint(e, OpIAdd, base, uint_of(e, e->l.lanes * e->l.each)));
   branch(e, head);
-  nn_vk_scope_leave(o);
+  nn_vk_scope_leave(o, outer);
   label(e, end);
-  e->col = 0;
 }
 
 /* what is known per row once `depth` reductions are done; r: room for the reductions of one loop */
@@ -560,7 +552,10 @@ static void emit_stages(emitter *e, running *r) {
   int loops = set_depths(e);
   for (int stage = 0; stage <= loops; stage++) {
     for (int n = 0; n < e->p->ninstr; n++)
-      if (!is_full(e, n) && e->depth[n] == stage) make_value(e, n);
+      if (!is_full(e, n) && e->depth[n] == stage && e->p->instr[n].kind != NNI_R_REDUCE) {
+        make_value(e, n);
+        spread(e, n);
+      }
     int nrun = 0;
     if (stage == loops) return;
     for (int n = 0; n < e->p->ninstr; n++)
@@ -588,16 +583,16 @@ static void emit_rows(emitter *e, running *r) {
   if (row_stores) {
     barrier(e);
     uint32_t who = op_bool(e, OpIEqual, e->lane, zero), then = begin_if(e, e->valid ? op_bool(e, OpLogicalAnd, who, e->valid) : who);
-    nn_vk_scope_enter(&e->o);
+    uint16_t outer = nn_vk_scope_enter(&e->o);
     for (int n = 0; n < e->p->ninstr; n++)
       if (e->p->instr[n].kind == NNI_R_STORE && !is_full(e, n)) make_store(e, &e->p->instr[n]);
-    nn_vk_scope_leave(&e->o);
+    nn_vk_scope_leave(&e->o, outer);
     end_if(e, then);
   }
   end_if(e, end);
 }
 
-/* ---- the module --------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the module -------------------------------------------------------------------------------------------------------------- */
 static bool has_doubles(const nni_program *p) {
   bool d = false;
   for (int i = 0; i < p->ninstr; i++) d = d || p->instr[i].cls == NNI_D || p->instr[i].opcls == NNI_D || p->instr[i].dtype == NN_F64;
@@ -607,25 +602,24 @@ static bool has_doubles(const nni_program *p) {
 }
 
 nn_status nn_vk_emit(nni_memory *m, const nni_program *p, uint32_t features, nn_vk_module *out, nni_error *err) {
-  size_t n = (size_t)p->ninstr, bytes = n * (sizeof(value) + sizeof(running) + 2);
-  emitter e = {.p = p, .l = layout_of(p)};
+  emitter e = {.p = p, .l = nn_vk_layout_of(p)};
+  size_t n = (size_t)p->ninstr, bytes = n * (e.l.each * sizeof(value) + sizeof(running) + 3);
   running *r;
   bool done;
   *out = (nn_vk_module){.words = NULL};
   if (has_doubles(p)) return nni_fail(err, NN_EDTYPE, "Vulkan devices do not compute in f64; cast to f32, or use the CPU");
   r = nni_calloc(m, bytes);
   if (!r) return nni_fail(err, NN_ENOMEM, "no memory for a shader");
-  e.v = (value *)(void *)(r + n);
-  e.depth = (uint8_t *)(e.v + n);
+  e.all = e.v = (value *)(void *)(r + n);
+  e.depth = (uint8_t *)(e.v + n * e.l.each);
   e.need = e.depth + n;
+  e.made = e.need + n;
   nn_vk_module_start(&e.o, m);
   declare(&e);
   e.local = builtin(&e, BUILTIN_LOCAL_INDEX, e.u32);
   if (e.l.rows) emit_rows(&e, r);
   else emit_elements(&e);
   done = nn_vk_module_finish(&e.o, e.l.workgroup, features, &out->words, &out->nwords);
-  out->workgroup = e.l.workgroup;
-  out->needs = e.o.caps;
   nn_vk_module_close(&e.o);
   nni_free(m, r, bytes);
   return done ? NN_OK : nni_fail(err, NN_ENOMEM, "no memory for a shader");

@@ -19,9 +19,6 @@ typedef struct nn_vk_rowinfo {
 } nn_vk_rowinfo;
 /* offset: elements between the start of each bound range and the view: nin inputs, then nout outputs. false: more than 2^32 - 1 elements. */
 bool nn_vk_rowinfo_fill(const nni_program *p, const uint32_t *offset, nn_vk_rowinfo *out);
-/* Elements from an input's first one that the program reads (the range to bind); an output's. */
-int64_t nn_vk_input_extent(const nni_program *p, int i);
-int64_t nn_vk_output_extent(const nni_program *p, int o);
 /* Parameters that the program reads: slots 0 .. n - 1. */
 int nn_vk_param_count(const nni_program *p);
 

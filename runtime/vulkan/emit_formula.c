@@ -20,7 +20,7 @@ uint32_t nn_vk_constant(module *o, int cls, double x) {
   return nn_vk_declare(o, OpConstant, nn_vk_type(o, cls), cls == NNI_L ? 2 : 1, u.w);
 }
 
-/* ---- words -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- words ------------------------------------------------------------------------------------------------------------------- */
 static uint32_t wrong(const expr *e) { /* a word that the class does not have: the tables' types exclude it */
   e->o->failed = true;
   return 1;
@@ -36,10 +36,17 @@ static uint32_t compare(const expr *e, uint32_t fop, uint32_t iop, uint32_t a, u
 static uint32_t isnan_of(const expr *e, uint32_t a) { return nn_vk_call(e->o, LIB_isnan, IDS(a)); }
 static uint32_t not_of(const expr *e, uint32_t a) { return nn_vk_pure(e->o, OpLogicalNot, nn_vk_type_bool(e->o), IDS(a)); }
 static uint32_t logic(const expr *e, uint32_t op, uint32_t a, uint32_t b) { return pure2(e, op, nn_vk_type_bool(e->o), a, b); }
-static uint32_t choose(const expr *e, uint32_t m, uint32_t a, uint32_t b) { return nn_vk_pure(e->o, OpSelect, nn_vk_type(e->o, e->cls), IDS(m, a, b)); }
+static uint32_t choose(const expr *e, uint32_t m, uint32_t a, uint32_t b) {
+  return nn_vk_pure(e->o, OpSelect, nn_vk_type(e->o, e->cls), IDS(m, a, b));
+}
 /* x - x and x == x ask about NaN and infinity: by the bits, because drivers may compute as if there were none */
 static uint32_t sub_of(const expr *e, uint32_t a, uint32_t b) {
   return e->cls == NNI_F && a == b ? nn_vk_call(e->o, LIB_zero_if_finite, IDS(a)) : arith(e, OpFSub, OpISub, a, b);
+}
+/* times 0 is NaN for what is not finite; drivers that fold constants (llvmpipe) make it 0 */
+static uint32_t mul_of(const expr *e, uint32_t a, uint32_t b) {
+  if (e->cls == NNI_F && b == nn_vk_constant(e->o, NNI_F, 0)) return nn_vk_call(e->o, LIB_times_zero, IDS(a));
+  return arith(e, OpFMul, OpIMul, a, b);
 }
 static uint32_t eq_of(const expr *e, uint32_t a, uint32_t b) {
   return e->cls == NNI_F && a == b ? not_of(e, isnan_of(e, a)) : compare(e, OpFOrdEqual, OpIEqual, a, b);
@@ -59,7 +66,9 @@ static uint32_t least(const expr *e, uint32_t a, uint32_t b) {
 static uint32_t most(const expr *e, uint32_t a, uint32_t b) {
   return e->cls == NNI_F ? call2(e, LIB_max, a, b) : choose(e, compare(e, 0, OpSGreaterThan, a, b), a, b);
 }
-static uint32_t neg_of(const expr *e, uint32_t a) { return nn_vk_pure(e->o, e->cls == NNI_F ? OpFNegate : OpSNegate, nn_vk_type(e->o, e->cls), IDS(a)); }
+static uint32_t neg_of(const expr *e, uint32_t a) {
+  return nn_vk_pure(e->o, e->cls == NNI_F ? OpFNegate : OpSNegate, nn_vk_type(e->o, e->cls), IDS(a));
+}
 static uint32_t abs_of(const expr *e, uint32_t a) {
   if (e->cls == NNI_F) return call1(e, LIB_abs, a);
   return choose(e, compare(e, 0, OpSLessThan, a, nn_vk_constant(e->o, e->cls, 0)), neg_of(e, a), a);
@@ -70,7 +79,7 @@ static uint32_t whole(const expr *e, libfn f, uint32_t a) { return e->cls == NNI
 #define INF 1e300
 #define ADD(a, b) arith(e, OpFAdd, OpIAdd, a, b)
 #define SUB(a, b) sub_of(e, a, b)
-#define MUL(a, b) arith(e, OpFMul, OpIMul, a, b)
+#define MUL(a, b) mul_of(e, a, b)
 #define DIV(a, b) arith(e, OpFDiv, 0, a, b)
 #define NEG(a) neg_of(e, a)
 #define ABS(a) abs_of(e, a)
@@ -115,7 +124,7 @@ static uint32_t whole(const expr *e, libfn f, uint32_t a) { return e->cls == NNI
 #define NOT(a) not_of(e, a)
 #define SEL(m, a, b) choose(e, m, a, b)
 
-/* ---- the tables ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- the tables -------------------------------------------------------------------------------------------------------------- */
 static const char types[] = {
 #define NN_PW(name, TYPE, ...) #TYPE[0],
 #include "../ops/pointwise.def"

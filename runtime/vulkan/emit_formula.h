@@ -14,7 +14,8 @@ bool nn_vk_pw_keeps_range(int op);                            /* the result of u
 /* a: values of class cls, but masks for type B and for a[0] of type W. Types C and B give a mask. */
 uint32_t nn_vk_formula(module *o, int op, int cls, const uint32_t a[3]);
 uint32_t nn_vk_reduce_identity(module *o, int op, int cls);
-/* The combination of a and b; rargmax and rargmin: a mask, "the pair (b, ib) is to be taken instead of (a, ia)": the extreme value, NaN first, then the position */
+/* combine: of a and b, for reductions that keep the dtype. takes, for rargmax and rargmin: a mask, "(b, ib) is to be taken instead of (a, ia)":
+** the extreme value wins, NaN before all, then the smaller position. */
 uint32_t nn_vk_reduce_combine(module *o, int op, int cls, uint32_t a, uint32_t b);
 uint32_t nn_vk_reduce_takes(module *o, int op, int cls, uint32_t a, uint32_t ia, uint32_t b, uint32_t ib);
 

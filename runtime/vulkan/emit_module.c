@@ -10,7 +10,7 @@ enum { GLOBAL = 0xffff };
 enum { GLSL_STD_450_WORDS = 4 };
 static const uint32_t glsl_std_450[GLSL_STD_450_WORDS] = {0x4c534c47, 0x6474732e, 0x3035342e, 0}; /* "GLSL.std.450" */
 
-/* ---- words ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- words ------------------------------------------------------------------------------------------------------------------- */
 static uint32_t *room(module *o, words *to, size_t n) {
   if (to->n + n > to->cap) {
     size_t cap = to->cap ? to->cap * 2 : 256;
@@ -34,7 +34,7 @@ void nn_vk_put(module *o, words *to, uint32_t op, int n, const uint32_t *w) {
   if (n) memcpy(at + 1, w, (size_t)n * 4);
 }
 
-/* ---- declarations and pure instructions, once ---------------------------------------------------------------------------------------- */
+/* ---- declarations and pure instructions, once -------------------------------------------------------------------------------- */
 static bool grow_table(module *o) {
   size_t n = o->ntable ? o->ntable * 2 : 512;
   known *t = nni_calloc(o->m, n * sizeof *t);
@@ -64,7 +64,7 @@ static uint32_t once(module *o, words *to, uint16_t scope, uint32_t op, uint32_t
     if (e->hash != h || e->words != n + (int)shift || (e->scope != scope && e->scope != 0)) continue;
     if ((scope == GLOBAL) != (e->scope == GLOBAL)) continue;
     const uint32_t *at = (scope == GLOBAL ? o->globals.w : o->body.w) + e->at;
-    if ((*at & 0xffff) == op && (!type || at[1] == type) && memcmp(at + shift, w, (size_t)n * 4) == 0) return e->id;
+    if ((*at & 0xffff) == op && (!type || at[1] == type) && (n == 0 || memcmp(at + shift, w, (size_t)n * 4) == 0)) return e->id;
   }
   uint32_t id = nn_vk_id(o), at = (uint32_t)to->n, *p = room(o, to, (size_t)n + shift);
   if (!p) return 1;
@@ -106,10 +106,14 @@ uint32_t nn_vk_variable(module *o, words *to, uint32_t type, uint32_t storage) {
   }
   return id;
 }
-void nn_vk_scope_enter(module *o) { o->scope = ++o->scopes; }
-void nn_vk_scope_leave(module *o) { o->scope = 0; }
+uint16_t nn_vk_scope_enter(module *o) {
+  uint16_t outer = o->scope;
+  o->scope = ++o->scopes;
+  return outer;
+}
+void nn_vk_scope_leave(module *o, uint16_t outer) { o->scope = outer; }
 
-/* ---- the library ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- the library ------------------------------------------------------------------------------------------------------------- */
 /* What follows the opcode: t type, r result, i id, l literal; * repeats the letter before it to the end. NULL: not in a library. */
 static const char *operands_of(uint32_t op) {
   switch (op) {
@@ -236,7 +240,7 @@ uint32_t nn_vk_call(module *o, libfn f, int n, const uint32_t *args) {
   return nn_vk_pure(o, OpFunctionCall, copy_id(o, library[o->def[o->fn[f]] + 1]), n + 1, w);
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- the whole --------------------------------------------------------------------------------------------------------------- */
 void nn_vk_module_start(module *o, nni_memory *m) {
   *o = (module){.m = m, .next = 1};
 }

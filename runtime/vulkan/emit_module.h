@@ -24,16 +24,17 @@ enum {
   OpControlBarrier = 224, OpPhi = 245, OpLoopMerge = 246, OpSelectionMerge = 247, OpLabel = 248, OpBranch = 249, OpBranchConditional = 250,
   OpReturn = 253, OpReturnValue = 254
 };
-enum { CAP_SHADER = 1, CAP_INT64 = 11, CAP_16BIT = 4433, CAP_8BIT = 4448, CAP_DENORM_PRESERVE = 4464, CAP_NAN_PRESERVE = 4466, CAP_ROUND_EVEN = 4467 };
+enum { CAP_SHADER = 1, CAP_INT64 = 11, CAP_16BIT = 4433, CAP_8BIT = 4448 };
+enum { CAP_DENORM_PRESERVE = 4464, CAP_NAN_PRESERVE = 4466, CAP_ROUND_EVEN = 4467 };
 enum { MODE_LOCAL_SIZE = 17, MODE_DENORM_PRESERVE = 4459, MODE_NAN_PRESERVE = 4461, MODE_ROUND_EVEN = 4462 };
-enum { DEC_BLOCK = 2, DEC_ARRAY_STRIDE = 6, DEC_BUILTIN = 11, DEC_ALIASED = 20, DEC_NON_WRITABLE = 24, DEC_NON_READABLE = 25, DEC_BINDING = 33, DEC_SET = 34,
-       DEC_OFFSET = 35, DEC_NO_CONTRACTION = 42 };
+enum { DEC_BLOCK = 2, DEC_ARRAY_STRIDE = 6, DEC_BUILTIN = 11, DEC_ALIASED = 20, DEC_NON_WRITABLE = 24, DEC_NON_READABLE = 25 };
+enum { DEC_BINDING = 33, DEC_SET = 34, DEC_OFFSET = 35, DEC_NO_CONTRACTION = 42 };
 enum { BUILTIN_NUM_WORKGROUPS = 24, BUILTIN_WORKGROUP_ID = 26, BUILTIN_LOCAL_INDEX = 29 };
 enum { SC_INPUT = 1, SC_UNIFORM = 2, SC_WORKGROUP = 4, SC_FUNCTION = 7, SC_STORAGE = 12 };
 
 /* functions of math.glsl that formulas and the emitter call */
 #define NN_VK_LIBRARY(X)                                                                                                     \
-  X(isnan) X(abs) X(neg) X(min) X(max) X(zero_if_finite) X(floor) X(ceil) X(rint) X(trunc) X(sqrt) X(exp) X(expm1) X(log)    \
+  X(isnan) X(abs) X(neg) X(min) X(max) X(zero_if_finite) X(times_zero) X(floor) X(ceil) X(rint) X(trunc) X(sqrt) X(exp) X(expm1) X(log)    \
   X(log1p) X(log2) X(log10) X(pow) X(sin) X(cos) X(atan2) X(tanh) X(erf) X(erfc) X(fmod) X(mod) X(floordiv)                  \
   X(fmod_i) X(mod_i) X(floordiv_i) X(shl_i) X(shr_i) X(fmod_l) X(mod_l) X(floordiv_l) X(shl_l) X(shr_l)                      \
   X(to_i32) X(to_i64) X(from_f16) X(from_bf16) X(to_f16) X(to_bf16) X(round_f16) X(round_bf16) X(uniform)
@@ -78,8 +79,8 @@ uint32_t nn_vk_call(module *o, libfn f, int n, const uint32_t *args);
 uint32_t nn_vk_variable(module *o, words *to, uint32_t type, uint32_t storage);           /* type: of the pointer */
 
 /* Code in scope 0 runs before everything after it; code in a loop or a branch has a scope of its own, which nothing outside may use. */
-void nn_vk_scope_enter(module *o);
-void nn_vk_scope_leave(module *o);
+uint16_t nn_vk_scope_enter(module *o); /* returns the scope around it, for leave */
+void nn_vk_scope_leave(module *o, uint16_t outer);
 
 #define IDS(...) (int)(sizeof((uint32_t[]){__VA_ARGS__}) / 4), (const uint32_t[]){__VA_ARGS__}
 

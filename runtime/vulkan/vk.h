@@ -105,11 +105,10 @@ nn_status nn_vk_fits(const nn_vk_device *d, const nni_operand *o, nni_error *err
 nn_status nn_vk_check_ids_in(const nni_kernel_call *k, const nni_operand *ids, int64_t size, bool classes);
 
 /* ---- row programs (emit.c) ------------------------------------------------------------------------------------------------------------------ */
-/* emit.c: a row program as a SPIR-V 1.5 module (emit.h: its bindings and Info block). words: from nni_malloc (nwords * 4 bytes). features: of NN_VK_EMIT_*,
-** the float controls for 32 bits that the device has (VkPhysicalDeviceFloatControlsProperties). needs: of NN_VK_NEEDS_*. */
+/* A row program as a SPIR-V 1.5 module; emit.h says what it expects of the dispatch that runs it. words: from nni_malloc (nwords * 4 bytes).
+** features: of NN_VK_EMIT_*, the float controls for 32 bits that the device has. */
 enum { NN_VK_EMIT_NAN = 1, NN_VK_EMIT_DENORMALS = 2, NN_VK_EMIT_ROUND_EVEN = 4 }; /* shaderSignedZeroInfNanPreserve, DenormPreserve, RoundingModeRTE */
-enum { NN_VK_NEEDS_INT64 = 1, NN_VK_NEEDS_8BIT = 2, NN_VK_NEEDS_16BIT = 4 };      /* shaderInt64, storageBuffer8BitAccess, storageBuffer16BitAccess */
-typedef struct nn_vk_module { uint32_t *words; size_t nwords; uint32_t workgroup, needs; } nn_vk_module;
+typedef struct nn_vk_module { uint32_t *words; size_t nwords; } nn_vk_module;
 nn_status nn_vk_emit(nni_memory *m, const nni_program *p, uint32_t features, nn_vk_module *out, nni_error *err);
 
 /* What a device has done so far. A step of training in its steady state is one replayed run, one submission, and one more for what is read back. */

@@ -12,8 +12,8 @@ export NNLUA_BENCH_SECONDS NNLUA_BENCH_PEAK
 rounds=${1:-3}
 [ $# -gt 0 ] && shift
 [ $# -gt 0 ] || set -- mlp_784_128_10_b64 mlp_784_512_512_10_b128 mnist_cnn_b64 lstm_28x28_h128_b64 resnet20_cifar_b64 chargpt_L4_d128_T64_b12 \
-  op_matmul_1024 op_add_4M op_exp_4M op_sum_4M op_softmax_4096x1024 op_layernorm_32768x128 op_chain_4M op_add_64_overhead op_conv3x3_32x64x56 \
-  infer_mnist_cnn_b1
+  op_matmul_1024 op_add_4M op_exp_4M op_sum_4M op_softmax_4096x1024 op_layernorm_32768x128 op_layernorm_grad_32768x128 op_chain_4M op_add_64_overhead \
+  op_conv3x3_32x64x56 infer_mnist_cnn_b1
 
 torch=yes
 if ! "$python" -c 'import torch' 2>/dev/null; then
@@ -51,7 +51,7 @@ while [ "$i" -lt "$rounds" ]; do
   i=$((i + 1))
 done
 
-printf '%-26s %-14s %10s %10s %8s %16s\n' workload system 'min ms' 'median ms' 'peak MB' 'min, median x'
+printf '%-28s %-14s %10s %10s %8s %16s\n' workload system 'min ms' 'median ms' 'peak MB' 'min, median x'
 sort -k2,2 -k1,1 -k3,3g "$results" | awk -v order="$*" '
   { key = $1 " " $2; n[key]++; med[key, n[key]] = $3
     if (!(key in min) || $4 < min[key]) min[key] = $4
@@ -64,7 +64,7 @@ sort -k2,2 -k1,1 -k3,3g "$results" | awk -v order="$*" '
       if (!(key in n)) continue
       m = med[key, int(n[key] / 2) + 1]
       if (s == 1) { own = m; least = min[key] }
-      printf "%-26s %-14s %10.5g %10.5g %8d", name[i], kind[s], min[key], m, peak[key]
+      printf "%-28s %-14s %10.5g %10.5g %8d", name[i], kind[s], min[key], m, peak[key]
       if (s > 1 && own > 0) printf " %7.2f %7.2fx", min[key] / least, m / own
       print ""
     }

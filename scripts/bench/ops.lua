@@ -13,6 +13,17 @@ local function prepare(names, make)
   end
 end
 
+prepare({ "op_layernorm_grad_32768x128" }, function()
+  local x, w, b = nn.parameter(nn.randn(32768, 128)), nn.parameter(nn.ones(128)), nn.parameter(nn.zeros(128))
+  local d = nn.randn(32768, 128)
+  timing.bench("op_layernorm_grad_32768x128", function() -- forward and backward
+    local _ <close> = nn.scope()
+    local gradients = table.pack(nn.grad(models.layer_norm(x, { 128 }, w, b), { x, w, b }, { cotangents = d }))
+    nn.eval()
+    return gradients
+  end, 5, 3)
+end)
+
 local _ <close> = nn.no_grad()
 prepare({ "op_matmul_1024" }, function()
   local a, b = nn.randn(1024, 1024), nn.randn(1024, 1024)

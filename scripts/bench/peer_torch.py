@@ -155,6 +155,17 @@ def layer_norm():
     return lambda: F.layer_norm(x, (128,), w, b)
 
 
+def layer_norm_grad():
+    x, w, b = torch.randn(32768, 128, requires_grad=True), torch.ones(128, requires_grad=True), torch.zeros(128, requires_grad=True)
+    d = torch.randn(32768, 128)
+
+    def step():
+        with torch.enable_grad():
+            return torch.autograd.grad(F.layer_norm(x, (128,), w, b), (x, w, b), d)
+
+    return step
+
+
 def conv():
     x, w = (t.contiguous(memory_format=layout) for t in (torch.randn(32, 64, 56, 56), torch.randn(64, 64, 3, 3)))
     return lambda: F.conv2d(x, w, padding=1)
@@ -177,6 +188,7 @@ op("op_sum_4M", flat(lambda x, y, z: x.sum()))
 op("op_softmax_4096x1024", flat(lambda x, y, z: x.view(4096, 1024).softmax(-1)))
 op("op_chain_4M", flat(lambda x, y, z: torch.relu(torch.tanh(x * y + z) * x - y)))
 op("op_layernorm_32768x128", layer_norm)
+op("op_layernorm_grad_32768x128", layer_norm_grad)
 op("op_add_64_overhead", add_64)
 op("op_conv3x3_32x64x56", conv)
 op("infer_mnist_cnn_b1", inference)

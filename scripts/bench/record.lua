@@ -49,3 +49,45 @@ cost("loop_add_read_100", 100, function()
   x = x * 0 + 1e-30
   assert(x[1]:item() < 1)
 end, function() end)
+
+-- What nn.jit saves: calls of a function and of its replay, in turns. Running is included.
+local function compare(name, fn, calls, ...)
+  local jitted, plain, replayed = nn.jit(fn), {}, {}
+  for _ = 1, 4 do
+    fn(...)
+    jitted(...)
+    nn.eval()
+  end
+  for i = 1, 60 do
+    for times, f in pairs { [plain] = fn, [replayed] = jitted } do
+      local start = clock()
+      for _ = 1, calls do
+        f(...)
+        nn.eval()
+      end
+      times[i] = (clock() - start) / calls * 1e6
+    end
+  end
+  table.sort(plain)
+  table.sort(replayed)
+  print(("%-28s %9.2f us/call, jitted %9.2f us/call  (min %.2f, %.2f)"):format(name, plain[30], replayed[30], plain[1], replayed[1]))
+end
+
+compare("jit_chain_50", function(t)
+  for _ = 1, 25 do t = t * 0.9 + 0.1 end
+  return t
+end, 100, nn.randn(64):eval())
+
+local function training(inputs, hidden, outputs, batch, calls)
+  local net = nn.Sequential { nn.Input { inputs }, nn.Dense { hidden, activation = "relu" }, nn.Dense { outputs } }
+  local opt = nn.optim.Adam { net:parameters(), lr = 1e-3 }
+  compare(("jit_mlp_%d_%d_%d_b%d"):format(inputs, hidden, outputs, batch), function(images, labels)
+    local loss = nn.losses.cross_entropy(net(images), labels)
+    opt:zero_grad()
+    loss:backward()
+    opt:step()
+    return loss
+  end, calls, nn.randn(batch, inputs):eval(), nn.randint(1, outputs + 1, { batch }):eval())
+end
+training(784, 128, 10, 64, 10)
+training(16, 16, 4, 8, 50)

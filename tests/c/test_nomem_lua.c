@@ -116,6 +116,20 @@ static const job jobs[] = {
                "  result = table.concat({ v:grad():tostring_bytes(), h:tostring_bytes(), picked:tostring_bytes() }, ' ')\n"
                "end\n"
                "return step, function() return result end\n"},
+    {"jit", "local nn = require 'nnlua'\n"
+            "local x, h, result = nn.tensor { 0.5, -0.25, 2 }, nn.zeros(3), 'none'\n"
+            "nn.eval()\n"
+            "local function step()\n"
+            "  local w = h:clone()\n"
+            "  local f = nn.jit(function(a, t)\n"
+            "    w:assign(w + a * t.k)\n"
+            "    return { y = w:exp(), name = 'y' }\n"
+            "  end)\n"
+            "  local sums = {}\n"
+            "  for i = 1, 3 do sums[i] = f(x, { k = x }).y:sum():item() end\n" /* short of memory it may call the function: no other result */
+            "  result = table.concat(sums, ' ') .. w:tostring_bytes()\n"
+            "end\n"
+            "return step, function() return result end\n"},
 };
 
 /* ---- the library, compiled once: parsing it again for every N would be most of the time ---- */

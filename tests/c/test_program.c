@@ -523,27 +523,64 @@ static void sum_bits_case(int64_t cols) {
   nni_buffer_put(mem, x, (size_t)cols * 8);
   nni_buffer_put(mem, y, (size_t)cols * 8);
 }
-/* A sum of squares has the bits of the sum of a stored square. */
-static void square_bits_case(int64_t rows, int64_t cols) {
-  const size_t n = (size_t)(rows * cols) * 4;
-  float *x = nni_buffer_get(mem, n), *y = nni_buffer_get(mem, n), *got[2] = {nni_buffer_get(mem, n), nni_buffer_get(mem, n)};
-  fill(x, NN_F32, rows * cols, SMALL);
-  for (int stored = 0; stored < 2; stored++) {
-    prog pr, *g = &pr;
-    start(g, "sum of squares", SHAPE(rows, cols));
-    int q = F1(square, dense(g, NN_F32));
-    store(g, NN_F32, reduce(g, NNI_RED_rsum, NN_F32, q));
-    if (stored) store(g, NN_F32, q);
-    void *c = nn_cpu_program_new(mem, &g->p), *out[] = {got[stored], y}, *in[] = {x};
-    size_t bytes = nn_cpu_program_scratch(c, 3);
-    void *scratch = nni_buffer_get(mem, bytes);
-    nn_cpu_program_run(c, pools[2], in, out, NULL, scratch);
-    nni_buffer_put(mem, scratch, bytes);
-    nn_cpu_program_free(mem, c);
+static void run_once(const prog *g, void *const *in, void *const *out, int threads) {
+  static const nni_param par[] = {{.f = 0.75}};
+  void *c = nn_cpu_program_new(mem, &g->p);
+  size_t n = nn_cpu_program_scratch(c, threads);
+  void *scratch = nni_buffer_get(mem, n);
+  nn_cpu_program_run(c, pools[threads - 1], in, out, par, scratch);
+  nni_buffer_put(mem, scratch, n);
+  nn_cpu_program_free(mem, c);
+}
+/* Instruction after instruction in a program of its own, f32 throughout: value[i] becomes the result of instruction i. */
+static void run_apart(const prog *g, void *const *in, float **value, size_t bytes) {
+  for (int n = 0; n < g->p.ninstr; n++) {
+    const nni_rinstr *s = &g->code[n];
+    prog pr;
+    void *from[3];
+    int a[3] = {-1, -1, -1};
+    value[n] = NULL;
+    if (s->kind == NNI_R_LOAD) memcpy(value[n] = nni_buffer_get(mem, bytes), in[s->slot], bytes);
+    if (s->kind != NNI_R_PW && s->kind != NNI_R_REDUCE) continue;
+    start(&pr, g->name, g->p.ndim, g->p.shape);
+    for (int k = 0; k < s->nargs; k++) {
+      const nni_rinstr *o = &g->code[s->a[k]];
+      if (o->kind != NNI_R_PARAM) from[pr.p.nin] = value[s->a[k]];
+      a[k] = o->kind == NNI_R_PARAM ? param(&pr, NN_F32, o->slot) : load(&pr, NN_F32, o->level, NULL);
+    }
+    store(&pr, NN_F32, s->kind == NNI_R_PW ? pw(&pr, s->op, NN_F32, a[0], a[1], a[2]) : reduce(&pr, s->op, NN_F32, a[0]));
+    value[n] = nni_buffer_get(mem, bytes);
+    run_once(&pr, from, (void *[]){value[n]}, 1);
   }
-  checks++;
-  if (memcmp(got[0], got[1], (size_t)rows * 4) != 0) FAIL("sums of squares of %lldx%lld differ", (long long)rows, (long long)cols);
-  for (int i = 0; i < 4; i++) nni_buffer_put(mem, i == 0 ? x : i == 1 ? y : got[i - 2], n);
+}
+/* What steps give as links of chains has the bits of the steps one by one: row values on either side, results wanted in between, sums of products
+** (no fused multiply-add), vector mathematics; with big arrays results that are written past the caches. */
+static void chain_bits_case(int64_t rows, int64_t cols) {
+  const size_t bytes = (size_t)(rows * cols) * 4;
+  prog pr, *g = &pr;
+  start(g, "chain", SHAPE(rows, cols));
+  int x = dense(g, NN_F32), y = dense(g, NN_F32), k = param(g, NN_F32, 0);
+  int m = F2(mul, reduce(g, NNI_RED_rsum, NN_F32, x), k), c = F2(sub, x, m);
+  int v = F1(rsqrt, F2(add, reduce(g, NNI_RED_rsum, NN_F32, F1(square, c)), k)), z = F2(add, F2(mul, F2(mul, c, v), y), k);
+  int e = F1(exp, F2(sub, F2(mul, z, k), reduce(g, NNI_RED_rmax, NN_F32, z)));
+  int d = F2(div, reduce(g, NNI_RED_rsum, NN_F32, e), F2(add, F1(tanh, e), k));
+  int last = F2(minimum, F2(maximum, F2(sub, k, F2(mul, d, d)), F1(neg, y)), F1(abs, F1(relu, F2(mul, z, d))));
+  int kept[] = {z, d, reduce(g, NNI_RED_rmin, NN_F32, F2(add, F2(mul, c, y), x)), last};
+  float *value[128];
+  void *in[2], *out[4];
+  for (int i = 0; i < 2; i++) fill(in[i] = nni_buffer_get(mem, bytes), NN_F32, rows * cols, SMALL);
+  for (int o = 0; o < 4; o++) store(g, NN_F32, kept[o]), out[o] = nni_buffer_get(mem, bytes);
+  run_apart(g, in, value, bytes);
+  for (int threads = 1; threads <= 3; threads += 2) {
+    run_once(g, in, out, threads);
+    for (int o = 0; o < 4; o++, checks++)
+      if (memcmp(out[o], value[kept[o]], (size_t)out_count(g, o) * 4) != 0)
+        FAIL("chain of %lldx%lld: output %d differs", (long long)rows, (long long)cols, o);
+  }
+  for (int n = 0; n < g->p.ninstr; n++)
+    if (value[n]) nni_buffer_put(mem, value[n], bytes);
+  for (int i = 0; i < 2; i++) nni_buffer_put(mem, in[i], bytes);
+  for (int o = 0; o < 4; o++) nni_buffer_put(mem, out[o], bytes);
 }
 /* Every row of pointwise.def in every class it has, against scalars and splats too. */
 static void row_cases(void) {
@@ -661,8 +698,13 @@ int main(void) {
   sum_bits_case(16384);
   sum_bits_case(50001);
   sum_bits_case(1000003);
-  static const int64_t widths[] = {1, 5, 16, 100, 128, 2048, 5000, 50001};
-  for (int i = 0; i < NNI_COUNT(widths); i++) square_bits_case(7, widths[i]);
+  static const int64_t widths[] = {1, 5, 16, 64, 100, 128, 200, 1000, 2048, 5000, 50001};
+  for (int i = 0; i < NNI_COUNT(widths); i++) {
+    chain_bits_case(1, widths[i]);
+    chain_bits_case(37, widths[i]);
+  }
+  chain_bits_case(2049, 1024); /* more than caches hold; so are these, with rows that do not start at whole vectors */
+  chain_bits_case(16003, 100);
   for (uint64_t i = 0; i < 1500; i++) {
     seed = i * 977 + 5;
     below(2);

@@ -6,8 +6,10 @@
 --   P1 P2 P3   pads: as I1 I2 I3, or a list of those before the axes and those behind; or "valid" or "same"        S(a|b)   one of these words
 --   TL   list of tensors      TT   tensor or table      T|F   tensor or number      FN   function      TBL   table      Y   dtype
 --   I|IL   an integer or a list of integers
--- `fn` gets the arguments in the signature's order, complete with defaults.
+-- `fn` gets the arguments in the signature's order, complete with defaults. f16 and bf16 are dtypes to store: fn gets them as f32, and its results
+-- become halves again, as with the core's operators (but for modules that define.plain names).
 
+local core = require "nnlua.core"
 local options = require "nnlua.options"
 
 local define = {}
@@ -25,8 +27,8 @@ define.is_tensor = is_tensor
 local function list_of(v, check)
   if type(v) ~= "table" then return nil end
   local out = {}
-  for i = 1, #v do
-    out[i] = check(v[i])
+  for i = 1, rawlen(v) do
+    out[i] = check(rawget(v, i))
     if out[i] == nil then return nil end
   end
   return out
@@ -97,7 +99,7 @@ local function parse(text)
   for part in text:gmatch "[^,]+" do
     local kind, absent, name, rest = part:match "^%s*([%w|%*%(%)_%-]+)(%??)%s+([%w_]+)%s*(.*)$"
     local default = rest:match "^=%s*(.-)%s*$"
-    local p = { name = name, kind = kind_of(kind), required = absent == "" and not default }
+    local p = { name = name, kind = kind_of(kind), required = absent == "" and not default, tensors = kind:sub(1, 1) == "T" and kind ~= "TBL" }
     if default then
       local value = constants[default]
       if value == nil then value = tonumber(default) or default end
@@ -130,16 +132,75 @@ local function take_named(owner, named, params, byname, args, nplace, signature)
   end
 end
 
+-- What pcall gave for the body of `owner`. A message of an operator that it is made of ("sum: ...") gets the name that the user called in front.
+local function finish(owner, ok, ...)
+  if ok then return ... end
+  local err = ...
+  if type(err) == "string" then
+    local where, text = err:match "^([^\n]-:%d+: )(.*)$"
+    local name = text and text:match "^([%w_]+): "
+    if name and name ~= owner and (rawget(core, name) or core.tensor_metatable.methods[name]) then err = where .. owner .. ": " .. text end
+  end
+  error(err, 0)
+end
+
+--- `fn` as the body of `owner`, for its messages.
+function define.named(owner, fn)
+  return function(...) return finish(owner, pcall(fn, ...)) end
+end
+
+local halves = { f16 = true, bf16 = true }
+local other_floats = { f32 = true, f64 = true }
+
+-- The tensors of args (places `at`) that are halves become f32. Gives the dtype of the results: that half, or nil where there is another float too.
+local function widen(args, at)
+  local half, mixed
+  local function one(t)
+    local d = is_tensor(t) and t:dtype()
+    if halves[d] then
+      mixed, half = mixed or half and half ~= d, d
+      return t:float()
+    end
+    mixed = mixed or other_floats[d]
+    return t
+  end
+  for _, i in ipairs(at) do
+    local v = args[i]
+    if type(v) ~= "table" then args[i] = one(v) else
+      local list = {}
+      for k = 1, #v do list[k] = one(v[k]) end
+      args[i] = #v > 0 and list or v
+    end
+  end
+  return not mixed and half
+end
+
+local function narrowed(half, ...)
+  local out = table.pack(...)
+  for i = 1, out.n do
+    if is_tensor(out[i]) and out[i]:dtype() == "f32" then out[i] = out[i]:to(half) end
+  end
+  return table.unpack(out, 1, out.n)
+end
+
+local plain = {}
+
+--- The operators of M that are declared from now on take halves as they are: they move elements, or choose a dtype themselves.
+function define.plain(M) plain[M] = true end
+
 --- Declares M[name]; `-> T, T` behind the signature when it gives more than one tensor, `-> TL` when it gives a list. Returns the function.
 function define.op(M, text, doc, fn)
   local owner, signature, results = text:match "^([%w_]+)%((.*)%)%s*(.-)$"
   local params, byname = parse(signature)
-  local n = #params
+  local n, tensors = #params, {}
+  for i, p in ipairs(params) do
+    if p.tensors and not plain[M] then tensors[#tensors + 1] = i end
+  end
   local function call(...)
     local count = select("#", ...)
     local args = { ... }
     local last = args[count]
-    if type(last) == "table" and last[1] == nil and next(last) ~= nil and not is_tensor(last.w_ih) then
+    if type(last) == "table" and rawlen(last) == 0 and next(last) ~= nil and not is_tensor(rawget(last, "w_ih")) then
       args[count] = nil
       count = count - 1
       take_named(owner, last, params, byname, args, count, signature)
@@ -155,7 +216,9 @@ function define.op(M, text, doc, fn)
         if args[i] == nil then wrong(owner, p, v) end
       end
     end
-    return fn(table.unpack(args, 1, n))
+    local half = widen(args, tensors)
+    if half then return narrowed(half, finish(owner, pcall(fn, table.unpack(args, 1, n)))) end
+    return finish(owner, pcall(fn, table.unpack(args, 1, n)))
   end
   M[owner] = call
   define.list[#define.list + 1] = { name = owner, signature = signature, results = results == "" and 1 or select(2, results:gsub("T", "")),

@@ -59,7 +59,7 @@ elementwise("poisson_nll_loss", ", B log_input = true, B full = false, F eps = 1
   function(x, t, log_input, full, eps)
     local loss = log_input and core.exp(x) - t * x or x - t * core.log(x + eps)
     if full then -- Stirling's approximation of log(target!), for targets above 1
-      local big = core.where(t:gt(1), t, 1):float()
+      local big = shapes.real(core.where(t:gt(1), t, 1))
       loss = loss + core.where(t:gt(1), big * core.log(big) - big + 0.5 * core.log(big * (2 * math.pi)), 0)
     end
     return loss
@@ -84,7 +84,7 @@ local function checked_ids(owner, x, ids, ignore)
   if #s < 1 or define.shape_text(ids) ~= (#s == 1 and "scalar" or want) then
     define.fail(owner, "predictions (%s) need class ids of shape (%s), got (%s)", define.shape_text(x), want, define.shape_text(ids))
   end
-  if ids:dtype() == "f32" or ids:dtype() == "bool" then define.fail(owner, "class ids must be integers, got %s", ids:dtype()) end
+  if shapes.is_real(ids) or ids:dtype() == "bool" then define.fail(owner, "class ids must be integers, got %s", ids:dtype()) end
   ids = ids:long()
   if not ignore then return ids end
   local counts = ids:ne(ignore)
@@ -245,7 +245,7 @@ define.op(M, "multilabel_margin_loss(T x, T ids" .. RED .. ")",
     local owner = "multilabel_margin_loss"
     same_shape(owner, x, ids, "ids")
     if x:dim() < 1 then define.fail(owner, "scores (..., classes) are needed") end
-    if ids:dtype() == "f32" or ids:dtype() == "bool" then define.fail(owner, "class ids must be integers, got %s", ids:dtype()) end
+    if shapes.is_real(ids) or ids:dtype() == "bool" then define.fail(owner, "class ids must be integers, got %s", ids:dtype()) end
     local c, shape, named = x:size(-1), x:shape(), {}
     for row, list in ipairs(ids:reshape { -1, c }:totable()) do
       named[row] = {}
@@ -407,7 +407,7 @@ define.op(M, "ctc_loss(T x, T targets, TT? input_lengths, TT? target_lengths, I 
     if reduction ~= "mean" then return reduced(loss, reduction) end
     local share = {}
     for i = 1, n do share[i] = 1 / math.max(labels_of[i], 1) end
-    return (loss * core.tensor(share, { dtype = "f32" })):mean()
+    return (loss * core.tensor(share, { dtype = loss:dtype() })):mean()
   end)
 
 return M

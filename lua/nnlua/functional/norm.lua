@@ -7,6 +7,7 @@ local shapes = require "nnlua.functional.shapes"
 local M = {}
 
 local function check_channels(owner, x, list)
+  if x:dim() < 2 then define.fail(owner, "the input must be (batch, ..., channels), its shape is (%s)", define.shape_text(x)) end
   local c = x:size(-1)
   for name, t in pairs(list) do
     if t:dim() ~= 1 or t:size(1) ~= c then define.fail(owner, "%s must have %d elements, its shape is (%s)", name, c, define.shape_text(t)) end
@@ -119,9 +120,10 @@ define.op(M, "local_response_norm(T x, I size, F alpha = 1e-4, F beta = 0.75, F 
   "x / (k + alpha * mean of squares of `size` neighbouring channels, zeros beyond)^beta", function(x, size, alpha, beta, k)
     if size < 1 or x:dim() < 2 then define.fail("local_response_norm", "size must be at least 1 and the input (batch, ..., channels)") end
     local c, dim = x:size(-1), x:dim()
-    local squares = shapes.pad(shapes.real(x):square(), dim, size // 2, (size - 1) // 2, 0)
+    local before, behind = math.min(size // 2, c), math.min((size - 1) // 2, c) -- what lies farther away meets zeros only
+    local squares = shapes.pad(shapes.real(x):square(), dim, before, behind, 0)
     local sum = shapes.cut(squares, dim, 1, c)
-    for i = 2, size do sum = sum + shapes.cut(squares, dim, i, c) end
+    for i = 2, before + behind + 1 do sum = sum + shapes.cut(squares, dim, i, c) end
     return x / (sum * (alpha / size) + k) ^ beta
   end)
 

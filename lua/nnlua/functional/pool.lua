@@ -36,6 +36,7 @@ local function axis_of(owner, n, k, stride, padding, before, after, dilation, ce
   if math.min(before, after) < 0 or math.max(before, after) > k // 2 then
     define.fail(owner, "padding %d must be between 0 and half of the window's %d", before < 0 and before or math.max(before, after), k)
   end
+  if k > shapes.MOST then define.fail(owner, "a window of %d is too large", k) end
   local room = n + before + after - extent
   a.out = (ceil_mode and (room + stride - 1) // stride or room // stride) + 1
   if a.out < 1 then define.fail(owner, "a window of %d does not fit %d elements with padding %d+%d", extent, n, before, after) end
@@ -99,7 +100,7 @@ local function avg_pool(owner, x, size, stride, padding, ceil_mode, include, div
   for i = #size, 1, -1 do
     x = sum_axis(x, i + 1, axes[i])
     local w = not divisor and weights(axes[i], include)
-    if type(w) == "table" then x = x * shapes.along(w, i + 1, #size + 2) elseif w then scale = scale * w end
+    if type(w) == "table" then x = x * shapes.along(w, i + 1, x) elseif w then scale = scale * w end
   end
   if divisor then scale = 1 / divisor end
   return scale == 1 and x or x * scale
@@ -253,7 +254,8 @@ local function targets(owner, x, size)
   local out = {}
   for i = 1, #size do
     out[i] = size[i] == -1 and x:size(i + 1) or size[i]
-    if out[i] < 1 or x:size(i + 1) < 1 then define.fail(owner, "cannot make %d of %d elements in dim %d", out[i], x:size(i + 1), i + 1) end
+    local possible = out[i] >= 1 and out[i] <= shapes.MOST and x:size(i + 1) >= 1
+    if not possible then define.fail(owner, "cannot make %d of %d elements in dim %d", out[i], x:size(i + 1), i + 1) end
   end
   return out
 end

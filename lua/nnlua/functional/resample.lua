@@ -71,7 +71,7 @@ local function resize_axis(x, dim, mode, places, o)
   if not weights then return shapes.select(x, dim, ids[1]) end
   local y
   for k = 1, #ids do
-    local term = shapes.select(x, dim, ids[k]) * shapes.along(weights[k], dim, x:dim())
+    local term = shapes.select(x, dim, ids[k]) * shapes.along(weights[k], dim, x)
     y = y and y + term or term
   end
   return y
@@ -84,7 +84,7 @@ local function filled_outside(y, dim, n, places, fill)
     out[i] = (at < 0 or at > n - 1) and 1 or 0
     any = any or out[i] == 1
   end
-  return any and core.where(shapes.along(out, dim, y:dim()):ne(0), fill, y) or y
+  return any and core.where(shapes.along(out, dim, y):ne(0), fill, y) or y
 end
 
 -- The word for each axis, by mode and number of spatial dims; what the modes that PyTorch has take for granted.
@@ -105,6 +105,7 @@ local function sizes_of(owner, x, n, size, scale)
     if not out[i] or out[i] < 1 or x:size(i + 1) < 1 then
       define.fail(owner, "one size or scale per spatial dim is needed, each result at least 1")
     end
+    if out[i] > shapes.MOST then define.fail(owner, "a result of %.0f elements along a dim is too large", out[i]) end
   end
   return out, scales
 end

@@ -4,7 +4,13 @@ local core = require "nnlua.core"
 
 local shapes = {}
 
+--- Most elements along a dim for which tables are built in Lua: more is a mistake.
+shapes.MOST = 1 << 24
+
 local floats = { f16 = true, bf16 = true, f32 = true, f64 = true }
+
+--- Does x hold floating-point numbers?
+function shapes.is_real(x) return floats[x:dtype()] or false end
 
 --- x as it is when it holds floating-point numbers, else as f32.
 function shapes.real(x) return floats[x:dtype()] and x or x:float() end
@@ -43,20 +49,21 @@ function shapes.place(x, dim, start, step, size)
   return core.slice_set(filled(x, dim, size, 0), x, from, s, every)
 end
 
---- A tensor of the numbers of `list` that broadcasts along dim `dim` of `ndim`.
-function shapes.along(list, dim, ndim)
+--- The numbers of `list` as a tensor of x's dtype (a float) that broadcasts along its dim `dim`.
+function shapes.along(list, dim, x)
   local s = {}
-  for i = 1, ndim do s[i] = 1 end
+  for i = 1, x:dim() do s[i] = 1 end
   s[dim] = #list
-  return core.tensor(list, { dtype = "f32" }):reshape(s)
+  return core.tensor(list, { dtype = x:dtype() }):reshape(s)
 end
 
 --- x with dim `dim` multiplied by the matrix (out, in) given as rows of numbers.
 function shapes.multiply(matrix, x, dim)
+  x = shapes.real(x)
   local s, before, after = x:shape(), 1, 1
   for i = 1, dim - 1 do before = before * s[i] end
   for i = dim + 1, #s do after = after * s[i] end
-  local y = core.matmul(core.tensor(matrix, { dtype = "f32" }), x:reshape { before, s[dim], after })
+  local y = core.matmul(core.tensor(matrix, { dtype = x:dtype() }), x:reshape { before, s[dim], after })
   s[dim] = #matrix
   return y:reshape(s)
 end

@@ -4,6 +4,7 @@ local core = require "nnlua.core"
 local options = require "nnlua.options"
 local Layer = require "nnlua.layer"
 local Module = require "nnlua.module"
+local real = require("nnlua.functional.shapes").real
 
 local M = {}
 local shape_text = Module.shape_text
@@ -154,7 +155,7 @@ local Rescaling = Layer.define("Rescaling", {
 M.Rescaling = Rescaling
 
 function Rescaling:forward(x)
-  if x:dtype() ~= "f32" then x = x:float() end
+  x = real(x)
   if self.offset == 0 then return x * self.scale end
   return x * self.scale + self.offset
 end

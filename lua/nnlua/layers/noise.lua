@@ -46,7 +46,7 @@ for dims = 1, 2 do
     if not self.training or self.rate == 0 then return x end
     local shape = x:shape()
     for i = 2, dims + 1 do shape[i] = 1 end
-    return x * core.dropout(core.ones(shape), self.rate)
+    return x * core.dropout(core.ones(shape, x:dtype()), self.rate)
   end
 
   function c:detail() return ("%g"):format(self.rate) end

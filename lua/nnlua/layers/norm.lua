@@ -37,7 +37,9 @@ function BatchNorm:build(shape)
   rawset(self, "dims", dims)
 end
 
-local function follow(moving, batch, momentum) moving:assign(moving * momentum + batch:detach() * (1 - momentum)) end
+local function follow(moving, batch, momentum)
+  moving:assign((moving * momentum + batch:detach() * (1 - momentum)):to(moving:dtype())) -- of f64, it may be the narrower one
+end
 
 function BatchNorm:forward(x)
   if not (self.training and self.trainable) then

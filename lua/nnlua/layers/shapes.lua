@@ -91,7 +91,7 @@ end
 function ZeroPadding2D:forward(x)
   local n, h, w, c = x:size()
   local p = self.padding
-  local zeros = core.zeros { n, grown(h, p[1], 1), grown(w, p[2], 1), c }
+  local zeros = core.zeros({ n, grown(h, p[1], 1), grown(w, p[2], 1), c }, x:dtype())
   return core.slice_set(zeros, x, { 1, p[1][1] + 1, p[2][1] + 1, 1 }, { n, h, w, c }, { 1, 1, 1, 1 })
 end
 

@@ -51,11 +51,20 @@ local Adam = define("Adam", { amsgrad = { "boolean", default = false } })
 
 function Adam:slot_names() return self.amsgrad and { "m", "v", "v_max" } or { "m", "v" } end
 
+local function runtime_options(self, o)
+  return { lr = o.lr, beta1 = self.beta_1, beta2 = self.beta_2, eps = self.epsilon, weight_decay = o.weight_decay, step = o.step }
+end
+
 function Adam:update_group(group, grads, o, changed, updates)
   if self.amsgrad then return Optimizer.update_group(self, group, grads, o, changed, updates) end
   local lists = runtime_lists(self, group, grads, changed, self:slot_names())
-  core.adam_step(lists[1], lists[2], lists[3], {
-    lr = o.lr, beta1 = self.beta_1, beta2 = self.beta_2, eps = self.epsilon, weight_decay = o.weight_decay, step = o.step })
+  core.adam_step(lists[1], lists[2], lists[3], runtime_options(self, o))
+end
+
+function Adam:renew(o)
+  if self.amsgrad then return false end
+  if o then core.adam_renew(runtime_options(self, o)) end
+  return true
 end
 
 function Adam:rule(p, g, slot, o)

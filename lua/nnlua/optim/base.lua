@@ -127,7 +127,7 @@ local function make_slots(self)
   for _, slot in ipairs(self:all_slots()) do
     local tensors = {}
     for i, p in ipairs(self.parameters) do
-      tensors[i] = core.full(p:shape(), self:slot_start(slot))
+      tensors[i] = core.full(p:shape(), self:slot_start(slot), p:dtype() == "f64" and "f64" or "f32") -- a half has its state in f32
       tensors[i]:keep()
     end
     self.slots[slot] = tensors
@@ -198,7 +198,7 @@ local function accumulate(self, updates)
     if self.touched[i] then
       local sum = g and sums[i] + g or sums[i]
       if last then grads[i] = sum / n end
-      bind_later(updates, sums[i], last and core.zeros(p:shape()) or sum)
+      bind_later(updates, sums[i], last and sums[i]:zeros_like() or sum)
     end
   end
   return last and grads or nil
@@ -285,14 +285,45 @@ local function record(self)
   return true
 end
 
---- Change each parameter by its gradient, and run all that is pending.
-function Optimizer:step()
-  bound(self)
+local function step(self)
   if self.schedule then self.lr = self.schedule(self.iterations) end
   local stepped = record(self)
   core.eval()
   self.pending = stepped and 0 or self.pending + 1
   if stepped then self.iterations = self.iterations + 1 end
+end
+
+--- Does a step differ from the one before in the numbers of its updates only, and can it tell them (core.adam_renew)? With `o`, it does so now.
+function Optimizer:renew() return false end -- luacheck: no unused args
+
+-- In a function that nn.jit records. A step whose numbers can be told becomes part of the recording; each replay asks for the numbers. Another one
+-- stays a call, which each replay makes.
+local changing = { iterations = true, pending = true, lr = true } -- the other options are part of the recording
+
+local function renew(self)
+  if self.schedule then self.lr = self.schedule(self.iterations) end
+  for _, group in ipairs(self.groups) do self:renew(settings_of(self, group)) end
+end
+
+local function finish(self) self.iterations = self.iterations + 1 end
+
+local function recorded_step(self)
+  if self.gradient_accumulation_steps > 1 or self.use_ema or not self:renew() then
+    core.jit_host(step, self)
+    return
+  end
+  core.jit_note(self, changing)
+  for _, group in ipairs(self.groups) do core.jit_note(group) end
+  core.jit_renewal(renew, self)
+  if self.schedule then self.lr = self.schedule(self.iterations) end
+  record(self)
+  core.jit_host(finish, self)
+end
+
+--- Change each parameter by its gradient, and run all that is pending.
+function Optimizer:step()
+  bound(self)
+  if core.jit_recording() then recorded_step(self) else step(self) end
 end
 
 --- Exchange the parameters and their moving averages (use_ema = true): once to evaluate with the averages, once more to go on. Returns self.

@@ -66,7 +66,12 @@ function clip.clip_grad_norm(parameters, limit)
   end
   local _ <close> = core.no_grad()
   local grads, n = {}, #parameters
-  for i = 1, n do grads[i] = parameters[i]:grad() end
+  for i = 1, n do
+    if not core.is_tensor(parameters[i]) then
+      options.raise(("clip_grad_norm: parameter %d must be a tensor, got %s"):format(i, options.shown(parameters[i])))
+    end
+    grads[i] = parameters[i]:grad()
+  end
   local total = total_of(grads, n)
   if not total then return core.zeros {} end
   local scale = factor(total, limit)

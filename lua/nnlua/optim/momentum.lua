@@ -44,10 +44,18 @@ local function runtime_lists(self, group, grads, changed, slots)
 end
 M.runtime_lists = runtime_lists
 
+local function runtime_options(self, o)
+  return { lr = o.lr, momentum = self.momentum, nesterov = self.nesterov, weight_decay = o.weight_decay, dampening = 0 }
+end
+
 function SGD:update_group(group, grads, o, changed)
   local lists = runtime_lists(self, group, grads, changed, self:slot_names())
-  core.sgd_step(lists[1], lists[2], {
-    lr = o.lr, momentum = self.momentum, nesterov = self.nesterov, weight_decay = o.weight_decay, dampening = 0 })
+  core.sgd_step(lists[1], lists[2], runtime_options(self, o))
+end
+
+function SGD:renew(o)
+  if o then core.sgd_renew(runtime_options(self, o)) end
+  return true
 end
 
 --- Averaged SGD (Polyak and Juditsky), PyTorch's rule: the learning rate falls as `lr / (1 + lambd * lr * t)^alpha`, and slot "average_sgd" is

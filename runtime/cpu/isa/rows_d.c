@@ -47,6 +47,7 @@
 #else
 #define LANE_NUMBERS 0, 1
 #endif
+#define LANE_V (*(const vl *)rotation)
 #define ROTATE(v, s) __builtin_shuffle(v, (*(const vl *)rotation + (s)) & (LANES - 1))
 static const int64_t rotation[LANES] __attribute__((aligned(VM_BYTES))) = {LANE_NUMBERS};
 #define PW_TABLE NN_ISA_FN(nn_cpu_rows_pw_d)

@@ -47,55 +47,23 @@
 #else
 #define LANE_NUMBERS 0, 1, 2, 3
 #endif
+#define LANE_V (*(const vi *)rotation)
 #define ROTATE(v, s) __builtin_shuffle(v, (*(const vi *)rotation + (s)) & (VW - 1))
 static const int32_t rotation[VW] __attribute__((aligned(VM_BYTES))) = {LANE_NUMBERS};
 #define PW_TABLE NN_ISA_FN(nn_cpu_rows_pw_f)
 #define JOIN_TABLE NN_ISA_FN(nn_cpu_rows_join_f)
 #define REDUCE_TABLE NN_ISA_FN(nn_cpu_rows_reduce_f)
-#define SQUARE_SUM NN_ISA_FN(nn_cpu_rows_square_sum)
-#define BYROW_TABLE NN_ISA_FN(nn_cpu_rows_byrow)
 #include "rows_tile.h"
+#include "rows_stream.h"
 
-/* ---- two steps in one ---------------------------------------------------------------------------------------------------------- */
-/* The product is kept apart from the sum (no fused multiply-add), so that the bits are those of square and rsum. */
-#if defined(__x86_64__)
-static inline V square_of(V x) {
-  V y = x * x;
-  __asm__("" : "+x"(y));
-  return y;
-}
-#else
-static inline V square_of(V x) {
-  V y = x * x;
-  __asm__("" : "+w"(y));
-  return y;
-}
-#endif
-FOLD(square, K(0), ADD(a, b), square_of)
-ROWS_OF(square)
-void SQUARE_SUM(void *o, const void *a, int64_t rows, int64_t cols);
-void SQUARE_SUM(void *o, const void *a, int64_t rows, int64_t cols) { reduce_square(o, a, rows, cols); }
-
-/* A row value with a row, without spreading it out first. */
-#define BYROW(name, expr)                                                                                            \
-  static void byrow_##name(void *o_, const void *a_, const void *b_, int64_t rows, int64_t cols) {                   \
-    const T *a = a_, *b = b_;                                                                                        \
-    T *o = o_;                                                                                                       \
-    for (int64_t r = 0; r < rows; r++, a += cols, o += cols) {                                                       \
-      const V y = SPLATV(b[r]);                                                                                      \
-      for (int64_t j = 0; j < cols; j += LANES) {                                                                    \
-        const V x = LOADV(a + j);                                                                                    \
-        *(VMEM *)(o + j) = expr;                                                                                     \
-      }                                                                                                              \
-    }                                                                                                                \
-  }
-BYROW(add, x + y)
-BYROW(sub, x - y)
-BYROW(mul, x * y)
-BYROW(div, x / y)
-BYROW(sub_from, y - x)
-BYROW(div_by, y / x)
-extern const nn_rows_byrow_fn BYROW_TABLE[2][NNI_NPW];
-const nn_rows_byrow_fn BYROW_TABLE[2][NNI_NPW] = {
-  {[NNI_PW_add] = byrow_add, [NNI_PW_sub] = byrow_sub, [NNI_PW_mul] = byrow_mul, [NNI_PW_div] = byrow_div},
-  {[NNI_PW_add] = byrow_add, [NNI_PW_sub] = byrow_sub_from, [NNI_PW_mul] = byrow_mul, [NNI_PW_div] = byrow_div_by}};
+/* Polynomials need registers: only half as many vectors of a strip find a place beside them. */
+#define CHAIN NN_ISA_FN(nn_cpu_rows_light)
+#define OF(name) name##_light
+#define STRIP 8
+#define LINKS NN_ROWS_LIGHT
+#include "rows_chain.h"
+#define CHAIN NN_ISA_FN(nn_cpu_rows_heavy)
+#define OF(name) name##_heavy
+#define STRIP 4
+#define LINKS NN_ROWS_HEAVY
+#include "rows_chain.h"

@@ -24,6 +24,7 @@
 #define FMOD(a, b) vm_fmodi(a, b)
 #define MOD(a, b) vm_modi(a, b)
 #define FLOORDIV(a, b) vm_floordivi(a, b)
+#define POW(a, b) vm_powi(a, b)
 #define FLOOR(a) (a)
 #define CEIL(a) (a)
 #define RINT(a) (a)
@@ -41,6 +42,7 @@
 #else
 #define LANE_NUMBERS 0, 1, 2, 3
 #endif
+#define LANE_V LOADV(lane_numbers)
 #define ROTATE(v, s) __builtin_shuffle(v, (LOADV(lane_numbers) + (s)) & (VW - 1))
 #define PW_TABLE NN_ISA_FN(nn_cpu_rows_pw_i)
 #define JOIN_TABLE NN_ISA_FN(nn_cpu_rows_join_i)

@@ -1,6 +1,7 @@
 /* cpu/isa/rows_io.c - what brings elements in and out of registers: loads, stores, casts, splats, random numbers; and the table of all
 ** tile kernels of this level. */
 #include "rows.h"
+#include "rows_stream.h"
 #include "vm_d.h"
 #include "../../tensor/half.h"
 
@@ -121,6 +122,20 @@ static void store_bf16(void *dst, const void *a_, int64_t n) {
 }
 static void store4(void *dst, const void *a, int64_t n) { memcpy(dst, a, (size_t)n * 4); }
 static void store8(void *dst, const void *a, int64_t n) { memcpy(dst, a, (size_t)n * 8); }
+static void stream(void *dst, const void *a_, size_t bytes) {
+  char *o = dst;
+  const char *a = a_;
+  size_t head = (size_t)-(uintptr_t)o % 64;
+  if (head > bytes) head = bytes;
+  memcpy(o, a, head);
+  for (o += head, a += head, bytes -= head; bytes >= VM_BYTES; o += VM_BYTES, a += VM_BYTES, bytes -= VM_BYTES) STREAM(o, *(const vf_mem *)a);
+  memcpy(o, a, bytes);
+}
+static void stream_end(void) {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
 static void store_u8(void *dst, const void *a_, int64_t n) {
   uint8_t *restrict o = dst;
   const i32_alias *restrict a = a_;
@@ -230,8 +245,8 @@ static void random_fill(float *o, uint64_t seed, uint64_t stream, uint64_t first
 #define RED(c) NN_ISA_CAT(nn_cpu_rows_reduce_##c, NN_ISA)
 #define JOIN(c) NN_ISA_CAT(nn_cpu_rows_join_##c, NN_ISA)
 extern const nn_rows_reduce_fn JOIN(f)[NNI_NRED], JOIN(i)[NNI_NRED], JOIN(l)[NNI_NRED], JOIN(d)[NNI_NRED];
-void NN_ISA_FN(nn_cpu_rows_square_sum)(void *o, const void *a, int64_t rows, int64_t cols);
-extern const nn_rows_byrow_fn NN_ISA_FN(nn_cpu_rows_byrow)[2][NNI_NPW];
+void NN_ISA_FN(nn_cpu_rows_light)(const nn_rows_link *k, int nlinks, int64_t rows, int64_t cols);
+void NN_ISA_FN(nn_cpu_rows_heavy)(const nn_rows_link *k, int nlinks, int64_t rows, int64_t cols);
 extern const nn_rows_fn PW(f)[NNI_NPW], PW(i)[NNI_NPW], PW(l)[NNI_NPW], PW(d)[NNI_NPW];
 extern const nn_rows_reduce_fn RED(f)[NNI_NRED], RED(i)[NNI_NRED], RED(l)[NNI_NRED], RED(d)[NNI_NRED];
 
@@ -255,9 +270,11 @@ const nn_rows *NN_ISA_FN(nn_cpu_rows)(void) {
              [NN_F16] = load_f16, [NN_BF16] = load_bf16, [NN_F64] = load_f64},
     .store = {[NN_BOOL] = store_u8, [NN_U8] = store_u8, [NN_I32] = store4, [NN_I64] = store8, [NN_F32] = store4,
               [NN_F16] = store_f16, [NN_BF16] = store_bf16, [NN_F64] = store8},
+    .stream = stream,
+    .stream_end = stream_end,
     .expand = {expand_f, expand_i, expand_l, expand_d},
-    .byrow = {NN_ISA_FN(nn_cpu_rows_byrow)[0], NN_ISA_FN(nn_cpu_rows_byrow)[1]},
-    .square_sum = NN_ISA_FN(nn_cpu_rows_square_sum),
+    .light = NN_ISA_FN(nn_cpu_rows_light),
+    .heavy = NN_ISA_FN(nn_cpu_rows_heavy),
     .random = random_fill,
     .index = index_fill,
   };

@@ -22,6 +22,7 @@
 #define FMOD(a, b) vm_fmodl(a, b)
 #define MOD(a, b) vm_modl(a, b)
 #define FLOORDIV(a, b) vm_floordivl(a, b)
+#define POW(a, b) vm_powl(a, b)
 #define FLOOR(a) (a)
 #define CEIL(a) (a)
 #define RINT(a) (a)
@@ -39,6 +40,7 @@
 #else
 #define LANE_NUMBERS 0, 1
 #endif
+#define LANE_V LOADV(lane_numbers)
 #define ROTATE(v, s) __builtin_shuffle(v, (LOADV(lane_numbers) + (s)) & (LANES - 1))
 #define PW_TABLE NN_ISA_FN(nn_cpu_rows_pw_l)
 #define JOIN_TABLE NN_ISA_FN(nn_cpu_rows_join_l)

@@ -86,23 +86,39 @@ const nn_rows_fn PW_TABLE[NNI_NPW] = {
 static const T lane_numbers[LANES] = {LANE_NUMBERS};
 #define TAIL(x, k, filler) SEL(LT(LOADV(lane_numbers), SPLATV((T)(k))), x, filler) /* the first k lanes of x */
 
-/* FOLD(name, first, combine, GET): vector fold_<name>(p, n) of GET(vector at p), every lane holding the result. */
-#define FOLD(name, first, combine, GET)                                                                              \
+/* Of LANES rows' vectors at once: from blocks of 2 h lanes to blocks of h lanes, those of a and b in turn; the lower and the upper halves. */
+#define HALVES(a, b, h, upper) \
+  __builtin_shuffle(a, b, LANE_V / (h) / 2 * 2 * (h) + LANE_V % (h) + (upper) * (h) + LANE_V / (h) % 2 * LANES)
+
+/* FOLD(name, first, combine): vector fold_<name>(p, n) of the elements from p on, every lane holding the result. part_<name>: a vector whose
+** lanes are yet to be combined, in halves: across_<name> does one, across_rows_<name> those of LANES rows (lane r: the result of row r). */
+#define FOLD(name, first, combine)                                                                              \
   static inline V pair_##name(V a, V b) { return combine; }                                                          \
-  static inline V leaf_##name(const T *p, int64_t n) {                                                               \
+  static inline V part_##name(const T *p, int64_t n) {                                                               \
     V r0 = first, r1 = r0, r2 = r0, r3 = r0;                                                                         \
     for (; n >= 4 * LANES; n -= 4 * LANES, p += 4 * LANES) {                                                         \
-      r0 = pair_##name(r0, GET(LOADV(p)));                                                                           \
-      r1 = pair_##name(r1, GET(LOADV(p + LANES)));                                                                   \
-      r2 = pair_##name(r2, GET(LOADV(p + 2 * LANES)));                                                               \
-      r3 = pair_##name(r3, GET(LOADV(p + 3 * LANES)));                                                               \
+      r0 = pair_##name(r0, LOADV(p));                                                                           \
+      r1 = pair_##name(r1, LOADV(p + LANES));                                                                   \
+      r2 = pair_##name(r2, LOADV(p + 2 * LANES));                                                               \
+      r3 = pair_##name(r3, LOADV(p + 3 * LANES));                                                               \
     }                                                                                                                \
-    for (; n >= LANES; n -= LANES, p += LANES) r0 = pair_##name(r0, GET(LOADV(p)));                                  \
-    if (n > 0) r1 = pair_##name(r1, TAIL(GET(LOADV(p)), n, first));                                                  \
-    r0 = pair_##name(pair_##name(r0, r1), pair_##name(r2, r3));                                                      \
-    for (int s = LANES / 2; s > 0; s /= 2) r0 = pair_##name(r0, ROTATE(r0, s));                                      \
-    return SPLATV(r0[0]);                                                                                            \
+    for (; n >= LANES; n -= LANES, p += LANES) r0 = pair_##name(r0, LOADV(p));                                  \
+    if (n > 0) r1 = pair_##name(r1, TAIL(LOADV(p), n, first));                                                  \
+    return pair_##name(pair_##name(r0, r1), pair_##name(r2, r3));                                                    \
   }                                                                                                                  \
+  static inline V across_##name(V x) {                                                                               \
+    for (int s = LANES / 2; s > 0; s /= 2) x = pair_##name(x, ROTATE(x, s));                                         \
+    return SPLATV(x[0]);                                                                                             \
+  }                                                                                                                  \
+  static __attribute__((unused)) void across_rows_##name(T *o, const V *x) {                                         \
+    V r[LANES];                                                                                                      \
+    for (int i = 0; i < LANES; i++) r[i] = x[i];                                                                     \
+    _Pragma("GCC unroll 8") for (int h = LANES / 2; h > 0; h /= 2)                                                   \
+      _Pragma("GCC unroll 8") for (int i = 0; i < h; i++)                                                            \
+        r[i] = pair_##name(HALVES(r[i], r[i + h], h, 0), HALVES(r[i], r[i + h], h, 1));                              \
+    *(VMEM *)o = r[0];                                                                                               \
+  }                                                                                                                  \
+  static inline V leaf_##name(const T *p, int64_t n) { return across_##name(part_##name(p, n)); }                    \
   static V fold_##name(const T *p, int64_t n) {                                                                      \
     if (n <= LEAF) return leaf_##name(p, n);                                                                         \
     int64_t half = (n / 2 + LEAF - 1) / LEAF * LEAF;                                                                 \
@@ -118,16 +134,21 @@ static const T lane_numbers[LANES] = {LANE_NUMBERS};
     (void)rows;                                                                                                      \
     for (int j = 0; j < VW; j += LANES) *(VMEM *)((T *)o + j) = v;                                                   \
   }
-#define AS_IT_IS(x) (x)
 #define REDUCE_N(name, identity, combine)                                                                            \
-  FOLD(name, identity, combine, AS_IT_IS)                                                                            \
-  ROWS_OF(name)
-#define ROWS_OF(name)                                                                                                \
-  static void reduce_##name(void *o, const void *a_, int64_t rows, int64_t cols) {                                   \
+  FOLD(name, identity, combine)                                                                                      \
+  static void reduce_##name(void *o_, const void *a_, int64_t rows, int64_t cols) {                                  \
     const T *a = a_;                                                                                                 \
+    T *o = o_;                                                                                                       \
+    V x[LANES];                                                                                                      \
+    for (int64_t i = rows; i < LANES; i++) x[i] = identity;                                                          \
+    if (rows == 1) {                                                                                                 \
+      x[0] = cols <= LEAF ? leaf_##name(a, cols) : fold_##name(a, cols);                                             \
+      for (int j = 0; j < VW; j += LANES) *(VMEM *)(o + j) = x[0];                                                   \
+      return;                                                                                                        \
+    }                                                                                                                \
     for (int64_t r = 0; r < rows; r++, a += cols) {                                                                  \
-      V v = cols <= LEAF ? leaf_##name(a, cols) : fold_##name(a, cols);                                              \
-      for (int j = 0; j < VW; j += LANES) *(VMEM *)((T *)o + r + j) = v;                                             \
+      x[r % LANES] = part_##name(a, cols);                                                                           \
+      if (r % LANES == LANES - 1 || r == rows - 1) across_rows_##name(o + r / LANES * LANES, x);                     \
     }                                                                                                                \
   }
 /* First the extreme value (NaN wins), then where it stands first. */
@@ -141,7 +162,7 @@ static int64_t position(const T *p, int64_t n, V best) {
   return 0;
 }
 #define REDUCE_P(name, identity, combine)                                                                            \
-  FOLD(name, identity, SEL(OR(combine, NE(a, a)), a, b), AS_IT_IS)                                                   \
+  FOLD(name, identity, SEL(OR(combine, NE(a, a)), a, b))                                                   \
   static void reduce_##name(void *o, const void *a_, int64_t rows, int64_t cols) {                                   \
     const T *a = a_;                                                                                                 \
     for (int64_t r = 0; r < rows; r++, a += cols) {                                                                  \

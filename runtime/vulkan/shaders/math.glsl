@@ -12,7 +12,7 @@
 #define NN_INF intBitsToFloat(0x7f800000)
 #define NN_NAN intBitsToFloat(0x7fc00000)
 
-/* ---- exact functions; NaN by its bits, whatever the driver assumes ---------------------------------------------------------------------- */
+/* ---- exact functions; NaN by its bits, whatever the driver assumes ----------------------------------------------------------- */
 bool nn_isnan(const in float x) { return (floatBitsToUint(x) & 0x7fffffffu) > 0x7f800000u; }
 float nn_abs(const in float x) { return uintBitsToFloat(floatBitsToUint(x) & 0x7fffffffu); }
 float nn_neg(const in float x) { return uintBitsToFloat(floatBitsToUint(x) ^ 0x80000000u); }
@@ -24,13 +24,14 @@ float nn_min(const in float a, const in float b) { return nn_isnan(a) ? a : nn_i
 float nn_max(const in float a, const in float b) { return nn_isnan(a) ? a : nn_isnan(b) ? b : b > a ? b : a; }
 /* x - x: what tells numbers from infinities and NaN */
 float nn_zero_if_finite(const in float x) { return (floatBitsToUint(x) & 0x7f800000u) != 0x7f800000u ? 0.0 : NN_NAN; }
+float nn_times_zero(const in float x) { return (floatBitsToUint(x) & 0x7f800000u) != 0x7f800000u ? nn_copysign(0.0, x) : NN_NAN; }
 float nn_floor(const in float x) { return floor(x); }
 float nn_ceil(const in float x) { return ceil(x); }
 float nn_rint(const in float x) { return roundEven(x); }
 float nn_trunc(const in float x) { return trunc(x); }
 float nn_sqrt(const in float x) { return x < 0.0 ? NN_NAN : sqrt(x); }
 
-/* ---- exp and log ----------------------------------------------------------------------------------------------------------------------------- */
+/* ---- exp and log ------------------------------------------------------------------------------------------------------------- */
 /* x * 2^n for whole n in [-252, 254] */
 float nn_scale(const in float x, const in float n) {
   int k = int(n), h = k >> 1;
@@ -97,7 +98,7 @@ float nn_log1p(const in float x) {
   return u > 0.0 && u < NN_INF ? y + lost : y;
 }
 
-/* ---- pairs of floats: the value is x.x + x.y ----------------------------------------------------------------------------------------------------- */
+/* ---- pairs of floats: the value is x.x + x.y --------------------------------------------------------------------------------- */
 vec2 nn_two_sum(const in float a, const in float b) {
   precise float s = a + b, t = s - a, e = (a - (s - t)) + (b - t);
   return vec2(s, e);
@@ -181,7 +182,7 @@ float nn_pow(const in float x, const in float y) {
   return floatBitsToInt(x) < 0 && odd ? -r : r;
 }
 
-/* ---- trigonometry -------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- trigonometry ------------------------------------------------------------------------------------------------------------ */
 /* |x| = q pi/2 + r with |r| <= pi/4, for finite |x| beyond 1e4: the product of x's 24 bits with those 96 bits of 2/pi that matter modulo 4 */
 vec2 nn_reduce_far(const in float x) {
   const uint two_over_pi[8] = uint[8](0u, 0xA2F9836Eu, 0x4E441529u, 0xFC2757D1u, 0xF534DDC0u, 0xDB629599u, 0x3C439041u, 0xFE5163ABu);
@@ -251,7 +252,7 @@ float nn_atan2(const in float y, const in float x) {
   return nn_copysign(p, y);
 }
 
-/* ---- tanh, erf, erfc ----------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- tanh, erf, erfc --------------------------------------------------------------------------------------------------------- */
 /* relative error < 2.5e-7 */
 float nn_tanh(const in float x) {
   precise float a = nn_abs(x), z = x * x, p, q;
@@ -302,7 +303,7 @@ float nn_erfc(const in float x) {
   return nn_isnan(x) ? x : x < 0.0 ? 2.0 - p : p;
 }
 
-/* ---- remainders: exact, by long division of the mantissas, 8 bits at a time ------------------------------------------------------------------------------ */
+/* ---- remainders: exact, by long division of the mantissas, 8 bits at a time -------------------------------------------------- */
 float nn_fmod(const in float a, const in float b) {
   uint x = floatBitsToUint(a) & 0x7fffffffu, y = floatBitsToUint(b) & 0x7fffffffu, sign = floatBitsToUint(a) & 0x80000000u;
   if (y == 0u || x >= 0x7f800000u || y > 0x7f800000u) return NN_NAN;
@@ -335,7 +336,7 @@ float nn_floordiv(const in float a, const in float b) {
   return b == 0.0 ? whole : nn_isnan(r) ? r : nn_copysign(roundEven(q), whole);
 }
 
-/* ---- integers: nothing traps or is undefined; the remainder of signed numbers only through magnitudes ---------------------------------------------------- */
+/* ---- integers: nothing traps or is undefined; the remainder of signed numbers only through magnitudes ------------------------ */
 #define NN_INTEGERS(L, T, U, BITS)                                                                                  \
   U nn_magnitude_##L(const in T a) { return a < T(0) ? U(0) - U(a) : U(a); }                                        \
   T nn_fmod_##L(const in T a, const in T b) {                                                                       \
@@ -358,7 +359,7 @@ float nn_floordiv(const in float a, const in float b) {
 NN_INTEGERS(i, int, uint, 32)
 NN_INTEGERS(l, int64_t, uint64_t, 64)
 
-/* ---- conversions ------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- conversions ------------------------------------------------------------------------------------------------------------- */
 /* saturate, NaN -> 0 */
 int nn_to_i32(const in float x) {
   if (nn_isnan(x)) return 0;
@@ -389,7 +390,7 @@ uint nn_to_bf16(const in float x) {
 float nn_round_f16(const in float x) { return nn_from_f16(nn_to_f16(x)); }
 float nn_round_bf16(const in float x) { return nn_from_bf16(nn_to_bf16(x)); }
 
-/* ---- random numbers: Philox4x32-10 as in base/philox.c ------------------------------------------------------------------------------------------------------- */
+/* ---- random numbers: Philox4x32-10 as in base/philox.c ----------------------------------------------------------------------- */
 uvec4 nn_philox(const in uint64_t key, const in uint64_t counter, const in uint64_t stream) {
   uint c0 = uint(counter), c1 = uint(counter >> 32), c2 = uint(stream), c3 = uint(stream >> 32);
   uint k0 = uint(key), k1 = uint(key >> 32), h0, l0, h1, l1;

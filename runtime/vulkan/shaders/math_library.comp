@@ -5,7 +5,7 @@
 layout(local_size_x = 1) in;
 layout(std430, set = 0, binding = 0) buffer B { float f; int i; uint u; int64_t l; uint64_t d; } b;
 void main() {
-  b.f = nn_abs(b.f) + nn_neg(b.f) + nn_min(b.f, b.f) + nn_max(b.f, b.f) + nn_zero_if_finite(b.f);
+  b.f = nn_abs(b.f) + nn_neg(b.f) + nn_min(b.f, b.f) + nn_max(b.f, b.f) + nn_zero_if_finite(b.f) + nn_times_zero(b.f);
   b.f += nn_floor(b.f) + nn_ceil(b.f) + nn_rint(b.f) + nn_trunc(b.f) + nn_sqrt(b.f);
   b.f += nn_exp(b.f) + nn_expm1(b.f) + nn_log(b.f) + nn_log1p(b.f) + nn_log2(b.f) + nn_log10(b.f) + nn_pow(b.f, b.f);
   b.f += nn_sin(b.f) + nn_cos(b.f) + nn_atan2(b.f, b.f) + nn_tanh(b.f) + nn_erf(b.f) + nn_erfc(b.f);

@@ -1,0 +1,164 @@
+-- Who computes and when never changes what is computed: call by call or deferred, with 1, 2 or 3 threads, the bits are the same. Compared here: every
+-- operator that is written in Lua with its gradients (the inputs of golden/neural.lua), and whole models while they train. (The operators of the
+-- table are compared by ops_spec.lua, random graphs of them by random_graphs_spec.lua.)
+local nn = require "nnlua"
+local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
+local support = dofile(here .. "support.lua")
+local golden = dofile(here .. "golden/neural.lua")
+
+local MODES = { { true, 1 }, { false, 1 }, { false, 2 }, { false, 3 }, { true, 3 } }
+
+local eager, threads = nn.eager(), nn.threads()
+local function restore()
+  nn.eager(eager)
+  nn.threads(threads)
+end
+
+--- Runs f in every mode; it gives a list of tensors, whose bytes must be those of the first mode.
+local function same_bits(f)
+  local first
+  for _, mode in ipairs(MODES) do
+    nn.eager(mode[1])
+    nn.threads(mode[2])
+    nn.seed(5)
+    local list = f()
+    local bytes = {}
+    for i, t in ipairs(list) do bytes[i] = t:tostring_bytes() end
+    first = first or bytes
+    assert.equal(#first, #bytes)
+    for i = 1, #first do
+      if bytes[i] ~= first[i] then
+        error(("result %d, %s, %d threads: %s, before %s"):format(i, mode[1] and "eager" or "deferred", mode[2], support.hex(bytes[i], first[i]),
+          support.hex(first[i], bytes[i])), 0)
+      end
+    end
+  end
+end
+
+local function tensor(t)
+  local dtype, shape, values = table.unpack(t)
+  if dtype == "bool" then return nn.tensor(values, { dtype = "i64" }):bool():reshape(shape) end
+  return nn.tensor(values, { dtype = dtype }):reshape(shape)
+end
+
+-- outputs of a golden case and the gradients of its inputs
+local function results_of(case)
+  local inputs, leaves = {}, {}
+  for name, t in pairs(case.inputs) do
+    inputs[name] = tensor(t)
+    if case.grads and case.grads[name] then leaves[#leaves + 1] = name end
+  end
+  table.sort(leaves)
+  for i, name in ipairs(leaves) do
+    inputs[name] = inputs[name]:requires_grad(true)
+    leaves[i] = inputs[name]
+  end
+  local out = table.pack(assert(load("return " .. case.call, "=" .. case.name, "t", setmetatable({ nn = nn }, { __index = inputs })))())
+  local list, sum = {}, nil
+  for i = 1, out.n do
+    local cotangent = case.cotangents and case.cotangents[i]
+    list[i] = out[i]:detach()
+    if cotangent then
+      local term = (out[i] * tensor(cotangent)):sum()
+      sum = sum and sum + term or term
+    end
+  end
+  if sum and #leaves > 0 then
+    local grads = table.pack(nn.grad(sum, leaves))
+    for i = 1, #leaves do list[#list + 1] = grads[i] or leaves[i]:zeros_like() end
+  end
+  return list
+end
+
+describe("eager, deferred and any number of threads agree to the bit:", function()
+  teardown(restore)
+  for _, case in ipairs(golden) do
+    it(case.name, function() same_bits(function() return results_of(case) end) end)
+  end
+end)
+
+-- ---- models ------------------------------------------------------------------------------------------------------------
+local function mlp()
+  return nn.Sequential { nn.Input { 20 }, nn.Dense { 33, activation = "relu" }, nn.BatchNorm {}, nn.Dropout { 0.3 }, nn.LayerNorm {},
+    nn.Dense { 17, activation = "tanh" }, nn.GaussianNoise { 0.1 }, nn.Dense { 5 } }
+end
+local function cnn()
+  return nn.Sequential { nn.Input { 12, 12, 16 }, nn.Conv2D { 16, 3, padding = "same", activation = "relu" }, nn.BatchNorm {}, nn.MaxPooling2D { 2 },
+    nn.Conv2D { 8, 3, strides = 2 }, nn.LeakyReLU { 0.1 }, nn.SpatialDropout2D { 0.2 }, nn.UpSampling2D { 2 }, nn.GlobalAveragePooling2D {},
+    nn.Dense { 5 } }
+end
+
+-- a model written with the functions: embedding, attention, layer norm, a recurrent layer
+local function by_hand()
+  local p = {}
+  local function weight(...)
+    p[#p + 1] = nn.parameter(nn.randn(...) * 0.2)
+    return p[#p]
+  end
+  local emb, wq, wk, wv = weight(11, 16), weight(16, 16), weight(16, 16), weight(16, 16)
+  local scale, shift, wx, wh, b, out = weight(16), weight(16), weight(16, 48), weight(12, 48), weight(48), weight(12, 5)
+  return p, function(ids)
+    local x = nn.embedding(ids, emb)
+    x = x + nn.scaled_dot_product_attention(x:matmul(wq), x:matmul(wk), x:matmul(wv), { causal = true })
+    x = nn.layer_norm(x, { 16 }, scale, shift):silu()
+    local zero = nn.zeros(x:size(1), 12)
+    local h = nn.lstm_sequence(x:matmul(wx) + b, wh, zero, zero)
+    return nn.dropout(h:mean(2), 0.1):matmul(out)
+  end
+end
+
+local function train(parameters, forward, x, optimizer)
+  local ids, list = nn.randint(1, 6, { x:size(1) }), {}
+  for _ = 1, 3 do
+    local loss = nn.cross_entropy(forward(x), ids)
+    optimizer:zero_grad()
+    loss:backward()
+    optimizer:step()
+    list[#list + 1] = loss:detach()
+  end
+  for _, w in ipairs(parameters) do list[#list + 1] = w:detach() end
+  return list
+end
+
+describe("training gives the same bits eager, deferred and with any number of threads:", function()
+  teardown(restore)
+  local optimizers = { SGD = { lr = 0.1, momentum = 0.9, nesterov = true }, Adam = { lr = 0.01 }, AdamW = { lr = 0.01 }, RMSprop = { lr = 0.01 },
+    Adagrad = { lr = 0.01 } }
+  for name, o in pairs(optimizers) do
+    it("a dense network, " .. name, function()
+      same_bits(function()
+        local net = mlp()
+        net:train()
+        local given = { net:parameters() }
+        for k, v in pairs(o) do given[k] = v end
+        return train(net:parameters(), net, nn.randn(64, 20), nn.optim[name](given))
+      end)
+    end)
+  end
+  it("a convolutional network", function()
+    same_bits(function()
+      local net = cnn()
+      net:train()
+      return train(net:parameters(), net, nn.randn(16, 12, 12, 16), nn.optim.Adam { net:parameters(), lr = 0.01 })
+    end)
+  end)
+  it("attention and an LSTM", function()
+    same_bits(function()
+      local p, forward = by_hand()
+      return train(p, forward, nn.randint(1, 12, { 6, 9 }), nn.optim.SGD { p, lr = 0.1, momentum = 0.9 })
+    end)
+  end)
+  it("the gradient of a gradient's norm", function()
+    same_bits(function()
+      local p, forward = by_hand()
+      local ids = nn.randint(1, 6, { 6 })
+      local g = table.pack(nn.grad(nn.cross_entropy(forward(nn.randint(1, 12, { 6, 9 })), ids), p, { create_graph = true }))
+      local norm
+      for i = 1, #p do
+        local s = g[i]:square():sum()
+        norm = norm and norm + s or s
+      end
+      return table.pack(nn.grad(norm:sqrt(), p))
+    end)
+  end)
+end)
