@@ -92,12 +92,12 @@ nn_status nn_vk_searchsorted(const nni_kernel_call *k) {
   const uint64_t count = nn_vk_numel(v);
   nn_vk_bind b[] = {nn_vk_dense(d, table, false), nn_vk_dense(d, v, false), nn_vk_dense(d, &k->out[0], true)};
   if (b[0].bytes == 0) b[0] = b[1];
-  const uint32_t info[] = {(uint32_t)count, (uint32_t)table->shape[1], (uint32_t)v->shape[1], table->shape[0] != 1, k->ia[0] != 0, b[0].offset, b[1].offset, b[2].offset};
+  const uint32_t words[] = {(uint32_t)count, (uint32_t)table->shape[1], (uint32_t)v->shape[1], table->shape[0] != 1, k->ia[0] != 0, b[0].offset, b[1].offset, b[2].offset};
   const uint32_t spec = table->dtype;
   nn_status st = nn_vk_fits(d, table, k->err);
   if (st == NN_OK) st = nn_vk_fits(d, v, k->err);
   if (st != NN_OK || count == 0) return st;
-  nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_searchsorted, &spec, 1, k->err), .bind = b, .nbind = 3, .info = info, .ninfo = sizeof info};
+  nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_searchsorted, &spec, 1, k->err), .bind = b, .nbind = 3, .info = words, .ninfo = sizeof words};
   nn_vk_grid(d, (count + 255) / 256, w.groups);
   return nn_vk_dispatch(d, &w, k->err);
 }
