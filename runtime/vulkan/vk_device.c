@@ -150,6 +150,7 @@ nn_status nn_vk_open(nni_memory *m, int index, nni_device **out, nni_error *err)
   d->physical = l->dev[index].handle;
   d->barriers = wants("NNLUA_VK_BARRIERS");
   d->replay = !wants("NNLUA_VK_NO_REPLAY");
+  d->base.unfused = wants("NNLUA_VK_NO_FUSION");
   nn_status st = create(d, err);
   if (st == NN_OK) {
     nn_vk_memory_open(d);

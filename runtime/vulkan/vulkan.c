@@ -45,6 +45,11 @@ static nni_scratch_fn scratch_of(int id) {
   return id >= 0 && id < NNI_COUNT(table) ? table[id] : NULL;
 }
 
+static nni_device_counts counted(const nni_device *d) {
+  const nn_vk_counts c = nn_vk_counted(d);
+  return (nni_device_counts){c.submissions, c.uploads, c.downloads};
+}
+
 const nni_backend nn_vk_backend = {
     .buffer_get = nn_vk_buffer_get,
     .buffer_put = nn_vk_buffer_put,
@@ -62,5 +67,6 @@ const nni_backend nn_vk_backend = {
     .upload = nn_vk_upload,
     .download = nn_vk_download,
     .finish = nn_vk_finish,
+    .counted = counted,
     .close = nn_vk_close,
 };
