@@ -11,7 +11,11 @@
 #include "k_index.h"
 #include "shaders.h"
 
-enum { FEW = 64, LANES = 1 << 14, STEPS = 1 << 18 }; /* positions to walk at once; (a, b) that fill a device; most steps of an invocation in a dispatch */
+enum {
+  FEW = 64,
+  LANES = 1 << 14,
+  STEPS = 1 << 18
+}; /* positions to walk at once; (a, b) that fill a device; most steps of an invocation in a dispatch */
 
 /* Info of index.glsl */
 typedef struct spots {
@@ -24,7 +28,7 @@ typedef struct job {
   const nni_kernel_call *k;
   nn_vk_device *d;
   spots w;
-  uint32_t type;           /* dtype of the positions */
+  uint32_t type; /* dtype of the positions */
   nn_vk_bind ids, words;
 } job;
 
@@ -51,13 +55,13 @@ static nn_status say(const uint32_t *words, const int64_t *ia, int nia, nni_erro
   if (id < 0) snprintf(shown, sizeof shown, "%" PRId64, id + 1);
   else snprintf(shown, sizeof shown, "%" PRIu64, (uint64_t)id + 1);
   if (ia[0] == BY_ID) return nni_fail(err, NN_EINDEX, "id %s at position %" PRIu64 " is not in 1..%" PRId64, shown, element + 1, ia[2]);
-  return nni_fail(err, NN_EINDEX, "position %s (element %" PRIu64 " of the positions) is not in 1..%" PRId64 " of dim %" PRId64, shown, element + 1, ia[2 + c],
-                  ia[2 + columns + c] + 1);
+  return nni_fail(err, NN_EINDEX, "position %s (element %" PRIu64 " of the positions) is not in 1..%" PRId64 " of dim %" PRId64, shown, element + 1,
+                  ia[2 + c], ia[2 + columns + c] + 1);
 }
 
 /* Opens the job: sizes of the table, positions (a, m, nb) with their strides, and the words for a bad one. size, dim: `columns` of each, for the message. */
-static nn_status job_open(job *j, const nni_kernel_call *k, const uint64_t table[3], const nni_operand *ids, const int64_t shape[3], const int64_t stride[3], int columns,
-                          const int64_t *size, const int64_t *dim) {
+static nn_status job_open(job *j, const nni_kernel_call *k, const uint64_t table[3], const nni_operand *ids, const int64_t shape[3],
+                          const int64_t stride[3], int columns, const int64_t *size, const int64_t *dim) {
   int64_t ia[2 + 2 * NN_MAXDIM] = {dim ? BY_POSITION : BY_ID, shape[2]};
   *j = (job){.k = k, .d = nn_vk_of(k->dev), .type = ids->dtype, .ids = nn_vk_strided(nn_vk_of(k->dev), ids)};
   for (int c = 0; c < columns; c++) {
@@ -65,7 +69,8 @@ static nn_status job_open(job *j, const nni_kernel_call *k, const uint64_t table
     ia[2 + columns + c] = dim ? dim[c] : 0;
     j->w.size[c] = size[c] > UINT32_MAX ? UINT32_MAX : (uint32_t)size[c];
   }
-  const nni_operand space = {.ndim = 3, .shape = shape}, whole = {.ndim = 3, .shape = (const int64_t[]){(int64_t)table[0], (int64_t)table[1], (int64_t)table[2]}};
+  const nni_operand space = {.ndim = 3, .shape = shape},
+                    whole = {.ndim = 3, .shape = (const int64_t[]){(int64_t)table[0], (int64_t)table[1], (int64_t)table[2]}};
   nn_status st = nn_vk_fits(j->d, &space, k->err);
   if (st == NN_OK) st = nn_vk_fits(j->d, &whole, k->err);
   if (st == NN_OK) st = nn_vk_faults(k, say, ia, 2 + 2 * columns, &j->words);
@@ -93,7 +98,8 @@ static nn_status explain(job *j) {
 static nn_status open_elements(job *j, const nni_kernel_call *k) {
   const nni_operand *x = &k->in[0], *ids = &k->in[1];
   const int64_t shape[3] = {x->shape[0], ids->shape[1], ids->stride[2] == 0 ? 1 : x->shape[2]};
-  return job_open(j, k, (const uint64_t[]){(uint64_t)x->shape[0], (uint64_t)x->shape[1], (uint64_t)x->shape[2]}, ids, shape, ids->stride, 1, &x->shape[1], k->ia);
+  return job_open(j, k, (const uint64_t[]){(uint64_t)x->shape[0], (uint64_t)x->shape[1], (uint64_t)x->shape[2]}, ids, shape, ids->stride, 1,
+                  &x->shape[1], k->ia);
 }
 
 /* ids of any shape, dense, for rows of a table (v, ...) */
@@ -102,7 +108,8 @@ static nn_status open_rows(job *j, const nni_kernel_call *k, const nni_operand *
   for (int i = 1; i < table->ndim; i++) width *= (uint64_t)table->shape[i];
   const int64_t m = (int64_t)nn_vk_numel(ids);
   const nni_operand flat = {.data = ids->data, .dtype = ids->dtype, .ndim = 1, .shape = &m, .stride = (const int64_t[]){1}};
-  return job_open(j, k, (const uint64_t[]){1, (uint64_t)table->shape[0], width}, &flat, (const int64_t[]){1, m, 1}, (const int64_t[]){0, 1, 0}, 1, &table->shape[0], NULL);
+  return job_open(j, k, (const uint64_t[]){1, (uint64_t)table->shape[0], width}, &flat, (const int64_t[]){1, m, 1}, (const int64_t[]){0, 1, 0}, 1,
+                  &table->shape[0], NULL);
 }
 
 /* ---- looking up ---------------------------------------------------------------------------------------------------------------------- */
@@ -138,8 +145,8 @@ nn_status nn_vk_ravel_ids(const nni_kernel_call *k) {
   const int64_t m = ids->shape[0], width = ids->shape[1];
   job j;
   if (m == 0) return NN_OK;
-  nn_status st = job_open(&j, k, (const uint64_t[]){1, 1, 1}, ids, (const int64_t[]){1, m, width}, (const int64_t[]){0, ids->stride[0], ids->stride[1]}, (int)width, k->ia,
-                          k->ia + width);
+  nn_status st = job_open(&j, k, (const uint64_t[]){1, 1, 1}, ids, (const int64_t[]){1, m, width},
+                          (const int64_t[]){0, ids->stride[0], ids->stride[1]}, (int)width, k->ia, k->ia + width);
   if (st != NN_OK) return st;
   const nn_vk_bind b[] = {j.ids, nn_vk_dense(j.d, &k->out[0], true), j.words};
   j.w.to = b[1].offset;
@@ -209,8 +216,8 @@ static nn_status join_sorted(job *j, const nni_operand *src, uint32_t mode) {
   if (st == NN_OK) st = explain(j);
   if (st == NN_OK) st = nn_vk_sort_rows(k, &s, &keys, &at);
   if (st != NN_OK) return st;
-  const nn_vk_bind b[] = {nn_vk_range(j->d, keys, bytes, sizeof(uint32_t), false), nn_vk_range(j->d, at, bytes, sizeof(uint32_t), false), nn_vk_strided(j->d, src),
-                          some(j, nn_vk_dense(j->d, &k->out[0], true))};
+  const nn_vk_bind b[] = {nn_vk_range(j->d, keys, bytes, sizeof(uint32_t), false), nn_vk_range(j->d, at, bytes, sizeof(uint32_t), false),
+                          nn_vk_strided(j->d, src), some(j, nn_vk_dense(j->d, &k->out[0], true))};
   const uint32_t spec[] = {src->dtype, mode};
   j->w.aux = b[0].offset, j->w.at = b[1].offset, j->w.from = b[2].offset, j->w.to = b[3].offset;
   for (uint32_t m = 0; m < j->w.m && st == NN_OK; m = j->w.m1) {
@@ -241,8 +248,8 @@ nn_status nn_vk_scatter(const nni_kernel_call *k) {
 }
 size_t nn_vk_scatter_scratch(const nni_kernel_call *k) {
   const nni_operand *x = &k->in[0], *ids = &k->in[1];
-  return store_scratch((uint64_t)x->shape[0], (uint64_t)x->shape[1], (uint64_t)ids->shape[1], (uint64_t)x->shape[2], ids->stride[2] == 0 ? 1 : (uint64_t)x->shape[2],
-                       (int)k->ia[1]);
+  return store_scratch((uint64_t)x->shape[0], (uint64_t)x->shape[1], (uint64_t)ids->shape[1], (uint64_t)x->shape[2],
+                       ids->stride[2] == 0 ? 1 : (uint64_t)x->shape[2], (int)k->ia[1]);
 }
 
 nn_status nn_vk_add_rows(const nni_kernel_call *k) {
@@ -265,7 +272,9 @@ size_t nn_vk_add_rows_scratch(const nni_kernel_call *k) {
 }
 
 /* ---- nonzero ------------------------------------------------------------------------------------------------------------------------------------- */
-typedef struct shares { uint64_t n, share, groups; } shares;
+typedef struct shares {
+  uint64_t n, share, groups;
+} shares;
 
 static shares shares_of(const nni_operand *x) {
   enum { STRIP = 4096, MOST = 1024 }; /* elements that a workgroup looks at together (nonzero.comp); workgroups */
@@ -286,9 +295,13 @@ nn_status nn_vk_nonzero(const nni_kernel_call *k) {
   nn_vk_device *d = nn_vk_of(k->dev);
   const nni_operand *x = &k->in[0], *out = &k->out[0];
   const shares s = shares_of(x);
-  struct { uint32_t n, share, groups, dims, from, counts, to, words, want, pad, shape[NN_MAXDIM]; } info = {
-      .n = (uint32_t)s.n, .share = (uint32_t)s.share, .groups = (uint32_t)s.groups, .dims = (uint32_t)x->ndim, .want = (uint32_t)out->shape[0]};
-  nn_vk_bind b[] = {nn_vk_dense(d, x, false), nn_vk_range(d, k->scratch, (size_t)s.groups * sizeof(uint32_t), sizeof(uint32_t), true), nn_vk_dense(d, out, true), {0}};
+  struct {
+    uint32_t n, share, groups, dims, from, counts, to, words, want, pad, shape[NN_MAXDIM];
+  } info = {.n = (uint32_t)s.n, .share = (uint32_t)s.share, .groups = (uint32_t)s.groups, .dims = (uint32_t)x->ndim, .want = (uint32_t)out->shape[0]};
+  nn_vk_bind b[] = {nn_vk_dense(d, x, false),
+                    nn_vk_range(d, k->scratch, (size_t)s.groups * sizeof(uint32_t), sizeof(uint32_t), true),
+                    nn_vk_dense(d, out, true),
+                    {0}};
   nn_status st = nn_vk_fits(d, x, k->err);
   if (st == NN_OK) st = nn_vk_fits(d, out, k->err);
   if (st != NN_OK || s.n == 0) return st;
@@ -312,7 +325,13 @@ nn_status nn_vk_randint(const nni_kernel_call *k) {
   const uint32_t info[] = {(uint32_t)n, b.offset};
   nn_status st = nn_vk_fits(d, &k->out[0], k->err);
   if (st != NN_OK || n == 0) return st;
-  nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_randint, NULL, 0, k->err), .bind = &b, .nbind = 1, .info = info, .ninfo = sizeof info, .param = k->param, .nparam = 4};
+  nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_randint, NULL, 0, k->err),
+                  .bind = &b,
+                  .nbind = 1,
+                  .info = info,
+                  .ninfo = sizeof info,
+                  .param = k->param,
+                  .nparam = 4};
   nn_vk_grid(d, (n + 255) / 256, w.groups);
   return nn_vk_dispatch(d, &w, k->err);
 }

@@ -5,11 +5,11 @@
 
 /* Rows of n keys each, sorted stably. */
 typedef struct nn_vk_sorting {
-  const void *src;          /* (rows, n) dense; f32, i32, i64, u8, bool; or NN_VK_KEYS, uint32 as they are */
+  const void *src; /* (rows, n) dense; f32, i32, i64, u8, bool; or NN_VK_KEYS, uint32 as they are */
   uint32_t dtype;
   uint64_t rows, n;
   bool down;
-  char *scratch;            /* nn_vk_sorting_scratch bytes */
+  char *scratch;                  /* nn_vk_sorting_scratch bytes */
   const nni_operand *values, *at; /* results: elements of src in order, i64 positions; or NULL: keys and positions (uint32) are left in scratch */
 } nn_vk_sorting;
 enum { NN_VK_KEYS = 7 }; /* the number after the last dtype in shaders/dtype.glsl */

@@ -6,9 +6,17 @@
 #include "vk.h"
 
 enum { SUM, PROD, MAX, MIN, LSE, LINEAR };
-enum { GROUP = 64, LEAST = 32, ENOUGH = 1 << 14, MOST = 4096, PART = 16 }; /* least elements of a chunk; invocations that fill a device; chunks of a lane; bytes */
+enum {
+  GROUP = 64,
+  LEAST = 32,
+  ENOUGH = 1 << 14,
+  MOST = 4096,
+  PART = 16
+}; /* least elements of a chunk; invocations that fill a device; chunks of a lane; bytes */
 
-typedef struct job { uint64_t lanes, n, b, step, chunks; } job;
+typedef struct job {
+  uint64_t lanes, n, b, step, chunks;
+} job;
 
 static job job_of(const nni_kernel_call *k) {
   const nni_operand *x = &k->in[0];
@@ -36,8 +44,13 @@ nn_status nn_vk_scan(const nni_kernel_call *k) {
   struct {
     uint32_t lanes, n, b, step, chunks, phase, reverse, exclusive, from, factors, to, positions, parts, pad;
     nn_vk_div div_b, div_lanes;
-  } info = {.lanes = (uint32_t)j.lanes, .n = (uint32_t)j.n, .b = (uint32_t)j.b, .step = (uint32_t)j.step, .chunks = (uint32_t)j.chunks,
-            .reverse = k->ia[1] != 0, .exclusive = k->ia[2] != 0};
+  } info = {.lanes = (uint32_t)j.lanes,
+            .n = (uint32_t)j.n,
+            .b = (uint32_t)j.b,
+            .step = (uint32_t)j.step,
+            .chunks = (uint32_t)j.chunks,
+            .reverse = k->ia[1] != 0,
+            .exclusive = k->ia[2] != 0};
   nn_status st = nn_vk_fits(d, x, k->err);
   if (st != NN_OK || j.lanes * j.n == 0) return st;
   if ((x->dtype != NN_F32 && (x->dtype != NN_I64 || op > MIN)) || (op == LINEAR && k->nin < 2) || (best && k->nout < 2))

@@ -2,7 +2,8 @@
 ** shaders' tiles, strides, equals, NaN, bad positions. What is said to go in order of position is the same to the bit. */
 #include "vk_check.h"
 
-#define DIMS(...) (const int64_t[]){__VA_ARGS__}
+#define DIMS(...)                                                                                                                                    \
+  (const int64_t[]) { __VA_ARGS__ }
 
 static arr *values(nn_dtype t, int ndim, const int64_t *shape, const int64_t *stride, int span) { /* few different ones, so that there are equals */
   arr *a = arr_new(t, ndim, shape, stride, draw() % 5);
@@ -26,7 +27,9 @@ static arr *result(nn_dtype t, int ndim, const int64_t *shape) {
   arr_fill(a);
   return a;
 }
-static void put_id(arr *ids, int64_t element, int64_t id) { nn_element_write(ids->host.dtype, (char *)ids->host.data + element * (int64_t)nn_dtype_size(ids->host.dtype), 0, id); }
+static void put_id(arr *ids, int64_t element, int64_t id) {
+  nn_element_write(ids->host.dtype, (char *)ids->host.data + element * (int64_t)nn_dtype_size(ids->host.dtype), 0, id);
+}
 
 static void done(arr **a, int n) {
   for (int i = 0; i < n; i++) arr_free(a[i]);
@@ -86,9 +89,11 @@ static void check_gather(nn_dtype t, int64_t A, int64_t V, int64_t M, int64_t B,
 
 static void check_scatter(nn_dtype t, int how, int64_t A, int64_t V, int64_t M, int64_t B, const int64_t *steps, const int64_t *from, int64_t bad) {
   const int64_t ia[] = {0, how};
-  arr *a[] = {values(t, 3, DIMS(A, V, B), NULL, 100), spots(NN_I64, 3, DIMS(A, M, B), steps, V), values(t, 3, DIMS(A, M, B), from, how == 4 ? 9 : 10000), result(t, 3, DIMS(A, V, B))};
+  arr *a[] = {values(t, 3, DIMS(A, V, B), NULL, 100), spots(NN_I64, 3, DIMS(A, M, B), steps, V),
+              values(t, 3, DIMS(A, M, B), from, how == 4 ? 9 : 10000), result(t, 3, DIMS(A, V, B))};
   if (t == NN_F32 && how)
-    for (size_t i = 0; i < a[2]->bytes / 4; i++) ((float *)(void *)a[2]->memory)[i] = M < 1000 && draw() % 97 == 0 ? NAN : ((float *)(void *)a[2]->memory)[i] * 1.1f;
+    for (size_t i = 0; i < a[2]->bytes / 4; i++)
+      ((float *)(void *)a[2]->memory)[i] = M < 1000 && draw() % 97 == 0 ? NAN : ((float *)(void *)a[2]->memory)[i] * 1.1f;
   if (bad >= 0) put_id(a[1], bad, V), put_id(a[1], bad + 1, -7);
   check_kernel(KERNEL(scatter), a, 3, a + 3, 1, ia, NULL, 0, 0);
   done(a, 4);
@@ -167,7 +172,8 @@ static void counted(void) {
 static void check_scan(int op, nn_dtype t, int64_t A, int64_t N, int64_t B, bool reverse, bool exclusive, const char *odd) {
   const int64_t ia[] = {op, reverse, exclusive};
   const bool best = op == 2 || op == 3;
-  arr *a[] = {values(t, 3, DIMS(A, N, B), NULL, best ? 5 : 40), values(t, 3, DIMS(A, N, B), NULL, 7), result(t, 3, DIMS(A, N, B)), result(NN_I64, 3, DIMS(A, N, B))};
+  arr *a[] = {values(t, 3, DIMS(A, N, B), NULL, best ? 5 : 40), values(t, 3, DIMS(A, N, B), NULL, 7), result(t, 3, DIMS(A, N, B)),
+              result(NN_I64, 3, DIMS(A, N, B))};
   float *x = a[0]->host.data;
   const int64_t n = A * N * B;
   if (op == 1 && t == NN_F32)
@@ -239,7 +245,10 @@ static void sorting(void) {
 }
 
 static void all(void) {
-  static const struct { const char *name; void (*run)(void); } parts[] = {{"rows", rows}, {"positions", positions}, {"counted", counted}, {"scans", scans}, {"sorting", sorting}};
+  static const struct {
+    const char *name;
+    void (*run)(void);
+  } parts[] = {{"rows", rows}, {"positions", positions}, {"counted", counted}, {"scans", scans}, {"sorting", sorting}};
   const char *only = getenv("ONLY");
   for (int i = 0; i < NNI_COUNT(parts); i++)
     if (!only || strcmp(only, parts[i].name) == 0) parts[i].run();

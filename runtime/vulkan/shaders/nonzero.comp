@@ -1,6 +1,6 @@
 #version 450
 /* vulkan/shaders/nonzero.comp - positions of true elements in row-major order. A workgroup has a share of the elements: the first dispatch counts the true ones of
-** every share, the second (WRITE) adds up the counts of the shares before its own and stores. words: 0 when the whole count is another than was said, else 1, the count. */
+** every share, the second (WRITE) adds up the counts of the shares before its own and stores. words: 0 when the whole count is the one that was said, else 1, the count. */
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 #include "dtype.glsl"
