@@ -127,6 +127,7 @@ describe("a device", function()
     for _ = 1, 1000 do step() end
     nn.finish()
     collectgarbage()
+    collectgarbage()
     assert.equal(live, nn.memory(DEVICE).live)
     assert.equal(held, nn.memory(DEVICE).allocated)
   end)
