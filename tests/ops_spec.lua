@@ -10,7 +10,7 @@ local battery = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") ..
 local cases, build, numel = battery.cases, battery.build, battery.numel
 
 local unpack, pack = table.unpack, table.pack
--- On another device than the CPU each case has one layout, each row one first gradient and one gradient of a gradient: shaders are compiled for every program.
+-- On another device than the CPU each case has one layout and each row one case with gradients: shaders are compiled for every program.
 local device = nn.device()
 local on_cpu = device == "cpu"
 local excepted, nexcepted, ntried = {}, 0, 0 -- rows with calls that the device has not: what it said; how many calls, of how many

@@ -440,7 +440,9 @@ describe("random graphs:", function()
 
   it("30 with many elements, where threads share the work", function()
     local shapes = { { 3, 20000 }, { 50000 }, { 40, 1000 }, { 300, 100 }, { 16, 50, 40 }, { 17, 16384 }, { 2, 16385 }, { 20001, 2 } }
-    for seed = 1, on_cpu and 30 or 4 do check(1000 + seed, { limit = 70000, steps = 5 + seed % 8, shape = shapes[1 + seed % #shapes], rounds = 2, grads = 0.3 }) end
+    for seed = 1, on_cpu and 30 or 4 do
+      check(1000 + seed, { limit = 70000, steps = 5 + seed % 8, shape = shapes[1 + seed % #shapes], rounds = 2, grads = 0.3 })
+    end
   end)
 
   host_it("cover every kind of step", "it makes a few graphs only", function()

@@ -108,8 +108,8 @@ function support.lacks(err)
   end
 end
 
---- `it` on the CPU. On another device (NNLUA_DEVICE) one under which a test that needs what the device has not becomes pending, by name and with what the
---- device said, so that it is counted. `host(name, why, f)`, the second result, is for what holds on the CPU only.
+--- `it` on the CPU. On another device (NNLUA_DEVICE) one under which a test that needs what the device has not becomes pending, by name and with
+--- what the device said, so that it is counted. `host(name, why, f)`, the second result, is for what holds on the CPU only.
 function support.on_device(it, pending)
   local device = require "nnlua".device()
   if device == "cpu" then return it, function(name, _, f) it(name, f) end end
