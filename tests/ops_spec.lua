@@ -393,7 +393,8 @@ local function expect_failure(name, args, what, must)
   if not message then error(("%s: no error for %s"):format(name, what), 0) end
   assert(message:sub(1, #name + 1) == name .. ":", ("the message for %s does not begin with the operator: %s"):format(what, message))
   assert(not message:find "\n", "more than one line: " .. message)
-  assert(not must or message:find(must, 1, true) or (not on_cpu and support.lacks(message)), ("%s: expected %q in: %s"):format(what, must or "", message))
+  assert(not must or message:find(must, 1, true) or (not on_cpu and support.lacks(message)),
+    ("%s: expected %q in: %s"):format(what, must or "", message))
 end
 
 local function valid_arguments(c) return arguments(prepare(c, "contiguous", 5)) end
