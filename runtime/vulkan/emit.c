@@ -227,7 +227,12 @@ static value cast(emitter *e, value from, uint32_t x, nn_dtype d) {
     r.id = from.cls == NNI_F ? nn_vk_call(o, LIB_to_i32, IDS(x)) : from.cls == NNI_L ? convert(e, OpSConvert, NNI_I, x) : x;
     if (d == NN_U8) r.id = nn_vk_pure(o, OpBitwiseAnd, nn_vk_type(o, NNI_I), IDS(r.id, nn_vk_constant(o, NNI_I, 255)));
     break;
-  case NN_I64: r.id = from.cls == NNI_F ? nn_vk_call(o, LIB_to_i64, IDS(x)) : convert(e, OpSConvert, NNI_L, x); break;
+  case NN_I64:
+    if (from.dtype == NN_BOOL) { /* chosen, not converted: comparisons of a converted truth value come out wrong in llvmpipe of Mesa 22.3 */
+      uint32_t mask = from.mask ? from.mask : op_bool(e, OpINotEqual, x, nn_vk_constant(o, NNI_I, 0));
+      r.id = nn_vk_pure(o, OpSelect, nn_vk_type(o, NNI_L), IDS(mask, nn_vk_constant(o, NNI_L, 1), nn_vk_constant(o, NNI_L, 0)));
+    } else r.id = from.cls == NNI_F ? nn_vk_call(o, LIB_to_i64, IDS(x)) : convert(e, OpSConvert, NNI_L, x);
+    break;
   case NN_F16: r.id = nn_vk_call(o, LIB_round_f16, IDS(to_float(e, from.cls, x))); break;
   case NN_BF16: r.id = nn_vk_call(o, LIB_round_bf16, IDS(to_float(e, from.cls, x))); break;
   default: r.id = to_float(e, from.cls, x);
