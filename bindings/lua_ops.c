@@ -41,11 +41,8 @@ static bool fail(call *c, const char *fmt, ...) {
 #define UP_METATABLE lua_upvalueindex(3)
 
 static nn_tensor *tensor_at(call *c, int i) {
-  nnL_box *b = lua_touserdata(c->L, i);
-  if (!b || !lua_getmetatable(c->L, i)) return NULL;
-  bool tensor = lua_rawequal(c->L, -1, UP_METATABLE);
-  lua_pop(c->L, 1);
-  if (!tensor) return NULL;
+  nnL_box *b = nnL_testbox(c->L, i);
+  if (!b) return NULL;
   if (!b->t) fail(c, "a tensor argument is gone: its scope has ended or it was freed");
   else if (nn_jit_recording(nn_context_of(b->t))) nnL_jit_touch(c->L, b, i);
   return b->t;
@@ -252,7 +249,7 @@ static bool parse(call *c, int top) {
   int last = c->sig->n - 1;
   bool spread = last >= 0 && n > last + 1 && (c->sig->p[last].type == NNI_A_IL || c->sig->p[last].type == NNI_A_DL) && lua_type(L, last + 1) == LUA_TNUMBER;
   if (n > c->sig->n && !spread) return fail(c, "%d arguments, at most %d are possible (%s)", n, c->sig->n, nn_op_signature(c->op));
-  for (int k = 0; k < c->sig->n; k++) c->arg[k] = NN_NONE;
+  for (int k = 0; k < c->sig->n; k++) c->arg[k].kind = NN_ARG_NONE;
   int k = 0;
   for (; k < c->sig->n && k < n; k++) {
     bool open = k == last && lua_type(L, k + 1) == LUA_TNUMBER;
@@ -283,8 +280,7 @@ static int call_op(lua_State *L) {
   nn_tensor *out[NN_MAXOUT];
   nnL_box *box[NN_MAXOUT];
   int nout = 0, nargs = lua_gettop(L), nresult = c.sig->nresult;
-  luaL_checkstack(L, 16, NULL);
-  for (int k = 0; k < nresult; k++) box[k] = nnL_newbox_in(L, state, UP_METATABLE); /* before anything native is made */
+  for (int k = 0; k < nresult; k++) box[k] = nnL_newbox_in(L, state, UP_METATABLE); /* before anything native is made; with these and what conversion pushes the stack stays below LUA_MINSTACK */
   if (state->lines) nn_set_line(state->ctx, nnL_line(L));
   nn_status st = parse(&c, nargs) ? nn_op_call(state->ctx, c.op, c.arg, c.sig->n, out, &nout) : NN_OK;
   if (nout && !shift_ids(&c, out, nout)) {

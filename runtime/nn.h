@@ -139,6 +139,7 @@ typedef struct nn_run_info {
   uint64_t nodes, units;                 /* nodes recorded; kernels launched */
 } nn_run_info;
 NN_API nn_run_info nn_run_stats(const nn_context *ctx);
+NN_API uint64_t nn_runs(const nn_context *ctx); /* its first number alone */
 
 /* Hooks: `collect` is asked to drop unreachable handles (level 0 young, 1 full); `interrupted` is polled between kernels. */
 typedef struct nn_hooks {
