@@ -7,7 +7,7 @@
 #include <string.h>
 #include "prog.h"
 
-#define YOUNG_BYTES ((uint64_t)24 << 20) /* native bytes between two young collections */
+#define YOUNG_BYTES ((uint64_t)16 << 20) /* native bytes between two young collections */
 #define FULL_FLOOR ((size_t)64 << 20)    /* live bytes below which no full collection is asked for */
 static const char state_key = 0;
 const char nnL_tag = 0;
