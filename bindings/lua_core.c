@@ -7,9 +7,10 @@
 #include <string.h>
 #include "prog.h"
 
-#define YOUNG_BYTES ((uint64_t)24 << 20) /* native bytes between two young collections */
+#define YOUNG_BYTES ((uint64_t)16 << 20) /* native bytes between two young collections */
 #define FULL_FLOOR ((size_t)64 << 20)    /* live bytes below which no full collection is asked for */
 static const char state_key = 0;
+const char nnL_tag = 0;
 
 nnL_state *nnL_getstate(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &state_key);
@@ -141,7 +142,7 @@ nnL_box *nnL_newbox(lua_State *L) {
 
 nnL_box *nnL_newbox_in(lua_State *L, nnL_state *s, int metatable) {
   nnL_box *b = lua_newuserdatauv(L, sizeof *b, 0);
-  *b = (nnL_box){.session = s->session};
+  *b = (nnL_box){.tag = &nnL_tag, .session = s->session};
   lua_pushvalue(L, metatable);
   lua_setmetatable(L, -2);
   if (s->nscope) {
@@ -173,7 +174,7 @@ static nn_tensor *opened(lua_State *L, nnL_box *b, int arg) {
 }
 
 nnL_box *nnL_checkbox(lua_State *L, int arg) {
-  nnL_box *b = luaL_testudata(L, arg, NNL_TENSOR);
+  nnL_box *b = nnL_testbox(L, arg);
   if (!b) nnL_raise_named(L, "argument %d must be a tensor, got %s", arg, luaL_typename(L, arg));
   opened(L, b, arg);
   return b;
@@ -182,7 +183,7 @@ nnL_box *nnL_checkbox(lua_State *L, int arg) {
 nn_tensor *nnL_checktensor(lua_State *L, int arg) { return nnL_checkbox(L, arg)->t; }
 
 nn_tensor *nnL_testtensor(lua_State *L, int arg) {
-  nnL_box *b = luaL_testudata(L, arg, NNL_TENSOR);
+  nnL_box *b = nnL_testbox(L, arg);
   return b ? opened(L, b, arg) : NULL;
 }
 
@@ -214,9 +215,16 @@ nn_dtype nnL_optdtype(lua_State *L, int arg, nn_dtype def) {
 }
 
 /* ---- the collector ---- */
-void nnL_pace(lua_State *L) { nnL_pace_in(L, nnL_getstate(L)); }
+void nnL_pace(lua_State *L) {
+  nnL_state *s = nnL_getstate(L);
+  s->runs = UINT64_MAX; /* the caller may have taken memory without a run */
+  nnL_pace_in(L, s);
+}
 
 void nnL_pace_in(lua_State *L, nnL_state *s) {
+  uint64_t runs = nn_runs(s->ctx);
+  if (runs == s->runs) return;
+  s->runs = runs;
   nn_memory_info m = nn_memory(s->ctx);
   if (m.allocated < s->young_at) return;
   lua_gc(L, LUA_GCSTEP, 0);

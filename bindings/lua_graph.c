@@ -208,7 +208,7 @@ static int eval(lua_State *L) {
 
 static int eval_tensor(lua_State *L) {
   if (!nn_data(nnL_checktensor(L, 1))) nnL_check(L, NN_EINTERNAL);
-  nnL_pace(L);
+  /* No pacing: the next operator does it, when this tensor may be gone already and its buffer serves the next run. */
   lua_settop(L, 1);
   return 1;
 }

@@ -239,9 +239,10 @@ static int index_any(lua_State *L) {
   if (lua_type(L, 2) == LUA_TSTRING) {
     lua_pushvalue(L, 2);
     lua_rawget(L, lua_upvalueindex(1));
-    const char *k = lua_tostring(L, 2);
-    size_t n = strlen(k);
-    if (lua_isnil(L, -1) && n > 1 && k[n - 1] == '_') {
+    if (!lua_isnil(L, -1)) return 1;
+    size_t n;
+    const char *k = lua_tolstring(L, 2, &n);
+    if (n > 1 && k[n - 1] == '_') {
       lua_pushlstring(L, k, n - 1);
       bool known = lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL;
       if (known) return nnL_raise(L, "there are no in-place methods: a tensor is a value; write x = x:%.*s(...)", (int)n - 1, k);

@@ -6,7 +6,7 @@
 #include <string.h>
 #include "lua_jit.h"
 
-static nnL_box *box_at(lua_State *L, int i) { return luaL_testudata(L, i, NNL_TENSOR); }
+static nnL_box *box_at(lua_State *L, int i) { return nnL_testbox(L, i); }
 
 /* ---- arguments ---- */
 static void add_item(lua_State *L, trace *t, item x) {

@@ -12,6 +12,7 @@
 #define MAXLIST 250
 typedef struct call {
   lua_State *L;
+  nnL_state *state;
   const nn_op *op;
   const nni_sig *sig;
   nn_arg arg[NN_MAXARG];
@@ -41,13 +42,10 @@ static bool fail(call *c, const char *fmt, ...) {
 #define UP_METATABLE lua_upvalueindex(3)
 
 static nn_tensor *tensor_at(call *c, int i) {
-  nnL_box *b = lua_touserdata(c->L, i);
-  if (!b || !lua_getmetatable(c->L, i)) return NULL;
-  bool tensor = lua_rawequal(c->L, -1, UP_METATABLE);
-  lua_pop(c->L, 1);
-  if (!tensor) return NULL;
+  nnL_box *b = nnL_testbox(c->L, i);
+  if (!b) return NULL;
   if (!b->t) fail(c, "a tensor argument is gone: its scope has ended or it was freed");
-  else if (nn_jit_recording(nn_context_of(b->t))) nnL_jit_touch(c->L, b, i);
+  else if (c->state->jit && nn_jit_recording(c->state->ctx)) nnL_jit_touch(c->L, b, i);
   return b->t;
 }
 
@@ -148,14 +146,16 @@ static bool convert(call *c, int i, int upto, const nni_param_spec *p, nn_arg *a
   lua_State *L = c->L;
   int64_t v;
   nn_tensor *t;
+  if ((p->type == NNI_A_T || p->type == NNI_A_TF) && (t = tensor_at(c, i))) { /* mostly */
+    *a = NN_T(t);
+    return true;
+  }
   int type = lua_type(L, i);
   if (type == LUA_TNIL || type == LUA_TNONE) return true; /* the default */
   switch (p->type) {
     case NNI_A_T:
     case NNI_A_TF:
-      t = tensor_at(c, i);
-      if (t) *a = NN_T(t);
-      else if (p->type == NNI_A_TF && type == LUA_TNUMBER) *a = lua_isinteger(L, i) ? NN_I(lua_tointeger(L, i)) : NN_F(lua_tonumber(L, i));
+      if (p->type == NNI_A_TF && type == LUA_TNUMBER) *a = lua_isinteger(L, i) ? NN_I(lua_tointeger(L, i)) : NN_F(lua_tonumber(L, i));
       else if (p->type == NNI_A_TF && type == LUA_TBOOLEAN) *a = NN_I(lua_toboolean(L, i));
       else return fail(c, "argument '%s' must be %s, got %s", p->name, p->type == NNI_A_T ? "a tensor" : "a tensor or a number", luaL_typename(L, i));
       return true;
@@ -252,11 +252,10 @@ static bool parse(call *c, int top) {
   int last = c->sig->n - 1;
   bool spread = last >= 0 && n > last + 1 && (c->sig->p[last].type == NNI_A_IL || c->sig->p[last].type == NNI_A_DL) && lua_type(L, last + 1) == LUA_TNUMBER;
   if (n > c->sig->n && !spread) return fail(c, "%d arguments, at most %d are possible (%s)", n, c->sig->n, nn_op_signature(c->op));
-  for (int k = 0; k < c->sig->n; k++) c->arg[k] = NN_NONE;
+  for (int k = 0; k < c->sig->n; k++) c->arg[k].kind = NN_ARG_NONE;
   int k = 0;
   for (; k < c->sig->n && k < n; k++) {
-    bool open = k == last && lua_type(L, k + 1) == LUA_TNUMBER;
-    if (!convert(c, k + 1, open ? n : k + 1, &c->sig->p[k], &c->arg[k])) return false;
+    if (!convert(c, k + 1, spread && k == last ? n : k + 1, &c->sig->p[k], &c->arg[k])) return false;
   }
   return options ? named(c, top, k) : true;
 }
@@ -276,15 +275,14 @@ static int call_op(lua_State *L) {
   call c;
   c.L = L;
   c.op = lua_touserdata(L, UP_OP);
-  nnL_state *state = lua_touserdata(L, UP_STATE);
+  nnL_state *state = c.state = lua_touserdata(L, UP_STATE);
   c.sig = nni_op_sig(c.op);
   c.nints = c.ntemp = 0;
   c.failed = false;
   nn_tensor *out[NN_MAXOUT];
   nnL_box *box[NN_MAXOUT];
   int nout = 0, nargs = lua_gettop(L), nresult = c.sig->nresult;
-  luaL_checkstack(L, 16, NULL);
-  for (int k = 0; k < nresult; k++) box[k] = nnL_newbox_in(L, state, UP_METATABLE); /* before anything native is made */
+  for (int k = 0; k < nresult; k++) box[k] = nnL_newbox_in(L, state, UP_METATABLE); /* before anything native is made; with these and what conversion pushes the stack stays below LUA_MINSTACK */
   if (state->lines) nn_set_line(state->ctx, nnL_line(L));
   nn_status st = parse(&c, nargs) ? nn_op_call(state->ctx, c.op, c.arg, c.sig->n, out, &nout) : NN_OK;
   if (nout && !shift_ids(&c, out, nout)) {

@@ -304,8 +304,13 @@ static int elements(lua_State *L) {
 }
 
 /* ---- handles ---- */
+static nnL_box *any_box(lua_State *L) {
+  nnL_box *b = nnL_testbox(L, 1);
+  return b ? b : luaL_checkudata(L, 1, NNL_TENSOR); /* raises */
+}
+
 static int tensor_gc(lua_State *L) {
-  nnL_box *b = luaL_checkudata(L, 1, NNL_TENSOR);
+  nnL_box *b = any_box(L);
   nn_tensor *t = b->t;
   nnL_scope_forget(b);
   b->t = NULL;
@@ -359,14 +364,13 @@ static int to_byte(lua_State *L) { return cast_to(L, NN_U8); }
 static int to_bool(lua_State *L) { return cast_to(L, NN_BOOL); }
 
 static int is_tensor(lua_State *L) {
-  nnL_box *b = luaL_testudata(L, 1, NNL_TENSOR);
+  nnL_box *b = nnL_testbox(L, 1);
   lua_pushboolean(L, b && b->t);
   return 1;
 }
 
 static int alive(lua_State *L) {
-  nnL_box *b = luaL_checkudata(L, 1, NNL_TENSOR);
-  lua_pushboolean(L, b->t != NULL);
+  lua_pushboolean(L, any_box(L)->t != NULL);
   return 1;
 }
 

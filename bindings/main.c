@@ -49,8 +49,9 @@ static void print_usage(FILE *f, const program *p) {
           "  -W        turn warnings on\n"
           "  --        stop handling options\n"
           "  -         stop handling options and execute stdin\n"
-          "A script that is not in the current folder is looked for among those that came with nnlua%s%s%s.\n",
-          p->name ? p->name : "nnlua", p->prefix[0] ? " (" : "", p->prefix, p->prefix[0] ? "/share/nnlua/scripts)" : "");
+          "A script that is not in the current folder is looked for among those that came with nnlua%s%s%s,\n"
+          "where .lua may be left out: %s bench measures this machine.\n",
+          p->name ? p->name : "nnlua", p->prefix[0] ? " (" : "", p->prefix, p->prefix[0] ? "/share/nnlua/scripts)" : "", p->name ? p->name : "nnlua");
 }
 
 /* ---- running --------------------------------------------------------------------------------------------------------- */
@@ -143,13 +144,13 @@ static void find_prefix(program *p) {
   p->prefix[0] = '\0';
 }
 
-/* The file to run for the script name as typed: itself, or one that came with nnlua. NULL when there is none. */
+/* The file to run for the script name as typed: itself, or one that came with nnlua ("bench" for bench.lua). */
 static const char *find_script(const program *p, const char *name, char found[PATH_MAX]) {
   char path[PATH_MAX];
   if (is_file(name) || !p->prefix[0] || name[0] == '/' || strncmp(name, "./", 2) == 0 || strncmp(name, "../", 3) == 0) return name;
-  if (snprintf(path, sizeof path, "%s/share/nnlua/scripts/%s", p->prefix, name) < (int)sizeof path && is_file(path) && realpath(path, found)) {
-    return found;
-  }
+  for (int i = 0; i < 2; i++)
+    if (snprintf(path, sizeof path, "%s/share/nnlua/scripts/%s%s", p->prefix, name, i ? ".lua" : "") < (int)sizeof path && is_file(path) && realpath(path, found))
+      return found;
   return name;
 }
 

@@ -11,6 +11,7 @@
 #include "nn.h"
 
 typedef struct nnL_box {
+  const void *tag; /* nnL_tag: tells a box from userdata of others of the same size */
   nn_tensor *t; /* NULL while half built, and after its scope ended */
   struct nnL_box *prev, *next; /* among the boxes of its scope; NULL, NULL when it outlives every scope */
   uint32_t session;            /* the recording of a function in which it was made or first used; lua_jit.c */
@@ -23,6 +24,12 @@ void nnL_fill(lua_State *L, nnL_box *b, nn_tensor *t); /* the same for a box tha
 void nnL_pace(lua_State *L);                           /* lets native memory drive Lua's collector; cheap when nothing is due */
 nn_tensor *nnL_checktensor(lua_State *L, int arg);     /* borrowed; raises when arg is no tensor */
 nnL_box *nnL_checkbox(lua_State *L, int arg);
+extern const char nnL_tag;
+/* The box at i, empty or not; NULL when there is something else. Two calls, where asking for the metatable takes five. */
+static inline nnL_box *nnL_testbox(lua_State *L, int i) {
+  nnL_box *b = lua_touserdata(L, i);
+  return b && lua_rawlen(L, i) == sizeof *b && b->tag == &nnL_tag ? b : NULL; /* light userdata has length 0 */
+}
 nn_tensor *nnL_testtensor(lua_State *L, int arg);      /* borrowed; NULL when arg is no tensor */
 void nnL_check(lua_State *L, nn_status s);             /* raises the context's message, with the position of the Lua caller, unless s is NN_OK */
 int nnL_raise(lua_State *L, const char *fmt, ...);     /* a binding's own error, positioned at the first Lua frame outside the library (lua/nnlua) */
@@ -42,6 +49,7 @@ typedef struct nnL_state { /* one per Lua state, in the registry; lua_core.c */
   nn_context *ctx;
   lua_State *main;
   uint64_t young_at; /* allocated bytes at which the next young collection is due */
+  uint64_t runs;     /* of the context when that was last looked at: recording takes no element memory */
   size_t full_at;    /* live bytes at which the next full one is due */
   struct nnL_session *jit;        /* the recording of a function that is going on, or NULL; lua_jit.c */
   nn_jit *renewing;               /* the recording that asks for an optimizer's numbers, or NULL */

@@ -140,6 +140,7 @@ typedef struct nn_run_info {
   uint64_t submissions, uploads, downloads; /* of all devices beside the CPU: work handed to them, transfers from and to the host */
 } nn_run_info;
 NN_API nn_run_info nn_run_stats(const nn_context *ctx);
+NN_API uint64_t nn_runs(const nn_context *ctx); /* its first number alone */
 
 /* Hooks: `collect` is asked to drop unreachable handles (level 0 young, 1 full); `interrupted` is polled between kernels. */
 typedef struct nn_hooks {

@@ -54,6 +54,17 @@ describe("scripts", function()
 
   local function train(arguments) return run(("%sscripts/train_mnist.lua --data '%s' %s"):format(root, folder, arguments)) end
 
+  it("bench measures every row on the CPU, and says when there is no such device", function()
+    local out, err, ok = run "bench --device cpu --seconds 0.001"
+    assert.same({ "", true }, { err, ok })
+    assert.equal(9, select(2, out:gsub("\n[^\n]+  %d[%d.e+]* [Gm][^\n]+", "")))
+    for _, unit in ipairs { "GFLOP/s", "GB/s", "ms" } do assert.matches(" %d[%d.e+]* " .. unit .. "\n", out) end
+    assert.not_matches("not measured", out)
+    local nothing, why, fine = run "bench --device vulkan:99"
+    assert.same({ "", false }, { nothing, fine })
+    assert.matches("^bench: device: there is no ", why)
+  end)
+
   it("train_xor.lua learns", function()
     local out, err = run(root .. "scripts/train_xor.lua")
     assert.equal("", err)

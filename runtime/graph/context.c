@@ -67,6 +67,7 @@ nn_run_info nn_run_stats(const nn_context *ctx) {
   }
   return info;
 }
+uint64_t nn_runs(const nn_context *ctx) { return ctx->info.runs; }
 void nn_set_hooks(nn_context *ctx, nn_hooks h) { ctx->hooks = h; }
 bool nn_grad_enabled(const nn_context *ctx) { return ctx->grad_enabled; }
 bool nn_set_grad_enabled(nn_context *ctx, bool on) {

@@ -76,7 +76,7 @@ const char *nn_device_name(nn_context *ctx, int device) { return device >= 0 && 
 
 nn_memory_info nn_memory(const nn_context *ctx) {
   nn_memory_info sum = {0};
-  for (int i = 0; i < NN_MAXDEVICE; i++) {
+  for (int i = 0; i < (ctx->several ? NN_MAXDEVICE : 1); i++) {
     if (!ctx->dev[i]) continue;
     nn_memory_info m = ctx->dev[i]->is->memory(ctx->dev[i]);
     sum.live += m.live, sum.cached += m.cached, sum.peak += m.peak, sum.allocated += m.allocated;

@@ -43,10 +43,8 @@ static nn_status apply(nn_context *ctx, const nn_op *op, const nn_arg *arg, int 
   if (op->rule && nni_wants_wider(op, arg, nargs)) return nni_apply_wider(ctx, op, arg, nargs, out, nout);
   bool tape = ctx->no_tape == 0 && ctx->grad_enabled && op->grad_own && wants_grad(arg, nargs);
   if (!op->rule) {
-    nn_arg full[4];
-    for (int i = 0; i < 4; i++) full[i] = i < nargs ? arg[i] : NN_NONE;
     ctx->no_tape++; /* the casts a pointwise rule records belong to it */
-    st = nni_pw_rule(ctx, op, full, out);
+    st = nni_pw_rule(ctx, op, arg, nargs, out);
     ctx->no_tape--;
     *nout = st == NN_OK;
   } else {

@@ -26,9 +26,10 @@ static bool grow(nn_context *ctx, void *pp, int *cap, int need, size_t elem) {
 /* ---- the key ---- */
 static void put(nni_window *w, uint64_t x) { w->key[w->nkey++] = x; } /* room was made by record */
 
-static void put_layout(nni_window *w, const nni_layout *l) {
+/* what an argument is, with its layout; kind: 1 made in the window, 2 from before it */
+static void put_view(nni_window *w, uint64_t kind, uint64_t number, uint64_t what, const nni_layout *l) {
   bool plain = l->offset == 0 && nni_layout_is_contiguous(l);
-  put(w, (uint64_t)l->ndim | (plain ? 0 : 256));
+  put(w, kind | (plain ? 0 : 4) | (uint64_t)l->ndim << 4 | number << 8 | what << 40);
   for (int i = 0; i < l->ndim; i++) put(w, (uint64_t)l->shape[i]);
   if (plain) return;
   for (int i = 0; i < l->ndim; i++) put(w, (uint64_t)l->stride[i]);
@@ -54,29 +55,28 @@ static bool put_input(nn_context *ctx, nn_tensor *t) {
     return true;
   }
   nni_value *v = t->v;
-  if (v->node) put(w, 1 | (uint64_t)v->index << 8 | (uint64_t)v->out << 40);
-  else {
-    int k = input_index(ctx, v);
-    if (k < 0) return false;
-    put(w, 2 | (uint64_t)k << 8 | (uint64_t)v->dtype << 40);
-    put(w, (uint64_t)v->numel);
+  if (v->node) {
+    put_view(w, 1, (uint64_t)v->index, (uint64_t)v->out, &t->l);
+    return true;
   }
-  put_layout(w, &t->l);
+  int k = input_index(ctx, v);
+  if (k < 0) return false;
+  put_view(w, 2, (uint64_t)k, (uint64_t)v->dtype, &t->l);
+  put(w, (uint64_t)v->numel);
   return true;
 }
 
 static bool put_node(nn_context *ctx, const nni_rec *r, nn_dtype cd) {
   nni_window *w = &ctx->win;
-  if (!grow(ctx, &w->key, &w->keycap, w->nkey + 5 + r->nin * (4 + 2 * NN_MAXDIM) + r->nout * (2 + NN_MAXDIM) + r->nia, sizeof *w->key)) return false;
+  if (!grow(ctx, &w->key, &w->keycap, w->nkey + 2 + r->nin * (3 + 2 * NN_MAXDIM) + r->nout * (1 + NN_MAXDIM) + r->nia, sizeof *w->key)) return false;
   if (w->n == 0) put(w, (uint64_t)w->dev->index);
   put(w, (uint64_t)r->kind | (uint64_t)r->op << 8 | (uint64_t)r->nin << 24 | (uint64_t)r->npa << 32 | (uint64_t)r->nout << 40 | (uint64_t)cd << 48);
   for (int i = 0; i < r->nin; i++)
     if (!put_input(ctx, r->in[i])) return false;
   for (int i = 0; i < r->nout; i++) {
-    put(w, (uint64_t)r->out[i].ndim | (uint64_t)r->out[i].dtype << 8);
+    put(w, (uint64_t)r->out[i].ndim | (uint64_t)r->out[i].dtype << 8 | (uint64_t)r->nia << 16);
     for (int k = 0; k < r->out[i].ndim; k++) put(w, (uint64_t)r->out[i].shape[k]);
   }
-  put(w, (uint64_t)r->nia);
   for (int i = 0; i < r->nia; i++) put(w, (uint64_t)r->ia[i]);
   return true;
 }
@@ -88,7 +88,8 @@ static nni_node *node_new(nni_window *w, const nni_rec *r) {
   char *p = nni_arena_get(&w->arena, sizeof(nni_node) + pin + pout + po + pia + ppa);
   if (!p) return NULL;
   nni_node *n = (nni_node *)p;
-  *n = (nni_node){.kind = (uint8_t)r->kind, .nin = (uint8_t)r->nin, .nout = (uint8_t)r->nout, .npa = (uint8_t)r->npa, .op = (uint16_t)r->op, .nia = (uint16_t)r->nia};
+  n->kind = (uint8_t)r->kind, n->nin = (uint8_t)r->nin, n->nout = (uint8_t)r->nout, n->npa = (uint8_t)r->npa;
+  n->op = (uint16_t)r->op, n->nia = (uint16_t)r->nia; /* the rest is filled here and in nni_record */
   p += sizeof(nni_node);
   n->in = (nn_tensor **)p, p += pin;
   n->out = (nni_value **)p, p += pout;
@@ -130,11 +131,12 @@ nn_status nni_record(nn_context *ctx, const nni_rec *r, nn_tensor **result) {
   nni_window *w = &ctx->win;
   bool empty = true;
   if (ctx->running) return nni_fail(&ctx->core.err, NN_EINVAL, "an operator was called while a run was going on (from a finalizer?)");
-  for (int i = 0; i < r->nin; i++)
-    if (r->in[i] && r->in[i]->v->lost) return nni_fail(&ctx->core.err, NN_ELOST, "an argument's value is lost: the run that would have computed it failed");
-  for (int i = 0; i < r->nin; i++)
-    if (r->kind == NNI_N_KERNEL && r->in[i] && !nni_kernel_takes(r->op, r->in[i]->dtype))
+  for (int i = 0; i < r->nin; i++) {
+    if (!r->in[i]) continue;
+    if (r->in[i]->v->lost) return nni_fail(&ctx->core.err, NN_ELOST, "an argument's value is lost: the run that would have computed it failed");
+    if (r->kind == NNI_N_KERNEL && !nni_kernel_takes(r->op, r->in[i]->dtype))
       return nni_fail(&ctx->core.err, NN_EUNSUPPORTED, "this operator is not available for %s; cast to f32 first", nn_dtype_name(r->in[i]->dtype));
+  }
   for (int i = 0; i < r->nout; i++) {
     int64_t n = 1;
     for (int k = 0; k < r->out[i].ndim; k++) n *= r->out[i].shape[k];

@@ -9,14 +9,19 @@
 #define MAXPLANS 512
 #define BIT(set, i) ((set)[(i) >> 6] >> ((i) & 63) & 1)
 
+static uint64_t mix(uint64_t h, uint64_t word) {
+  h = (h ^ word) * 0xff51afd7ed558ccdu;
+  return h ^ h >> 32;
+}
+
+/* four chains side by side: a multiplication need not wait for the one before it */
 static uint64_t hash_words(const uint64_t *w, int n) {
-  uint64_t h = 0x9e3779b97f4a7c15u, g = 0xc2b2ae3d27d4eb4fu;
-  for (int i = 0; i < n; i++) {
-    h = (h ^ w[i]) * 0xff51afd7ed558ccdu;
-    h ^= h >> 32;
-    g += h;
-  }
-  return h ^ g;
+  uint64_t h[4] = {0x9e3779b97f4a7c15u, 0xc2b2ae3d27d4eb4fu, 0x165667b19e3779f9u, 0x27d4eb2f165667c5u};
+  int i = 0;
+  for (; i + 4 <= n; i += 4)
+    for (int k = 0; k < 4; k++) h[k] = mix(h[k], w[i + k]);
+  for (; i < n; i++) h[0] = mix(h[0], w[i]);
+  return mix(mix(mix(h[0], h[1]), h[2]), h[3]);
 }
 
 /* ---- cache ---- */
@@ -141,9 +146,8 @@ static void size_scratch(nn_context *ctx, nni_plan *p) {
 
 static bool take_memory(run *r) {
   nni_plan *p = r->p;
-  r->arena = p->dev->is->buffer_get(p->dev, p->arena);
-  r->scratch = r->arena ? p->dev->is->buffer_get(p->dev, p->scratch) : NULL;
-  if (!r->scratch) return false;
+  if (p->arena && !(r->arena = p->dev->is->buffer_get(p->dev, p->arena))) return false;
+  if (p->scratch && !(r->scratch = p->dev->is->buffer_get(p->dev, p->scratch))) return false;
   for (int o = 0; o < p->nout; o++) {
     const nni_planout *po = &p->output[o];
     for (int d = 0; d < po->ndonor && !r->donor[o]; d++) {

@@ -112,7 +112,7 @@ bool nni_wants_wider(const nn_op *op, const nn_arg *arg, int nargs);
 nn_status nni_apply_wider(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nargs, nn_tensor **out, int *nout);
 typedef double (*nni_number_fn)(double a, double b, double c); /* numbers.c: by nni_pwid */
 extern const nni_number_fn nni_numbers[NNI_NPW];
-nn_status nni_pw_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_tensor **out);
+nn_status nni_pw_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nargs, nn_tensor **out);
 nn_status nni_pw_grad(nni_gradcall *g);
 nn_dtype nni_weak_promote(const nn_arg *arg, int from, int n, nn_dtype floor); /* tensors decide; a fractional number lifts integers to f32 */
 

@@ -91,19 +91,20 @@ static nn_status power_rule(nn_context *ctx, const nn_arg *exponent) {
   return nni_fail(nni_error_of(ctx), NN_EINVAL, "pow: integers to the power %lld are not integers; make the base a float first", (long long)exponent->u.i);
 }
 
-nn_status nni_pw_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, nn_tensor **out) {
+nn_status nni_pw_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nargs, nn_tensor **out) {
   int n = 0, npa = 0;
-  while (n < NN_MAXARG && arg[n].kind != NN_ARG_NONE) n++;
-  if (n > 4) n = 4;
+  while (n < nargs && n < 4 && arg[n].kind != NN_ARG_NONE) n++;
   nn_dtype cd = compute_dtype(op, arg, n);
-  nni_out o = {.dtype = op->type == 'C' ? NN_BOOL : cd};
+  nni_out o;
+  o.dtype = op->type == 'C' ? NN_BOOL : cd;
   nn_status st = op->type == 'I' ? bits_rule(ctx, &op, cd) : NN_OK;
   if (op->pw == NNI_PW_pow && !nn_dtype_is_float(cd)) st = power_rule(ctx, &arg[1]);
   if (st == NN_OK) st = infer_shape(ctx, op, arg, n, &o);
   if (st != NN_OK) return st;
   nn_tensor *in[4];
   nni_param pa[4];
-  nni_scope s = {.ctx = ctx, .op = op, .ntmp = 0};
+  nni_scope s; /* field by field: an initializer would clear the list as well */
+  s.ctx = ctx, s.op = op, s.ntmp = 0, s.failed = false;
   for (int i = 0; i < n; i++) {
     if (arg[i].kind == NN_ARG_TENSOR) {
       nn_dtype want = op->type == 'W' && i == 0 ? NN_BOOL : cd;

@@ -35,7 +35,7 @@ nn_tensor *nni_tensor_over(nn_context *ctx, nni_value *v, const nni_layout *l) {
   t->wrefs = 0;
   t->ctx = ctx;
   t->v = v;
-  t->l = *l;
+  nni_layout_copy(&t->l, l);
   t->dtype = v->dtype;
   t->requires_grad = false;
   t->out = 0;

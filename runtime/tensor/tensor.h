@@ -61,6 +61,11 @@ typedef struct nni_core {
 } nni_core;
 
 /* layout.c: pure functions on layouts */
+static inline void nni_layout_copy(nni_layout *to, const nni_layout *l) { /* without the dims that are not there */
+  to->ndim = l->ndim;
+  to->offset = l->offset;
+  for (int i = 0; i < l->ndim; i++) to->shape[i] = l->shape[i], to->stride[i] = l->stride[i];
+}
 void nni_layout_contiguous(nni_layout *l, int ndim, const int64_t *shape); /* shape must have passed nni_size_mul */
 int64_t nni_layout_numel(const nni_layout *l);
 bool nni_layout_is_contiguous(const nni_layout *l);        /* row-major without gaps (offset may be anything; size-1 dims any stride) */

@@ -30,10 +30,13 @@ function models.mlp_784_128_10_b64()
   return models.trainer(nn.Sequential { Dense { 128, activation = "relu" }, Dense { 10 } }, nn.randn(64, 784), labels(64, 10))
 end
 
-function models.mlp_784_512_512_10_b128()
+--- A step of `n` examples, for those who try several sizes.
+function models.mlp_784_512_512_10(n)
   return models.trainer(nn.Sequential { Dense { 512, activation = "relu" }, Dense { 512, activation = "relu" }, Dense { 10 } },
-    nn.randn(128, 784), labels(128, 10))
+    nn.randn(n, 784), labels(n, 10))
 end
+
+function models.mlp_784_512_512_10_b128() return models.mlp_784_512_512_10(128) end
 
 --- The network of many MNIST examples; also measured in inference.
 function models.mnist_net()
@@ -43,7 +46,9 @@ function models.mnist_net()
   }
 end
 
-function models.mnist_cnn_b64() return models.trainer(models.mnist_net(), nn.randn(64, 28, 28, 1), labels(64, 10)) end
+function models.mnist_cnn(n) return models.trainer(models.mnist_net(), nn.randn(n, 28, 28, 1), labels(n, 10)) end
+
+function models.mnist_cnn_b64() return models.mnist_cnn(64) end
 
 -- ---- LSTM ------------------------------------------------------------------------------------------------------------
 

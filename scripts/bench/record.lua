@@ -42,6 +42,13 @@ cost("record_mul_grad", n, function()
   for _ = 1, n do x = x * b end
 end, nn.eval)
 
+cost("add_read_each", 100, function()
+  for _ = 1, 100 do
+    local z = a + b
+    z:eval()
+  end
+end, function() end)
+
 -- x = x + x, read each 100 operators: recording, planning (from the cache) and running together
 local x = nn.randn(64) * 1e-30
 cost("loop_add_read_100", 100, function()
