@@ -208,7 +208,8 @@ function Model:arrange(nodes)
     if #node.symbols > 0 then
       local args = node.arguments
       local single = args.n == 1 and symbolic.is_symbol(args[1]) and args[1] or nil
-      steps[#steps + 1] = { layer = node.layer, args = args, single = single, results = node.results, result = #node.results == 1 and node.results[1] }
+      steps[#steps + 1] = { layer = node.layer, args = args, single = single, results = node.results,
+        result = #node.results == 1 and node.results[1] }
     end
   end
   rawset(self, "steps", steps)

@@ -1,6 +1,6 @@
 --- Models: `nn.Sequential`, layers one after the other.
 --
--- Owns: the order and the names of layers, building, the summary. `model[i]` is the i-th layer, `#model` their number,
+-- Owns: the order and the names of layers, building. `model[i]` is the i-th layer, `#model` their number,
 -- `model:layer "name"` one by name.
 -- With an `nn.Input` first, parameters are made at once; without, when the first batch comes.
 --
@@ -101,8 +101,8 @@ function Sequential:link(i)
   if not symbols then
     symbols = {}
     rawset(self, "symbols", symbols)
-    local first = getmetatable(layer).keras == "InputLayer" and layer or require("nnlua.layers.core").Input { shape = self.input_size, name = "input" }
-    rawset(self, "inputs", { symbolic.symbol_of(first) })
+    local first = getmetatable(layer).keras == "InputLayer" and layer
+    rawset(self, "inputs", { symbolic.symbol_of(first or require("nnlua.layers.core").Input { shape = self.input_size, name = "input" }) })
   end
   if i == 1 and getmetatable(layer).keras == "InputLayer" then
     symbols[1] = self.inputs[1]
@@ -110,6 +110,17 @@ function Sequential:link(i)
     symbols[i] = symbolic.link(layer, symbols[i - 1] or self.inputs[1], self.sizes[i])
   end
   rawset(self, "outputs", { symbols[i] })
+end
+
+--- The calls of a built model, for the summary, pictures and lint(): as of an nn.Model. Nil before shapes are known.
+function Sequential:call_list()
+  local symbols = rawget(self, "symbols")
+  if not symbols or #symbols < #self then return nil end
+  local list = {}
+  for i = 1, #self do
+    list[i] = { layer = self[i], node = symbols[i].node, call = 1, from = i > 1 and { { layer = self[i - 1], call = 1, place = 1 } } or {} }
+  end
+  return list
 end
 
 -- The symbolic tensors of a copy go through its own layers.
@@ -212,7 +223,9 @@ Sequential.keras = "Sequential"
 
 -- Files of layers, and the classes that users registered.
 local files = {}
-for i, name in ipairs { "core", "activation", "conv", "norm", "shapes", "pooling", "noise", "merge", "operation" } do files[i] = "nnlua.layers." .. name end
+for i, name in ipairs { "core", "activation", "conv", "norm", "shapes", "pooling", "noise", "merge", "operation" } do
+  files[i] = "nnlua.layers." .. name
+end
 local registered = {}
 
 --- The class of layers that a file calls `name` (ours or Keras's name), or nil. Only classes of this library and registered ones are found.
@@ -234,47 +247,6 @@ function models.register_layer(c)
   if type(c) ~= "table" or rawget(c, "__index") ~= c or not c.forward then options.raise "register_layer: needs a class of layers" end
   registered[c.__name] = c
   return c
-end
-
--- ---- summary ---------------------------------------------------------------------------------------------------------
-
-local function grouped(n) return (("%d"):format(n):reverse():gsub("(%d%d%d)", "%1,"):reverse():gsub("^,", "")) end
-
-local function own_count(module)
-  local trainable, other = module:count_params()
-  return trainable + other
-end
-
---- A table of layers, output shapes and numbers of parameters, as text.
----@return string
-function Module:summary_text()
-  local rows = { { "Layer", "Output shape", "Parameters" } }
-  local children = self:children()
-  for i, child in ipairs(children) do
-    local name, module = child[1], child[2]
-    local size = self.sizes and self.sizes[i] or rawget(module, "output_size")
-    rows[#rows + 1] = { ("%s (%s)"):format(name, getmetatable(module).__name), size and ("(N, %s)"):format(table.concat(size, ", ")) or "?",
-      module:first_unbuilt() and "?" or grouped(own_count(module)) }
-  end
-  local widths = { 0, 0, 0 }
-  for _, row in ipairs(rows) do
-    for c = 1, 3 do widths[c] = math.max(widths[c], #row[c]) end
-  end
-  local form = ("%%-%ds  %%-%ds  %%%ds"):format(widths[1], widths[2], widths[3])
-  local rule = ("-"):rep(widths[1] + widths[2] + widths[3] + 4)
-  local lines = { form:format(table.unpack(rows[1])), rule }
-  for i = 2, #rows do lines[#lines + 1] = form:format(table.unpack(rows[i])) end
-  lines[#lines + 1] = rule
-  local trainable, other = self:count_params()
-  lines[#lines + 1] = ("%s parameters: %s trained, %s not"):format(grouped(trainable + other), grouped(trainable), grouped(other))
-  if self:first_unbuilt() then lines[#lines] = "not built yet: begin with nn.Input{...}, or call model:build{sizes of one sample}" end
-  return table.concat(lines, "\n")
-end
-
---- Print the summary. Returns self.
-function Module:summary()
-  io.stdout:write(self:summary_text(), "\n")
-  return self
 end
 
 models.Layer = Layer

@@ -562,6 +562,16 @@ for _, name in ipairs { "compile", "fit", "evaluate", "predict", "train_on_batch
   end
 end
 
+-- nnlua.summary and nnlua.lint replace these likewise.
+for file, names in pairs { summary = { "summary", "summary_text", "dot", "svg", "draw" }, lint = { "lint" } } do
+  for _, name in ipairs(names) do
+    Module[name] = function(self, ...)
+      require("nnlua." .. file)
+      return Module[name](self, ...)
+    end
+  end
+end
+
 --- Write the model to a file (nnlua.checkpoint): true, or nil and a message.
 ---@param file string
 function Module:save(file, ...) return require("nnlua.checkpoint").save(self, file, ...) end

@@ -147,17 +147,25 @@ local function stand_in(symbol, batch, unknown, device)
   return x:device() == device and x or x:to(device)
 end
 
---- What the layer of a node gives for stand-ins, in inference mode: a list of tensors. Whether they are computed is up to the caller.
+local UNKNOWN, OTHER = 40, 56 -- sizes that stand for unknown ones: long enough for windows
+
+--- Stand-ins for the arguments of a call.
 ---@param node table
 ---@param batch integer
----@param unknown integer
-function symbolic.call(node, batch, unknown)
-  local layer, args = node.layer, node.arguments
-  local was_training, device = layer.training, layer:device()
-  local values = { n = args.n }
+---@param unknown? integer
+function symbolic.arguments(node, batch, unknown)
+  local args, device, values = node.arguments, node.layer:device(), { n = node.arguments.n }
   for i = 1, args.n do
-    values[i] = symbolic.map(args[i], function(symbol) return stand_in(symbol, batch, unknown, device) end)
+    values[i] = symbolic.map(args[i], function(symbol) return stand_in(symbol, batch, unknown or UNKNOWN, device) end)
   end
+  return values
+end
+
+--- What the layer of a node gives for `values`, in inference mode: a list of tensors. Whether they are computed is up to the caller.
+---@param node table
+---@param values table
+function symbolic.call(node, values)
+  local layer, was_training = node.layer, node.layer.training
   layer:eval() -- no draws, no running averages
   local _ <close> = core.no_grad()
   local list = table.pack(pcall(layer, table.unpack(values, 1, values.n)))
@@ -170,7 +178,7 @@ end
 local function probe(node, unknown)
   local _ <close> = core.scope() -- what is recorded here expires before it runs
   local eager = core.eager(false)
-  local ok, results = pcall(symbolic.call, node, BATCH, unknown)
+  local ok, results = pcall(symbolic.call, node, symbolic.arguments(node, BATCH, unknown))
   local list = {}
   for i, value in ipairs(ok and results or {}) do
     if not core.is_tensor(value) then
@@ -202,8 +210,6 @@ local function sample_of(name, result, other)
   for i = 2, #shape do sample[i - 1] = other and other.shape[i] ~= shape[i] and -1 or shape[i] end
   return sample
 end
-
-local UNKNOWN, OTHER = 40, 56 -- long enough for windows
 
 -- Fills in the results of a node by asking its layer.
 local function infer(node, name)
