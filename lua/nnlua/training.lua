@@ -190,8 +190,9 @@ end
 --- metrics = {"accuracy"} }`. Returns self.
 ---
 --- A model of several outputs takes one loss for all, a list, or a table by their names (`model.output_names`); likewise metrics, loss_weights and
---- from_logits: `loss = { kind = "sparse_categorical_crossentropy", price = "mse" }, loss_weights = { price = 0.1 }, metrics = { kind = "accuracy" }`.
---- Figures are then called loss, kind_loss, price_loss, kind_accuracy. Your own module with several results names them in `self.output_names`.
+--- from_logits: `loss = { kind = "sparse_categorical_crossentropy", price = "mse" }, loss_weights = { price = 0.1 },
+--- metrics = { kind = "accuracy" }`. Figures are then called loss, kind_loss, price_loss, kind_accuracy. Your own module with several results
+--- names them in `self.output_names`.
 ---@param given table
 ---@return nnlua.Module
 function Module:compile(given)
