@@ -223,7 +223,8 @@ local function check_losses(model, results, found)
           "logits-and-losses")
       elseif not logits and not of_probabilities[name] and (name or is_weighted(entry.layer)) then
         found("logits", entry.path, ("the loss %s takes probabilities, but the output ends with %s: scores outside 0..1 are cut off and give no "
-          .. "gradient"):format(loss, name or "no activation"), ("compile with from_logits = true, or end with %s"):format(wanted), "logits-and-losses")
+          .. "gradient"):format(loss, name or "no activation"), ("compile with from_logits = true, or end with %s"):format(wanted),
+          "logits-and-losses")
       elseif not logits and name == "sigmoid" and wanted == "softmax" then
         found("logits", entry.path, ("the loss %s is about one class of several, but the output ends with sigmoid, whose values do not add up "
           .. "to 1"):format(loss), "end with softmax, or use binary_crossentropy where several classes can be true", "logits-and-losses")

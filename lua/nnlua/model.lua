@@ -436,7 +436,7 @@ function Model.from_config(c, config)
       if not results[name][j] then
         local args = {}
         for i, arg in ipairs(calls[name][j]) do args[i] = value_of(arg, depth + 1) end
-        results[name][j] = { layer(table.unpack(args, 1, #calls[name][j])) }
+        results[name][j] = { symbolic.apply(layer, table.unpack(args, 1, #calls[name][j])) }
       end
     end
     return results[name][k]
