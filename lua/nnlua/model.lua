@@ -106,8 +106,8 @@ local function ordered_layers(entries, nodes, met)
   return layers
 end
 
--- Every layer gets a name; those that are given must differ.
-local function name_layers(self, layers)
+-- Every layer gets a name, numbered as one reads the script; those that are given must differ.
+local function name_layers(layers, nodes)
   local taken = {}
   for _, layer in ipairs(layers) do
     local name = rawget(layer, "name")
@@ -116,9 +116,8 @@ local function name_layers(self, layers)
     end
     if name then taken[name] = layer end
   end
-  local order = table.move(layers, 1, #layers, 1, {})
-  table.sort(order, function(a, b) return self.first[a] < self.first[b] end) -- numbers as one reads the script
-  for _, layer in ipairs(order) do
+  for _, node in ipairs(nodes) do
+    local layer = node.layer
     if not rawget(layer, "name") then
       local base = models.default_name(layer)
       local name, k = base, 0
@@ -168,27 +167,16 @@ function Model:init(given)
   local outputs, output_names = symbols_of("outputs", o.outputs)
   local entries = entries_of(inputs)
   local nodes, met = trace(entries, outputs)
-  local first, order = {}, {}
+  local layers = ordered_layers(entries, nodes, met)
   for _, symbol in ipairs(inputs) do
     local node = entries[symbol]
-    if not met[node.layer] then -- an input that nothing reads from: Keras puts it last
-      table.insert(nodes, 1, node)
-      met[node.layer] = 0
+    if not met[node.layer] then -- an input that nothing reads from comes last, as in Keras
+      nodes[#nodes + 1], layers[#layers + 1] = node, node.layer
     end
   end
-  table.sort(nodes, function(a, b) return a.serial < b.serial end)
-  for i, node in ipairs(nodes) do first[node.layer] = first[node.layer] or i end
+  table.sort(nodes, function(x, y) return x.serial < y.serial end)
   rawset(self, "name", o.name)
-  rawset(self, "first", first)
-  local layers = ordered_layers(entries, select(1, trace(entries, outputs)), met)
-  for _, symbol in ipairs(inputs) do order[entries[symbol].layer] = true end
-  for _, layer in ipairs(layers) do order[layer] = nil end
-  for _, symbol in ipairs(inputs) do
-    local layer = entries[symbol].layer
-    if order[layer] then layers[#layers + 1] = layer end
-  end
-  name_layers(self, layers)
-  rawset(self, "first", nil)
+  name_layers(layers, nodes)
   rawset(self, "inputs", inputs)
   rawset(self, "outputs", outputs)
   rawset(self, "entries", entries)
