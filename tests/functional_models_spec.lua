@@ -169,6 +169,9 @@ describe("nn.Model", function()
     assert.same({ "input", "conv2d", "max_pooling2d", "flatten", "dense", "dense_1" }, names)
     assert.equal(model.layers[2], model:layer "conv2d")
     assert.equal(model.layers[6], model:layer(-1))
+    local Net = nn.class("Net", nn.Module)
+    function Net:init() self.body = model end
+    assert.equal(model.layers[2], Net():layer "body.conv2d")
     has(message(model.layer, model, "convd2"), "there is no layer \"convd2\"; did you mean \"conv2d\"?")
   end)
 
@@ -459,6 +462,24 @@ describe("files of functional models", function()
       for i, w in ipairs(model:layer(name):weights()) do want[i] = w.name:match "[^.]+$" end
       for i, w in ipairs(attrs["/model_weights/" .. name].weight_names) do assert.equal(want[i] .. ":0", w:match "[^/]+$") end
     end
+  end)
+
+  it("hold every way to call: several arguments, numbers, tables by name", function()
+    local inner = two()
+    local x = nn.Input { 6, name = "x" }
+    local y = nn.Dense { 6 }(x)
+    local kind, price = inner { a = x, b = y }
+    local model = nn.Model { inputs = x, outputs = { nn.Add {}(kind, nn.Concatenate { 2 }(price, price, price)), (y:clamp { min = -0.1 }) } }:eval()
+    assert(model:save(file))
+    local other = assert(nn.load(file)):eval()
+    local k, c = model(nn.ones(2, 6))
+    local k2, c2 = other(nn.ones(2, 6))
+    assert.same({ k:totable(), c:totable() }, { k2:totable(), c2:totable() })
+    local sum = nn.Model { inputs = x, outputs = nn.Add {}(x, y) * y }
+    assert(sum:save(file))
+    local layers = core.json_decode(core.h5_read(file).attrs["/"].model_config).config.layers
+    assert.same({ { { "x", 0, 0, {} }, { "dense", 0, 0, {} } } }, layers[3].inbound_nodes)
+    assert.same({ { { "add", 0, 0, {} }, { "dense", 0, 0, {} } } }, layers[4].inbound_nodes)
   end)
 
   it("say what a file cannot hold", function()

@@ -58,7 +58,10 @@ local layer_keys = {
   UpSampling2D = same("size", "interpolation"),
   GaussianNoise = same "stddev",
 }
-for _, name in ipairs { "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum" } do layer_keys[name] = {} end
+local merges = {} -- they take several tensors, as a list
+for _, name in ipairs { "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate" } do
+  layer_keys[name], merges[name] = {}, true
+end
 layer_keys.Concatenate = same "axis"
 for _, name in ipairs { "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D" } do
   layer_keys[name] = same "keepdims"
@@ -123,9 +126,9 @@ function keras.sequential(config, input_size)
 end
 
 -- The tensors of a call, as Keras's legacy layout lists them: { layer, call, place, options } from 0; nil where it has no words for the call.
-local function inbound(args)
-  if #args ~= 1 then return nil end
-  local refs = args[1].list or args
+local function inbound(class_name, args)
+  if #args > 1 and not merges[class_name] then return nil end -- it wants those behind the first as options of the layer's own
+  local refs = #args == 1 and args[1].list or args
   local entries = {}
   for i, arg in ipairs(refs) do
     if not arg.ref then return nil end
@@ -149,7 +152,7 @@ function keras.functional(config)
     if not out.config then return nil end
     local nodes = {}
     for k, args in ipairs(entry.calls) do
-      nodes[k] = inbound(args)
+      nodes[k] = inbound(entry.class_name, args)
       if not nodes[k] then return nil end
     end
     layers[i] = { class_name = out.class_name, name = entry.name, config = out.config, inbound_nodes = list(nodes) }

@@ -276,11 +276,6 @@ function Model:children()
   return list
 end
 
---- The layer called `name`, or number `name` (negative: from the end).
----@param name string|integer
----@return nnlua.Module
-function Model:layer(name) return (Module.find_layer("Model", self:children(), name)) end
-
 --- Shape of a sample of the (first) output; the model knows it without the shapes given. Raises when they do not fit its inputs.
 ---@param shape integer[]
 function Model:output_shape(shape)
@@ -344,18 +339,18 @@ end
 
 -- ---- files -----------------------------------------------------------------------------------------------------------
 
--- An argument as plain data: { ref = { layer, call, place } }, { list = ... } or { value = ... }.
+-- An argument as plain data: { ref = { layer, call, place } }, { list = ... }, { fields = ... } or { value = ... }.
 local function described(self, value, owner)
   if symbolic.is_symbol(value) then
     local at = self:reference(value)
     return { ref = { at.layer.name, at.call, at.place } }
   elseif type(value) == "table" and getmetatable(value) == nil then
-    local out = {}
+    local out, by_name = {}, false
     for key, item in next, value do
-      if math.type(key) ~= "integer" then return { value = value } end
       out[key] = described(self, item, owner)
+      by_name = by_name or type(key) == "string"
     end
-    return { list = setmetatable(out, core.json_array) }
+    return by_name and { fields = out } or { list = setmetatable(out, core.json_array) }
   elseif type(value) == "function" or type(value) == "userdata" then
     options.raise(("%s: a file cannot hold %s among the arguments of its call"):format(owner.name, options.shown(value)))
   end
@@ -431,10 +426,10 @@ function Model.from_config(c, config)
   end
   function value_of(arg, depth)
     if arg.ref then return result(arg.ref[1], arg.ref[2], depth)[arg.ref[3]] end
-    if not arg.list then return arg.value end
-    local list = {}
-    for i, item in ipairs(arg.list) do list[i] = value_of(item, depth) end
-    return list
+    if not arg.list and not arg.fields then return arg.value end
+    local out = {}
+    for key, item in pairs(arg.list or arg.fields) do out[key] = value_of(item, depth) end
+    return out
   end
   for _, name in ipairs(given) do result(name, math.max(1, #calls[name]), 1) end
   local inputs, outputs = {}, {}

@@ -175,11 +175,6 @@ function Sequential:build(input)
   return self
 end
 
---- The layer called `name`, or number `name` (negative: from the end).
----@param name string|integer
----@return nnlua.Module
-function Sequential:layer(name) return (Module.find_layer("Sequential", self:children(), name)) end
-
 function Sequential:children()
   local list = {}
   for i = 1, #self do list[i] = { self[i].name, self[i] } end

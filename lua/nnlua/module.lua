@@ -243,15 +243,23 @@ function Module.find_layer(what, list, name)
     if list[at] then return list[at][2], at end
     options.raise(("%s: there is no layer %d, the model has %d"):format(what, name, #list))
   end
-  local names = {}
+  local names, text = {}, type(name) == "string" and name or ""
   for i, entry in ipairs(list) do
     if entry[1] == name then return entry[2], i end
     names[i] = entry[1]
+  end
+  for i, entry in ipairs(list) do -- "block.dense": a layer of a layer
+    if text:sub(1, #entry[1] + 1) == entry[1] .. "." then return entry[2]:layer(text:sub(#entry[1] + 2)), i end
   end
   local near = type(name) == "string" and options.nearest(name, names)
   options.raise(("%s: there is no layer %s%s (layers: %s)"):format(what, options.shown(name), near and ('; did you mean "' .. near .. '"?') or "",
     table.concat(names, ", ")))
 end
+
+--- The layer called `name` (of a layer within: "block.dense"), or number `name` (negative: from the end).
+---@param name string|integer
+---@return nnlua.Module
+function Module:layer(name) return (Module.find_layer(getmetatable(self).__name, self:children(), name)) end
 
 local range_spec = { from = { "string|integer" }, to = { "string|integer" } }
 

@@ -313,7 +313,7 @@ local function operator(name, op, merge, scaling)
         options.raise(("%s: a symbolic tensor and %s do not go together; it takes symbolic tensors and numbers"):format(op, options.shown(v)))
       end
     end
-    if x and y and merge then return layer(merge, {})(x, y) end
+    if x and y and merge then return layer(merge, {}) { x, y } end
     local scale, offset
     if scaling and not (x and y) then scale, offset = scaling(not y and b, not x and a) end
     if scale then return layer("Rescaling", { scale, offset })(x or y) end
