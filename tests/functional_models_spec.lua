@@ -56,6 +56,16 @@ describe("symbolic tensors", function()
     has(message(function() return h:size(5) end), "there is no dim 5")
   end)
 
+  it("leave a layer in the mode in which it was, and its averages alone", function()
+    local norm = nn.BatchNorm {}
+    norm(nn.Input { 3 })
+    assert.is_true(norm.training)
+    assert.same({ 0, 0, 0 }, norm.moving_mean:totable())
+    norm:eval()
+    norm(nn.Input { 3 })
+    assert.is_false(norm.training)
+  end)
+
   it("infer through layers of the user's that say nothing about shapes", function()
     local Twice = nn.class("Twice", nn.Module)
     function Twice:init() self.fc = nn.Dense { 3 } end
@@ -180,6 +190,14 @@ describe("nn.Model", function()
     for i, layer in ipairs(model.layers) do names[i] = layer.name end
     -- the longest way of a and b is 5 calls (shared counts as its longest, though a's is shorter); equals as met from the first output
     assert.same({ "a", "b", "shared", "inner", "both", "dropout", "kind", "price" }, names)
+    -- what Keras 3.16's map_graph says of this graph
+    local x, y = nn.Input { 3, name = "x" }, nn.Input { 3, name = "y" }
+    local f, g, h = nn.Dense { 3, name = "f" }, nn.Dense { 3, name = "g" }, nn.Dense { 3, name = "h" }
+    local p = nn.Add { name = "p" } { f(y), g(f(x)) }
+    local q = nn.Concatenate { name = "q" } { h(p), x, nn.Dense { 2, name = "side" }(y) }
+    model, names = nn.Model { inputs = { x, y }, outputs = { nn.Dense { 1, name = "late" }(q), h(g(y)), nn.Dense { 1, name = "early" }(p) } }, {}
+    for i, layer in ipairs(model.layers) do names[i] = layer.name end
+    assert.same({ "y", "x", "f", "g", "p", "h", "side", "q", "late", "early" }, names)
   end)
 
   it("gives what is inside it: features, with the same weights", function()
@@ -401,6 +419,17 @@ describe("files of functional models", function()
     local a, b = { model:evaluate({ xa, xb }, { kind, price }) }, { other:evaluate({ xa, xb }, { kind, price }) }
     assert.same(a, b)
     assert.is_true(before[1] ~= a[1])
+  end)
+
+  it("keep from_logits and weights of each output", function()
+    local model, xa, xb, kind, price = two(), data(6)
+    model:compile { loss = { kind = "sparse_categorical_crossentropy", price = { "huber", delta = 0.5 } }, from_logits = { kind = true },
+      loss_weights = { kind = 3 }, metrics = { price = { "mae", "mse" } } }
+    assert(model:save(file))
+    local _, here = model:evaluate({ xa, xb }, { kind, price })
+    local _, there = assert(nn.load(file)):evaluate({ xa, xb }, { kind, price })
+    assert.same(here, there)
+    close(3 * there.kind_loss + there.price_loss, there.loss, 1e-6)
   end)
 
   it("go on to the same bits", function()
