@@ -249,7 +249,7 @@ function Module.find_layer(what, list, name)
     names[i] = entry[1]
   end
   for i, entry in ipairs(list) do -- "block.dense": a layer of a layer
-    if text:sub(1, #entry[1] + 1) == entry[1] .. "." then return entry[2]:layer(text:sub(#entry[1] + 2)), i end
+    if text:sub(1, #entry[1] + 1) == entry[1] .. "." then return Module.layer(entry[2], text:sub(#entry[1] + 2)), i end
   end
   local near = type(name) == "string" and options.nearest(name, names)
   options.raise(("%s: there is no layer %s%s (layers: %s)"):format(what, options.shown(name), near and ('; did you mean "' .. near .. '"?') or "",
