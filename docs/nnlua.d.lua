@@ -29,8 +29,10 @@
 ---@field MaxPooling2D nnlua.MaxPooling2D
 ---@field Maximum table
 ---@field Minimum table
+---@field Model nnlua.Model
 ---@field Module nnlua.Module
 ---@field Multiply table
+---@field Operation nnlua.Operation
 ---@field Permute nnlua.Permute
 ---@field ReLU nnlua.ReLU
 ---@field RepeatVector nnlua.RepeatVector

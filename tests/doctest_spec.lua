@@ -43,7 +43,31 @@ local function run(code, name)
   io.stdout = stdout -- luacheck: ignore
   assert(ok, err)
   if #expected > 0 then assert.same(expected, printed) end
+  return printed
 end
+
+-- Examples of guide pages: ```lua blocks that require nnlua. What they print, over several lines too, is what the comments say.
+describe("examples of", function()
+  local root = (debug.getinfo(1, "S").source:match "^@(.*/)tests/" or "./")
+  local list = assert(io.popen(("find '%sdocs' -name '*.md' | sort"):format(root)))
+  for path in list:lines() do
+    local f = assert(io.open(path))
+    local text, n = f:read "a", 0
+    f:close()
+    for code in text:gmatch "\n```lua\n(.-)\n```" do
+      if code:find 'require "nnlua"' then
+        n = n + 1
+        it(("%s, block %d"):format(path:match "[^/]+$", n), function()
+          local whole = {}
+          for line in code:gmatch "%-%->([^\n]*)" do whole[#whole + 1] = line end
+          local printed = run((code:gsub("%-%->[^\n]*", "")), path:match "[^/]+$")
+          if #whole > 0 then assert.equal((plain(table.concat(whole, " ")):gsub("^ ", "")), plain(table.concat(printed, " "))) end
+        end)
+      end
+    end
+  end
+  list:close()
+end)
 
 describe("examples in", function()
   local count = 0

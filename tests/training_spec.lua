@@ -88,14 +88,14 @@ describe("Sequential", function()
 
   it("summarizes", function()
     assert.equal([[
-Layer              Output shape  Parameters
--------------------------------------------
-input (Input)      (N, 2)                 0
-dense (Dense)      (N, 16)               48
-dropout (Dropout)  (N, 16)                0
-dense_1 (Dense)    (N, 3)                51
--------------------------------------------
-99 parameters: 99 trained, 0 not]], small():summary_text())
+Layer              Output shape  Parameters  FLOPs
+--------------------------------------------------
+input (Input)      (N, 2)                 0     0
+dense (Dense)      (N, 16)               48    96
+dropout (Dropout)  (N, 16)                0     0
+dense_1 (Dense)    (N, 3)                51    99
+--------------------------------------------------
+99 parameters: 99 trained, 0 not; 195 FLOP for one sample]], small():summary_text())
     assert.truthy(nn.Sequential { nn.Dense { 2 } }:summary_text():find("not built yet", 1, true))
   end)
 

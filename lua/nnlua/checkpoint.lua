@@ -8,7 +8,7 @@
 --   architecture                    JSON { class_name, config, input_size }; or architecture_missing, the reason why there is none
 --   weights                         JSON list of { name, path }: every parameter and buffer, in the model's order
 --   optimizer                       JSON { class_name, config, iterations, pending, slots = { { name, slot, path } } }
---   compile                         JSON { loss, from_logits, metrics }
+--   compile                         JSON { loss, from_logits, loss_weights, metrics }; of several outputs tables by their names (by_name)
 --   epoch, batch, step              whole epochs done; steps of an epoch that was interrupted; steps of the optimizer
 --   rng_seed, rng_position          where the random stream stood
 --   data, history, meters           JSON: state of the data set when the epoch began, figures per epoch, sums within the epoch
@@ -164,17 +164,27 @@ local function put_optimizer(tree, optimizer)
   tree.attr("/nnlua", "step", state.iterations)
 end
 
+-- Of one output the loss and the metrics as compile() takes them; of several, tables by name.
 local function put_compiled(tree, c, architecture)
-  local metrics = setmetatable({}, core.json_array)
-  local described = setmetatable({}, core.json_array)
-  for i = 2, #c.meters do
-    local meter = c.meters[i]
-    metrics[i - 1] = meter.name
-    described[i - 1] = meter.config and meter:config() or meter.name
+  local loss, logits, weights, all = {}, {}, {}, {}
+  for _, output in ipairs(c.outputs) do
+    local described = setmetatable({}, core.json_array)
+    for i, meter in ipairs(output.meters) do described[i] = meter.config and meter:config() or meter.name end
+    if not output.name then
+      tree.json("compile", { loss = output.loss_name, from_logits = output.from_logits, loss_weights = output.weight ~= 1 and output.weight or nil,
+        metrics = described })
+    else
+      loss[output.name], logits[output.name], all[output.name] = output.loss_name, output.from_logits, described
+      weights[output.name] = output.weight
+    end
   end
-  tree.json("compile", { loss = c.loss_name, from_logits = c.from_logits, metrics = described })
-  if architecture and architecture.class_name == "Sequential" then
-    local training = require("nnlua.keras").training(c.optimizer:config(), c.loss_name, c.from_logits, metrics)
+  local only = c.outputs[1]
+  if only.name then
+    tree.json("compile", { loss = loss, from_logits = next(logits) and logits or nil, loss_weights = weights, metrics = all, by_name = true })
+  elseif architecture and require("nnlua.keras").models[architecture.class_name] and only.weight == 1 then
+    local metrics = setmetatable({}, core.json_array)
+    for i, meter in ipairs(only.meters) do metrics[i] = meter.name end
+    local training = require("nnlua.keras").training(c.optimizer:config(), only.loss_name, only.from_logits, metrics)
     if training then tree.attr("/", "training_config", encode(training)) end
   end
 end
@@ -210,10 +220,9 @@ function checkpoint.save(model, file, given)
   tree.attr("/nnlua", "cpu_level", core.cpu_level())
   tree.json("architecture", architecture)
   tree.attr("/nnlua", "architecture_missing", reason)
-  if architecture and architecture.class_name == "Sequential" then
-    local config = require("nnlua.keras").sequential(architecture.config, architecture.input_size)
-    tree.attr("/", "model_config", encode { class_name = "Sequential", config = config })
-  end
+  local translate = architecture and require("nnlua.keras").models[architecture.class_name]
+  local config = translate and translate(architecture.config, architecture.input_size)
+  if config then tree.attr("/", "model_config", encode { class_name = architecture.class_name, config = config }) end
   put_weights(tree, model)
   if optimizer then put_optimizer(tree, optimizer) end
   if compiled then put_compiled(tree, compiled, architecture) end
@@ -356,8 +365,11 @@ end
 local function compile(info, model)
   local c, optimizer = info.compile, info.optimizer
   if not c or not optimizer or c.loss == "function" then return true end
+  for _, loss in pairs(c.by_name and c.loss or {}) do
+    if loss == "function" then return true end
+  end
   local made = pcall(model.compile, model, { optimizer = { class_name = optimizer.class_name, config = optimizer.config }, loss = c.loss,
-    from_logits = c.from_logits, metrics = c.metrics })
+    from_logits = c.from_logits, loss_weights = c.loss_weights, metrics = c.metrics })
   if not made then return true end -- a metric or an optimizer of the user's
   return bind_optimizer(info, model, model.compiled.optimizer)
 end

@@ -90,6 +90,8 @@ local function amount(n, unit)
   return ("%.4g P%s"):format(n, unit)
 end
 
+graph.amount = amount
+
 local function input_text(i)
   if not i then return "number" end
   return i > 0 and "%" .. i or "in" .. -i
@@ -119,6 +121,9 @@ function Graph:__tostring()
   return table.concat(out, "\n")
 end
 
+--- What draws `run`, a table { nodes = { { op, unit, inputs, shape, label? } }, units = { { name, fill? } } }: for models.
+function graph.picture(run) return setmetatable({ runs = { run } }, Graph) end
+
 -- ---- drawing ---------------------------------------------------------------------------------------------------------
 
 --- The graph in the DOT language (Graphviz): a cluster per kernel.
@@ -128,7 +133,7 @@ function Graph:dot()
     for u, unit in ipairs(run.units) do
       out[#out + 1] = ("  subgraph cluster_%d_%d { label=%q; color=gray;"):format(r, u, ("%d %s"):format(u, unit.name))
       for k, node in ipairs(run.nodes) do
-        if node.unit == u then out[#out + 1] = ("    n%d_%d [label=%q];"):format(r, k, node.op .. "\n" .. shape_text(node.shape)) end
+        if node.unit == u then out[#out + 1] = ("    n%d_%d [label=%q];"):format(r, k, node.label or node.op .. "\n" .. shape_text(node.shape)) end
       end
       out[#out + 1] = "  }"
     end
@@ -206,7 +211,7 @@ function Graph:svg()
     end
     for u, p in ipairs(at) do
       body[#body + 1] = ('<rect x="%d" y="%d" width="%d" height="%d" rx="5" fill="%s" stroke="#5b6675"/>'):format(p.x, p.y, w, p.h,
-        run.units[u].name == "program" and "#e8f1fb" or "#fdf1dc")
+        run.units[u].fill or run.units[u].name == "program" and "#e8f1fb" or "#fdf1dc")
       for i, text in ipairs(p.lines) do
         local weight = i == 1 and ' font-weight="bold"' or ""
         body[#body + 1] = ('<text x="%d" y="%d"%s>%s</text>'):format(p.x + 6, p.y + 2 + i * line, weight, escape(text))

@@ -58,6 +58,11 @@ local layer_keys = {
   UpSampling2D = same("size", "interpolation"),
   GaussianNoise = same "stddev",
 }
+local merges = {} -- they take several tensors, as a list
+for _, name in ipairs { "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate" } do
+  layer_keys[name], merges[name] = {}, true
+end
+layer_keys.Concatenate = same "axis"
 for _, name in ipairs { "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D" } do
   layer_keys[name] = same "keepdims"
 end
@@ -90,6 +95,7 @@ end
 local function layer(entry)
   local class_name, config = entry.class_name, entry.config
   if class_name == "Sequential" then return { class_name = class_name, config = keras.sequential(config) } end
+  if class_name == "Functional" then return { class_name = class_name, config = keras.functional(config) } end
   if class_name == "InputLayer" then return input_layer(config.name, config.shape, config.dtype) end
   local keys = layer_keys[class_name]
   if not keys then return entry end -- a layer of the user's: Keras wants it as a custom object of this name
@@ -99,7 +105,7 @@ local function layer(entry)
     if key:find "_constraint$" then value = constraint(value) end
     if not (left_out[class_name] and equal(value, left_out[class_name][key])) then out[key] = value end
   end
-  if (class_name == "Softmax" or class_name == "LayerNormalization") and out.axis then out.axis = lowered(out.axis) end
+  if (class_name == "Softmax" or class_name == "LayerNormalization" or class_name == "Concatenate") and out.axis then out.axis = lowered(out.axis) end
   return { class_name = class_name, config = out }
 end
 
@@ -118,6 +124,53 @@ function keras.sequential(config, input_size)
   for _, entry in ipairs(config.layers) do layers[#layers + 1] = layer(entry) end
   return { name = config.name, layers = list(layers) }
 end
+
+-- The tensors of a call, as Keras's legacy layout lists them: { layer, call, place, options } from 0; nil where it has no words for the call.
+local function inbound(class_name, args)
+  if #args > 1 and not merges[class_name] then return nil end -- it wants those behind the first as options of the layer's own
+  local refs = #args == 1 and args[1].list or args
+  local entries = {}
+  for i, arg in ipairs(refs) do
+    if not arg.ref then return nil end
+    entries[i] = { arg.ref[1], arg.ref[2] - 1, arg.ref[3] - 1, {} }
+  end
+  return entries
+end
+
+--- The config of an nn.Model, from ours; nil when Keras has no words for one of its calls (nn.Operation, arguments that are no tensors).
+---@param config table
+---@return table?
+function keras.functional(config)
+  local layers, nested = {}, {}
+  local function place(ref) -- Keras counts the calls of a nested model from 1 here (the first is how it was made), but not in inbound_nodes
+    return { ref[1], ref[2] - 1 + (nested[ref[1]] and 1 or 0), ref[3] - 1 }
+  end
+  for i, entry in ipairs(config.layers) do
+    if entry.class_name == "Operation" then return nil end
+    nested[entry.name] = entry.class_name == "Functional"
+    local out = layer(entry)
+    if not out.config then return nil end
+    local nodes = {}
+    for k, args in ipairs(entry.calls) do
+      nodes[k] = inbound(entry.class_name, args)
+      if not nodes[k] then return nil end
+    end
+    layers[i] = { class_name = out.class_name, name = entry.name, config = out.config, inbound_nodes = list(nodes) }
+    if out.config.name ~= entry.name then -- of a layer of the user's, the name it has in this model
+      local named = {}
+      for key, value in pairs(out.config) do named[key] = value end
+      named.name = entry.name
+      layers[i].config = named
+    end
+  end
+  local inputs, outputs = {}, {}
+  for i, name in ipairs(config.inputs) do inputs[i] = { name, 0, 0 } end
+  for i, ref in ipairs(config.outputs) do outputs[i] = place(ref) end
+  return { name = config.name, trainable = true, layers = list(layers), input_layers = inputs, output_layers = outputs }
+end
+
+--- Kinds of models that Keras has -> what translates their configuration.
+keras.models = { Sequential = keras.sequential, Functional = keras.functional }
 
 local loss_classes = {
   sparse_categorical_crossentropy = "SparseCategoricalCrossentropy", categorical_crossentropy = "CategoricalCrossentropy",

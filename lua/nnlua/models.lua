@@ -1,6 +1,6 @@
 --- Models: `nn.Sequential`, layers one after the other.
 --
--- Owns: the order and the names of layers, building, the summary. `model[i]` is the i-th layer, `#model` their number,
+-- Owns: the order and the names of layers, building. `model[i]` is the i-th layer, `#model` their number,
 -- `model:layer "name"` one by name.
 -- With an `nn.Input` first, parameters are made at once; without, when the first batch comes.
 --
@@ -13,6 +13,7 @@ local class = require "nnlua.class"
 local options = require "nnlua.options"
 local Module = require "nnlua.module"
 local Layer = require "nnlua.layer"
+local symbolic = require "nnlua.symbolic"
 
 local models = {}
 
@@ -47,6 +48,13 @@ local function snake_case(name)
   return (name:gsub("(%l)(%u)", "%1_%2"):gsub("(%u)(%u%l)", "%1_%2"):lower())
 end
 
+--- What a layer without a name is called: dense, max_pooling2d.
+---@param layer nnlua.Module
+function models.default_name(layer)
+  local c = getmetatable(layer)
+  return c.__name == "Operation" and layer.op or snake_case(c.keras == "InputLayer" and "Input" or c.keras or c.__name)
+end
+
 -- A name that no other layer has: dense, dense_1, dense_2, ...
 local function free_name(self, base)
   local taken = {}
@@ -71,7 +79,7 @@ function Sequential:add(layer)
   end
   local c = getmetatable(layer)
   if rawget(layer, "name") == nil then
-    rawset(layer, "name", free_name(self, snake_case(c.keras == "InputLayer" and "Input" or c.keras or c.__name)))
+    rawset(layer, "name", free_name(self, models.default_name(layer)))
   end
   local before = #self == 0 or self.sizes and self.sizes[#self]
   rawset(self, #self + 1, layer)
@@ -87,11 +95,45 @@ function Sequential:add(layer)
   return self
 end
 
+-- Keep the symbolic tensor of layer i, whose shape is known: for `layer.output`, `model.inputs` and `model.outputs`.
+function Sequential:link(i)
+  local layer, symbols = self[i], rawget(self, "symbols")
+  if not symbols then
+    symbols = {}
+    rawset(self, "symbols", symbols)
+    local first = getmetatable(layer).keras == "InputLayer" and layer
+    rawset(self, "inputs", { symbolic.symbol_of(first or require("nnlua.layers.core").Input { shape = self.input_size, name = "input" }) })
+  end
+  if i == 1 and getmetatable(layer).keras == "InputLayer" then
+    symbols[1] = self.inputs[1]
+  else
+    symbols[i] = symbolic.link(layer, symbols[i - 1] or self.inputs[1], self.sizes[i])
+  end
+  rawset(self, "outputs", { symbols[i] })
+end
+
+--- The calls of a built model, for the summary, pictures and lint(): as of an nn.Model. Nil before shapes are known.
+function Sequential:call_list()
+  local symbols = rawget(self, "symbols")
+  if not symbols or #symbols < #self then return nil end
+  local list = {}
+  for i = 1, #self do
+    list[i] = { layer = self[i], node = symbols[i].node, call = 1, from = i > 1 and { { layer = self[i - 1], call = 1, place = 1 } } or {} }
+  end
+  return list
+end
+
+-- The symbolic tensors of a copy go through its own layers.
+function Sequential:on_copy(copy)
+  for i = 1, rawget(self, "symbols") and #self or 0 do copy:link(i) end
+end
+
 -- Build the last layer for samples of shape `before`, when shapes can be told without running it.
 function Sequential:build_next(before)
   local layer = self[#self]
   if layer.build_once then
     self.sizes[#self] = layer:build_once(before)
+    self:link(#self)
   else
     rawset(self, "sizes", nil) -- a module of the user's: its result's shape shows when a batch comes
   end
@@ -113,6 +155,7 @@ function Sequential:build_once(shape)
     self.sizes[i] = size
   end
   rawset(self, "input_size", shape)
+  for i = 1, self.sizes and not rawget(self, "symbols") and #self or 0 do self:link(i) end
   rawset(self, "built", true) -- layers after a module without shapes build themselves when they are called
   return size
 end
@@ -130,24 +173,6 @@ function Sequential:build(input)
     Module.build(self, input)
   end
   return self
-end
-
---- The layer called `name`, or number `name` (negative: from the end).
----@param name string|integer
----@return nnlua.Module
-function Sequential:layer(name)
-  if math.type(name) == "integer" then
-    local layer = self[name < 0 and #self + 1 + name or name]
-    return layer or options.raise(("Sequential: there is no layer %d, the model has %d"):format(name, #self))
-  end
-  local names = {}
-  for i = 1, #self do
-    if self[i].name == name then return self[i] end
-    names[i] = self[i].name
-  end
-  local near = type(name) == "string" and options.nearest(name, names)
-  options.raise(("Sequential: there is no layer %s%s (layers: %s)"):format(options.shown(name), near and ('; did you mean "' .. near .. '"?') or "",
-    table.concat(names, ", ")))
 end
 
 function Sequential:children()
@@ -193,13 +218,16 @@ Sequential.keras = "Sequential"
 
 -- Files of layers, and the classes that users registered.
 local files = {}
-for i, name in ipairs { "core", "activation", "conv", "norm", "shapes", "pooling", "noise", "merge" } do files[i] = "nnlua.layers." .. name end
+for i, name in ipairs { "core", "activation", "conv", "norm", "shapes", "pooling", "noise", "merge", "operation" } do
+  files[i] = "nnlua.layers." .. name
+end
 local registered = {}
 
 --- The class of layers that a file calls `name` (ours or Keras's name), or nil. Only classes of this library and registered ones are found.
 ---@param name string
 function models.layer_class(name)
   if name == "Sequential" then return Sequential end
+  if name == "Functional" or name == "Model" then return require("nnlua.model").Model end
   if registered[name] then return registered[name] end
   for _, file in ipairs(files) do
     for key, c in pairs(require(file)) do
@@ -214,47 +242,6 @@ function models.register_layer(c)
   if type(c) ~= "table" or rawget(c, "__index") ~= c or not c.forward then options.raise "register_layer: needs a class of layers" end
   registered[c.__name] = c
   return c
-end
-
--- ---- summary ---------------------------------------------------------------------------------------------------------
-
-local function grouped(n) return (("%d"):format(n):reverse():gsub("(%d%d%d)", "%1,"):reverse():gsub("^,", "")) end
-
-local function own_count(module)
-  local trainable, other = module:count_params()
-  return trainable + other
-end
-
---- A table of layers, output shapes and numbers of parameters, as text.
----@return string
-function Module:summary_text()
-  local rows = { { "Layer", "Output shape", "Parameters" } }
-  local children = self:children()
-  for i, child in ipairs(children) do
-    local name, module = child[1], child[2]
-    local size = self.sizes and self.sizes[i] or rawget(module, "output_size")
-    rows[#rows + 1] = { ("%s (%s)"):format(name, getmetatable(module).__name), size and ("(N, %s)"):format(table.concat(size, ", ")) or "?",
-      module:first_unbuilt() and "?" or grouped(own_count(module)) }
-  end
-  local widths = { 0, 0, 0 }
-  for _, row in ipairs(rows) do
-    for c = 1, 3 do widths[c] = math.max(widths[c], #row[c]) end
-  end
-  local form = ("%%-%ds  %%-%ds  %%%ds"):format(widths[1], widths[2], widths[3])
-  local rule = ("-"):rep(widths[1] + widths[2] + widths[3] + 4)
-  local lines = { form:format(table.unpack(rows[1])), rule }
-  for i = 2, #rows do lines[#lines + 1] = form:format(table.unpack(rows[i])) end
-  lines[#lines + 1] = rule
-  local trainable, other = self:count_params()
-  lines[#lines + 1] = ("%s parameters: %s trained, %s not"):format(grouped(trainable + other), grouped(trainable), grouped(other))
-  if self:first_unbuilt() then lines[#lines] = "not built yet: begin with nn.Input{...}, or call model:build{sizes of one sample}" end
-  return table.concat(lines, "\n")
-end
-
---- Print the summary. Returns self.
-function Module:summary()
-  io.stdout:write(self:summary_text(), "\n")
-  return self
 end
 
 models.Layer = Layer

@@ -235,19 +235,62 @@ end
 --- Inference mode. Returns self.
 function Module:eval() return self:train(false) end
 
-local function set_trainable(self, on)
-  for _, entry in ipairs(self:modules()) do
-    rawset(entry[2], "trainable", on)
-    for _, own in ipairs(own_tensors(entry[2], "parameter")) do own[2]:requires_grad(on) end
+--- The entry of `list` (what children() gives) called `name`, or number `name` (negative: from the end), and its place.
+---@param what string whose layers they are, for messages
+function Module.find_layer(what, list, name)
+  if math.type(name) == "integer" then
+    local at = name < 0 and #list + 1 + name or name
+    if list[at] then return list[at][2], at end
+    options.raise(("%s: there is no layer %d, the model has %d"):format(what, name, #list))
+  end
+  local names, text = {}, type(name) == "string" and name or ""
+  for i, entry in ipairs(list) do
+    if entry[1] == name then return entry[2], i end
+    names[i] = entry[1]
+  end
+  for i, entry in ipairs(list) do -- "block.dense": a layer of a layer
+    if text:sub(1, #entry[1] + 1) == entry[1] .. "." then return Module.layer(entry[2], text:sub(#entry[1] + 2)), i end
+  end
+  local near = type(name) == "string" and options.nearest(name, names)
+  options.raise(("%s: there is no layer %s%s (layers: %s)"):format(what, options.shown(name), near and ('; did you mean "' .. near .. '"?') or "",
+    table.concat(names, ", ")))
+end
+
+--- The layer called `name` (of a layer within: "block.dense"), or number `name` (negative: from the end).
+---@param name string|integer
+---@return nnlua.Module
+function Module:layer(name) return (Module.find_layer(getmetatable(self).__name, self:children(), name)) end
+
+local range_spec = { from = { "string|integer" }, to = { "string|integer" } }
+
+-- Of the whole module, or of the children from `from` to `to`.
+local function set_trainable(self, on, what, given)
+  local o = options.check(what, given, range_spec)
+  local roots, list = { self }, self:children()
+  if o.from or o.to then
+    local _, first = Module.find_layer(what, list, o.from or 1)
+    local _, last = Module.find_layer(what, list, o.to or -1)
+    if first > last then options.raise(("%s: layer %s comes after layer %s"):format(what, list[first][1], list[last][1])) end
+    roots = {}
+    for i = first, last do roots[#roots + 1] = list[i][2] end
+  end
+  for _, root in ipairs(roots) do
+    for _, entry in ipairs(root:modules()) do
+      rawset(entry[2], "trainable", on)
+      for _, own in ipairs(own_tensors(entry[2], "parameter")) do own[2]:requires_grad(on) end
+    end
   end
   return self
 end
 
---- Stop training these parameters; batch norm below keeps its averages. Returns self.
-function Module:freeze() return set_trainable(self, false) end
+--- Stop training these parameters; batch norm below keeps its averages. With `from =` and `to =` (names or numbers of layers, both included; one
+--- may be left out) only those layers: `model:freeze{ to = "flatten" }`. Returns self.
+---@param given? { from?: string|integer, to?: string|integer }
+function Module:freeze(given) return set_trainable(self, false, "freeze", given) end
 
---- Undo freeze(). Returns self.
-function Module:unfreeze() return set_trainable(self, true) end
+--- Undo freeze(), of all layers or of some: `model:unfreeze{ from = "conv2d_4" }`. Returns self.
+---@param given? { from?: string|integer, to?: string|integer }
+function Module:unfreeze(given) return set_trainable(self, true, "unfreeze", given) end
 
 -- The first tensor of any kind: asked at every step, so without listing all of them.
 local function first_tensor(module)
@@ -333,6 +376,91 @@ function Module:load_state(state)
   return self
 end
 
+--- Parameters, then buffers, as a list of tensors (Keras's order). Tensors are values: later training does not change them.
+---@return nnlua.Tensor[]
+function Module:get_weights()
+  local list = {}
+  for i, w in ipairs(self:weights()) do
+    list[i] = w.tensor:detach()
+    list[i]:keep()
+  end
+  return list
+end
+
+--- Bind the weights to the values of a list as get_weights() gives it; tables of numbers will do. Nothing changes unless every shape fits.
+--- Returns self.
+---@param list (nnlua.Tensor|table)[]
+function Module:set_weights(list)
+  local weights, values = self:weights(), {}
+  if type(list) ~= "table" then options.raise("set_weights: needs a list of tensors, got " .. options.shown(list)) end
+  if #list ~= #weights then
+    options.raise(("set_weights: %s has %d weights, got %d%s"):format(rawget(self, "name") or getmetatable(self).__name, #weights, #list,
+      self:first_unbuilt() and (" (%s is not built yet)"):format(self:first_unbuilt()) or ""))
+  end
+  for i, w in ipairs(weights) do
+    local value = list[i]
+    if not core.is_tensor(value) then value = core.tensor(value, { dtype = w.tensor:dtype() }) end
+    if not same_shape(value:shape(), w.tensor:shape()) then
+      options.raise(("set_weights: %s is %s, got %s"):format(w.name, Module.shape_text(w.tensor:shape()), Module.shape_text(value:shape())))
+    end
+    values[i] = value:dtype() == w.tensor:dtype() and value or value:to(w.tensor:dtype())
+  end
+  for i, w in ipairs(weights) do w.tensor:assign(values[i]) end
+  return self
+end
+
+-- ---- copies ----------------------------------------------------------------------------------------------------------
+
+-- What belongs to one place in a model, or to its training, and so not to a copy.
+local own_only = { input = true, output = true, inputs = true, outputs = true, symbols = true, compiled = true, progress = true, history = true }
+
+local copied -- a value of a module's field, copied where modules or weights are in it
+
+local function copied_module(module, done)
+  local copy = getmetatable(module).new_object()
+  setmetatable(copy, getmetatable(module))
+  done[module] = copy
+  local keys = {}
+  for key in next, module do
+    if not own_only[key] and key ~= "serial" then keys[#keys + 1] = key end
+  end
+  for _, key in ipairs(keys) do rawset(copy, key, copied(rawget(module, key), done)) end
+  if module.on_copy then module:on_copy(copy, done) end
+  return copy
+end
+
+function copied(value, done)
+  if done[value] then return done[value] end
+  local kind = kinds[value]
+  if kind then
+    local t = marked(value, kind)
+    if kind == "parameter" then t:requires_grad(value:requires_grad()) end
+    constraints[t], penalties[t] = constraints[value], penalties[value]
+    done[value] = t
+    return t
+  elseif is_module(value) then
+    return copied_module(value, done)
+  elseif type(value) == "table" and getmetatable(value) == nil then
+    local list = {}
+    done[value] = list
+    for key, item in next, value do list[copied(key, done)] = copied(item, done) end
+    return list
+  end
+  return value
+end
+
+local copy_spec = { name = { "string" } }
+
+--- A module of the same options with weights of its own, which begin with the values of this one's: `layer:copy{ name = "second" }`. What is
+--- shared within this module is shared within the copy. It has no name unless one is given, and is not compiled.
+---@param given? { name?: string }
+function Module:copy(given)
+  local o = options.check("copy", given, copy_spec)
+  local copy = copied_module(self, {})
+  rawset(copy, "name", o.name)
+  return copy
+end
+
 -- ---- building --------------------------------------------------------------------------------------------------------
 
 --- The path of the first layer below that waits for its input size, or nil when there is none.
@@ -397,8 +525,12 @@ local function result(ok, ...)
   error(..., 0)
 end
 
---- `module(x)` computes `module:forward(x)`; errors name the layer.
+--- `module(x)` computes `module:forward(x)`; errors name the layer. On symbolic tensors (nn.Input) it gives symbolic tensors.
 function Module:__call(...)
+  if type((...)) == "table" then
+    local symbolic = require "nnlua.symbolic"
+    if symbolic.among(...) then return symbolic.apply(self, ...) end
+  end
   if core.jit_recording() then core.jit_note(self) end -- nn.jit: a replay is for these options and this mode
   if depth > 0 then return enter(self, ...) end
   return result(xpcall(enter, located, self, ...))
@@ -436,6 +568,16 @@ for _, name in ipairs { "compile", "fit", "evaluate", "predict", "train_on_batch
   Module[name] = function(self, ...)
     require "nnlua.training"
     return Module[name](self, ...)
+  end
+end
+
+-- nnlua.summary and nnlua.lint replace these likewise.
+for file, names in pairs { summary = { "summary", "summary_text", "dot", "svg", "draw" }, lint = { "lint" } } do
+  for _, name in ipairs(names) do
+    Module[name] = function(self, ...)
+      require("nnlua." .. file)
+      return Module[name](self, ...)
+    end
   end
 end
 

@@ -104,27 +104,119 @@ end
 local compile_spec = {
   optimizer = { "string|table", position = 1, default = "adam" },
   loss = { "string|function|table", position = 2, required = true },
-  from_logits = { "boolean" },
+  from_logits = { "boolean|table" },
+  loss_weights = { "number|table" },
   metrics = { "table|string|function", default = {} },
 }
 
+local function is_plain(value) return type(value) == "table" and getmetatable(value) == nil end
+
+-- What `value` says of each output, by place: one value for all, a list, or a table by the names of outputs.
+local function per_output(what, value, names, is_one)
+  local list = {}
+  if value == nil or not is_plain(value) or is_one(value) then
+    for i in ipairs(names) do list[i] = value end
+    return list
+  end
+  local known = {}
+  for i, name in ipairs(names) do known[name] = i end
+  for key, item in next, value do
+    local i = known[key] or math.type(key) == "integer" and key
+    if not i then
+      local near = type(key) == "string" and options.nearest(key, names)
+      options.raise(("compile: %s: there is no output %s%s (outputs: %s)"):format(what, options.shown(key),
+        near and ('; did you mean "' .. near .. '"?') or "", table.concat(names, ", ")))
+    end
+    list[i] = item or nil
+  end
+  if #value > 0 and #value ~= #names then
+    options.raise(("compile: %s: a list needs one for each output (%s), got %d; false for none"):format(what, table.concat(names, ", "), #value))
+  end
+  return list
+end
+
+-- { "huber", delta = 2 }, or what losses.get gave for files: one loss with options.
+local function is_loss(value)
+  for key in next, value do
+    if type(key) == "string" and (value[1] or value.name) then return true end
+  end
+  return false
+end
+
+local function is_metric(value) return type(value[1]) == "string" and next(value, #value) ~= nil or value.class_name ~= nil end
+local function never() return false end
+
+-- The metrics of one output: a list of meters.
+local function meters_of(given)
+  local list = {}
+  if given == nil then return list end
+  local specs = is_plain(given) and not given.update and not is_metric(given) and given or { given }
+  for i, spec in ipairs(specs) do list[i] = metrics.get(spec, i) end
+  return list
+end
+
+-- One output of the model: how it is judged. `name` is nil when it is the only one.
+local function new_output(name, loss, from_logits, weight, meters)
+  local output = { name = name, weight = weight or 1, meters = meters, from_logits = from_logits }
+  if type(output.weight) ~= "number" then options.raise("compile: loss_weights must be numbers, got " .. options.shown(weight)) end
+  if loss ~= nil then output.loss, output.loss_name = losses.get(loss, from_logits) end
+  return output
+end
+
+local function compile_outputs(o, names)
+  if #names < 2 then
+    local loss, weight = o.loss, o.loss_weights
+    if is_plain(loss) and not is_loss(loss) and type(loss[1]) ~= "string" then loss = loss[names[1]] or loss[1] or loss end
+    if type(weight) == "table" then weight = weight[1] or weight[names[1]] end
+    local given = o.metrics
+    if is_plain(given) and names[1] and given[names[1]] then given = given[names[1]] end
+    if type(o.from_logits) == "table" then o.from_logits = o.from_logits[names[1]] end
+    return { new_output(nil, loss, o.from_logits, weight, meters_of(given)) }
+  end
+  local loss, logits = per_output("loss", o.loss, names, is_loss), per_output("from_logits", o.from_logits, names, never)
+  local weights, given = per_output("loss_weights", o.loss_weights, names, never), per_output("metrics", o.metrics, names, function(value)
+    return next(value) == nil or is_metric(value)
+  end)
+  local list, judged = {}, false
+  for i, name in ipairs(names) do
+    list[i] = new_output(name, loss[i], loss[i] and logits[i], weights[i], meters_of(given[i]))
+    judged = judged or loss[i] ~= nil
+  end
+  if not judged then options.raise "compile: no output has a loss" end
+  return list
+end
+
 --- Say how to train: `model:compile{ optimizer = nn.optim.Adam{lr = 1e-3}, loss = "sparse_categorical_crossentropy", from_logits = true,
 --- metrics = {"accuracy"} }`. Returns self.
+---
+--- A model of several outputs takes one loss for all, a list, or a table by their names (`model.output_names`); likewise metrics, loss_weights and
+--- from_logits: `loss = { kind = "sparse_categorical_crossentropy", price = "mse" }, loss_weights = { price = 0.1 },
+--- metrics = { kind = "accuracy" }`. Figures are then called loss, kind_loss, price_loss, kind_accuracy. Your own module with several results
+--- names them in `self.output_names`.
 ---@param given table
 ---@return nnlua.Module
 function Module:compile(given)
   local o = options.check("compile", given, compile_spec)
-  local loss, loss_name = losses.get(o.loss, o.from_logits)
-  local list = type(o.metrics) == "table" and not o.metrics.update and o.metrics or { o.metrics }
-  local meters, names = { metrics.Mean { name = "loss" } }, { loss = true }
-  for i, spec in ipairs(list) do
-    local metric = metrics.get(spec, i)
-    if names[metric.name] then options.raise(("compile: two metrics are called %q"):format(metric.name)) end
-    names[metric.name] = true
-    meters[#meters + 1] = metric
+  local outputs = compile_outputs(o, rawget(self, "output_names") or {})
+  local meters, names, taken, targets = { metrics.Mean { name = "loss" } }, { "loss" }, { loss = true }, {}
+  local function add(meter, name)
+    if taken[name] then options.raise(("compile: two metrics are called %q"):format(name)) end
+    taken[name] = true
+    meters[#meters + 1], names[#names + 1] = meter, name
   end
-  rawset(self, "compiled", {
-    optimizer = optim.get(o.optimizer), loss = loss, loss_name = loss_name, from_logits = o.from_logits, meters = meters })
+  for _, output in ipairs(outputs) do
+    if output.name and output.loss then
+      output.meter = metrics.Mean { name = output.name .. "_loss" }
+      add(output.meter, output.meter.name)
+    end
+  end
+  for i, output in ipairs(outputs) do
+    for _, meter in ipairs(output.meters) do add(meter, output.name and output.name .. "_" .. meter.name or meter.name) end
+    if output.loss or #output.meters > 0 then
+      targets[#targets + 1] = { name = output.name or (rawget(self, "output_names") or {})[1], output = i }
+    end
+  end
+  rawset(self, "compiled", { optimizer = optim.get(o.optimizer), outputs = outputs, targets = targets, meters = meters, names = names })
   return self
 end
 
@@ -142,17 +234,6 @@ local function prepare(self, c, x)
   if not c.optimizer.parameters then c.optimizer:bind(self:parameters()) end
 end
 
--- Records what is measured of a batch.
-local function measure(c, pred, y, loss, n)
-  local _ <close> = core.no_grad()
-  local meters = c.meters
-  meters[1]:add(loss, n)
-  if #meters > 1 then
-    local values = pred:detach()
-    for i = 2, #meters do meters[i]:update(values, y) end
-  end
-end
-
 -- A batch where the weights are. Data sets give batches on the CPU; the copy to a device does not wait.
 local function beside(device, value)
   if core.is_tensor(value) then return value:device() == device and value or value:to(device) end
@@ -162,24 +243,79 @@ local function beside(device, value)
   return moved
 end
 
--- With what the regularizers of the layers add.
-local function loss_of(self, c, pred, y)
-  local loss = c.loss(pred, y)
-  if type(loss) ~= "userdata" then options.raise("the loss function must return a tensor, got " .. options.shown(loss)) end
+-- The targets by output, from what a batch brought. A model with one output takes them as they are: its loss may want a table.
+local function targets_of(self, c, y)
+  local outputs = c.outputs
+  if #outputs == 1 then
+    local name = (rawget(self, "output_names") or {})[1]
+    if name and is_plain(y) and (y[name] ~= nil or #y == 1) then y = y[name] or y[1] end
+    return { y }
+  end
+  local list = {}
+  for i, target in ipairs(c.targets) do
+    if is_plain(y) then
+      list[target.output] = y[target.name]
+      if list[target.output] == nil then list[target.output] = y[i] end
+    end
+    if list[target.output] == nil then
+      options.raise(("the targets of the output %q are missing; they are a list or a table by name (%s)"):format(target.name,
+        table.concat(rawget(self, "output_names"), ", ")))
+    end
+  end
+  return list
+end
+
+-- The results of the model for a batch, checked against what compile() was told.
+local function predictions(self, c, x)
+  local list = table.pack(self(x))
+  if list.n < #c.outputs then
+    options.raise(("the model gave %d results, but output_names has %d"):format(list.n, #c.outputs))
+  end
+  return list
+end
+
+-- The losses of the outputs, weighted, with what the regularizers of the layers add. `values` receives the loss of each output.
+local function loss_of(self, c, preds, y, values)
+  local total
+  for i, output in ipairs(c.outputs) do
+    if output.loss then
+      local loss = output.loss(preds[i], y[i])
+      if type(loss) ~= "userdata" then options.raise("the loss function must return a tensor, got " .. options.shown(loss)) end
+      values[i] = loss
+      if output.weight ~= 1 then loss = loss * output.weight end
+      total = total and total + loss or loss
+    end
+  end
   local penalty = self:regularization()
-  return penalty and loss + penalty or loss
+  return penalty and total + penalty or total
+end
+
+-- Records what is measured of a batch.
+local function measure(c, preds, y, loss, values, x)
+  local _ <close> = core.no_grad()
+  local first = x
+  if type(x) == "table" then first = select(2, next(x)) end
+  local n = first:size(1)
+  c.meters[1]:add(loss, n)
+  for i, output in ipairs(c.outputs) do
+    if output.meter then output.meter:add(values[i], n) end
+    if #output.meters > 0 then
+      local seen = preds[i]:detach()
+      for _, meter in ipairs(output.meters) do meter:update(seen, y[i]) end
+    end
+  end
 end
 
 local function train_step(self, c, x, y)
   do
     local _ <close> = core.scope() -- the handles made here expire before the step runs: only what lives on is computed
-    local device = self:device()
-    x, y = beside(device, x), beside(device, y)
-    local pred = self(x)
-    local loss = loss_of(self, c, pred, y)
+    local device, values = self:device(), {}
+    x, y = beside(device, x), targets_of(self, c, beside(device, y))
+    local preds = predictions(self, c, x)
+    local loss = loss_of(self, c, preds, y, values)
     c.optimizer:zero_grad()
     loss:backward()
-    measure(c, pred, y, loss, x:size(1))
+    measure(c, preds, y, loss, values, x)
   end
   c.optimizer:step()
 end
@@ -187,10 +323,10 @@ end
 local function test_step(self, c, x, y)
   do
     local _ <close> = core.scope()
-    local device = self:device()
-    x, y = beside(device, x), beside(device, y)
-    local pred = self(x)
-    measure(c, pred, y, loss_of(self, c, pred, y), x:size(1))
+    local device, values = self:device(), {}
+    x, y = beside(device, x), targets_of(self, c, beside(device, y))
+    local preds = predictions(self, c, x)
+    measure(c, preds, y, loss_of(self, c, preds, y, values), values, x)
   end
   core.eval()
 end
@@ -203,10 +339,10 @@ end
 -- What was measured since reset: a list of { name, value }, and the same as a table by name.
 local function figures_of(c)
   local list, logs = {}, {}
-  for _, meter in ipairs(c.meters) do
-    local value = meter:result()
-    if type(value) == "number" then list[#list + 1] = { meter.name, value } end -- a table (a confusion matrix) is for the history only
-    logs[meter.name] = value
+  for i, meter in ipairs(c.meters) do
+    local name, value = c.names[i], meter:result()
+    if type(value) == "number" then list[#list + 1] = { name, value } end -- a table (a confusion matrix) is for the history only
+    logs[name] = value
   end
   return list, logs
 end
@@ -224,22 +360,103 @@ local function is_dataset(value)
   return (type(value) == "table" or type(value) == "userdata" and not core.is_tensor(value)) and value.iter ~= nil
 end
 
--- A data set of batches from what the user gave: a data set; x and y; { x, y }.
-local function dataset_of(what, data, y, batch_size, shuffle)
+-- How many values of an element are inputs and how many targets; names where there are any.
+local function sides_of(self, c)
+  local sides = { inputs = rawget(self, "input_names") or {}, targets = {} }
+  for i, target in ipairs(c and c.targets or {}) do sides.targets[i] = target.name end
+  sides.n, sides.m = math.max(1, #sides.inputs), c and #c.targets or 0
+  return sides
+end
+
+-- The tensors of `value` in order: it is one, a list, or a table by `names`.
+local function tensors_of(what, value, names, count, side)
+  if core.is_tensor(value) then value = { value } end
+  if not is_plain(value) then
+    options.raise(("%s: needs a data set of batches, or tensors x and y, got %s"):format(what, options.shown(value)))
+  end
+  local list = {}
+  for key in next, value do
+    local known = math.type(key) == "integer"
+    for _, name in ipairs(names) do known = known or name == key end
+    if not known then
+      local near = type(key) == "string" and options.nearest(key, names)
+      options.raise(("%s: the model has no %s %s%s (%s)"):format(what, side, options.shown(key), near and ('; did you mean "' .. near .. '"?') or "",
+        #names > 0 and side .. "s: " .. table.concat(names, ", ") or "it takes one tensor"))
+    end
+  end
+  for i = 1, math.max(count, #value) do
+    list[i] = value[i]
+    if list[i] == nil and names[i] then list[i] = value[names[i]] end
+    if not core.is_tensor(list[i]) then
+      options.raise(("%s: the %s %s must be a tensor, got %s"):format(what, side, names[i] and ("%q"):format(names[i]) or i, options.shown(list[i])))
+    end
+  end
+  if #list ~= count then
+    options.raise(("%s: the model has %d %s%s%s, got %d"):format(what, count, side, count == 1 and "" or "s",
+      #names > 0 and " (" .. table.concat(names, ", ") .. ")" or "", #list))
+  end
+  return list
+end
+
+-- { x, y } in one table, where y was not given apart: not a list of inputs.
+local function is_pair(data, sides)
+  if not is_plain(data) then return false end
+  return is_plain(data[1]) or is_plain(data[2]) or sides.n == 1 and data[1] ~= nil
+end
+
+-- A data set of batches from what the user gave: a data set; x and y; { x, y }. x and y are tensors, lists or tables by name.
+local function dataset_of(what, self, c, data, y, batch_size, shuffle)
   if is_dataset(data) then
     if y ~= nil then options.raise(what .. ": a data set brings its own targets; leave out the second value") end
     return data
   end
-  if type(data) == "table" then data, y = data[1], data[2] end
-  if not core.is_tensor(data) then
-    options.raise(("%s: needs a data set of batches, or tensors x and y, got %s"):format(what, options.shown(data)))
+  local sides = sides_of(self, c)
+  if y == nil and is_pair(data, sides) then data, y = data[1], data[2] end
+  local list = tensors_of(what, data, sides.inputs, sides.n, "input")
+  if y ~= nil and c then
+    for i, target in ipairs(tensors_of(what, y, sides.targets, sides.m, "target")) do list[sides.n + i] = target end
   end
-  if y ~= nil and data:size(1) ~= y:size(1) then
-    options.raise(("%s: x has %d samples but y has %d"):format(what, data:size(1), y:size(1)))
+  local size = list[1]:size(1)
+  for i = 2, #list do
+    if list[i]:size(1) ~= size then
+      local function call(k)
+        if k <= sides.n then return sides.n == 1 and "x" or sides.inputs[k] end
+        return sides.m == 1 and "y" or "the target " .. sides.targets[k - sides.n]
+      end
+      options.raise(("%s: %s has %d samples but %s has %d"):format(what, call(1), size, call(i), list[i]:size(1)))
+    end
   end
-  local ds = require("nnlua.data").from_tensors(data, y)
-  if shuffle then ds = ds:shuffle(data:size(1)) end
+  local ds = require("nnlua.data").from_tensors(list)
+  if shuffle then ds = ds:shuffle(size) end
   return ds:batch(batch_size)
+end
+
+-- An element as inputs and targets. Elements are x, y; or tables of tensors; or all tensors one after the other, inputs first.
+local function regrouped(sides, ...)
+  local x, at = ..., 2
+  if x == nil or type(x) ~= "table" and sides.n == 1 and sides.m <= 1 then return ... end
+  local count = select("#", ...)
+  if type(x) ~= "table" and sides.n > 1 then
+    if count < sides.n then options.raise(("the data set gives %d values, the model has %d inputs"):format(count, sides.n)) end
+    x, at = table.move({ ... }, 1, sides.n, 1, {}), sides.n + 1
+  end
+  local y = select(at, ...)
+  if y ~= nil and type(y) ~= "table" and sides.m > 1 then
+    if count - at + 1 < sides.m then
+      options.raise(("the data set gives %d target%s, the model needs %d (%s)"):format(count - at + 1, count == at and "" or "s", sides.m,
+        table.concat(sides.targets, ", ")))
+    end
+    y = table.move({ select(at, ...) }, 1, sides.m, 1, {})
+  end
+  return x, y
+end
+
+-- for x, y in batches(self, c, ds): tensors, or tables of them where there are several.
+local function batches(self, c, ds)
+  local sides = sides_of(self, c)
+  local iterate, state, control, closing = ds:iter()
+  if sides.n == 1 and sides.m <= 1 then return iterate, state, control, closing end
+  return function() return regrouped(sides, iterate(state, control)) end, nil, nil, closing
 end
 
 local function cardinality(ds)
@@ -268,7 +485,7 @@ end
 
 local fit_spec = {
   data = { "any", position = 1, required = true },
-  y = { "tensor", position = 2 },
+  y = { "tensor|table", position = 2 },
   epochs = { "integer", default = 1, min = 0 },
   batch_size = { "integer", default = 32, min = 1 },
   shuffle = { "boolean", default = true },
@@ -323,7 +540,7 @@ local function train_epoch(self, c, ds, bar, o, at)
   local hold = core.sys.hold_interrupt
   local _ <close> = in_mode(self, true)
   local batch = 0
-  for x, y in ds:iter() do
+  for x, y in batches(self, c, ds) do
     batch = batch + 1
     if batch > at.batch then -- the steps before are done; the data set was set back to where their epoch began
       if y == nil then target_missing "fit" end
@@ -419,8 +636,8 @@ function Module:fit(given)
   local o = options.check("fit", given, fit_spec)
   local c = compiled(self, "fit")
   announce(o.callbacks, "on_fit", self, o)
-  local ds = dataset_of("fit", o.data, o.y, o.batch_size, o.shuffle)
-  local validation = o.validation and dataset_of("fit: validation", o.validation, nil, 256)
+  local ds = dataset_of("fit", self, c, o.data, o.y, o.batch_size, o.shuffle)
+  local validation = o.validation and dataset_of("fit: validation", self, c, o.validation, nil, 256)
   if o.save then check_folder(o.save) end
   local from = o.resume and resume(self, c, ds, o.resume) or { epoch = o.initial_epoch or 0, batch = 0 }
   local history = History(from.history)
@@ -460,7 +677,7 @@ function training.evaluate_batches(self, c, ds)
   local _ <close> = in_mode(self, false)
   local _ <close> = core.no_grad()
   reset(c)
-  for x, y in ds:iter() do
+  for x, y in batches(self, c, ds) do
     if y == nil then target_missing "evaluate" end
     if self:first_unbuilt() then self:build(x) end
     test_step(self, c, x, y)
@@ -476,30 +693,35 @@ end
 ---@return number loss, table<string, number> values by name, "loss" among them
 function Module:evaluate(data, y)
   local c = compiled(self, "evaluate")
-  return training.evaluate_batches(self, c, dataset_of("evaluate", data, y, 256))
+  return training.evaluate_batches(self, c, dataset_of("evaluate", self, c, data, y, 256))
 end
 
---- Predictions in inference mode for a data set of batches, or a tensor of samples.
+--- Predictions in inference mode for a data set of batches, or a tensor of samples (of several inputs a list, or a table by name). A model of
+--- several outputs gives as many tensors.
 ---@param data table|nnlua.Tensor
 ---@param batch_size? integer for a tensor; 256
----@return nnlua.Tensor
+---@return nnlua.Tensor ...
 function Module:predict(data, batch_size)
-  local ds = dataset_of("predict", data, nil, batch_size or 256)
+  local ds = dataset_of("predict", self, nil, data, nil, batch_size or 256)
   local _ <close> = in_mode(self, false)
   local _ <close> = core.no_grad()
-  local parts = {}
-  for x in ds:iter() do
+  local parts, count = {}, 0 -- by output, one of each batch
+  for x in batches(self, nil, ds) do
     if self:first_unbuilt() then self:build(x) end
+    count = count + 1
     do
       local _ <close> = core.scope()
-      local pred = self(beside(self:device(), x))
-      pred:keep()
-      parts[#parts + 1] = pred
+      for i, pred in ipairs { self(beside(self:device(), x)) } do
+        parts[i] = parts[i] or {}
+        pred:keep()
+        parts[i][count] = pred
+      end
     end
     core.eval()
   end
-  if #parts == 0 then options.raise "predict: the data set is empty" end
-  return #parts == 1 and parts[1] or core.cat(parts, 1)
+  if count == 0 then options.raise "predict: the data set is empty" end
+  for i, list in ipairs(parts) do parts[i] = count == 1 and list[1] or core.cat(list, 1) end
+  return table.unpack(parts)
 end
 
 --- One step on one batch. Returns its loss and a table of its figures.

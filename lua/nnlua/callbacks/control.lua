@@ -177,9 +177,9 @@ function Progress:on_epoch_begin(_, epoch) self.epoch = epoch end
 function Progress:on_batch_end(model, batch)
   if batch % self.every ~= 0 then return end
   local list = {}
-  for _, meter in ipairs(model.compiled.meters) do
+  for i, meter in ipairs(model.compiled.meters) do
     local value = meter:result()
-    if type(value) == "number" then list[#list + 1] = { meter.name, value } end
+    if type(value) == "number" then list[#list + 1] = { model.compiled.names[i], value } end
   end
   local line = ("epoch %d batch %d%s\n"):format(self.epoch, batch, ProgressBar.figures_text(list))
   if self.write then self.write(line) else io.stdout:write(line) end

@@ -173,9 +173,9 @@ end
 
 function TensorBoard:on_batch_end(model, batch)
   if not self.every or batch % self.every ~= 0 then return end
-  for _, meter in ipairs(model.compiled.meters) do
+  for i, meter in ipairs(model.compiled.meters) do
     local value = meter:result()
-    if type(value) == "number" then self.train:scalar("batch_" .. meter.name, value, model.compiled.optimizer.iterations) end
+    if type(value) == "number" then self.train:scalar("batch_" .. model.compiled.names[i], value, model.compiled.optimizer.iterations) end
   end
 end
 

@@ -11,17 +11,25 @@ local shape_text = Module.shape_text
 
 -- ---- Input -----------------------------------------------------------------------------------------------------------
 
---- The shape of one sample, so that a model knows its sizes before it sees data: `nn.Input{28, 28, 1}`.
+--- The shape of one sample, so that a model knows its sizes before it sees data: `nn.Input{28, 28, 1}`; -1 is a size that varies from batch to
+--- batch. First in a Sequential, or called on by layers: `nn.Dense{10}(nn.Input{784})` gives a symbolic tensor for nn.Model.
 --- Checks what comes in; bytes and booleans (u8 images) become floats.
 ---@class nnlua.Input: nnlua.Layer
 ---@overload fun(options: { [integer]: integer, dtype?: string, name?: string }): nnlua.Input
-local Input = Layer.define("Input", { shape = { "integer", position = 1, rest = true, required = true, min = 1 }, dtype = { "string" } },
+local Input = Layer.define("Input", { shape = { "integer", position = 1, rest = true, required = true, min = -1 }, dtype = { "string" } },
   nil, "InputLayer")
 M.Input = Input
+require("nnlua.symbolic").lend_operators(Input) -- in a graph it is what comes in there
+
+function Input:checked()
+  for i, n in ipairs(self.shape) do
+    if n == 0 then options.raise(("Input: shape[%d] must be at least 1, or -1 for a size that varies from batch to batch, got 0"):format(i)) end
+  end
+end
 
 function Input:output_shape(shape)
   local ok = #shape == #self.shape
-  for i = 1, #shape do ok = ok and (shape[i] == self.shape[i] or shape[i] < 0) end
+  for i = 1, #shape do ok = ok and (shape[i] == self.shape[i] or shape[i] < 0 or self.shape[i] < 0) end
   if not ok then self:refuse("the model takes samples of shape " .. shape_text(self.shape), shape) end
   return self.shape
 end
@@ -29,9 +37,11 @@ end
 function Input:forward(x)
   local want, n = self.shape, x:dim()
   local ok = n == #want + 1
-  for i = 1, ok and #want or 0 do ok = ok and x:size(i + 1) == want[i] end
+  for i = 1, ok and #want or 0 do ok = ok and (want[i] < 0 or x:size(i + 1) == want[i]) end
   if not ok then
-    options.raise(("the model takes batches (N, %s), got a tensor of shape (%s)"):format(table.concat(want, ", "), table.concat(x:shape(), ", ")))
+    local words = {}
+    for i, size in ipairs(want) do words[i] = size < 0 and "?" or size end
+    options.raise(("the model takes batches (N, %s), got a tensor of shape (%s)"):format(table.concat(words, ", "), table.concat(x:shape(), ", ")))
   end
   local dtype = x:dtype()
   if self.dtype then return dtype == self.dtype and x or x:to(self.dtype) end
