@@ -55,6 +55,11 @@ function Bidirectional:checked()
   self.backward_layer = backward
 end
 
+-- In Keras's order, whichever of the two was made first.
+function Bidirectional:children()
+  return { { "forward_layer", self.forward_layer }, { "backward_layer", self.backward_layer } }
+end
+
 function Bidirectional:output_shape(shape)
   local out = self.forward_layer:output_shape(shape)
   self.backward_layer:output_shape(shape)
