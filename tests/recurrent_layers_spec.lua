@@ -240,13 +240,15 @@ describe("recurrent layers", function()
       end
     end
     -- of the input: with a unit kernel and no state, outputs tell which features were dropped: the same ones at each step
-    local cell = nn.SimpleRNN { 6, activation = "linear", dropout = 0.5, return_sequences = true, kernel_initializer = "identity",
-      recurrent_initializer = "zeros" }
-    local y = cell(nn.ones(4, 5, 6))
-    assert.equal(0, (y - y[{ {}, { 1, 1 } }]):abs():sum():item())
-    local seen = {}
-    for _, v in ipairs(support.flat(y:totable())) do seen[v] = true end
-    assert.same({ [0] = true, [2] = true }, seen)
+    local o = { 6, activation = "linear", dropout = 0.5, kernel_initializer = "identity", recurrent_initializer = "zeros" }
+    local cell = nn.SimpleRNNCell(o)
+    for _, layer in ipairs { nn.RNN { cell, return_sequences = true }, nn.RNN { { nn.SimpleRNNCell(o) }, return_sequences = true } } do
+      local y = layer(nn.ones(4, 5, 6))
+      assert.equal(0, (y - y[{ {}, { 1, 1 } }]):abs():sum():item())
+      local seen = {}
+      for _, v in ipairs(support.flat(y:totable())) do seen[v] = true end
+      assert.same({ [0] = true, [2] = true }, seen)
+    end
   end)
 
   it("join two directions in five ways", function()
@@ -423,6 +425,8 @@ describe("wrong use names the layer and what to do", function()
     ["the mask must be (2, 4): (N, T), got (2, 3)"] = function() nn.GRU { 4 }(x, { mask = nn.ones(2, 3) }) end,
     ['unknown option "masks"; did you mean "mask"?'] = function() nn.GRU { 4 }(x, { masks = nn.ones(2, 3) }) end,
     ["RNN: needs a cell"] = function() nn.RNN { { 4 } } end,
+    ["RNN: needs a cell, like nn.LSTMCell{32}, got Dense"] = function() nn.RNN { nn.Dense { 4 } } end,
+    ["StackedRNNCells: cell 2 must be a cell"] = function() nn.RNN { { nn.GRUCell { 4 }, nn.Dense { 4 } } } end,
     ["Bidirectional: needs a recurrent layer"] = function() nn.Bidirectional { nn.Dense { 3 } } end,
     ["one of the layers must go forwards"] = function() nn.Bidirectional { nn.GRU { 3 }, backward_layer = nn.GRU { 3 } } end,
     ["TimeDistributed: needs a layer"] = function() nn.TimeDistributed { { 3 } } end,

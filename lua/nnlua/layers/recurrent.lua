@@ -19,7 +19,8 @@
 --     local nn = require "nnlua"
 --     local Leaky = nn.class("Leaky", nn.Layer)
 --     Leaky.options = { units = { "integer", position = 1, required = true } }
---     function Leaky:build(shape) self.kernel, self.state_size = self:weight({ shape[1], self.units }, "ones"), self.units end
+--     function Leaky:checked() self.state_size = self.units end
+--     function Leaky:build(shape) self.kernel = self:weight({ shape[1], self.units }, "ones") end
 --     function Leaky:output_shape() return { self.units } end
 --     function Leaky:forward(x, states)
 --       local h = states[1] * 0.5 + x:matmul(self.kernel)
@@ -54,7 +55,8 @@ end
 
 local aliases = { init = "kernel_initializer", regularizer = "kernel_regularizer", constraint = "kernel_constraint" }
 
--- Cells of ours: project(x, steps) does what can be done for all steps at once, step() the rest; what both draw is drawn once for all steps.
+-- Cells of ours: begin() makes what all steps of a walk share (draws, pieces of weights), project() does what can be done for all steps at once,
+-- step() the rest.
 local Cell = class("Cell", Layer)
 
 function Cell:output_shape(shape)
@@ -80,32 +82,37 @@ function Cell:initial_state(x)
   return list
 end
 
--- x (T, N, ...) or, of one step, (N, ...).
-function Cell:dropped(x, steps)
+--- What the steps of one walk from `states` share: a table. noise: what the state h is multiplied with in the products, or nil.
+function Cell:begin(states)
+  local h = states[1]
+  if not self.training or self.recurrent_dropout == 0 then return {} end
+  return { noise = core.dropout(core.full(h:shape(), 1, h:dtype()), self.recurrent_dropout) }
+end
+
+-- x (T, N, ...) of many steps or (N, ...) of one, with dropout; one draw for all steps.
+function Cell:dropped(x, shared, many)
   if not self.training or self.dropout == 0 then return x end
-  local shape = x:shape()
-  if steps then shape[1] = 1 end
-  return x * core.dropout(core.full(shape, 1, x:dtype()), self.dropout)
+  if not shared.input_noise then
+    local shape = x:shape()
+    if many then shape[1] = 1 end
+    shared.input_noise = core.dropout(core.full(shape, 1, x:dtype()), self.dropout)
+  end
+  return x * shared.input_noise
 end
 
-function Cell:project(x, steps) return core.linear(self:dropped(x, steps), self.kernel, self.bias) end
-
---- What the state h is multiplied with in the products, or nil.
-function Cell:recurrent_noise(h)
-  if not self.training or self.recurrent_dropout == 0 then return nil end
-  return core.dropout(core.full(h:shape(), 1, h:dtype()), self.recurrent_dropout)
-end
+function Cell:project(x, shared, many) return core.linear(self:dropped(x, shared, many), self.kernel, self.bias) end
 
 function Cell:forward(x, states)
   states = states or self:initial_state(x)
-  return self:step(self:project(x), states, self:recurrent_noise(states[1]))
+  local shared = self:begin(states)
+  return self:step(self:project(x, shared), states, shared)
 end
 
 function Cell:detail()
   return ("%s -> %d%s"):format(self.built and self.input_size[1] or "?", self.units, Layer.activation_text(self))
 end
 
-local function noisy(h, noise) return noise and h * noise or h end
+local function noisy(h, shared) return shared.noise and h * shared.noise or h end
 local function apply(f, x) return f and f(x) or x end
 
 local function define_cell(name, gates, states, spec)
@@ -122,8 +129,8 @@ local units = { "integer", position = 1, required = true, min = 1 }
 ---@overload fun(options: { [1]: integer, activation?: any, use_bias?: boolean, dropout?: number, name?: string }): nnlua.SimpleRNNCell
 local SimpleRNNCell = define_cell("SimpleRNNCell", 1, 1, { units = units })
 
-function SimpleRNNCell:step(x, states, noise)
-  local h = apply(self.act, x + core.matmul(noisy(states[1], noise), self.recurrent_kernel))
+function SimpleRNNCell:step(x, states, shared)
+  local h = apply(self.act, x + core.matmul(noisy(states[1], shared), self.recurrent_kernel))
   return h, { h }
 end
 
@@ -154,8 +161,8 @@ local function lstm_states(cell, z, c, dim, size)
   return h, { h, c }
 end
 
-function LSTMCell:step(x, states, noise)
-  return lstm_states(self, x + core.matmul(noisy(states[1], noise), self.recurrent_kernel), states[2], 2, self.units)
+function LSTMCell:step(x, states, shared)
+  return lstm_states(self, x + core.matmul(noisy(states[1], shared), self.recurrent_kernel), states[2], 2, self.units)
 end
 
 -- Does the core's operator of all steps compute this cell?
@@ -182,27 +189,31 @@ local GRUCell = define_cell("GRUCell", 3, 1, { units = units, recurrent_activati
 
 function GRUCell:bias_shape() return self.reset_after and { 2, 3 * self.units } or { 3 * self.units } end
 
-function GRUCell:project(x, steps)
-  local bias = self.bias
-  if bias and self.reset_after then bias = bias[1] end
-  return core.linear(self:dropped(x, steps), self.kernel, bias)
+function GRUCell:begin(states)
+  local shared = Cell.begin(self, states)
+  if self.reset_after then
+    if self.bias then shared.input_bias, shared.bias = self.bias[1], self.bias[2] end
+  else
+    shared.input_bias = self.bias
+    shared.gates, shared.new = core.split4(self.recurrent_kernel, 2, { 2 * self.units, self.units, 0, 0 })
+  end
+  return shared
 end
 
-function GRUCell:step(x, states, noise)
-  local h, n, kernel = states[1], self.units, self.recurrent_kernel
-  local seen, gated = noisy(h, noise), self.recurrent_act
+function GRUCell:project(x, shared, many) return core.linear(self:dropped(x, shared, many), self.kernel, shared.input_bias) end
+
+function GRUCell:step(x, states, shared)
+  local h, n, gated = states[1], self.units, self.recurrent_act
+  local seen = noisy(h, shared)
   local x_update, x_reset, x_new = core.split4(x, 2, { n, n, n, 0 })
-  local h_update, h_reset, h_new, w_new
+  local h_update, h_reset, h_new
   if self.reset_after then
-    local r = core.linear(seen, kernel, self.bias and self.bias[2])
-    h_update, h_reset, h_new = core.split4(r, 2, { n, n, n, 0 })
+    h_update, h_reset, h_new = core.split4(core.linear(seen, self.recurrent_kernel, shared.bias), 2, { n, n, n, 0 })
   else
-    local w_gates
-    w_gates, w_new = core.split4(kernel, 2, { 2 * n, n, 0, 0 })
-    h_update, h_reset = core.split4(core.matmul(seen, w_gates), 2, { n, n, 0, 0 })
+    h_update, h_reset = core.split4(core.matmul(seen, shared.gates), 2, { n, n, 0, 0 })
   end
   local update, reset = apply(gated, x_update + h_update), apply(gated, x_reset + h_reset)
-  h_new = w_new and core.matmul(reset * seen, w_new) or reset * h_new
+  h_new = self.reset_after and reset * h_new or core.matmul(reset * seen, shared.new)
   local new = apply(self.act, x_new + h_new)
   h = new + update * (h - new)
   return h, { h }
@@ -265,16 +276,16 @@ function ConvLSTM2DCell:initial_state(x)
 end
 
 -- Steps join the batch: one convolution for all.
-function ConvLSTM2DCell:project(x, steps)
-  x = self:dropped(x, steps)
+function ConvLSTM2DCell:project(x, shared, many)
+  x = self:dropped(x, shared, many)
   local s = x:shape()
-  if steps then x = x:reshape { s[1] * s[2], s[3], s[4], s[5] } end
+  if many then x = x:reshape { s[1] * s[2], s[3], s[4], s[5] } end
   local y = core.conv2d(x, self.kernel, self.bias, { stride = self.strides, padding = self.padding, dilation = self.dilation_rate })
-  return steps and y:reshape { s[1], s[2], y:size(2), y:size(3), y:size(4) } or y
+  return many and y:reshape { s[1], s[2], y:size(2), y:size(3), y:size(4) } or y
 end
 
-function ConvLSTM2DCell:step(x, states, noise)
-  local z = x + core.conv2d(noisy(states[1], noise), self.recurrent_kernel, nil, { padding = "same" })
+function ConvLSTM2DCell:step(x, states, shared)
+  local z = x + core.conv2d(noisy(states[1], shared), self.recurrent_kernel, nil, { padding = "same" })
   return lstm_states(self, z, states[2], 4, self.filters)
 end
 
@@ -282,7 +293,9 @@ function ConvLSTM2DCell:detail() return ("%d, %dx%d"):format(self.filters, self.
 
 -- ---- several cells ---------------------------------------------------------------------------------------------------
 
-local function is_cell(value) return Module.is_module(value) and (value.step ~= nil or value.state_size ~= nil or value.options ~= nil) end
+local function shown(value) return Module.is_module(value) and getmetatable(value).__name or options.shown(value) end
+
+local function is_cell(value) return Module.is_module(value) and (value.initial_state ~= nil or value.state_size ~= nil) end
 
 --- Cells one behind the other, as one cell: `nn.StackedRNNCells{ nn.LSTMCell{32}, nn.GRUCell{16} }`. Its states are those of all, in order.
 ---@class nnlua.StackedRNNCells: nnlua.Layer
@@ -293,7 +306,7 @@ M.StackedRNNCells = Stacked
 function Stacked:checked()
   local cells = self.cells
   for i, cell in ipairs(cells) do
-    if not is_cell(cell) then options.raise(("StackedRNNCells: cell %d must be a cell, got %s"):format(i, options.shown(cell))) end
+    if not is_cell(cell) then options.raise(("StackedRNNCells: cell %d must be a cell, got %s"):format(i, shown(cell))) end
   end
   rawset(self, "cells", nil)
   self.cells = cells
@@ -327,26 +340,29 @@ function Stacked:initial_state(x)
   return list
 end
 
-function Stacked:recurrent_noise(_, states)
-  local noise, at = {}, 1
-  for i, cell in ipairs(self.cells) do
-    noise[i] = cell.recurrent_noise and cell:recurrent_noise(states[at]) or false
-    at = at + self.counts[i]
-  end
-  return noise
+-- The states of cell i, of all.
+local function states_of(self, states, i)
+  local at = 1
+  for k = 1, i - 1 do at = at + self.counts[k] end
+  return table.move(states, at, at + self.counts[i] - 1, 1, {})
 end
 
-function Stacked:step(x, states, noise)
-  local new, at = {}, 1
+function Stacked:begin(states)
+  local shared = {}
+  for i, cell in ipairs(self.cells) do shared[i] = cell.begin and cell:begin(states_of(self, states, i)) or {} end
+  return shared
+end
+
+function Stacked:step(x, states, shared)
+  local new = {}
   for i, cell in ipairs(self.cells) do
-    local own = table.move(states, at, at + self.counts[i] - 1, 1, {})
+    local own = states_of(self, states, i)
     if cell.step then
-      x, own = cell:step(cell:project(x), own, noise and noise[i] or nil)
+      x, own = cell:step(cell:project(x, shared[i]), own, shared[i])
     else
       x, own = cell(x, own)
     end
-    table.move(own, 1, #own, at, new)
-    at = at + self.counts[i]
+    table.move(own, 1, #own, #new + 1, new)
   end
   return x, new
 end
@@ -354,7 +370,7 @@ end
 function Stacked:forward(x, states)
   local first = self:initial_state(x)
   states = states or first
-  return self:step(x, states, self:recurrent_noise(states[1], states))
+  return self:step(x, states, self:begin(states))
 end
 
 function Stacked:__tostring()
@@ -385,7 +401,7 @@ M.RNN = RNN
 function RNN:checked()
   local cell = self.cell
   if not Module.is_module(cell) and Module.is_module(cell[1]) then cell = Stacked(cell) end
-  if not is_cell(cell) then options.raise("RNN: needs a cell, like nn.LSTMCell{32}, got " .. options.shown(cell)) end
+  if not is_cell(cell) then options.raise("RNN: needs a cell, like nn.LSTMCell{32}, got " .. shown(cell)) end
   rawset(self, "cell", nil)
   self.cell = cell
 end
@@ -439,14 +455,14 @@ local function walk(self, x, states, mask)
   local cell, order = self.cell, { 2, 1 }
   for i = 3, x:dim() do order[i] = i end
   local by_step = x:permute(order)
-  local steps = shapes.steps_of(cell.project and cell:project(by_step, true) or by_step)
-  local noise = cell.recurrent_noise and cell:recurrent_noise(states[1], states)
+  local shared = cell.begin and cell:begin(states)
+  local steps = shapes.steps_of(cell.project and cell:project(by_step, shared, true) or by_step)
   local counted = mask and shapes.steps_of(mask:permute { 2, 1 })
   local out, last = {}, nil
   for i, step in ipairs(steps) do
     local y, new
     if cell.step then
-      y, new = cell:step(step, states, noise)
+      y, new = cell:step(step, states, shared)
     else
       y, new = cell(step, states)
     end
