@@ -84,7 +84,7 @@ describe("masks", function()
   }
   for _, case in ipairs(cases) do
     it(case[1], function()
-      for _, layer in ipairs { plain_heads(nn.MultiHeadAttention { 2, 2 }, "output"),
+      for _, layer in ipairs { plain_heads(nn.MultiHeadAttention { 2, 2 }, "attention_output"),
         plain_heads(nn.GroupedQueryAttention { 2, 2, 2 }, "attention_output") } do
         local o = { return_attention_scores = true }
         for key, value in pairs(case[2]) do o[key] = value end
@@ -101,7 +101,7 @@ describe("masks", function()
   end
 
   it("are taken from the tensors that carry them", function()
-    local layer = plain_heads(nn.MultiHeadAttention { 2, 2 }, "output")
+    local layer = plain_heads(nn.MultiHeadAttention { 2, 2 }, "attention_output")
     local y = layer(nn.with_mask(q, qm), nn.with_mask(v, vm))
     for n = 1, 2 do
       close(want_heads(qt, vt, n, function(_, t, s) return steps[n][t] and sources[n][s] end), y[n], 1e-5)
@@ -181,9 +181,9 @@ describe("layers", function()
       for i, w in ipairs(layer:weights()) do list[i] = w.name .. " " .. table.concat(w.tensor:shape(), "x") end
       return table.concat(list, ", ")
     end
-    assert.equal("query.kernel 4x2x3, query.bias 2x3, key.kernel 6x2x3, key.bias 2x3, value.kernel 5x2x7, value.bias 2x7, output.kernel 2x7x4, "
-      .. "output.bias 4", names(nn.MultiHeadAttention { 2, 3, value_dim = 7 }, { 9, 4 }, { 8, 5 }, { 8, 6 }))
-    assert.equal("query.kernel 4x2x3, key.kernel 4x2x3, value.kernel 4x2x3, output.kernel 2x3x4",
+    assert.equal("query.kernel 4x2x3, query.bias 2x3, key.kernel 6x2x3, key.bias 2x3, value.kernel 5x2x7, value.bias 2x7, "
+      .. "attention_output.kernel 2x7x4, attention_output.bias 4", names(nn.MultiHeadAttention { 2, 3, value_dim = 7 }, { 9, 4 }, { 8, 5 }, { 8, 6 }))
+    assert.equal("query.kernel 4x2x3, key.kernel 4x2x3, value.kernel 4x2x3, attention_output.kernel 2x3x4",
       names(nn.MultiHeadAttention { 2, 3, use_bias = false }, { 9, 4 }))
     assert.equal("query.kernel 4x4x3, query.bias 4x3, key.kernel 4x2x3, key.bias 2x3, value.kernel 4x2x3, value.bias 2x3, "
       .. "attention_output.kernel 4x3x4, attention_output.bias 4", names(nn.GroupedQueryAttention { 3, 4, 2 }, { 9, 4 }))
@@ -196,7 +196,7 @@ describe("layers", function()
     layer:build_once { 5, 4 }
     assert.same({ 0, 4 * 6 * 4 + 6 * 3 + 4 }, { layer:count_params() })
     local total = 0
-    for _, name in ipairs { "query", "key", "value", "output" } do total = total + layer[name].kernel:square():sum():item() end
+    for _, name in ipairs { "query", "key", "value", "attention_output" } do total = total + layer[name].kernel:square():sum():item() end
     close({ 0.5 * total }, layer:regularization():item())
     local block = nn.TransformerEncoder { 8, 2, trainable = false }
     block:build_once { 5, 4 }

@@ -167,7 +167,7 @@ case("ConvLSTM2D, strided", "nn.ConvLSTM2D{2, 3, strides = 2, return_sequences =
 D, HEADS, E, S = 6, 2, 3, 5
 
 
-def heads_weights(q=D, k=D, v=D, key_dim=E, value_dim=E, out=D, heads=HEADS, kv=None, last="output", prefix=""):
+def heads_weights(q=D, k=D, v=D, key_dim=E, value_dim=E, out=D, heads=HEADS, kv=None, last="attention_output", prefix=""):
     kv = kv or heads
     w = {"query.kernel": leaf(q, heads, key_dim), "query.bias": leaf(heads, key_dim), "key.kernel": leaf(k, kv, key_dim),
          "key.bias": leaf(kv, key_dim), "value.kernel": leaf(v, kv, value_dim), "value.bias": leaf(kv, value_dim),
@@ -180,7 +180,7 @@ def torch_heads(w, prefix, name):  # our weights as those of torch.nn.MultiheadA
     flat = lambda n: g(n + ".kernel").reshape(D, -1).t()
     return {name + "in_proj_weight": torch.cat([flat("query"), flat("key"), flat("value")]),
             name + "in_proj_bias": torch.cat([g(n + ".bias").reshape(-1) for n in ("query", "key", "value")]),
-            name + "out_proj.weight": g("output.kernel").reshape(-1, D).t(), name + "out_proj.bias": g("output.bias")}
+            name + "out_proj.weight": g("attention_output.kernel").reshape(-1, D).t(), name + "out_proj.bias": g("attention_output.bias")}
 
 
 def mha_torch(mask):
@@ -197,7 +197,7 @@ case("MultiHeadAttention, causal", "nn.MultiHeadAttention{2, 3}", "(layer(q, v, 
      lambda i, w: mha_torch(torch.triu(torch.ones(T, T), 1).bool())(i, w)[0], heads_weights(), qv(T))
 
 
-def mha_einsum(kv=None, last="output"):
+def mha_einsum(kv=None, last="attention_output"):
     def f(i, w):
         q = torch.einsum("ntc,che->nthe", i["q"], w["query.kernel"]) + w["query.bias"]
         k = torch.einsum("ntc,che->nthe", i["k"], w["key.kernel"]) + w["key.bias"]
@@ -211,8 +211,8 @@ def mha_einsum(kv=None, last="output"):
 
 case("MultiHeadAttention, sizes", "nn.MultiHeadAttention{2, 3, value_dim = 4, output_shape = 7}", "layer(q, v, k)", mha_einsum(),
      heads_weights(D, 4, 5, 3, 4, 7), {"q": leaf(N, T, D, scale=1), "k": leaf(N, S, 4, scale=1), "v": leaf(N, S, 5, scale=1)})
-case("GroupedQueryAttention", "nn.GroupedQueryAttention{3, 4, 2}", "layer(q, v, k)", mha_einsum(2, "attention_output"),
-     heads_weights(heads=4, kv=2, last="attention_output"), {**qv(), "k": leaf(N, S, D, scale=1)})
+case("GroupedQueryAttention", "nn.GroupedQueryAttention{3, 4, 2}", "layer(q, v, k)", mha_einsum(2),
+     heads_weights(heads=4, kv=2), {**qv(), "k": leaf(N, S, D, scale=1)})
 
 three = lambda: {**qv(), "k": leaf(N, S, D, scale=1)}
 soft = lambda s, v: torch.softmax(s, -1) @ v

@@ -193,7 +193,7 @@ function MultiHead:build(query, value, key)
   local heads, size = self.num_heads, self.value_dim or self.key_dim
   build_projections(self, {
     { "query", { query[2], heads, self.key_dim }, 1 }, { "key", { key[2], heads, self.key_dim }, 1 }, { "value", { value[2], heads, size }, 1 },
-    { "output", { heads, size, self.output_features or query[2] }, 2 },
+    { "attention_output", { heads, size, self.output_features or query[2] }, 2 },
   })
 end
 
@@ -201,7 +201,7 @@ function MultiHead:forward(...)
   local query, value, key, o = arguments(self, ...)
   local y, scores = attend(self, self.query:onto_heads(query), self.key:onto_heads(key), self.value:onto_heads(value),
     pair_mask(self, o, query, value, key), self.key_dim ^ -0.5, o.return_attention_scores)
-  return self.output:from_heads(y), scores
+  return self.attention_output:from_heads(y), scores
 end
 
 function MultiHead:__tostring() return ("MultiHeadAttention(%d heads of %d)"):format(self.num_heads, self.key_dim) end
