@@ -1,4 +1,4 @@
--- lua/nnlua/layers/recurrent.lua, wrappers.lua, embedding.lua and lua/nnlua/mask.lua: values and gradients as PyTorch computed them
+-- lua/nnlua/layers/recurrent.lua, sequence.lua, embedding.lua and lua/nnlua/mask.lua: values and gradients as PyTorch computed them
 -- (golden/sequence.lua), masks against sequences without the steps that don't count, files, shapes, wrong use.
 local nn = require "nnlua"
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"

@@ -44,7 +44,7 @@ local fields = {
   ["nnlua.layers.noise"] = { "GaussianNoise", "GaussianDropout", "SpatialDropout1D", "SpatialDropout2D" },
   ["nnlua.layers.merge"] = { "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate" },
   ["nnlua.layers.recurrent"] = { "RNN", "SimpleRNN", "LSTM", "GRU", "ConvLSTM2D", "SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells" },
-  ["nnlua.layers.wrappers"] = { "Bidirectional", "TimeDistributed" },
+  ["nnlua.layers.sequence"] = { "Bidirectional", "TimeDistributed" },
   ["nnlua.layers.embedding"] = { "Embedding", "Masking", "SinePositionEncoding", "PositionEmbedding", "TokenAndPositionEmbedding",
     "RotaryEmbedding" },
   ["nnlua.layers.attention"] = { "MultiHeadAttention", "GroupedQueryAttention", "Attention", "AdditiveAttention" },

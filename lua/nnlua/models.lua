@@ -193,7 +193,7 @@ Sequential.keras = "Sequential"
 
 -- Files of layers, and the classes that users registered.
 local files = {}
-for i, name in ipairs { "core", "activation", "conv", "norm", "shapes", "pooling", "noise", "merge", "recurrent", "wrappers", "embedding",
+for i, name in ipairs { "core", "activation", "conv", "norm", "shapes", "pooling", "noise", "merge", "recurrent", "sequence", "embedding",
   "attention", "transformer" } do
   files[i] = "nnlua.layers." .. name
 end

@@ -1,4 +1,4 @@
---- Layers around a layer: Bidirectional, TimeDistributed.
+--- Layers around a layer, over the steps of sequences: Bidirectional, TimeDistributed.
 --
 --     local nn = require "nnlua"
 --     local model = nn.Sequential{ nn.Input{7, 3}, nn.Bidirectional{ nn.LSTM{4, return_sequences = true} }, nn.TimeDistributed{ nn.Dense{2} } }
