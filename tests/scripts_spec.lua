@@ -71,6 +71,26 @@ describe("scripts", function()
     assert.equal("accuracy 1.00", last_line(out))
   end)
 
+  it("train_mnist_lstm.lua reads images by rows", function()
+    local out, err = run(("%sscripts/train_mnist_lstm.lua --data '%s' --hidden 32 --epochs 4 --batch 16 --lr 0.01"):format(root, folder))
+    assert.equal("", err)
+    assert.is_true((tonumber(last_line(out):match "^test accuracy (%d%.%d%d%d%d)$") or 0) > 0.9, out)
+  end)
+
+  it("train_chargpt.lua learns a text and writes it", function()
+    local file = folder .. "/text"
+    local f = assert(io.open(file, "wb"))
+    f:write(("the cat sat on the mat. "):rep(200))
+    f:close()
+    local arguments = "--steps 200 --batch 8 --context 16 --layers 1 --width 32 --heads 2 --dropout 0 --lr 0.01 --write 48 --prompt 'the cat'"
+    local out, err = run(("%sscripts/train_chargpt.lua '%s' %s --temperature 0.2"):format(root, file, arguments))
+    assert.equal("", err)
+    assert.is_true((tonumber(out:match "step 200  loss (%S+)") or 9) < 0.3, out)
+    assert.truthy(("the cat sat on the mat. "):rep(4):find(last_line(out), 1, true), out)
+    err = select(2, run(("%sscripts/train_chargpt.lua /nowhere/text"):format(root)))
+    assert.truthy(err:find "^train_chargpt: /nowhere/text: [^\n]*\n$", err)
+  end)
+
   it("train_mnist.lua trains, prints one line per epoch, and the accuracy last", function()
     local out, err = train "--epochs 3 --batch 32 --lr 0.003"
     assert.equal("", err)

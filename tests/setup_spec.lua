@@ -82,7 +82,7 @@ exit %d]]):format(missing, missing == "" and 0 or 1))
     it("names the packages and stops where there is no apt, or no way to become root", function()
       local code, out, err = sh "sh scripts/setup.sh"
       assert.same({ 1, "" }, { code, out })
-      assert.matches("missing: cc cmake ninja pkg%-config lua5.4 openblas", err)
+      assert.matches("missing: cc cmake ninja pkg%-config glslc spirv%-val lua5.4 openblas", err)
       assert.matches("packages to install: build%-essential .*libhdf5%-dev", err)
       packages "libmd-dev"
       stand_in("id", "echo 1000")
@@ -152,6 +152,17 @@ exit %d]]):format(o.ctest or "", o.ctest or "", o.ctest_code or 0))
       local ended, out = world { ctest = ctest, one = summary "1 success / 0 failures / 0 errors / 2 pending : 0.1 seconds", two = fine }
       assert.same({ "18 passed, 0 failed, 3 skipped", 0 }, ended)
       assert.matches("one_spec: 1 passed, 0 failed, 2 skipped", out)
+    end)
+
+    it("runs specs again that exist", function()
+      local text, n = program.read "scripts/test.sh", 0
+      for _, list in ipairs { "eager_too", "on_device" } do
+        for name in text:match("\n" .. list .. '="(.-)"'):gmatch "%g+" do
+          assert(program.read("tests/" .. name .. "_spec.lua"))
+          n = n + 1
+        end
+      end
+      assert.is_true(n > 30)
     end)
 
     it("counts failures of every kind", function()

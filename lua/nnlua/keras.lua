@@ -67,6 +67,16 @@ for _, name in ipairs { "GlobalAveragePooling1D", "GlobalAveragePooling2D", "Glo
   layer_keys[name] = same "keepdims"
 end
 for _, name in ipairs { "GaussianDropout", "SpatialDropout1D", "SpatialDropout2D" } do layer_keys[name] = same "rate" end
+local walks = same("return_sequences", "return_state", "go_backwards", "stateful", "unroll")
+local recurrent = with(with(weights, walks), same("units", "recurrent_initializer", "recurrent_regularizer", "recurrent_constraint", "dropout",
+  "recurrent_dropout"))
+local gated = same("recurrent_activation", "unit_forget_bias")
+layer_keys.SimpleRNN, layer_keys.LSTM = recurrent, with(recurrent, gated)
+layer_keys.GRU = with(recurrent, same("recurrent_activation", "reset_after"))
+layer_keys.ConvLSTM2D = with(layer_keys.LSTM, same("filters", "kernel_size", "strides", "padding", "dilation_rate"))
+layer_keys.Embedding = same("input_dim", "output_dim", "embeddings_initializer", "embeddings_regularizer", "embeddings_constraint", "mask_zero")
+layer_keys.Masking = same "mask_value"
+layer_keys.Bidirectional, layer_keys.TimeDistributed = same("layer", "backward_layer", "merge_mode"), same "layer"
 local left_out = { Conv2D = { dilation_rate = { 1, 1 }, groups = 1 } }
 
 -- Dims count from 0 there.
@@ -103,6 +113,8 @@ local function layer(entry)
   for key, own in pairs(keys) do
     local value = config[own]
     if key:find "_constraint$" then value = constraint(value) end
+    if key:find "layer$" then value = layer(value) end
+    if key == "merge_mode" and value == "none" then value = core.json_null end
     if not (left_out[class_name] and equal(value, left_out[class_name][key])) then out[key] = value end
   end
   if (class_name == "Softmax" or class_name == "LayerNormalization" or class_name == "Concatenate") and out.axis then out.axis = lowered(out.axis) end

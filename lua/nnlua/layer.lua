@@ -76,6 +76,7 @@ function Layer:init(given)
     rawset(self, key, value)
   end
   if rawget(self, "activation") then rawset(self, "act", (activations.get(self.activation))) end
+  if rawget(self, "recurrent_activation") then rawset(self, "recurrent_act", (activations.get(self.recurrent_activation))) end
   self:checked()
 end
 
@@ -157,17 +158,45 @@ function Layer:config()
     local value = self[key]
     if type(value) == "function" then
       local _, name = activations.get(value)
-      if key ~= "activation" or name == "function" then
+      if not key:find "activation$" or name == "function" then
         options.raise(("%s: %s is a function without a name, which a file cannot hold; name it: nn.activations.<name> = ...")
           :format(rawget(self, "name") or getmetatable(self).__name, key))
       end
       value = name
+    elseif Module.is_module(value) then
+      value = Layer.describe(value)
+    elseif type(value) == "table" and Module.is_module(value[1]) then
+      local list = {}
+      for i, layer in ipairs(value) do list[i] = Layer.describe(layer) end
+      value = list
     elseif type(value) == "table" and value.config then
       value = value:config()
     end
     config[key] = value
   end
   return config
+end
+
+--- A layer inside another one, for files: { class_name =, config = }.
+---@param layer nnlua.Module
+---@return table
+function Layer.describe(layer)
+  local c = getmetatable(layer)
+  if not layer.config then options.raise(("%s: a file cannot hold it, it has no config()"):format(rawget(layer, "name") or c.__name)) end
+  return { class_name = c.keras or c.__name, config = layer:config() }
+end
+
+-- What Layer.describe gave, as a layer again; of a list, each.
+local function described(value)
+  if type(value) ~= "table" or Module.is_module(value) then return value end
+  if not value.class_name then
+    local list = {}
+    for i, entry in ipairs(value) do list[i] = described(entry) end
+    return list
+  end
+  local c = require("nnlua.models").layer_class(value.class_name)
+  if not c then options.raise(("unknown kind of layer %s"):format(options.shown(value.class_name))) end
+  return c.from_config(c, value.config)
 end
 
 --- A layer from what config() gave, or from Keras's configuration of the same layer: keys that are not ours are ignored.
@@ -177,7 +206,7 @@ end
 function Layer.from_config(c, config)
   local given, spec = {}, spec_of(c)
   for key, value in pairs(unaliased(c, config)) do
-    if spec[key] and type(value) ~= "userdata" then given[key] = value end
+    if spec[key] and type(value) ~= "userdata" then given[key] = spec[key].layer and described(value) or value end
   end
   return c(given)
 end

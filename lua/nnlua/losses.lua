@@ -14,6 +14,7 @@
 
 local core = require "nnlua.core"
 local options = require "nnlua.options"
+local masks = require "nnlua.mask"
 local shape_text = require("nnlua.module").shape_text
 local real = require("nnlua.functional.shapes").real
 
@@ -45,7 +46,14 @@ local function checked(owner, given, rules)
   return o
 end
 
-local function reduced(values, o)
+-- Predictions that carry a mask (nnlua.mask): what it leaves out counts 0, and the mean is over the rest.
+local function reduced(values, o, pred)
+  local mask = masks.of(pred)
+  if mask and mask:numel() == values:numel() then
+    mask = mask:reshape(values:shape()):float()
+    values = core.where(mask:gt(0), values, 0)
+    if not o or o.reduction == "mean" then return values:sum() / core.maximum(mask:sum(), 1) end
+  end
   if not o or o.reduction == "mean" then return values:mean() end
   return o.reduction == "sum" and values:sum() or values
 end
@@ -104,7 +112,7 @@ function losses.sparse_categorical_crossentropy(pred, ids, given)
     if o.reduction == "mean" then return values:sum() / core.maximum(kept:sum(), 1) end
   end
   if shape and o and o.reduction == "none" then values = values:reshape(shape) end
-  return reduced(values, o)
+  return reduced(values, o, pred)
 end
 rules_of[losses.sparse_categorical_crossentropy] = spec
 
@@ -114,7 +122,7 @@ rules_of[losses.sparse_categorical_crossentropy] = spec
 ---@return nnlua.Tensor
 function losses.cross_entropy(logits, ids)
   local rows, flat = rows_and_ids("cross_entropy", logits, ids)
-  return core.softmax_cross_entropy(rows, flat):mean()
+  return reduced(core.softmax_cross_entropy(rows, flat), nil, logits)
 end
 
 local function exact(owner, pred, target)
@@ -133,7 +141,7 @@ local function define(name, more, values)
   losses[name] = function(pred, target, given)
     local o = checked(name, given, rules) or defaults
     exact(name, pred, target)
-    return reduced(values(pred, target, o), o)
+    return reduced(values(pred, target, o), o, pred)
   end
   rules_of[losses[name]] = rules
 end

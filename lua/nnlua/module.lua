@@ -20,6 +20,7 @@
 local core = require "nnlua.core"
 local class = require "nnlua.class"
 local options = require "nnlua.options"
+local masks = require "nnlua.mask"
 
 ---@class nnlua.Module
 ---@field name? string       its name in the module that holds it
@@ -28,6 +29,7 @@ local options = require "nnlua.options"
 ---@field built boolean
 local Module = class "Module"
 Module.built, Module.trainable = true, true
+Module.keeps_mask = false -- a layer whose result has the mask of its (first) input says true
 
 local serial = 0 -- of the module or parameter made last
 
@@ -517,6 +519,7 @@ local function enter(self, ...)
   stack[depth] = self
   local _ <close> = depth == 1 and core.is_tensor((...)) and core.here((...)) or nil -- layers make tensors where the input lies
   if not self.built and self.build_from then self:build_from(...) end
+  if self.keeps_mask then return leave(masks.pass((...), self:forward(...))) end
   return leave(self:forward(...))
 end
 

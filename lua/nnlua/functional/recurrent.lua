@@ -11,30 +11,12 @@
 local core = require "nnlua.core"
 local define = require "nnlua.functional.define"
 local shapes = require "nnlua.functional.shapes"
+local steps_of, stack_all = shapes.steps_of, shapes.stack_all
 
 local M = {}
 
 -- The gates (N, G * H) one by one, the fourth empty for G = 3.
 local function gates_of(t, size, count) return core.split4(t, 2, { size, size, size, count == 4 and size or 0 }) end
-
--- x (T, N, C) as a list of (N, C), appended to `into`.
-local function steps_of(x, into)
-  local s = x:shape()
-  if s[1] == 1 then
-    into[#into + 1] = x:reshape { s[2], s[3] }
-    return into
-  end
-  local sizes, rest = {}, s[1]
-  for k = 4, 1, -1 do
-    sizes[5 - k] = (rest + k - 1) // k
-    rest = rest - sizes[5 - k]
-  end
-  local pieces = { core.split4(x, 1, sizes) }
-  for k = 1, 4 do
-    if sizes[k] > 0 then steps_of(pieces[k], into) end
-  end
-  return into
-end
 
 -- cells: step(input part (N, G*H), h, c, weights, H) -> h, c. `split`: the recurrent bias must not join the input's (gru's new gate multiplies it).
 -- `sequence`: the core's operator that makes all steps at once, where the dtype has it. `prepare`: adds to a copy of the weights what every step
@@ -74,18 +56,6 @@ end, step = function(x, h, _, w, size)
   return new + update * (h - new)
 end }
 cells.rnn = { gates = 1, step = function(x, h, _, w, _, activation) return activation(x + core.matmul(h, w.w_hh)) end }
-
--- Any number of (N, H) tensors as (T, N, H).
-local function stack_all(list)
-  local parts = {}
-  for i = 1, #list, 100 do parts[#parts + 1] = core.stack(table.move(list, i, math.min(i + 99, #list), 1, {}), 1) end
-  while #parts > 1 do
-    local joined = {}
-    for i = 1, #parts, 200 do joined[#joined + 1] = core.cat(table.move(parts, i, math.min(i + 199, #parts), 1, {}), 1) end
-    parts = joined
-  end
-  return parts[1]
-end
 
 local weight_names = { w_ih = true, w_hh = true, b_ih = true, b_hh = true }
 
@@ -133,7 +103,7 @@ local function run(cell, x, w, h, c, size, backward, activation)
     h, c = y:narrow(2, steps, 1):squeeze(2), all_c:narrow(2, steps, 1):squeeze(2)
     return backward and y:flip(2) or y, h, c
   end
-  local input = steps_of(core.linear(x:permute(2, 1, 3), w.w_ih, bias), {})
+  local input = steps_of(core.linear(x:permute(2, 1, 3), w.w_ih, bias))
   local out = {}
   for i = 1, steps do
     local t = backward and steps + 1 - i or i

@@ -80,4 +80,36 @@ function shapes.select(x, dim, ids)
   return core.index_select(x:reshape { before * n, after }, 1, at):reshape(s)
 end
 
+--- The slices of x along dim 1, each without it, appended to `into`. The pieces of one cut share one gradient, so many steps cost no quadratic work.
+function shapes.steps_of(x, into)
+  into = into or {}
+  local s = x:shape()
+  if s[1] == 1 then
+    into[#into + 1] = x:reshape(table.move(s, 2, #s, 1, {}))
+    return into
+  end
+  local sizes, rest = {}, s[1]
+  for k = 4, 1, -1 do
+    sizes[5 - k] = (rest + k - 1) // k
+    rest = rest - sizes[5 - k]
+  end
+  local pieces = { core.split4(x, 1, sizes) }
+  for k = 1, 4 do
+    if sizes[k] > 0 then shapes.steps_of(pieces[k], into) end
+  end
+  return into
+end
+
+--- Any number of tensors of one shape along a new dim 1.
+function shapes.stack_all(list)
+  local parts = {}
+  for i = 1, #list, 100 do parts[#parts + 1] = core.stack(table.move(list, i, math.min(i + 99, #list), 1, {}), 1) end
+  while #parts > 1 do
+    local joined = {}
+    for i = 1, #parts, 200 do joined[#joined + 1] = core.cat(table.move(parts, i, math.min(i + 199, #parts), 1, {}), 1) end
+    parts = joined
+  end
+  return parts[1]
+end
+
 return shapes

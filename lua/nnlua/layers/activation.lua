@@ -10,6 +10,7 @@ local M = {}
 ---@overload fun(options: { [1]: string|function, name?: string }): nnlua.Activation
 local Activation = Layer.define("Activation", { activation = { "string|function", position = 1, required = true } })
 M.Activation = Activation
+Activation.keeps_mask = true
 
 function Activation:forward(x) return self.act and self.act(x) or x end
 
@@ -21,6 +22,7 @@ function Activation:detail() return Layer.activation_text(self):sub(3) end
 local ReLU = Layer.define("ReLU", {
   max_value = { "number", position = 1, min = 0 }, negative_slope = { "number", default = 0, min = 0 }, threshold = { "number", default = 0 } })
 M.ReLU = ReLU
+ReLU.keeps_mask = true
 
 function ReLU:forward(x)
   local limit, slope, threshold = self.max_value, self.negative_slope, self.threshold
@@ -38,6 +40,7 @@ function ReLU:detail() return self.max_value and ("max %g"):format(self.max_valu
 ---@overload fun(options: { [1]?: number, name?: string }): nnlua.LeakyReLU
 local LeakyReLU = Layer.define("LeakyReLU", { negative_slope = { "number", position = 1, default = 0.3, min = 0 } }, { alpha = "negative_slope" })
 M.LeakyReLU = LeakyReLU
+LeakyReLU.keeps_mask = true
 
 function LeakyReLU:forward(x) return core.leaky_relu(x, self.negative_slope) end
 
@@ -48,6 +51,7 @@ function LeakyReLU:detail() return ("%g"):format(self.negative_slope) end
 ---@overload fun(options: { [1]?: integer, name?: string }): nnlua.Softmax
 local Softmax = Layer.define("Softmax", { axis = { "integer", position = 1, default = -1 } })
 M.Softmax = Softmax
+Softmax.keeps_mask = true
 
 function Softmax:forward(x) return core.softmax(x, self.axis) end
 

@@ -70,6 +70,7 @@ local Dense = Layer.define("Dense", Layer.with_kernel {
   activation = { "string|function", default = "linear" },
 }, { init = "kernel_initializer", regularizer = "kernel_regularizer", constraint = "kernel_constraint", bias = "use_bias" })
 M.Dense = Dense
+Dense.keeps_mask = true
 
 function Dense:output_shape(shape)
   if #shape < 1 then self:refuse("needs samples of at least one dim", shape) end
@@ -163,6 +164,7 @@ function Reshape:detail() return shape_text(self.target_shape) end
 local Rescaling = Layer.define("Rescaling", {
   scale = { "number", position = 1, required = true }, offset = { "number", position = 2, default = 0 } })
 M.Rescaling = Rescaling
+Rescaling.keeps_mask = true
 
 function Rescaling:forward(x)
   x = real(x)
@@ -179,6 +181,7 @@ end
 ---@overload fun(options: { [1]: number, name?: string }): nnlua.Dropout
 local Dropout = Layer.define("Dropout", { rate = { "number", position = 1, required = true, min = 0, below = 1 } })
 M.Dropout = Dropout
+Dropout.keeps_mask = true
 
 function Dropout:forward(x)
   if not self.training or self.rate == 0 then return x end

@@ -8,6 +8,7 @@
 
 local core = require "nnlua.core"
 local options = require "nnlua.options"
+local masks = require "nnlua.mask"
 local Layer = require "nnlua.layer"
 
 local M = {}
@@ -19,6 +20,16 @@ local function list_of(layer, ...)
   return list
 end
 
+-- A step counts where it does in one of the tensors; no mask unless all have one.
+local function joined_mask(list)
+  local mask = masks.of(list[1])
+  for i = 2, #list do
+    local other = masks.of(list[i])
+    mask = mask and other and (rawequal(mask, other) and mask or mask:logical_or(other))
+  end
+  return mask or nil
+end
+
 local function define(name, spec, join, at_most)
   local c = Layer.define(name, spec)
   M[name] = c
@@ -26,7 +37,7 @@ local function define(name, spec, join, at_most)
   function c:forward(...)
     local list = list_of(self, ...)
     if at_most and #list > at_most then options.raise(("%s: takes %d tensors, got %d"):format(name, at_most, #list)) end
-    return join(self, list)
+    return masks.set(join(self, list), joined_mask(list))
   end
 end
 

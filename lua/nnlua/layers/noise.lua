@@ -10,6 +10,7 @@ local M = {}
 ---@overload fun(options: { [1]: number, name?: string }): nnlua.GaussianNoise
 local GaussianNoise = Layer.define("GaussianNoise", { stddev = { "number", position = 1, required = true, min = 0 } })
 M.GaussianNoise = GaussianNoise
+GaussianNoise.keeps_mask = true
 
 function GaussianNoise:forward(x)
   if not self.training or self.stddev == 0 then return x end
@@ -23,6 +24,7 @@ function GaussianNoise:detail() return ("%g"):format(self.stddev) end
 ---@overload fun(options: { [1]: number, name?: string }): nnlua.GaussianDropout
 local GaussianDropout = Layer.define("GaussianDropout", { rate = { "number", position = 1, required = true, min = 0, below = 1 } })
 M.GaussianDropout = GaussianDropout
+GaussianDropout.keeps_mask = true
 
 function GaussianDropout:forward(x)
   if not self.training or self.rate == 0 then return x end
@@ -36,6 +38,7 @@ for dims = 1, 2 do
   local name = ("SpatialDropout%dD"):format(dims)
   local c = Layer.define(name, { rate = { "number", position = 1, required = true, min = 0, below = 1 } })
   M[name] = c
+  c.keeps_mask = dims == 1
 
   function c:output_shape(shape)
     if #shape ~= dims + 1 then self:refuse(dims == 1 and "needs sequences (N, T, C)" or "needs images (N, H, W, C)", shape) end

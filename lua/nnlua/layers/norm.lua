@@ -20,6 +20,7 @@ local BatchNorm = Layer.define("BatchNorm", {
   moving_variance_initializer = { "string|table|function", default = "ones" },
 }, { eps = "epsilon" }, "BatchNormalization")
 M.BatchNorm, M.BatchNormalization = BatchNorm, BatchNorm
+BatchNorm.keeps_mask = true
 
 function BatchNorm:output_shape(shape)
   if #shape < 1 then self:refuse("needs samples of at least one dim", shape) end
@@ -72,6 +73,7 @@ local LayerNorm = Layer.define("LayerNorm", {
   gamma_constraint = { "string|table|function" },
 }, { eps = "epsilon" }, "LayerNormalization")
 M.LayerNorm, M.LayerNormalization = LayerNorm, LayerNorm
+LayerNorm.keeps_mask = true
 
 function LayerNorm:build(shape)
   local dims, sizes, spread = {}, {}, { 1 }

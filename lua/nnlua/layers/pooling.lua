@@ -1,5 +1,7 @@
 --- Pooling over whole samples: GlobalAveragePooling1D/2D, GlobalMaxPooling1D/2D. Samples are (T, C) or (H, W, C).
 
+local core = require "nnlua.core"
+local masks = require "nnlua.mask"
 local Layer = require "nnlua.layer"
 
 local M = {}
@@ -22,7 +24,13 @@ local function define(name, dims, pool)
   function c:forward(x) return pool(x, over, self.keepdims) end
 end
 
-local function mean(x, over, keep) return x:mean(over, keep) end
+-- Of sequences that carry a mask, over the steps that count.
+local function mean(x, over, keep)
+  local mask = x:dim() == 3 and masks.of(x)
+  if not mask then return x:mean(over, keep) end
+  local counts = mask:unsqueeze(3)
+  return core.where(counts, x, 0):sum(over, keep) / core.maximum(counts:to(x:dtype()):sum(over, keep), 1)
+end
 local function largest(x, over, keep) return x:amax(over, keep) end
 
 for dims = 1, 2 do

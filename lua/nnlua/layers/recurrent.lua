@@ -1,0 +1,595 @@
+--- Recurrent layers over sequences (N, T, C): SimpleRNN, LSTM, GRU, ConvLSTM2D, RNN{cell}, and their cells.
+--
+-- Owns: the walk over steps, with masks, initial states, direction and states that are kept; the cells' formulas. Names, defaults, weights and
+-- the order of gates are Keras's: kernel (C, G * H), recurrent_kernel (H, G * H), bias (G * H); LSTM input, forget, cell, output; GRU update,
+-- reset, new, and bias (2, 3 * H) with reset_after.
+--
+--     local nn = require "nnlua"
+--     local model = nn.Sequential{ nn.Input{28, 8}, nn.LSTM{16, return_sequences = true}, nn.GRU{4} }
+--     print(model(nn.ones(2, 28, 8)):size())                    --> 2  4
+--     local y, h, c = nn.LSTM{5, return_state = true}(nn.ones(2, 7, 3))
+--     print(h:size(), c:size(2))                                --> 2 5
+--     print((y - h):abs():sum():item())                         --> 0.0
+--
+-- A call may have options: `layer(x, { initial_state = {h, c}, mask = mask })`. A step that the mask (nnlua.mask) leaves out repeats the last output
+-- and leaves the states alone. dropout is of the input and recurrent_dropout of the state in the products with the kernels; a draw serves all steps.
+--
+-- A cell of yours is a layer with `state_size` (an integer or a list) whose forward(x, states) of one step gives the output and the new states:
+--
+--     local nn = require "nnlua"
+--     local Leaky = nn.class("Leaky", nn.Layer)
+--     Leaky.options = { units = { "integer", position = 1, required = true } }
+--     function Leaky:checked() self.state_size = self.units end
+--     function Leaky:build(shape) self.kernel = self:weight({ shape[1], self.units }, "ones") end
+--     function Leaky:output_shape() return { self.units } end
+--     function Leaky:forward(x, states)
+--       local h = states[1] * 0.5 + x:matmul(self.kernel)
+--       return h, { h }
+--     end
+--     print(nn.RNN{ Leaky{1} }(nn.ones(1, 3, 1)):item())         --> 1.75
+
+local core = require "nnlua.core"
+local class = require "nnlua.class"
+local options = require "nnlua.options"
+local masks = require "nnlua.mask"
+local initializers = require "nnlua.initializers"
+local Layer = require "nnlua.layer"
+local Module = require "nnlua.module"
+local shapes = require "nnlua.functional.shapes"
+
+local M = {}
+
+-- ---- cells -----------------------------------------------------------------------------------------------------------
+
+-- What every cell of ours has besides its units; `more` is added.
+local function cell_options(more)
+  local spec = Layer.with_kernel {
+    activation = { "string|function", default = "tanh" },
+    recurrent_initializer = { "string|table|function", default = "orthogonal" },
+    recurrent_regularizer = { "string|table|function" }, recurrent_constraint = { "string|table|function" },
+    dropout = { "number", default = 0, min = 0, below = 1 }, recurrent_dropout = { "number", default = 0, min = 0, below = 1 },
+  }
+  for key, rule in pairs(more) do spec[key] = rule end
+  return spec
+end
+
+local aliases = { init = "kernel_initializer", regularizer = "kernel_regularizer", constraint = "kernel_constraint" }
+
+-- Cells of ours: begin() makes what all steps of a walk share (draws, pieces of weights), project() does what can be done for all steps at once,
+-- step() the rest.
+local Cell = class("Cell", Layer)
+
+function Cell:output_shape(shape)
+  if #shape ~= 1 then self:refuse("a cell needs steps (N, C)", shape) end
+  return { self.units }
+end
+
+function Cell:bias_shape() return { self.gates * self.units } end
+
+function Cell:first_bias() return self.bias_initializer end
+
+function Cell:build(shape)
+  local units, wide = self.units, self.gates * self.units
+  self.kernel = self:weight({ shape[1], wide }, self.kernel_initializer, self.kernel_regularizer, self.kernel_constraint)
+  self.recurrent_kernel = self:weight({ units, wide }, self.recurrent_initializer, self.recurrent_regularizer, self.recurrent_constraint)
+  if self.use_bias then self.bias = self:weight(self:bias_shape(), self:first_bias(), self.bias_regularizer, self.bias_constraint) end
+end
+
+--- States before the first step, for samples like those of x (N, ...).
+function Cell:initial_state(x)
+  local list = {}
+  for k = 1, self.state_count do list[k] = core.full({ x:size(1), self.units }, 0, x:dtype()) end
+  return list
+end
+
+--- What the steps of one walk from `states` share: a table. noise: what the state h is multiplied with in the products, or nil.
+function Cell:begin(states)
+  local h = states[1]
+  if not self.training or self.recurrent_dropout == 0 then return {} end
+  return { noise = core.dropout(core.full(h:shape(), 1, h:dtype()), self.recurrent_dropout) }
+end
+
+-- x (T, N, ...) of many steps or (N, ...) of one, with dropout; one draw for all steps.
+function Cell:dropped(x, shared, many)
+  if not self.training or self.dropout == 0 then return x end
+  if not shared.input_noise then
+    local shape = x:shape()
+    if many then shape[1] = 1 end
+    shared.input_noise = core.dropout(core.full(shape, 1, x:dtype()), self.dropout)
+  end
+  return x * shared.input_noise
+end
+
+function Cell:project(x, shared, many) return core.linear(self:dropped(x, shared, many), self.kernel, self.bias) end
+
+function Cell:forward(x, states)
+  states = states or self:initial_state(x)
+  local shared = self:begin(states)
+  return self:step(self:project(x, shared), states, shared)
+end
+
+function Cell:detail()
+  return ("%s -> %d%s"):format(self.built and self.input_size[1] or "?", self.units, Layer.activation_text(self))
+end
+
+local function noisy(h, shared) return shared.noise and h * shared.noise or h end
+local function apply(f, x) return f and f(x) or x end
+
+local function define_cell(name, gates, states, spec)
+  local c = class(name, Cell)
+  c.options, c.aliases, c.keras, c.gates, c.state_count = cell_options(spec), aliases, name, gates, states
+  M[name] = c
+  return c
+end
+
+local units = { "integer", position = 1, required = true, min = 1 }
+
+--- One step of a plain recurrent layer: `h = activation(x kernel + h recurrent_kernel + bias)`.
+---@class nnlua.SimpleRNNCell: nnlua.Layer
+---@overload fun(options: { [1]: integer, activation?: any, use_bias?: boolean, dropout?: number, name?: string }): nnlua.SimpleRNNCell
+local SimpleRNNCell = define_cell("SimpleRNNCell", 1, 1, { units = units })
+
+function SimpleRNNCell:step(x, states, shared)
+  local h = apply(self.act, x + core.matmul(noisy(states[1], shared), self.recurrent_kernel))
+  return h, { h }
+end
+
+local gate = { "string|function", default = "sigmoid" }
+
+--- One step of an LSTM; states { h, c }.
+---@class nnlua.LSTMCell: nnlua.Layer
+---@overload fun(options: { [1]: integer, activation?: any, unit_forget_bias?: boolean, use_bias?: boolean, name?: string }): nnlua.LSTMCell
+local LSTMCell = define_cell("LSTMCell", 4, 2, {
+  units = units, recurrent_activation = gate, unit_forget_bias = { "boolean", default = true } })
+
+-- Ones for the forget gate: at first nothing is forgotten.
+local function forget_bias(cell, n)
+  return function()
+    local init = initializers.get(cell.bias_initializer)
+    return core.cat { init { n }, core.ones(n), init { 2 * n } }
+  end
+end
+
+function LSTMCell:first_bias() return self.unit_forget_bias and forget_bias(self, self.units) or self.bias_initializer end
+
+-- States h, c from what the four gates got, their values side by side in dim `dim`.
+local function lstm_states(cell, z, c, dim, size)
+  local input, forget, new, output = core.split4(z, dim, { size, size, size, size })
+  local act, gated = cell.act, cell.recurrent_act
+  c = apply(gated, forget) * c + apply(gated, input) * apply(act, new)
+  local h = apply(gated, output) * apply(act, c)
+  return h, { h, c }
+end
+
+function LSTMCell:step(x, states, shared)
+  return lstm_states(self, x + core.matmul(noisy(states[1], shared), self.recurrent_kernel), states[2], 2, self.units)
+end
+
+-- Does the core's operator of all steps compute this cell?
+function LSTMCell:has_sequence(x)
+  return self.act == core.tanh and self.recurrent_act == core.sigmoid and x:dtype() == "f32"
+    and (self.recurrent_dropout == 0 or not self.training)
+end
+
+-- All steps of x (N, T, C) by one operator: h and c of each step, (N, T, H).
+function LSTMCell:sequence(x, states)
+  if self.training and self.dropout > 0 then
+    local shape = x:shape()
+    shape[2] = 1
+    x = x * core.dropout(core.full(shape, 1, x:dtype()), self.dropout)
+  end
+  local h, c = core.lstm_sequence(core.linear(x, self.kernel, self.bias), self.recurrent_kernel, states[1], states[2])
+  return h, { h, c }
+end
+
+--- One step of a GRU. `reset_after` (Keras's default): the reset gate multiplies what the state gives, else the state itself.
+---@class nnlua.GRUCell: nnlua.Layer
+---@overload fun(options: { [1]: integer, activation?: any, reset_after?: boolean, use_bias?: boolean, name?: string }): nnlua.GRUCell
+local GRUCell = define_cell("GRUCell", 3, 1, { units = units, recurrent_activation = gate, reset_after = { "boolean", default = true } })
+
+function GRUCell:bias_shape() return self.reset_after and { 2, 3 * self.units } or { 3 * self.units } end
+
+function GRUCell:begin(states)
+  local shared = Cell.begin(self, states)
+  if self.reset_after then
+    if self.bias then shared.input_bias, shared.bias = self.bias[1], self.bias[2] end
+  else
+    shared.input_bias = self.bias
+    shared.gates, shared.new = core.split4(self.recurrent_kernel, 2, { 2 * self.units, self.units, 0, 0 })
+  end
+  return shared
+end
+
+function GRUCell:project(x, shared, many) return core.linear(self:dropped(x, shared, many), self.kernel, shared.input_bias) end
+
+function GRUCell:step(x, states, shared)
+  local h, n, gated = states[1], self.units, self.recurrent_act
+  local seen = noisy(h, shared)
+  local x_update, x_reset, x_new = core.split4(x, 2, { n, n, n, 0 })
+  local h_update, h_reset, h_new
+  if self.reset_after then
+    h_update, h_reset, h_new = core.split4(core.linear(seen, self.recurrent_kernel, shared.bias), 2, { n, n, n, 0 })
+  else
+    h_update, h_reset = core.split4(core.matmul(seen, shared.gates), 2, { n, n, 0, 0 })
+  end
+  local update, reset = apply(gated, x_update + h_update), apply(gated, x_reset + h_reset)
+  h_new = self.reset_after and reset * h_new or core.matmul(reset * seen, shared.new)
+  local new = apply(self.act, x_new + h_new)
+  h = new + update * (h - new)
+  return h, { h }
+end
+
+-- ---- convolutional cell ----------------------------------------------------------------------------------------------
+
+-- n or {n, m} -> {n, m}
+local function pair(layer, key)
+  local value = layer[key]
+  if type(value) == "number" then value = { value, value } end
+  local ok = #value == 2
+  for _, n in ipairs(value) do ok = ok and math.type(n) == "integer" and n >= 1 end
+  if not ok then
+    options.raise(("%s: option %q must be an integer or a pair of them, at least 1"):format(getmetatable(layer).__name, key))
+  end
+  rawset(layer, key, { value[1], value[2] })
+end
+
+local conv_spec = {
+  filters = { "integer", position = 1, required = true, min = 1 }, kernel_size = { "integer|table", position = 2, required = true },
+  strides = { "integer|table", default = 1 }, dilation_rate = { "integer|table", default = 1 },
+  padding = { "string", default = "valid", choices = { "valid", "same" } },
+  recurrent_activation = gate, unit_forget_bias = { "boolean", default = true },
+}
+
+-- One step of an LSTM whose products are convolutions; states are images.
+local ConvLSTM2DCell = class("ConvLSTM2DCell", Cell)
+ConvLSTM2DCell.options, ConvLSTM2DCell.aliases, ConvLSTM2DCell.keras = cell_options(conv_spec), aliases, "ConvLSTM2DCell"
+ConvLSTM2DCell.state_count, ConvLSTM2DCell.gates = 2, 4
+
+function ConvLSTM2DCell:checked()
+  for _, key in ipairs { "kernel_size", "strides", "dilation_rate" } do pair(self, key) end
+end
+
+function ConvLSTM2DCell:output_shape(shape)
+  if #shape ~= 3 then self:refuse("needs sequences of images (N, T, H, W, C)", shape) end
+  local out = { 0, 0, self.filters }
+  for i = 1, 2 do
+    local n, stride = shape[i], self.strides[i]
+    local window = self.dilation_rate[i] * (self.kernel_size[i] - 1) + 1
+    out[i] = n < 0 and -1 or self.padding == "same" and (n + stride - 1) // stride or (n - window) // stride + 1
+    if out[i] == 0 or out[i] < -1 then self:refuse("the window does not fit", shape) end
+  end
+  return out
+end
+
+function ConvLSTM2DCell:build(shape)
+  local h, w, n = self.kernel_size[1], self.kernel_size[2], self.filters
+  self.kernel = self:weight({ h, w, shape[3], 4 * n }, self.kernel_initializer, self.kernel_regularizer, self.kernel_constraint)
+  self.recurrent_kernel = self:weight({ h, w, n, 4 * n }, self.recurrent_initializer, self.recurrent_regularizer, self.recurrent_constraint)
+  local first = self.unit_forget_bias and forget_bias(self, n) or self.bias_initializer
+  if self.use_bias then self.bias = self:weight({ 4 * n }, first, self.bias_regularizer, self.bias_constraint) end
+end
+
+function ConvLSTM2DCell:initial_state(x)
+  local out = self:output_shape { x:size(2), x:size(3), x:size(4) }
+  local zeros = core.full({ x:size(1), table.unpack(out) }, 0, x:dtype())
+  return { zeros, zeros }
+end
+
+-- Steps join the batch: one convolution for all.
+function ConvLSTM2DCell:project(x, shared, many)
+  x = self:dropped(x, shared, many)
+  local s = x:shape()
+  if many then x = x:reshape { s[1] * s[2], s[3], s[4], s[5] } end
+  local y = core.conv2d(x, self.kernel, self.bias, { stride = self.strides, padding = self.padding, dilation = self.dilation_rate })
+  return many and y:reshape { s[1], s[2], y:size(2), y:size(3), y:size(4) } or y
+end
+
+function ConvLSTM2DCell:step(x, states, shared)
+  local z = x + core.conv2d(noisy(states[1], shared), self.recurrent_kernel, nil, { padding = "same" })
+  return lstm_states(self, z, states[2], 4, self.filters)
+end
+
+function ConvLSTM2DCell:detail() return ("%d, %dx%d"):format(self.filters, self.kernel_size[1], self.kernel_size[2]) end
+
+-- ---- several cells ---------------------------------------------------------------------------------------------------
+
+local function shown(value) return Module.is_module(value) and getmetatable(value).__name or options.shown(value) end
+
+local function is_cell(value) return Module.is_module(value) and (value.initial_state ~= nil or value.state_size ~= nil) end
+
+--- Cells one behind the other, as one cell: `nn.StackedRNNCells{ nn.LSTMCell{32}, nn.GRUCell{16} }`. Its states are those of all, in order.
+---@class nnlua.StackedRNNCells: nnlua.Layer
+---@overload fun(cells: nnlua.Layer[]): nnlua.StackedRNNCells
+local Stacked = Layer.define("StackedRNNCells", { cells = { "table", position = 1, rest = true, required = true, layer = true } })
+M.StackedRNNCells = Stacked
+
+function Stacked:checked()
+  local cells = self.cells
+  for i, cell in ipairs(cells) do
+    if not is_cell(cell) then options.raise(("StackedRNNCells: cell %d must be a cell, got %s"):format(i, shown(cell))) end
+  end
+  rawset(self, "cells", nil)
+  self.cells = cells
+end
+
+function Stacked:output_shape(shape)
+  for _, cell in ipairs(self.cells) do shape = cell:output_shape(shape) end
+  return shape
+end
+
+function Stacked:build(shape)
+  for _, cell in ipairs(self.cells) do shape = cell:build_once(shape) end
+end
+
+local function first_states(cell, x)
+  if cell.initial_state then return cell:initial_state(x) end
+  local size, list = cell.state_size, {}
+  for k, n in ipairs(type(size) == "table" and size or { size }) do list[k] = core.full({ x:size(1), n }, 0, x:dtype()) end
+  return list
+end
+
+-- The states of each cell begin where those of the cell before end.
+function Stacked:initial_state(x)
+  local list, counts = {}, {}
+  for i, cell in ipairs(self.cells) do
+    local own = first_states(cell, x)
+    counts[i] = #own
+    table.move(own, 1, #own, #list + 1, list)
+  end
+  rawset(self, "counts", counts)
+  return list
+end
+
+-- The states of cell i, of all.
+local function states_of(self, states, i)
+  local at = 1
+  for k = 1, i - 1 do at = at + self.counts[k] end
+  return table.move(states, at, at + self.counts[i] - 1, 1, {})
+end
+
+function Stacked:begin(states)
+  local shared = {}
+  for i, cell in ipairs(self.cells) do shared[i] = cell.begin and cell:begin(states_of(self, states, i)) or {} end
+  return shared
+end
+
+function Stacked:step(x, states, shared)
+  local new = {}
+  for i, cell in ipairs(self.cells) do
+    local own = states_of(self, states, i)
+    if cell.step then
+      x, own = cell:step(cell:project(x, shared[i]), own, shared[i])
+    else
+      x, own = cell(x, own)
+    end
+    table.move(own, 1, #own, #new + 1, new)
+  end
+  return x, new
+end
+
+function Stacked:forward(x, states)
+  local first = self:initial_state(x)
+  states = states or first
+  return self:step(x, states, self:begin(states))
+end
+
+function Stacked:__tostring()
+  local words = {}
+  for i, cell in ipairs(self.cells) do words[i] = tostring(cell) end
+  return ("StackedRNNCells(%s)"):format(table.concat(words, ", "))
+end
+
+-- ---- layers ----------------------------------------------------------------------------------------------------------
+
+local function layer_options(more)
+  local spec = {
+    return_sequences = { "boolean", default = false }, return_state = { "boolean", default = false },
+    go_backwards = { "boolean", default = false }, stateful = { "boolean", default = false },
+    unroll = { "boolean", default = false }, zero_output_for_mask = { "boolean", default = false },
+  }
+  for key, rule in pairs(more) do spec[key] = rule end
+  return spec
+end
+
+--- The walk of a cell over sequences: `nn.RNN{ nn.LSTMCell{32}, return_sequences = true }`; of a list of cells, stacked.
+--- `unroll` is accepted and changes nothing.
+---@class nnlua.RNN: nnlua.Layer
+---@overload fun(options: { [1]: nnlua.Layer, return_sequences?: boolean, return_state?: boolean, stateful?: boolean, name?: string }): nnlua.RNN
+local RNN = Layer.define("RNN", layer_options { cell = { "table", position = 1, required = true, layer = true } })
+M.RNN = RNN
+
+function RNN:checked()
+  local cell = self.cell
+  if not Module.is_module(cell) and Module.is_module(cell[1]) then cell = Stacked(cell) end
+  if not is_cell(cell) then options.raise("RNN: needs a cell, like nn.LSTMCell{32}, got " .. shown(cell)) end
+  rawset(self, "cell", nil)
+  self.cell = cell
+end
+
+function RNN:output_shape(shape)
+  if #shape < 2 then self:refuse("needs sequences (N, T, C)", shape) end
+  local out = self.cell:output_shape(table.move(shape, 2, #shape, 1, {}))
+  if not self.return_sequences then return out end
+  return table.move(out, 1, #out, 2, { shape[1] })
+end
+
+function RNN:build(shape) self.cell:build_once(table.move(shape, 2, #shape, 1, {})) end
+
+local call_spec = { initial_state = { "table|tensor" }, mask = { "tensor" } }
+
+local function owner(self) return rawget(self, "name") or getmetatable(self).__name end
+
+local function same_shape(a, b)
+  if #a ~= #b then return false end
+  for i = 1, #a do
+    if a[i] ~= b[i] then return false end
+  end
+  return true
+end
+
+-- `given`, or the states kept of the batch before, or zeros.
+local function start(self, x, given)
+  local one = x:size(2) > 0 and x:narrow(2, 1, 1):squeeze(2) or core.zeros(table.move(x:shape(), 3, x:dim(), 2, { x:size(1) }))
+  local first = first_states(self.cell, one)
+  local states = given or self.stateful and rawget(self, "kept") or first
+  if core.is_tensor(states) then states = { states } end
+  local what = given and "the initial state" or "the state of the batch before"
+  if #states ~= #first then options.raise(("%s: %s must be %d tensors, got %d"):format(owner(self), what, #first, #states)) end
+  for k, state in ipairs(states) do
+    if not same_shape(state:shape(), first[k]:shape()) then
+      options.raise(("%s: state %d of %s must be (%s), got (%s)%s"):format(owner(self), k, what, table.concat(first[k]:shape(), ", "),
+        table.concat(state:shape(), ", "), given and "" or "; call reset_states() before a batch of another size"))
+    end
+  end
+  return states
+end
+
+local function like_mask(m, y) -- (N) so that it broadcasts over y (N, ...)
+  local shape = { m:size(1) }
+  for i = 2, y:dim() do shape[i] = 1 end
+  return m:reshape(shape)
+end
+
+-- Step by step over x (N, T, ...): all outputs (N, T, ...), or the last; the last states.
+local function walk(self, x, states, mask)
+  local cell, order = self.cell, { 2, 1 }
+  for i = 3, x:dim() do order[i] = i end
+  local by_step = x:permute(order)
+  local shared = cell.begin and cell:begin(states)
+  local steps = shapes.steps_of(cell.project and cell:project(by_step, shared, true) or by_step)
+  local counted = mask and shapes.steps_of(mask:permute { 2, 1 })
+  local out, last = {}, nil
+  for i, step in ipairs(steps) do
+    local y, new
+    if cell.step then
+      y, new = cell:step(step, states, shared)
+    else
+      y, new = cell(step, states)
+    end
+    if counted then
+      local m = like_mask(counted[i], y)
+      last = last or core.full(y:shape(), 0, y:dtype())
+      local kept = {}
+      for k, state in ipairs(new) do kept[k] = core.where(like_mask(counted[i], state), state, states[k]) end
+      last, new = core.where(m, y, last), kept
+      y = self.zero_output_for_mask and core.where(m, y, 0) or last
+    else
+      last = y
+    end
+    out[i], states = y, new
+  end
+  if not self.return_sequences then return last, states end
+  local y = shapes.stack_all(out)
+  for i = 3, y:dim() do order[i] = i end
+  return y:permute(order), states
+end
+
+local function steps_at(x, at) -- x (N, T, H), at (N, S) -> (N, S, H)
+  local s = at:shape()
+  return core.gather(x, 2, at:reshape { s[1], s[2], 1 }:expand { s[1], s[2], x:size(3) })
+end
+
+-- All steps by one operator. With a mask the steps that count move to the front first (the others don't change a state), and results back.
+local function at_once(self, x, states, mask)
+  local cell, count = self.cell, x:size(2)
+  local position -- how many steps have counted so far
+  if mask then
+    position = mask:long():cumsum(2)
+    x = steps_at(x, core.argsort(mask:logical_not():long(), 2))
+  end
+  local y, all = cell:sequence(x, states)
+  local final = {}
+  if not mask then
+    for k, state in ipairs(all) do final[k] = state:narrow(2, count, 1):squeeze(2) end
+    return self.return_sequences and y or final[1], final
+  end
+  local function with_first(first, rest) return core.cat({ first:unsqueeze(2), rest }, 2) end
+  local behind = position:narrow(2, count, 1) + 1
+  for k, state in ipairs(all) do final[k] = steps_at(with_first(states[k], state), behind):squeeze(2) end
+  local outputs = with_first(core.full(states[1]:shape(), 0, y:dtype()), y) -- zeros before the first step that counts
+  if not self.return_sequences then return steps_at(outputs, behind):squeeze(2), final end
+  y = steps_at(outputs, position + 1)
+  return self.zero_output_for_mask and core.where(mask:unsqueeze(3), y, 0) or y, final
+end
+
+function RNN:forward(x, given)
+  given = given and options.check(owner(self), given, call_spec) or {}
+  if x:dim() < 3 or x:size(2) < 1 then
+    options.raise(("%s: needs sequences (N, T, C) of at least one step, got (%s)"):format(owner(self), table.concat(x:shape(), ", ")))
+  end
+  local mask = given.mask or masks.of(x)
+  x = shapes.real(x)
+  if mask then
+    if not same_shape(mask:shape(), { x:size(1), x:size(2) }) then
+      options.raise(("%s: the mask must be (%d, %d): (N, T), got (%s)"):format(owner(self), x:size(1), x:size(2), table.concat(mask:shape(), ", ")))
+    end
+    if mask:dtype() ~= "bool" then mask = mask:ne(0) end
+  end
+  local states = start(self, x, given.initial_state)
+  if self.go_backwards then
+    x, mask = x:flip(2), mask and mask:flip(2)
+  end
+  local fast = self.cell.sequence and self.cell:has_sequence(x)
+  local y, last = (fast and at_once or walk)(self, x, states, mask)
+  if self.stateful then
+    local kept = {}
+    for k, state in ipairs(last) do
+      kept[k] = state:detach()
+      kept[k]:keep()
+    end
+    rawset(self, "kept", kept)
+  end
+  if mask and self.return_sequences then masks.set(y, mask) end
+  if self.return_state then return y, table.unpack(last) end
+  return y
+end
+
+--- Forget the states that `stateful` keeps from batch to batch. Returns self.
+function RNN:reset_states()
+  rawset(self, "kept", nil)
+  return self
+end
+
+function RNN:__tostring()
+  local words = { tostring(self.cell) }
+  for _, key in ipairs { "return_sequences", "return_state", "go_backwards", "stateful" } do
+    if self[key] then words[#words + 1] = key end
+  end
+  local inside = getmetatable(self).wraps and self.cell:detail() or words[1]
+  words[1] = inside
+  return ("%s(%s)"):format(getmetatable(self).__name, table.concat(words, ", "))
+end
+
+-- A layer that makes its cell itself: its options are the cell's and the walk's.
+local function define_layer(name, cell)
+  local c = class(name, RNN)
+  c.options, c.aliases, c.keras, c.wraps = layer_options(cell.options), aliases, name, cell
+  function c:checked()
+    local given = { trainable = self.trainable }
+    for key in pairs(cell.options) do given[key] = self[key] end
+    self.cell = cell(given)
+  end
+  M[name] = c
+end
+
+--- Plain recurrent layer: `nn.SimpleRNN{32}`.
+---@class nnlua.SimpleRNN: nnlua.RNN
+---@overload fun(options: { [1]: integer, activation?: any, return_sequences?: boolean, name?: string }): nnlua.SimpleRNN
+define_layer("SimpleRNN", SimpleRNNCell)
+
+--- `nn.LSTM{128, return_sequences = true, dropout = 0.2}`.
+---@class nnlua.LSTM: nnlua.RNN
+---@overload fun(options: { [1]: integer, return_sequences?: boolean, return_state?: boolean, dropout?: number, name?: string }): nnlua.LSTM
+define_layer("LSTM", LSTMCell)
+
+--- `nn.GRU{128}`.
+---@class nnlua.GRU: nnlua.RNN
+---@overload fun(options: { [1]: integer, return_sequences?: boolean, reset_after?: boolean, dropout?: number, name?: string }): nnlua.GRU
+define_layer("GRU", GRUCell)
+
+--- An LSTM over sequences of images (N, T, H, W, C): `nn.ConvLSTM2D{16, 3, padding = "same"}`.
+---@class nnlua.ConvLSTM2D: nnlua.RNN
+---@overload fun(options: { [1]: integer, [2]: integer|integer[], padding?: string, return_sequences?: boolean, name?: string }): nnlua.ConvLSTM2D
+define_layer("ConvLSTM2D", ConvLSTM2DCell)
+
+return M
