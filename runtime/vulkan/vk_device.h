@@ -15,10 +15,11 @@ typedef struct nn_vk_physical {
 } nn_vk_physical;
 typedef struct nn_vk_loader {
   VkInstance instance;
+  const char *why; /* there is no device */
   int n;
   nn_vk_physical dev[NN_VK_MAXDEV];
 } nn_vk_loader;
-/* NULL: there is no loader or no instance. A loader with n == 0 has no device. */
+/* Without a loader or a driver n is 0, and `why` says what is missing. */
 const nn_vk_loader *nn_vk_load(void);
 
 /* ---- memory (vk_memory.c) ------------------------------------------------------------------------------------------------------------------ */
