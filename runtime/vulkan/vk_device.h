@@ -38,7 +38,7 @@ typedef struct nn_vk_block {
   char *map; /* host-visible places */
   nn_vk_place place;
   bool small;     /* for small buffers */
-  nn_vk_gap *gap; /* free ranges by offset; room for ngap <= nlive + 1 is always there, so giving back cannot fail */
+  nn_vk_gap *gap; /* free ranges by offset; room for ngap + nlive is always there, so giving back cannot fail */
   int ngap, cap, nlive;
   struct nn_vk_block *next;
 } nn_vk_block;
