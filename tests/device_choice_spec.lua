@@ -148,4 +148,50 @@ describe("devices:", function()
     assert.truthy(err:find "matmul: inner sizes differ", err)
     assert.is_nil(err:find("device auto", 1, true), err)
   end)
+
+  vulkan_it("out of memory collects, drops caches and tries again, then says the figures, and the program goes on", function()
+    local out = script([[
+      local x = nn.ones(1024, 1024):eval()                          -- 4 MiB of 64
+      for i = 1, 100 do local y <const> = (x * i):eval() end        -- dead ones make room by themselves
+      print(nn.memory "vulkan:1".peak <= 64 << 20)
+      local kept, ok, message = {}, nil, nil
+      ok, message = pcall(function() for i = 1, 100 do kept[i] = (x * i):eval() end end)
+      print(ok, #kept)
+      print(message)
+      print(nn.memory "vulkan:1".live >> 20)
+      print(kept[#kept][1][1]:item() == #kept)                       -- reading takes no device memory
+      ok, message = pcall(function()
+        nn.device "cpu"
+        local big = nn.zeros(4096, 4096):eval()
+        nn.device "vulkan"
+        return big:to "vulkan"
+      end)
+      print(ok, message)
+      kept = nil                                                     -- still uncollected
+      print((x:reshape(1, 1024, 1024) + nn.ones(8, 1, 1)):sum():item() == 2 ^ 24)
+      for i = 1, 12 do
+        nn.device "cpu"
+        local host = nn.ones(1024, 1024):eval()
+        nn.device "vulkan"
+        local y <const> = host:to "vulkan"                           -- copies collect as well
+      end
+      x = nil
+      collectgarbage()
+      collectgarbage()
+      nn.memory_trim()
+      local m = nn.memory "vulkan:1"
+      print(m.live < 1 << 20, m.cached < 16 << 20, m.peak <= 64 << 20, m.allocated > 400 << 20, nn.memory().live >= m.live)
+    ]], "NNLUA_DEVICE=vulkan NNLUA_VK_MEMORY=64")
+    local line = {}
+    for l in out:gmatch "[^\n]+" do line[#line + 1] = l end
+    assert.equal("true", line[1])
+    local kept = tonumber(line[2]:match "^false\t(%d+)$")
+    assert.is_true(kept >= 10 and kept <= 15, line[2])
+    assert.truthy(line[3]:find "script.lua:6: out of memory on vulkan:1: a run needs 4194304 bytes for its results and %d+ for what is between, beside %d+ in", line[3])
+    assert.is_true(tonumber(line[4]) >= 4 * (kept + 1) and tonumber(line[4]) <= 64, line[4])
+    assert.equal("true", line[5])
+    assert.truthy(line[6]:find "^false\t.*script.lua:15: to: out of memory on vulkan:1: a copy needs 67108864 bytes, beside %d+ in live tensors", line[6])
+    assert.equal("true", line[7])
+    assert.equal("true\ttrue\ttrue\ttrue\ttrue", line[8])
+  end)
 end)
