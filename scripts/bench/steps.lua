@@ -1,5 +1,5 @@
 -- Milliseconds of one training step, for the models that scripts in other systems measure too: one line each, median and minimum over steps.
--- Input is made up and has the real shapes, so only computing is timed. usage: nnlua bench/steps.lua [threads] [name ...]
+-- Input is made up and has the real shapes, so only computing is timed. usage: nnlua bench/steps.lua [--device NAME] [threads] [name ...]
 local here = arg[0]:match "^(.*[/\\])" or ""
 local timing, models = dofile(here .. "timing.lua"), dofile(here .. "models.lua")
 
