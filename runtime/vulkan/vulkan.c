@@ -27,26 +27,6 @@
 #define nn_vk_lstsq NONE
 #define nn_vk_lstsq_scratch NONE
 /* not written yet */
-#define nn_vk_take_rows NONE
-#define nn_vk_take_rows_scratch NONE
-#define nn_vk_add_rows NONE
-#define nn_vk_add_rows_scratch NONE
-#define nn_vk_ravel_ids NONE
-#define nn_vk_ravel_ids_scratch NONE
-#define nn_vk_gather NONE
-#define nn_vk_gather_scratch NONE
-#define nn_vk_scatter NONE
-#define nn_vk_scatter_scratch NONE
-#define nn_vk_nonzero NONE
-#define nn_vk_nonzero_scratch NONE
-#define nn_vk_scan NONE
-#define nn_vk_scan_scratch NONE
-#define nn_vk_sort NONE
-#define nn_vk_sort_scratch NONE
-#define nn_vk_searchsorted NONE
-#define nn_vk_searchsorted_scratch NONE
-#define nn_vk_randint NONE
-#define nn_vk_randint_scratch NONE
 #define nn_vk_lstm NONE
 #define nn_vk_lstm_scratch NONE
 #define nn_vk_lstm_dx NONE
