@@ -12,14 +12,7 @@ local rows = n // cols
 
 local function op(name, fn) timing.bench(name, function() fn():eval() end, 5, 3) end
 
-local function row(name, make)
-  if not timing.wants(name) then return end
-  local ok, message = pcall(make, name)
-  if not ok then print(("%-28s failed: %s"):format(name, (tostring(message):gsub("\n.*", "")))) end
-  collectgarbage()
-  collectgarbage()
-  nn.memory_trim()
-end
+local row = timing.row
 
 row("large_adam", function(name)
   local p = nn.parameter(nn.randn(n))

@@ -5,5 +5,5 @@ local timing, models = dofile(here .. "timing.lua"), dofile(here .. "models.lua"
 
 for _, name in ipairs { "mlp_784_128_10_b64", "mlp_784_512_512_10_b128", "mnist_cnn_b64", "lstm_28x28_h128_b64", "resnet20_cifar_b64",
   "chargpt_L4_d128_T64_b12" } do
-  if timing.wants(name) then timing.bench(name, models[name]()) end
+  timing.row(name, function() timing.bench(name, models[name]()) end)
 end

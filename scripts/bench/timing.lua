@@ -70,4 +70,14 @@ function timing.bench(name, step, warm, budget, per)
   io.stdout:flush()
 end
 
+--- Runs what sets up and times a workload, if it is wanted; where a device cannot do it, its line says why and the others still run.
+function timing.row(name, make)
+  if not timing.wants(name) then return end
+  local ok, message = pcall(make, name)
+  if not ok then print(("%-28s failed: %s"):format(name, (tostring(message):gsub("\n.*", "")))) end
+  collectgarbage()
+  collectgarbage()
+  nn.memory_trim()
+end
+
 return timing
