@@ -14,8 +14,10 @@ rounds=${1:-3}
 [ $# -gt 0 ] || set -- large_add large_exp large_chain large_sum large_adam large_softmax large_layernorm large_matmul_f32 large_matmul_f16 \
   op_conv3x3_32x64x56 mlp_784_128_10_b64 mlp_784_512_512_10_b128 mnist_cnn_b64 lstm_28x28_h128_b64 resnet20_cifar_b64 chargpt_L4_d128_T64_b12
 
-cmake --build "$build" --target vk_properties >/dev/null && "$build/vk_properties" || echo "no vk_properties"
-"$nnlua" -e 'print(require("nnlua").devices())'
+DEVICE=$device "$nnlua" -e 'local nn = require "nnlua"
+print(nn.devices())
+local properties = rawget(nn, "device_properties") -- limits, heaps, both lists of cooperative matrices
+if properties then print((assert(properties(os.getenv "DEVICE")))) end'
 torch=yes
 if ! "$python" -c 'import torch; assert torch.cuda.is_available(); print("PyTorch", torch.__version__, torch.cuda.get_device_name())' 2>/dev/null; then
   torch=no
