@@ -327,12 +327,13 @@ function nn.set_rng_state(state) end
 ---@return { live: integer, cached: integer, peak: integer, allocated: integer }
 function nn.memory(device) end
 
---- What can compute here: the CPU first, then the Vulkan devices. kind is "cpu", "discrete", "integrated", "virtual" or "software".
+--- What can compute here: the CPU first, then the Vulkan devices; printed, one line each. kind is "cpu", "discrete", "integrated", "virtual" or "software".
 ---@return { name: string, title: string, kind: string, driver: string, memory: integer, subgroup: integer, features: string }[]
 function nn.devices() end
 
---- The device where tensors are made that nothing else decides; with a name, choose it. nil and a message when there is no such device.
----@param name? "cpu"|"vulkan"|string "vulkan" is the first of the Vulkan devices, "vulkan:2" the second
+--- The device where tensors are made that nothing else decides; with a name, choose it. nil and a message when there is no such device. With "auto"
+--- fit times its first steps on the CPU and on each GPU, and keeps the fastest.
+---@param name? "cpu"|"vulkan"|"auto"|string "vulkan" is the first of the Vulkan devices, "vulkan:2" the second
 ---@return string?, string?
 function nn.device(name) end
 

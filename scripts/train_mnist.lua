@@ -8,7 +8,7 @@ local opt = nn.options.parse_args(arg, {
   { "batch", "integer", default = 64, min = 1, help = "images per step" },
   { "lr", "number", default = 1e-3, above = 0, help = "learning rate of Adam" },
   { "seed", "integer", default = 1, help = "of everything that is random" },
-  { "device", "string", default = nn.device(), value = "NAME", help = "where to compute: cpu, vulkan, vulkan:2" },
+  { "device", "string", default = nn.device(), value = "NAME", help = "where to compute: cpu, vulkan, vulkan:2, or auto: the faster one" },
   { "data", "string", value = "DIR", help = "folder of the four MNIST files" },
   { "threads", "integer", min = 1, help = "CPU threads, by default all" },
   { "save", "string", value = "FILE", help = "write a checkpoint after each epoch" },

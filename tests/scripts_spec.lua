@@ -101,6 +101,20 @@ describe("scripts", function()
     assert.is_nil(out:find("\r", 1, true))
   end)
 
+  it("train_mnist.lua --device vulkan reaches the accuracy of the CPU", function()
+    if #nn.devices() == 1 then return pending "there is no Vulkan device" end
+    local function figures(device)
+      local out, err = train("--epochs 3 --batch 32 --lr 0.003 --device " .. device)
+      assert.equal("", err)
+      local loss, seen = out:match "epoch 3/3  [%d.]+ s  loss ([%d.]+)  accuracy ([%d.]+)"
+      return tonumber(last_line(out):match "^test accuracy (%d%.%d%d%d%d)$"), tonumber(loss), tonumber(seen)
+    end
+    local accuracy, loss, seen = figures "cpu"
+    local accuracy_there, loss_there, seen_there = figures "vulkan"
+    assert.is_true(accuracy_there > 0.9 and math.abs(accuracy_there - accuracy) <= 0.02, accuracy_there)
+    assert.is_true(math.abs(loss_there - loss) <= 0.02 and math.abs(seen_there - seen) <= 0.02, loss_there)
+  end)
+
   it("train_mnist.lua gives the same result for the same seed in any number of threads, and another for another seed", function()
     local function result(arguments) return (train("--epochs 1 " .. arguments):gsub("  %d+%.%d s  ", " ")) end
     local first = result "--seed 3 --threads 1"

@@ -33,6 +33,7 @@ files.Module, files.Layer = "nnlua.module", "nnlua.layer"
 
 -- Names that are fields of a file's table: nn.Dense.
 local fields = {
+  ["nnlua.device"] = { "device", "devices" },
   ["nnlua.module"] = { "parameter", "buffer" },
   ["nnlua.models"] = { "Sequential", "register_layer" },
   ["nnlua.model"] = { "Model" },
@@ -82,6 +83,7 @@ for _, names in pairs(functions) do
     methods[name] = function(...) return nn[name](...) end
   end
 end
+nn.device, nn.devices = nil, nil -- nnlua.device's, which know "auto"
 
 -- The value of a name that is not loaded yet, nil when there is none.
 local function find(name)
@@ -123,7 +125,7 @@ end
 -- Where tensors are made: NNLUA_DEVICE=vulkan nnlua script.lua
 local wanted = os.getenv "NNLUA_DEVICE"
 if wanted and wanted ~= "" then
-  local ok, message = nn.device(wanted)
+  local ok, message = require("nnlua.device").device(wanted)
   if not ok then error("NNLUA_DEVICE: " .. message, 0) end
 end
 

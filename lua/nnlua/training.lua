@@ -23,6 +23,7 @@ local Module = require "nnlua.module"
 local losses = require "nnlua.losses"
 local metrics = require "nnlua.metrics"
 local optim = require "nnlua.optim"
+local devices = require "nnlua.device"
 local Progress = require "nnlua.progress"
 
 local training = {}
@@ -320,6 +321,12 @@ local function train_step(self, c, x, y)
   c.optimizer:step()
 end
 
+-- nn.device "auto": the steps of the trial are those of training, but for the figures, which are not for the history.
+local function decide_device(self, c, x, y)
+  local trial = { optimizer = c.optimizer, loss = c.loss, meters = { metrics.Mean { name = "loss" } } }
+  devices.trial(self, c.optimizer, function() train_step(self, trial, x, y) end)
+end
+
 local function test_step(self, c, x, y)
   do
     local _ <close> = core.scope()
@@ -545,6 +552,7 @@ local function train_epoch(self, c, ds, bar, o, at)
     if batch > at.batch then -- the steps before are done; the data set was set back to where their epoch began
       if y == nil then target_missing "fit" end
       prepare(self, c, x)
+      if devices.undecided() then decide_device(self, c, x, y) end
       if #o.callbacks > 0 then announce(o.callbacks, "on_batch_begin", self, batch) end
       hold(true) -- Ctrl-C does not cut a step in two
       train_step(self, c, x, y)

@@ -162,6 +162,18 @@ nn_status nni_value_peek(nn_context *ctx, nni_value *v, size_t at, size_t bytes,
 }
 
 /* ---- moving ---- */
+/* A buffer; when there is no room, dead tensors are collected and caches dropped first. NULL: error set. */
+static void *room_on(nn_context *ctx, nni_device *dev, size_t bytes) {
+  void *p = dev->is->buffer_get(dev, bytes);
+  if (p) return p;
+  if (ctx->hooks.collect) ctx->hooks.collect(ctx->hooks.ud, 1);
+  dev->is->trim(dev);
+  if ((p = dev->is->buffer_get(dev, bytes))) return p;
+  nni_fail(&ctx->core.err, NN_ENOMEM, "to: out of memory on %s: a copy needs %zu bytes, beside %zu in live tensors", dev->name, bytes,
+           dev->is->memory(dev).live);
+  return NULL;
+}
+
 /* t's elements, row-major, in a new buffer of dev */
 static nn_tensor *copy_to(nn_tensor *t, nni_device *dev) {
   nn_context *ctx = t->ctx;
@@ -178,12 +190,9 @@ static nn_tensor *copy_to(nn_tensor *t, nni_device *dev) {
   }
   if (nni_need(t) != NN_OK) return NULL;
   size_t from = (size_t)t->l.offset * nn_dtype_size(t->dtype);
-  void *p = dev->is->buffer_get(dev, bytes);
+  void *p = room_on(ctx, dev, bytes);
   nn_status st = NN_OK;
-  if (!p) {
-    nni_fail(&ctx->core.err, NN_ENOMEM, "to: out of memory on %s (%zu bytes)", dev->name, bytes);
-    return NULL;
-  }
+  if (!p) return NULL;
   if (bytes && dev->host) st = nni_value_peek(ctx, t->v, from, bytes, p);
   else if (bytes) { /* from the host, or by way of it */
     const char *src = nni_value_host(ctx, t->v);

@@ -133,14 +133,7 @@ nn_vk_counts nn_vk_counted(const nni_device *d) { return ((const nn_vk_device *)
 nn_status nn_vk_open(nni_memory *m, int index, nni_device **out, nni_error *err) {
   const nn_vk_loader *l = nn_vk_load();
   *out = NULL;
-  if (!l)
-    return nni_fail(
-        err, NN_ENOTFOUND,
-        "vulkan:%d: there is no Vulkan on this system: no libvulkan.so.1 that works was found; install the Vulkan loader and the driver of your GPU",
-        index + 1);
-  if (l->n == 0)
-    return nni_fail(err, NN_ENOTFOUND, "vulkan:%d: the Vulkan loader is there and no driver found a device; install the driver of your GPU",
-                    index + 1);
+  if (l->n == 0) return nni_fail(err, NN_ENOTFOUND, "vulkan:%d: there is no Vulkan device here: %s", index + 1, l->why);
   if (index < 0 || index >= l->n) return nni_fail(err, NN_ENOTFOUND, "there is no device vulkan:%d; the last one is vulkan:%d", index + 1, l->n);
   nn_vk_device *d = nni_calloc(m, sizeof *d);
   if (!d) return nni_fail(err, NN_ENOMEM, "vulkan:%d: out of memory while opening it", index + 1);

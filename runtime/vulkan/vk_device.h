@@ -15,10 +15,11 @@ typedef struct nn_vk_physical {
 } nn_vk_physical;
 typedef struct nn_vk_loader {
   VkInstance instance;
+  const char *why; /* there is no device */
   int n;
   nn_vk_physical dev[NN_VK_MAXDEV];
 } nn_vk_loader;
-/* NULL: there is no loader or no instance. A loader with n == 0 has no device. */
+/* Without a loader or a driver n is 0, and `why` says what is missing. */
 const nn_vk_loader *nn_vk_load(void);
 
 /* ---- memory (vk_memory.c) ------------------------------------------------------------------------------------------------------------------ */
@@ -37,7 +38,7 @@ typedef struct nn_vk_block {
   char *map; /* host-visible places */
   nn_vk_place place;
   bool small;     /* for small buffers */
-  nn_vk_gap *gap; /* free ranges by offset; room for ngap <= nlive + 1 is always there, so giving back cannot fail */
+  nn_vk_gap *gap; /* free ranges by offset; room for ngap + nlive is always there, so giving back cannot fail */
   int ngap, cap, nlive;
   struct nn_vk_block *next;
 } nn_vk_block;

@@ -154,6 +154,18 @@ static void list(nn_vk_loader *l) {
   for (int i = 0; i < l->n; i++) snprintf(l->dev[i].info.name, sizeof l->dev[i].info.name, "vulkan:%d", i + 1);
 }
 
+/* Devices, and why there are none. */
+static void look_around(nn_vk_loader *l) {
+  if (volkInitialize() != VK_SUCCESS) {
+    l->why = "no libvulkan.so.1 that works was found; install the Vulkan loader (the package libvulkan1, vulkan-loader or vulkan-icd-loader) and the driver of your GPU";
+    return;
+  }
+  const VkResult r = make_instance(&l->instance);
+  if (r == VK_SUCCESS) list(l);
+  if (r != VK_SUCCESS && r != VK_ERROR_INCOMPATIBLE_DRIVER) l->why = "the Vulkan loader is there and could not start; `vulkaninfo` may say more";
+  else if (l->n == 0) l->why = "the Vulkan loader is there and no driver found a device; install the Vulkan driver of your GPU (and look at VK_ICD_FILENAMES, VK_DRIVER_FILES)";
+}
+
 const nn_vk_loader *nn_vk_load(void) {
   static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
   static bool tried;
@@ -161,22 +173,23 @@ const nn_vk_loader *nn_vk_load(void) {
   pthread_mutex_lock(&lock);
   if (!tried) {
     tried = true;
-    if (volkInitialize() == VK_SUCCESS && make_instance(&loader.instance) == VK_SUCCESS) list(&loader);
+    look_around(&loader);
   }
   pthread_mutex_unlock(&lock);
-  return loader.instance ? &loader : NULL;
+  return &loader;
 }
 
 int nn_vk_count(nni_memory *m, nni_error *err) {
-  (void)m, (void)err;
+  (void)m;
   const nn_vk_loader *l = nn_vk_load();
-  return l ? l->n : 0;
+  if (l->n == 0) nni_fail(err, NN_ENOTFOUND, "%s", l->why);
+  return l->n;
 }
 
 nn_status nn_vk_describe(nni_memory *m, int index, nn_device_info *info, nni_error *err) {
   (void)m;
   const nn_vk_loader *l = nn_vk_load();
-  if (!l || index < 0 || index >= l->n) return nni_fail(err, NN_ENOTFOUND, "there is no device vulkan:%d", index + 1);
+  if (index < 0 || index >= l->n) return nni_fail(err, NN_ENOTFOUND, "there is no device vulkan:%d", index + 1);
   *info = l->dev[index].info;
   return NN_OK;
 }

@@ -1,7 +1,9 @@
 /* vulkan/vk_memory.c - device memory, and mapped host memory for staging: blocks with sub-allocation.
 **
-** A block is one VkBuffer in one place. Buffers below 1 MiB come from small blocks, larger ones from large blocks, still larger ones have a block of their own; the
-** smallest gap that is large enough is taken, the first of equals, so that a loop gets the same addresses again (records of plans are found by address).
+** A block is one VkBuffer in one place. Buffers below 1 MiB come from small blocks, larger ones from large blocks, still larger ones have a block of their own.
+** A loop must get the same addresses again, since records of plans are found by address: a buffer that is given back stays a gap of its own size, and the
+** lowest gap of just the size that is asked for is taken first; a new one is cut off the largest gap, so that the others stay whole. Only when nothing fits (or
+** a block is full of small gaps) are neighbouring gaps joined, and then the smallest that suffices is taken.
 ** Ranges of the device's memory may be used again at once: the stream is in order. Blocks go back to the driver in trim, or when memory is short, after all work
 ** has ended.
 ** Only stream and kernels resolve addresses (nn_vk_find).
@@ -10,7 +12,7 @@
 #include <stdlib.h>
 
 #define MiB ((uint64_t)1 << 20)
-enum { ALIGN = 256 };
+enum { ALIGN = 256, MOST_GAPS = 1024 };
 static const uint64_t SMALL = 1 * MiB;
 static const struct {
   uint64_t small, large;
@@ -119,7 +121,7 @@ nn_vk_block *nn_vk_find(const nn_vk_device *d, const void *p, uint64_t *offset) 
 static uint64_t rounded(size_t bytes) { return bytes == 0 ? ALIGN : ((uint64_t)bytes + ALIGN - 1) & ~(uint64_t)(ALIGN - 1); }
 
 static void *take_gap(nn_vk_device *d, nn_vk_block *b, int i, uint64_t n) {
-  if (!reserve_gaps(d, b, b->nlive + 3)) return NULL;
+  if (!reserve_gaps(d, b, b->ngap + b->nlive + 2)) return NULL;
   const uint64_t at = b->gap[i].offset;
   b->gap[i].offset += n;
   b->gap[i].size -= n;
@@ -133,20 +135,53 @@ static void *take_gap(nn_vk_device *d, nn_vk_block *b, int i, uint64_t n) {
   return (void *)nn_vk_address(b, at);
 }
 
-static void *take(nn_vk_device *d, nn_vk_place place, uint64_t n) {
+static void join(nn_vk_block *b) {
+  int n = 0;
+  for (int i = 0; i < b->ngap; i++)
+    if (n > 0 && b->gap[n - 1].offset + b->gap[n - 1].size == b->gap[i].offset) b->gap[n - 1].size += b->gap[i].size;
+    else b->gap[n++] = b->gap[i];
+  b->ngap = n;
+}
+
+/* The gap to take n bytes from; of all blocks the first that is best. */
+static nn_vk_block *choose(nn_vk_device *d, nn_vk_place place, uint64_t n, bool smallest, int *at) {
   nn_vk_block *best = NULL;
-  int at = 0;
+  uint64_t size = 0;
   for (nn_vk_block *b = d->blocks; b; b = b->next) {
     if (b->place != place || b->small != (n < SMALL)) continue;
-    for (int i = 0; i < b->ngap; i++)
-      if (b->gap[i].size >= n && (!best || b->gap[i].size < best->gap[at].size)) best = b, at = i;
+    for (int i = 0; i < b->ngap; i++) {
+      const uint64_t have = b->gap[i].size;
+      if (have < n || (best && (smallest ? have >= size : have <= size))) continue;
+      best = b, size = have, *at = i;
+    }
   }
-  return best ? take_gap(d, best, at, n) : NULL;
+  return best;
+}
+
+static void *take(nn_vk_device *d, nn_vk_place place, uint64_t n) {
+  int at = 0;
+  nn_vk_block *b = NULL;
+  for (b = d->blocks; b; b = b->next) { /* of just this size */
+    if (b->place != place || b->small != (n < SMALL)) continue;
+    for (int i = 0; i < b->ngap; i++)
+      if (b->gap[i].size == n) return take_gap(d, b, i, n);
+  }
+  b = choose(d, place, n, false, &at);
+  if (!b) {
+    for (nn_vk_block *q = d->blocks; q; q = q->next)
+      if (q->place == place) join(q);
+    b = choose(d, place, n, true, &at);
+  }
+  return b ? take_gap(d, b, at, n) : NULL;
 }
 
 /* A new block in which n bytes fit: of the usual size, of just that size where there is no room for it. */
 static bool grow(nn_vk_device *d, nn_vk_place place, uint64_t n) {
   uint64_t most = d->max_alloc, common = n < SMALL ? usual[place].small : usual[place].large;
+  if (place == NN_VK_DEVICE_LOCAL) { /* a block is a small part of a small device */
+    const uint64_t part = d->limit / (n < SMALL ? 16 : 4) & ~(MiB - 1);
+    if (common > part) common = part;
+  }
   if (common > most) common = most;
   if (place == NN_VK_DEVICE_LOCAL && d->limit - d->reserved < most) most = d->limit - d->reserved;
   for (int tries = 0; tries < 2; tries++) {
@@ -200,18 +235,9 @@ void nn_vk_memory_put(nn_vk_device *d, void *p, size_t bytes) {
     if (b->gap[mid].offset < at) lo = mid + 1;
     else hi = mid;
   }
-  const bool left = lo > 0 && b->gap[lo - 1].offset + b->gap[lo - 1].size == at, right = lo < b->ngap && at + n == b->gap[lo].offset;
-  if (left && right) {
-    b->gap[lo - 1].size += n + b->gap[lo].size;
-    memmove(b->gap + lo, b->gap + lo + 1, sizeof *b->gap * (size_t)(--b->ngap - lo));
-  } else if (left) b->gap[lo - 1].size += n;
-  else if (right) {
-    b->gap[lo].offset = at;
-    b->gap[lo].size += n;
-  } else {
-    memmove(b->gap + lo + 1, b->gap + lo, sizeof *b->gap * (size_t)(b->ngap++ - lo));
-    b->gap[lo] = (nn_vk_gap){at, n};
-  }
+  memmove(b->gap + lo + 1, b->gap + lo, sizeof *b->gap * (size_t)(b->ngap++ - lo));
+  b->gap[lo] = (nn_vk_gap){at, n};
+  if (b->ngap > MOST_GAPS) join(b);
   b->nlive--;
   if (b->place == NN_VK_DEVICE_LOCAL) d->stats.live -= n;
 }

@@ -1,5 +1,5 @@
 -- Milliseconds of single operators, under the names of the scripts of other systems: one line each, median and minimum.
--- usage: nnlua bench/ops.lua [threads] [name ...]
+-- usage: nnlua bench/ops.lua [--device NAME] [threads] [name ...]
 local nn = require "nnlua"
 local here = arg[0]:match "^(.*[/\\])" or ""
 local timing, models = dofile(here .. "timing.lua"), dofile(here .. "models.lua")

@@ -1,7 +1,9 @@
 """The workloads of steps.lua and ops.lua in PyTorch, printed in the same form: what compare.sh runs beside ours.
 
-usage: peer_torch.py [threads] [--channels-last] [name ...]; NNLUA_BENCH_SECONDS is the time for each workload.
+usage: peer_torch.py [--device cuda] [threads] [--channels-last] [name ...]; NNLUA_BENCH_SECONDS is the time for each workload. With a device the
+rows of large.lua are there too, calls are timed in groups of 20 ms with one wait at the end, and f32 products are f32 (no TF32).
 """
+import math
 import os
 import sys
 import time
@@ -10,11 +12,24 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-options = [a for a in sys.argv[1:] if a.startswith("--")]
-words = [a for a in sys.argv[1:] if not a.startswith("--")]
-torch.set_num_threads(int(words[0]) if words else 2)
+words = sys.argv[1:]
+device = "cpu"
+if "--device" in words:
+    at = words.index("--device")
+    device = words[at + 1]
+    del words[at:at + 2]
+options = [a for a in words if a.startswith("--")]
+words = [a for a in words if not a.startswith("--")]
+threads = int(words.pop(0)) if words and words[0].isdigit() else 2
+torch.set_num_threads(threads)
 torch.manual_seed(0)
-wanted = set(words[1:])
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+if device != "cpu":
+    if hasattr(torch, "set_default_device"):
+        torch.set_default_device(device)
+    else:
+        torch.set_default_tensor_type(torch.cuda.FloatTensor)
+wanted = set(words)
 layout = torch.channels_last if "--channels-last" in options else torch.contiguous_format
 seconds = float(os.environ.get("NNLUA_BENCH_SECONDS", 0))
 
@@ -29,14 +44,23 @@ def peak():
 def bench(name, make, warm=5, budget=8.0):
     if wanted and name not in wanted:
         return
-    step, times = make(), []
+    step, times, calls = make(), [], 1
     for _ in range(warm):
         step()
+    if device != "cpu":
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        step()
+        torch.cuda.synchronize()
+        calls = max(1, min(200, math.ceil(0.02 / (time.perf_counter() - start))))
     stop = time.perf_counter() + (seconds or budget)
     while time.perf_counter() < stop and len(times) < 400:
         start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
+        for _ in range(calls):
+            step()
+        if device != "cpu":
+            torch.cuda.synchronize()
+        times.append((time.perf_counter() - start) / calls)
     times.sort()
     print("%-28s %9.5g ms/step  (min %.5g, n=%d)%s" % (name, times[len(times) // 2] * 1e3, times[0] * 1e3, len(times), peak()), flush=True)
 
@@ -44,7 +68,8 @@ def bench(name, make, warm=5, budget=8.0):
 def trainer(model, x, classes, opt=None):
     if x.dim() == 4:
         model, x = model.to(memory_format=layout), x.contiguous(memory_format=layout)
-    y = torch.randint(0, classes, (x.numel() if x.dtype == torch.int64 else len(x),))
+    model, x = model.to(device), x.to(device)
+    y = torch.randint(0, classes, (x.numel() if x.dtype == torch.int64 else len(x),), device=device)
     opt = opt(model.parameters()) if opt else torch.optim.Adam(model.parameters(), 1e-3)
 
     def step():
@@ -192,3 +217,39 @@ op("op_layernorm_grad_32768x128", layer_norm_grad)
 op("op_add_64_overhead", add_64)
 op("op_conv3x3_32x64x56", conv)
 op("infer_mnist_cnn_b1", inference)
+
+# the rows of large.lua
+elements, cols = int(os.environ.get("NNLUA_BENCH_MB", 256)) << 18, 1024
+side = int(os.environ.get("NNLUA_BENCH_N", 4096))
+
+
+def adam():
+    p = nn.Parameter(torch.randn(elements))
+    p.grad = torch.randn(elements)
+    return torch.optim.Adam([p], 1e-3, foreach=True).step
+
+
+def large(count, fn, *shape):
+    def make():
+        x = [torch.randn(*(shape or (elements,))) for _ in range(count)]
+        return lambda: fn(*x)
+    return make
+
+
+def product(n, dtype):
+    def make():
+        a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
+        return lambda: a @ b
+    return make
+
+
+if device != "cpu" or wanted:
+    bench("large_adam", adam, budget=3)
+    op("large_add", large(2, lambda x, y: x + y))
+    op("large_exp", large(1, torch.exp))
+    op("large_chain", large(3, lambda x, y, z: torch.relu(torch.tanh(x * y + z) * x - y)))
+    op("large_sum", large(1, torch.sum))
+    op("large_softmax", large(1, lambda x: x.softmax(-1), elements // cols, cols))
+    op("large_layernorm", large(1, lambda x, w=torch.ones(cols), b=torch.zeros(cols): F.layer_norm(x, (cols,), w, b), elements // cols, cols))
+    op("large_matmul_f32", product(side, torch.float32))
+    op("large_matmul_f16", product(2 * side, torch.float16))
