@@ -193,7 +193,9 @@ Sequential.keras = "Sequential"
 
 -- Files of layers, and the classes that users registered.
 local files = {}
-for i, name in ipairs { "core", "activation", "conv", "norm", "shapes", "pooling", "noise", "merge" } do files[i] = "nnlua.layers." .. name end
+for i, name in ipairs { "core", "activation", "conv", "norm", "shapes", "pooling", "noise", "merge", "wrappers", "products", "preprocessing" } do
+  files[i] = "nnlua.layers." .. name
+end
 local registered = {}
 
 --- The class of layers that a file calls `name` (ours or Keras's name), or nil. Only classes of this library and registered ones are found.

@@ -75,6 +75,11 @@ function Module.constraint_of(parameter) return constraints[parameter] end
 --- Add `penalty`, a function of the parameter that gives a scalar, to the loss of every model that has the parameter.
 function Module.penalize(parameter, penalty) penalties[parameter] = penalty end
 
+local activities = setmetatable({}, { __mode = "k" }) -- module -> what its last call adds to the loss
+
+--- Add `value`, a scalar tensor, to what the next regularization() of a model with `module` gives.
+function Module.penalize_activity(module, value) activities[module] = value end
+
 local function is_module(value) return type(value) == "table" and rawget(value, "attribute_names") ~= nil end
 Module.is_module = is_module
 
@@ -193,12 +198,19 @@ function Module:parameters()
   return list
 end
 
---- The sum of what the regularizers of all parameters below say, as a scalar tensor; nil when there are none. fit adds it to the loss; in a loop
---- by hand: `loss + net:regularization()`.
+--- The sum of what the regularizers of all parameters below say, and of activities in the last call, as a scalar tensor; nil when there are none.
+--- fit adds it to the loss; in a loop by hand: `loss + net:regularization()`.
 ---@return nnlua.Tensor?
 function Module:regularization()
-  if next(penalties) == nil then return nil end -- asked at every step
+  if next(penalties) == nil and next(activities) == nil then return nil end -- asked at every step
   local total
+  for _, entry in ipairs(next(activities) and self:modules() or {}) do
+    local value = activities[entry[2]]
+    if value then
+      total = total and total + value or value
+      activities[entry[2]] = nil
+    end
+  end
   for _, w in ipairs(self:named_parameters()) do
     local penalty = penalties[w.tensor]
     if penalty then
