@@ -206,8 +206,8 @@ function Layer:config()
     if type(value) == "function" then
       local _, name = activations.get(value)
       if key ~= "activation" or name == "function" then
-        options.raise(("%s: %s is a function without a name, which a file cannot hold; name it: nn.activations.<name> = ...")
-          :format(self:label(), key))
+        options.raise(("%s: %s is a function without a name, which a file cannot hold%s"):format(self:label(), key,
+          key == "activation" and "; name it: nn.activations.<name> = ..." or ""))
       end
       value = name
     elseif type(value) == "table" and value.config then

@@ -199,15 +199,17 @@ M.Hashing = Hashing
 
 function Hashing:output_shape(shape) return encoded_shape(shape, self.num_bins, self.output_mode) end
 
+-- A 64-bit number as a tensor: as an operator's number it would be a double.
+local function whole(n) return core.tensor({ n }, { dtype = "i64" }) end
+
 -- x ^ (x >>> places)
-local function folded(x, places) return x:bitwise_xor(x:bitwise_right_shift(places):bitwise_and((1 << (64 - places)) - 1)) end
+local function folded(x, places) return x:bitwise_xor(x:bitwise_right_shift(places):bitwise_and(whole((1 << (64 - places)) - 1))) end
 
 function Hashing:forward(x)
   local ids = x:long()
-  local h = ids + (self.salt + 1) * 0x9E3779B97F4A7C15 -- splitmix64
-  h = folded(h, 30) * 0xBF58476D1CE4E5B9
-  h = folded(folded(h, 27) * 0x94D049BB133111EB, 31)
-  h = h:bitwise_and(math.maxinteger)
+  local h = ids + whole((self.salt + 1) * 0x9E3779B97F4A7C15) -- splitmix64
+  h = folded(h, 30) * whole(0xBF58476D1CE4E5B9)
+  h = folded(folded(h, 27) * whole(0x94D049BB133111EB), 31):bitwise_and(whole(math.maxinteger))
   if self.mask_value then
     h = core.where(ids:eq(self.mask_value), 1, h:mod(self.num_bins - 1) + 2)
   else

@@ -60,7 +60,7 @@ M.Identity = Identity
 function Identity:forward(x) return x end -- luacheck: no unused args
 
 --- Any function of a tensor: `nn.Lambda{ function(x) return x * 2 end }`. `output_shape`, a shape of one sample or a function of that of the input,
---- is needed where the result has another shape. A file cannot hold a function, so a model with a Lambda is not saved; its weights are.
+--- is needed where the result has another shape. A file cannot hold a function: of a model with a Lambda it has the weights, for load_weights().
 ---@class nnlua.Lambda: nnlua.Layer
 ---@overload fun(options: { [1]: function, output_shape?: integer[]|function, name?: string }): nnlua.Lambda
 local Lambda = Layer.define("Lambda", { ["function"] = { "function", position = 1, required = true }, output_shape = { "table|function" } })
