@@ -142,6 +142,7 @@
 ---@field debug function
 ---@field graph function
 ---@field h5 table
+---@field help table
 ---@field initializers table
 ---@field jit function
 ---@field load function

@@ -187,7 +187,7 @@ describe("every optimizer", function()
     if type(c) == "table" and c ~= nn.optim.Optimizer then names[#names + 1] = name end
   end
   table.sort(names)
-  it("is there", function() assert.equal(14, #names) end)
+  it("is there", function() assert.equal(16, #names) end)
 
   for _, name in ipairs(names) do
     it(name .. " goes on exactly from its state and configuration", function()

@@ -236,7 +236,9 @@ describe("Keras's configuration", function()
   local keras = require "nnlua.keras"
   local function told(...) return keras.sequential(nn.Sequential { ... }:config()).layers end
   it("counts dims from 0, and knows what is wrapped", function()
-    local list = told(nn.Input { 4, 4, 6 }, nn.PReLU { shared_axes = { 2, 3 } }, nn.GroupNorm { 3, axis = 4 }, nn.BatchNorm { axis = 3 }, nn.BatchNorm {},
+    local list = told(nn.Input { 4, 4, 6 },
+      nn.PReLU { shared_axes = { 2, 3 } }, nn.GroupNorm { 3, axis = 4 }, nn.BatchNorm { axis = 3 },
+      nn.BatchNorm {},
       nn.SpectralNorm { nn.Conv2D { 3, 1 } }, nn.Conv2DTranspose { 2, 3, strides = 2 }, nn.UpSampling2D { 2 }, nn.ZeroPadding2D { 1 })
     assert.same({ 1, 2 }, list[2].config.shared_axes)
     assert.same({ "GroupNormalization", 3, 3 }, { list[3].class_name, list[3].config.axis, list[3].config.groups })
@@ -248,8 +250,8 @@ describe("Keras's configuration", function()
     assert.same({ { 1, 1 }, { 1, 1 } }, list[9].config.padding)
   end)
   it("of sequences has pairs and numbers where Keras wants them", function()
-    local list = told(nn.Input { 8, 2 }, nn.Conv1D { 3, 3, padding = "causal" }, nn.UpSampling1D { 3 }, nn.ZeroPadding1D { 2 }, nn.Cropping1D { { 1, 0 } },
-      nn.MaxPooling1D {}, nn.SeparableConv1D { 4, 2 }, nn.DepthwiseConv1D { 2 })
+    local list = told(nn.Input { 8, 2 }, nn.Conv1D { 3, 3, padding = "causal" }, nn.UpSampling1D { 3 }, nn.ZeroPadding1D { 2 },
+      nn.Cropping1D { { 1, 0 } }, nn.MaxPooling1D {}, nn.SeparableConv1D { 4, 2 }, nn.DepthwiseConv1D { 2 })
     assert.same({ { 3 }, "causal" }, { list[2].config.kernel_size, list[2].config.padding })
     assert.equal(3, list[3].config.size)
     assert.same({ 2, 2 }, list[4].config.padding)

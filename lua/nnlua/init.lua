@@ -26,7 +26,7 @@ local functions = {
 -- Files whose table is the value: nn.optim, nn.data.
 local files = {}
 for _, name in ipairs { "initializers", "regularizers", "constraints", "activations", "losses", "metrics", "optim",
-  "schedules", "callbacks", "tensorboard", "options", "data", "datasets", "class", "h5" } do
+  "schedules", "callbacks", "tensorboard", "options", "data", "datasets", "class", "h5", "help" } do
   files[name] = "nnlua." .. name
 end
 files.Module, files.Layer = "nnlua.module", "nnlua.layer"
@@ -93,6 +93,9 @@ local function find(name)
 end
 
 local mt = {}
+
+--- The file of a name, for nn.help.
+function mt.module_of(name) return files[name] or owner[name] end
 
 -- A name that does not exist is an error, not nil: a misspelt layer is found where it is written. Ask with rawget(nn, name) where nil is wanted.
 function mt.__index(t, name)
