@@ -1,7 +1,8 @@
--- lua/nnlua/optim/matrix.lua: Adafactor and Muon over 20 steps against plain doubles.
+-- lua/nnlua/optim/matrix.lua and lbfgs.lua: Adafactor and Muon over 20 steps against plain doubles, LBFGS against PyTorch (golden/optim.lua).
 local nn = require "nnlua"
-local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
-local close, matrix = support.close, support.matrix
+local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
+local support = dofile(here .. "support.lua")
+local close, matrix, message = support.close, support.matrix, support.message
 
 local function noise(n, m, seed) return matrix(n, m, function(i, j) return math.sin(7 * i + 3 * j + seed) end) end
 local function map(x, f) return matrix(#x, #x[1], function(i, j) return f(x[i][j], i, j) end) end
@@ -156,5 +157,41 @@ describe("Muon", function()
     assert.same({ 2, 30 }, opt.slots.r[1]:shape())
     assert.same({ 2, 40 }, opt.slots.c[1]:shape())
     assert.same({ { 1 }, { 7 }, { 1 } }, { opt.slots.v[1]:shape(), opt.slots.v[2]:shape(), opt.slots.r[2]:shape() })
+  end)
+end)
+
+describe("LBFGS", function()
+  local function function_of(opt, a, b)
+    return function()
+      opt:zero_grad()
+      local x = nn.cat({ a, b }, 1)
+      local left, right = x:narrow(1, 1, 3), x:narrow(1, 2, 3)
+      local loss = ((right - left:square()):square() * 10 + (1 - left):square()):sum()
+      loss:backward()
+      return loss
+    end
+  end
+
+  for _, case in ipairs(dofile(here .. "golden/optim.lua")) do
+    local words = {}
+    for key, value in pairs(case.options) do words[#words + 1] = key .. " = " .. value end
+    table.sort(words)
+    it("takes PyTorch's steps with " .. table.concat(words, ", "), function()
+      local a, b = nn.parameter(nn.tensor({ -1.2, 1 }, { dtype = "f64" })), nn.parameter(nn.tensor({ 0.7, 0.3 }, { dtype = "f64" }))
+      local given = { { a, b } }
+      for key, value in pairs(case.options) do given[key] = value end
+      local opt = nn.optim.LBFGS(given)
+      local f = function_of(opt, a, b)
+      for i, want in ipairs(case.steps) do
+        local loss = opt:step(f):item()
+        close(want, { loss, a:totable(), b:totable() }, 1e-6, "step " .. i)
+      end
+    end)
+  end
+  it("says what it needs and what it does not take", function()
+    local w = nn.parameter { 1 }
+    assert(message(function() nn.optim.LBFGS { { w } }:step() end):find("step needs a function", 1, true))
+    assert(message(nn.optim.LBFGS, { { w }, clipnorm = 1 }):find("it takes no clipnorm", 1, true))
+    assert(message(nn.optim.LBFGS, { { w }, weight_decay = 1 }):find("add penalties to the loss", 1, true))
   end)
 end)
