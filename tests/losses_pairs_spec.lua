@@ -1,4 +1,4 @@
--- nn.losses of pairs and neighbours, and nll: values against plain doubles, gradients against central differences, wrong use.
+-- nn.losses of pairs and neighbours, nll and ctc, and the metric IoU: values against plain doubles, gradients against central differences, wrong use.
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
 local close, message, matrix = support.close, support.message, support.matrix
@@ -71,6 +71,47 @@ it("gaussian_nll, nll and margin_ranking are PyTorch's functions", function()
   close(nn.margin_ranking_loss(pairs_:narrow(2, 1, 1):reshape(-1), pairs_:narrow(2, 2, 1):reshape(-1), order, 0.3):totable(),
     nn.losses.margin_ranking(pairs_, order, { margin = 0.3 }), 1e-6)
   checked("margin_ranking", pairs_:totable(), order, { margin = 0.3 })
+end)
+
+it("ctc sums the ways to spell the target", function()
+  -- 3 classes (1 is the blank), 3 steps, all ways counted one by one
+  local scores = matrix(3, 3, function(i, j) return math.cos(3 * i + j) end)
+  local p = {}
+  for i, row in ipairs(scores) do p[i] = support.softmax(row) end
+  local function likely(word)
+    local sum = 0
+    for a = 1, 3 do
+      for b = 1, 3 do
+        for c = 1, 3 do
+          local spelt, last = "", 1
+          for _, id in ipairs { a, b, c } do
+            if id ~= 1 and id ~= last then spelt = spelt .. id end
+            last = id
+          end
+          if spelt == word then sum = sum + p[1][a] * p[2][b] * p[3][c] end
+        end
+      end
+    end
+    return sum
+  end
+  local want = { -math.log(likely "23"), -math.log(likely "2"), -math.log(likely "33") }
+  local x = nn.tensor({ scores, scores, scores }, { dtype = "f32" })
+  close(want, values("ctc", x, long { { 2, 3 }, { 2, 1 }, { 3, 3 } }), 1e-5)
+  close({ (want[1] + want[2] + want[3]) / 3 }, nn.losses.ctc(x, long { { 2, 3 }, { 2, 1 }, { 3, 3 } }):reshape(1), 1e-5)
+  checked("ctc", { scores, scores }, long { { 2, 3 }, { 2, 1 } })
+end)
+
+it("IoU is that of the classes asked for", function()
+  local pred, target = nn.one_hot(long { 1, 2, 2, 3, 3, 3 }, 3), long { 1, 2, 3, 3, 3, 1 }
+  local function of(given)
+    local metric = nn.metrics.IoU(given)
+    metric:update(pred, target)
+    return metric:result()
+  end
+  close({ 1 / 2 }, { of { { 2 } } })
+  close({ (1 / 2 + 2 / 4) / 2 }, { of { { 1, 3 } } })
+  close({ 1 / 2, 1 / 2, 2 / 4 }, of { target_class_ids = { 1, 2, 3 }, average = "none" })
+  assert(message(of, { { 4 } }):find("iou: there is no class 4 of 3", 1, true))
 end)
 
 it("have short names, and refuse other shapes", function()

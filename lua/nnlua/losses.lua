@@ -304,6 +304,15 @@ own("nll", {}, function(pred, target)
   return shape and values:reshape(shape) or values
 end)
 
+-- How unlikely it is that scores (N, T, classes) spell class ids (N, S), of which each may last and be followed by class `blank`; targets that are
+-- shorter end in blanks. Keras's ctc. Reads the targets at once.
+own("ctc", { blank = { "integer", default = 1, min = 1 } }, function(pred, target, o, fail)
+  if pred:dim() ~= 3 or target:dim() ~= 2 or target:size(1) ~= pred:size(1) then fail "scores (N, T, classes) and class ids (N, S)" end
+  local lengths = target:ne(o.blank):long():sum(2)
+  return require("nnlua.functional.loss").ctc_loss(pred:log_softmax(-1), target:long(), {
+    target_lengths = lengths, blank = o.blank, reduction = "none" })
+end)
+
 -- Which rows of a batch have the same id, and which are one and the same, as (N, N) masks.
 local function relations(pred, target, fail)
   if pred:dim() ~= 2 or target:numel() ~= pred:size(1) then fail "predictions (N, D) and class ids (N)" end
