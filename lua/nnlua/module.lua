@@ -388,7 +388,9 @@ local function located(message)
   if type(message) ~= "string" or #names == 0 or message:find "interrupted" then return message end
   local path = table.concat(names, "/")
   local position, rest = message:match "^([^\n]-:%d+: )(.*)$"
-  return (position or "") .. path .. ": " .. (rest or message)
+  local text, last = rest or message, names[#names] .. ": "
+  if text:sub(1, #last) == last then text = text:sub(#last + 1) end -- the path ends in it
+  return (position or "") .. path .. ": " .. text
 end
 
 local function leave(...)
