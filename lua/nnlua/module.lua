@@ -80,6 +80,11 @@ local activities = setmetatable({}, { __mode = "k" }) -- module -> what its last
 --- Add `value`, a scalar tensor, to what the next regularization() of a model with `module` gives.
 function Module.penalize_activity(module, value) activities[module] = value end
 
+--- Forget them: of calls that are no part of a loss.
+function Module.forget_activities()
+  for module in pairs(activities) do activities[module] = nil end
+end
+
 local function is_module(value) return type(value) == "table" and rawget(value, "attribute_names") ~= nil end
 Module.is_module = is_module
 

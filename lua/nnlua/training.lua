@@ -495,6 +495,7 @@ function Module:predict(data, batch_size)
       local pred = self(beside(self:device(), x))
       pred:keep()
       parts[#parts + 1] = pred
+      Module.forget_activities()
     end
     core.eval()
   end
