@@ -99,7 +99,7 @@ describe("Conv2D", function()
   end
 
   it("refuses what it cannot take", function()
-    assert.equal("Conv2D: Conv2D: needs images (N, H, W, C), got samples of shape 784", message(nn.Conv2D { 4, 3 }, nn.ones(2, 784)))
+    assert.equal("Conv2D: needs images (N, H, W, C), got samples of shape 784", message(nn.Conv2D { 4, 3 }, nn.ones(2, 784)))
     assert.truthy(message(nn.Conv2D { 4, 5 }, nn.ones(2, 4, 4, 1)):find("a window of 5x5 does not fit, got samples of shape 4x4x1", 1, true))
     assert.truthy(message(nn.Conv2D, { 4, { 3, 3, 3 } }):find('option "kernel_size"', 1, true))
     assert.truthy(message(nn.Conv2D, { 4, 3, padding = "full" }):find("must be one of valid, same", 1, true))

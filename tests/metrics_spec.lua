@@ -201,7 +201,7 @@ describe("every metric", function()
     if type(c) == "table" and c.label and name ~= "RMSE" then objects[#objects + 1] = c end
   end
   it("starts again, goes on from its state, comes back from its configuration", function()
-    assert.equal(13, #objects)
+    assert.equal(14, #objects)
     for _, c in ipairs(objects) do
       local regression = c.label == "rmse" or c.label == "r2" or c.label == "cosine"
       local function feed(m, from, to)

@@ -147,6 +147,14 @@ describe("masks", function()
       nn.GRU { 4, return_sequences = true }, nn.Bidirectional { nn.LSTM { 2, return_sequences = true } },
       nn.MultiHeadAttention { 2, 2 }, nn.TransformerEncoder { 4, 2 } }
     assert.same(want, nn.mask_of(keeping(x)):totable())
+    for _, layer in ipairs { nn.GroupNorm { 3 }, nn.InstanceNorm {}, nn.RMSNorm {}, nn.UnitNorm {}, nn.GaussianDropout { 0.5 }, nn.AlphaDropout { 0.5 },
+      nn.SpatialDropout1D { 0.5 }, nn.DropPath { 0.5 }, nn.ActivityRegularization { l1 = 1 }, nn.ReLU {}, nn.Softmax {}, nn.Sparsemax {},
+      nn.SiLU {}, nn.ELU {}, nn.SoftShrink {}, nn.Threshold { 0, 1 }, nn.GELU {}, nn.PReLU {}, nn.RReLU {}, nn.GLU {}, nn.CReLU { 3 }, nn.Identity {},
+      nn.WeightNorm { nn.Dense { 3 } }, nn.SkipConnection { nn.Dense { 6 } } } do
+      assert.same(want, nn.mask_of(layer(x)):totable(), tostring(layer))
+    end
+    assert.is_nil(nn.mask_of(nn.GLU { 2 }(x)))
+    assert.is_nil(nn.mask_of(nn.Conv1D { 2, 3 }(x)))
     assert.is_nil(nn.mask_of(nn.Flatten {}(x)))
     assert.is_nil(nn.mask_of(nn.LSTM { 2 }(x)))
     assert.is_nil(nn.mask_of(x * 2))
@@ -156,6 +164,12 @@ describe("masks", function()
     local b = nn.with_mask(nn.ones(1, 3, 2), nn.tensor { { true, false, true } })
     assert.same({ { true, true, true } }, nn.mask_of(nn.Add {}(a, b)):totable())
     assert.is_nil(nn.mask_of(nn.Add {}(a, nn.ones(1, 3, 2))))
+    assert.same({ { true, true, true } }, nn.mask_of(nn.Concatenate {}(a, b)):totable())
+    for axis = -2, 2, 4 do -- along the steps
+      assert.same({ { false, true, true, true, false, true } }, nn.mask_of(nn.Concatenate { axis }(a, b)):totable())
+    end
+    assert.is_nil(nn.mask_of(nn.Concatenate { 2 }(a, nn.ones(1, 3, 2))))
+    assert.is_nil(nn.mask_of(nn.Dot { axes = 3 }(a, b)))
     assert.same({ { true, false, true } }, nn.mask_of(nn.LSTM { 1, return_sequences = true, go_backwards = true }(
       nn.with_mask(nn.ones(1, 3, 2), nn.tensor { { true, false, true } }))):totable())
     assert.truthy(message(nn.with_mask, nn.ones(2, 3, 4), nn.ones(2, 4)):find("needs a mask (N, T)", 1, true))

@@ -27,7 +27,24 @@ for _, name in ipairs { "celu", "elu", "gelu", "gelu_tanh", "hard_shrink", "hard
   "silu", "soft_shrink", "softplus", "softsign", "tanh_shrink" } do
   activations[name] = core[name]
 end
-activations.swish = activations.silu -- Keras's other name
+activations.swish = activations.silu -- Keras's other names
+activations.hard_silu = function(x) return core.hard_swish(x) end
+
+--- Probabilities of which many are exactly 0: the point of the simplex that is nearest to x (Martins and Astudillo).
+function activations.sparsemax(x, dim)
+  dim = dim or -1
+  local sorted = core.sort(x:detach(), dim, true)
+  local rank = core.ones_like(sorted):cumsum(dim)
+  local inside = (rank * sorted + 1):gt(sorted:cumsum(dim)) -- the largest ones, which get a share
+  local least = core.where(inside, sorted, math.huge):amin(dim, true)
+  local mine = x:ge(least)
+  local kept = core.where(mine, x, 0)
+  local tau = (kept:sum(dim, true) - 1) / mine:to(x:dtype()):sum(dim, true)
+  return core.relu(x - tau)
+end
+
+--- The positive parts of x and of -x, joined along `dim`.
+function activations.crelu(x, dim) return core.cat({ core.relu(x), core.relu(-x) }, dim or -1) end
 
 --- The function of `spec` and its name: a name, a function, or nil for none.
 ---@param spec string|function|nil

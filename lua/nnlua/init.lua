@@ -26,7 +26,7 @@ local functions = {
 -- Files whose table is the value: nn.optim, nn.data.
 local files = {}
 for _, name in ipairs { "initializers", "regularizers", "constraints", "activations", "losses", "metrics", "optim",
-  "schedules", "callbacks", "tensorboard", "options", "data", "datasets", "class", "h5" } do
+  "schedules", "callbacks", "tensorboard", "options", "data", "datasets", "class", "h5", "help" } do
   files[name] = "nnlua." .. name
 end
 files.Module, files.Layer = "nnlua.module", "nnlua.layer"
@@ -39,13 +39,21 @@ local fields = {
   ["nnlua.model"] = { "Model" },
   ["nnlua.layers.operation"] = { "Operation" },
   ["nnlua.layers.core"] = { "Input", "Dense", "Linear", "Flatten", "Reshape", "Rescaling", "Dropout" },
-  ["nnlua.layers.activation"] = { "Activation", "ReLU", "LeakyReLU", "Softmax" },
-  ["nnlua.layers.conv"] = { "Conv2D", "MaxPooling2D" },
-  ["nnlua.layers.norm"] = { "BatchNorm", "BatchNormalization", "LayerNorm", "LayerNormalization" },
-  ["nnlua.layers.shapes"] = { "Permute", "RepeatVector", "ZeroPadding2D", "Cropping2D", "UpSampling2D" },
-  ["nnlua.layers.pooling"] = { "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D" },
-  ["nnlua.layers.noise"] = { "GaussianNoise", "GaussianDropout", "SpatialDropout1D", "SpatialDropout2D" },
-  ["nnlua.layers.merge"] = { "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate" },
+  ["nnlua.layers.activation"] = { "Activation", "ReLU", "LeakyReLU", "Softmax", "LogSoftmax", "Softmin", "ELU", "CELU", "GELU", "GLU", "PReLU",
+    "RReLU", "CReLU", "ThresholdedReLU", "Threshold", "HardShrink", "SoftShrink", "Sparsemax", "ReLU6", "Sigmoid", "Tanh", "Exponential", "SELU",
+    "SiLU", "Swish", "Mish", "Softplus", "Softsign", "LogSigmoid", "HardSigmoid", "HardSwish", "HardSiLU", "HardTanh", "TanhShrink" },
+  ["nnlua.layers.conv"] = { "Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "DepthwiseConv1D",
+    "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D" },
+  ["nnlua.layers.norm"] = { "BatchNorm", "BatchNormalization", "LayerNorm", "LayerNormalization", "GroupNorm", "GroupNormalization", "InstanceNorm",
+    "InstanceNormalization", "RMSNorm", "RMSNormalization", "UnitNorm", "UnitNormalization" },
+  ["nnlua.layers.wrappers"] = { "SpectralNorm", "SpectralNormalization", "WeightNorm", "WeightNormalization", "SkipConnection", "Parallel" },
+  ["nnlua.layers.products"] = { "EinsumDense", "Bilinear" },
+  ["nnlua.layers.shapes"] = { "Permute", "RepeatVector", "Identity", "Lambda", "Resizing", "PixelShuffle", "ZeroPadding1D", "ZeroPadding2D",
+    "ZeroPadding3D", "Cropping1D", "Cropping2D", "Cropping3D", "UpSampling1D", "UpSampling2D", "UpSampling3D" },
+  ["nnlua.layers.noise"] = { "GaussianNoise", "GaussianDropout", "AlphaDropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D",
+    "DropPath", "StochasticDepth", "ActivityRegularization" },
+  ["nnlua.layers.merge"] = { "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate", "Dot" },
+  ["nnlua.layers.preprocessing"] = { "Normalization", "CategoryEncoding", "Discretization", "Hashing" },
   ["nnlua.layers.recurrent"] = { "RNN", "SimpleRNN", "LSTM", "GRU", "ConvLSTM2D", "SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells" },
   ["nnlua.layers.sequence"] = { "Bidirectional", "TimeDistributed" },
   ["nnlua.layers.embedding"] = { "Embedding", "Masking", "SinePositionEncoding", "PositionEmbedding", "TokenAndPositionEmbedding",
@@ -62,6 +70,10 @@ local fields = {
   ["nnlua.linalg"] = { "einsum" },
   ["nnlua.autograd"] = { "value_and_grad", "custom", "hook", "jvp", "hvp", "gradcheck" },
 }
+fields["nnlua.layers.pooling"] = {}
+for _, kind in ipairs { "Max", "Average", "GlobalMax", "GlobalAverage", "AdaptiveMax", "AdaptiveAverage" } do
+  for rank = 1, 3 do table.insert(fields["nnlua.layers.pooling"], ("%sPooling%dD"):format(kind, rank)) end
+end
 for file, names in pairs(functions) do fields["nnlua.functional." .. file] = names end
 local owner = {}
 for file, names in pairs(fields) do
@@ -92,6 +104,9 @@ local function find(name)
 end
 
 local mt = {}
+
+--- The file of a name, for nn.help.
+function mt.module_of(name) return files[name] or owner[name] end
 
 -- A name that does not exist is an error, not nil: a misspelt layer is found where it is written. Ask with rawget(nn, name) where nil is wanted.
 function mt.__index(t, name)

@@ -35,38 +35,40 @@ end
 local weights = same("kernel_initializer", "bias_initializer", "use_bias", "activation", "kernel_regularizer", "bias_regularizer",
   "kernel_constraint", "bias_constraint")
 
+local function options_of(weight) return same(weight .. "_initializer", weight .. "_regularizer", weight .. "_constraint") end
+local affine = with(with(options_of "gamma", options_of "beta"), same("epsilon", "center", "scale"))
+local by_channel = with(options_of "bias", same("use_bias", "activation", "depth_multiplier"))
+
 local layer_keys = {
   Dense = with(weights, same "units"),
-  Conv2D = with(weights, same("filters", "kernel_size", "strides", "padding", "dilation_rate", "groups")),
-  MaxPooling2D = same("pool_size", "strides", "padding"),
   Flatten = {},
   Reshape = same "target_shape",
   Rescaling = same("scale", "offset"),
-  Dropout = same "rate",
+  Dropout = same("rate", "noise_shape"),
   Activation = same "activation",
   ReLU = same("max_value", "negative_slope", "threshold"),
   LeakyReLU = { alpha = "negative_slope" },
-  Softmax = same "axis",
-  BatchNormalization = same("momentum", "epsilon", "center", "scale", "beta_initializer", "gamma_initializer", "moving_mean_initializer",
-    "moving_variance_initializer"),
-  LayerNormalization = same("axis", "epsilon", "center", "scale", "beta_initializer", "gamma_initializer", "beta_regularizer", "gamma_regularizer",
-    "beta_constraint", "gamma_constraint"),
+  ELU = same "alpha",
+  PReLU = with(options_of "alpha", same "shared_axes"),
+  BatchNormalization = with(affine, same("axis", "momentum", "moving_mean_initializer", "moving_variance_initializer")),
+  LayerNormalization = with(affine, same "axis"),
+  GroupNormalization = with(affine, same("axis", "groups")),
+  RMSNormalization = same("axis", "epsilon"),
+  SpectralNormalization = same("layer", "power_iterations"),
+  Identity = {},
+  EinsumDense = with(weights, { equation = "equation", output_shape = "output_shape", bias_axes = "bias_axes" }),
   Permute = same "dims",
   RepeatVector = same "n",
-  ZeroPadding2D = same "padding",
-  Cropping2D = same "cropping",
-  UpSampling2D = same("size", "interpolation"),
+  Resizing = same("height", "width", "interpolation", "crop_to_aspect_ratio", "pad_to_aspect_ratio", "fill_mode", "fill_value"),
   GaussianNoise = same "stddev",
+  ActivityRegularization = same("l1", "l2"),
+  CategoryEncoding = same("num_tokens", "output_mode"),
+  Dot = same("axes", "normalize"),
 }
-local merges = {} -- they take several tensors, as a list
-for _, name in ipairs { "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate" } do
-  layer_keys[name], merges[name] = {}, true
-end
-layer_keys.Concatenate = same "axis"
-for _, name in ipairs { "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D" } do
-  layer_keys[name] = same "keepdims"
-end
-for _, name in ipairs { "GaussianDropout", "SpatialDropout1D", "SpatialDropout2D" } do layer_keys[name] = same "rate" end
+local merges = { Concatenate = true, Dot = true } -- they take several tensors, as a list
+for _, name in ipairs { "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum" } do layer_keys[name], merges[name] = {}, true end
+for _, name in ipairs { "Softmax", "UnitNormalization", "Concatenate" } do layer_keys[name] = same "axis" end
+for _, name in ipairs { "GaussianDropout", "AlphaDropout" } do layer_keys[name] = same "rate" end
 local walks = same("return_sequences", "return_state", "go_backwards", "stateful", "unroll")
 local recurrent = with(with(weights, walks), same("units", "recurrent_initializer", "recurrent_regularizer", "recurrent_constraint", "dropout",
   "recurrent_dropout"))
@@ -77,7 +79,25 @@ layer_keys.ConvLSTM2D = with(layer_keys.LSTM, same("filters", "kernel_size", "st
 layer_keys.Embedding = same("input_dim", "output_dim", "embeddings_initializer", "embeddings_regularizer", "embeddings_constraint", "mask_zero")
 layer_keys.Masking = same "mask_value"
 layer_keys.Bidirectional, layer_keys.TimeDistributed = same("layer", "backward_layer", "merge_mode"), same "layer"
-local left_out = { Conv2D = { dilation_rate = { 1, 1 }, groups = 1 } }
+
+local left_out = { BatchNormalization = { axis = -1 } } -- values that are not written: what Keras 2 does not know, or writes otherwise
+local window = same("kernel_size", "strides", "padding", "dilation_rate")
+local ones = { 1, { 1, 1 }, { 1, 1, 1 } }
+for rank = 1, 3 do
+  local function name(pattern) return pattern:format(rank) end
+  layer_keys[name "Conv%dD"] = with(with(weights, window), same("filters", "groups"))
+  left_out[name "Conv%dD"] = { dilation_rate = ones[rank], groups = 1 }
+  layer_keys[name "Conv%dDTranspose"] = with(with(weights, window), same("filters", "output_padding"))
+  layer_keys[name "DepthwiseConv%dD"] = with(with(options_of "depthwise", by_channel), window)
+  layer_keys[name "SeparableConv%dD"] = with(with(options_of "depthwise", options_of "pointwise"), with(with(by_channel, window), same "filters"))
+  for _, kind in ipairs { "Max", "Average" } do
+    layer_keys[name(kind .. "Pooling%dD")] = same("pool_size", "strides", "padding")
+    layer_keys[name("Global" .. kind .. "Pooling%dD")] = same "keepdims"
+    layer_keys[name("Adaptive" .. kind .. "Pooling%dD")] = same "output_size"
+  end
+  layer_keys[name "ZeroPadding%dD"], layer_keys[name "Cropping%dD"] = same "padding", same "cropping"
+  layer_keys[name "UpSampling%dD"], layer_keys[name "SpatialDropout%dD"] = same("size", rank == 2 and "interpolation" or "size"), same "rate"
+end
 
 -- Dims count from 0 there.
 local function lowered(axis)
@@ -117,7 +137,9 @@ local function layer(entry)
     if key == "merge_mode" and value == "none" then value = core.json_null end
     if not (left_out[class_name] and equal(value, left_out[class_name][key])) then out[key] = value end
   end
-  if (class_name == "Softmax" or class_name == "LayerNormalization" or class_name == "Concatenate") and out.axis then out.axis = lowered(out.axis) end
+  for _, key in ipairs { "axis", "axes", "shared_axes" } do
+    if out[key] then out[key] = lowered(out[key]) end
+  end
   return { class_name = class_name, config = out }
 end
 

@@ -26,7 +26,8 @@ local activations = require "nnlua.activations"
 ---@field aliases? table<string, string> other spellings of options
 ---@field keras? string class name in Keras's files, when it is not our own
 local Layer = class("Layer", Module)
-Layer.options, Layer.aliases = {}, {}
+---@field fields table<string, string> option -> field that holds it, where its own name is taken
+Layer.options, Layer.aliases, Layer.fields = {}, {}, {}
 
 function Layer.new_object()
   local object = Module.new_object()
@@ -73,12 +74,15 @@ function Layer:init(given)
     if key:find "_initializer$" then value = initializers.get(value) end
     if key:find "_regularizer$" then value = regularizers.get(value) end
     if key:find "_constraint$" then value = constraints.get(value) end
-    rawset(self, key, value)
+    rawset(self, self.fields[key] or key, value)
   end
   if rawget(self, "activation") then rawset(self, "act", (activations.get(self.activation))) end
   if rawget(self, "recurrent_activation") then rawset(self, "recurrent_act", (activations.get(self.recurrent_activation))) end
   self:checked()
 end
+
+--- y with the layer's activation.
+function Layer:activated(y) return self.act and self.act(y) or y end
 
 --- Hook: checks beyond the options' types, once they are stored.
 function Layer:checked() end -- luacheck: no unused args
@@ -90,6 +94,11 @@ function Layer:checked() end -- luacheck: no unused args
 ---@param constraint? table|function what optimizers put it back to
 ---@return nnlua.Tensor
 function Layer:weight(shape, initializer, regularizer, constraint)
+  for _, n in ipairs(shape) do
+    if n < 0 then
+      options.raise(("%s: a weight of shape %s cannot be made; that size of the input must be known"):format(self:label(), Module.shape_text(shape)))
+    end
+  end
   local p = Module.parameter(initializers.get(initializer)(shape))
   if not self.trainable then p:requires_grad(false) end
   if regularizer then Module.penalize(p, regularizer) end
@@ -97,24 +106,49 @@ function Layer:weight(shape, initializer, regularizer, constraint)
   return p
 end
 
+--- The initializer, regularizer and constraint of the weight `name` as options, added to those of a layer. Returns spec.
+---@param spec table<string, nnlua.OptionRule>
+---@param name string
+---@param initializer string by default
+function Layer.with_weight(spec, name, initializer)
+  spec[name .. "_initializer"] = { "string|table|function", default = initializer }
+  spec[name .. "_regularizer"], spec[name .. "_constraint"] = { "string|table|function" }, { "string|table|function" }
+  return spec
+end
+
 --- The options of a layer with a kernel and a bias, added to its own.
 ---@param spec table<string, nnlua.OptionRule>
-function Layer.with_kernel(spec)
+---@param kernel? string what the options call the kernel
+function Layer.with_kernel(spec, kernel)
   spec.use_bias = { "boolean", default = true }
-  spec.kernel_initializer = { "string|table|function", default = "glorot_uniform" }
-  spec.bias_initializer = { "string|table|function", default = "zeros" }
-  for _, name in ipairs { "kernel_regularizer", "bias_regularizer", "kernel_constraint", "bias_constraint" } do
-    spec[name] = { "string|table|function" }
+  return Layer.with_weight(Layer.with_weight(spec, kernel or "kernel", "glorot_uniform"), "bias", "zeros")
+end
+
+--- Short names of the options of a layer with a kernel, and more of its own.
+---@param more? table<string, string>
+---@param kernel? string
+function Layer.kernel_aliases(more, kernel)
+  local aliases = { bias = "use_bias" }
+  for short, name in pairs { init = "initializer", regularizer = "regularizer", constraint = "constraint" } do
+    aliases[short] = (kernel or "kernel") .. "_" .. name
   end
-  return spec
+  for short, name in pairs(more or {}) do aliases[short] = name end
+  return aliases
+end
+
+--- A new parameter of `shape` by the options of the weight `name`.
+---@param name string
+---@param shape integer[]
+function Layer:make(name, shape)
+  return self:weight(shape, self[name .. "_initializer"], self[name .. "_regularizer"], self[name .. "_constraint"])
 end
 
 --- Makes self.kernel, and self.bias when the layer has one.
 ---@param kernel integer[]
 ---@param bias integer
 function Layer:build_kernel(kernel, bias)
-  self.kernel = self:weight(kernel, self.kernel_initializer, self.kernel_regularizer, self.kernel_constraint)
-  if self.use_bias then self.bias = self:weight({ bias }, self.bias_initializer, self.bias_regularizer, self.bias_constraint) end
+  self.kernel = self:make("kernel", kernel)
+  if self.use_bias then self.bias = self:make("bias", { bias }) end
 end
 
 --- Make the parameters for samples of `shape`. Layers without parameters leave it.
@@ -145,9 +179,23 @@ function Layer:build_from(x)
   self:build_once(table.move(shape, 2, #shape, 1, {}))
 end
 
+--- What messages call the layer.
+function Layer:label() return rawget(self, "name") or getmetatable(self).__name end
+
 --- Raise about the input, naming the layer.
 function Layer:refuse(what, shape)
-  options.raise(("%s: %s, got samples of shape %s"):format(rawget(self, "name") or getmetatable(self).__name, what, Module.shape_text(shape)))
+  options.raise(("%s: %s, got samples of shape %s"):format(self:label(), what, Module.shape_text(shape)))
+end
+
+--- Dim `axis` of a batch (from 1, or from -1 at the end) of samples of `shape`, from 1; the batch itself is refused.
+---@param axis integer
+---@param shape integer[]
+function Layer:dim_of(axis, shape)
+  local d = axis < 0 and #shape + 2 + axis or axis
+  if d < 2 or d > #shape + 1 then
+    self:refuse(("axis %d must be a dim of the samples (2 to %d, or from -1 at the end)"):format(axis, #shape + 1), shape)
+  end
+  return d
 end
 
 --- The options, with Keras's names, as plain data: for files.
@@ -155,12 +203,13 @@ end
 function Layer:config()
   local config = {}
   for key in pairs(spec_of(getmetatable(self))) do
-    local value = self[key]
+    local value = rawget(self, self.fields[key] or key)
     if type(value) == "function" then
       local _, name = activations.get(value)
-      if not key:find "activation$" or name == "function" then
-        options.raise(("%s: %s is a function without a name, which a file cannot hold; name it: nn.activations.<name> = ...")
-          :format(rawget(self, "name") or getmetatable(self).__name, key))
+      local activation = key:find "activation$"
+      if not activation or name == "function" then
+        options.raise(("%s: %s is a function without a name, which a file cannot hold%s"):format(self:label(), key,
+          activation and "; name it: nn.activations.<name> = ..." or ""))
       end
       value = name
     elseif Module.is_module(value) then
@@ -224,8 +273,9 @@ function Layer:detail() return "" end -- luacheck: no unused args
 ---@param spec table
 ---@param aliases? table
 ---@param keras? string
-function Layer.define(name, spec, aliases, keras)
-  local c = class(name, Layer)
+---@param base? table class that it is derived from
+function Layer.define(name, spec, aliases, keras, base)
+  local c = class(name, base or Layer)
   c.options, c.aliases, c.keras = spec, aliases or {}, keras or name
   return c
 end

@@ -146,6 +146,21 @@ local function define(name, more, values)
   rules_of[losses[name]] = rules
 end
 
+-- As define, of predictions and targets of different shapes: values() checks them, and calls fail(what is needed).
+local function own(name, more, values)
+  local rules = with_reduction(more)
+  local defaults = options.check(name, {}, rules)
+  losses[name] = function(pred, target, given)
+    local o = checked(name, given, rules) or defaults
+    local function fail(needed)
+      options.raise(("%s: needs %s, got predictions (%s) and targets (%s)"):format(name, needed, shape_text(pred:shape()),
+        shape_text(target:shape())))
+    end
+    return reduced(values(pred, target, o, fail), o)
+  end
+  rules_of[losses[name]] = rules
+end
+
 -- The mean over the last dim; what has but one dim holds one value per sample already.
 local function per_sample(values) return values:dim() > 1 and values:mean(-1) or values end
 
@@ -273,7 +288,75 @@ define("tversky", { alpha = { "number", default = 0.5, min = 0 }, beta = { "numb
   return 1 - both / (both + found * o.alpha + missed * o.beta + EPSILON)
 end)
 
+-- ---- pairs and neighbours: rows of predictions are points ---------------------------------------------------------------
+
+-- Of each row of two scores the first should be larger by `margin` where the target (N) is 1, the second where it is -1. PyTorch's margin_ranking.
+own("margin_ranking", { margin = { "number", default = 0 } }, function(pred, target, o, fail)
+  if pred:dim() ~= 2 or pred:size(2) ~= 2 or target:numel() ~= pred:size(1) then fail "predictions (N, 2) and targets (N)" end
+  local first, second = pred:narrow(2, 1, 1):reshape(-1), pred:narrow(2, 2, 1):reshape(-1)
+  return core.relu((second - first) * real(target):reshape(-1) + o.margin)
+end)
+
+-- The negative logarithm of normal densities: predictions hold means and variances of the targets, (..., 2 * D) for (..., D). PyTorch's gaussian_nll.
+own("gaussian_nll", { epsilon = { "number", default = 1e-6, above = 0 } }, function(pred, target, o, fail)
+  local d = target:dim() > 0 and target:size(-1) or 0
+  if pred:dim() ~= target:dim() or pred:size(-1) ~= 2 * d then fail "means and variances in the last dim, twice the size of the targets'" end
+  local mean, variance = pred:narrow(-1, 1, d), core.maximum(pred:narrow(-1, d + 1, d), o.epsilon)
+  return per_sample(((real(target) - mean):square() / variance + variance:log()) * 0.5)
+end)
+
+-- Cross-entropy of class ids under logarithms of probabilities. PyTorch's nll.
+own("nll", {}, function(pred, target)
+  local rows, ids, shape = rows_and_ids("nll", pred, target)
+  local values = core.nll(rows, ids)
+  return shape and values:reshape(shape) or values
+end)
+
+-- How unlikely it is that scores (N, T, classes) spell class ids (N, S), of which each may last and be followed by class `blank`; targets that are
+-- shorter end in blanks. Keras's ctc. Reads the targets at once.
+own("ctc", { blank = { "integer", default = 1, min = 1 } }, function(pred, target, o, fail)
+  if pred:dim() ~= 3 or target:dim() ~= 2 or target:size(1) ~= pred:size(1) then fail "scores (N, T, classes) and class ids (N, S)" end
+  local lengths = target:ne(o.blank):long():sum(2)
+  return require("nnlua.functional.loss").ctc_loss(pred:log_softmax(-1), target:long(), {
+    target_lengths = lengths, blank = o.blank, reduction = "none" })
+end)
+
+-- Which rows of a batch have the same id, and which are one and the same, as (N, N) masks.
+local function relations(pred, target, fail)
+  if pred:dim() ~= 2 or target:numel() ~= pred:size(1) then fail "predictions (N, D) and class ids (N)" end
+  local ids, n = target:reshape(-1), pred:size(1)
+  local at = core.arange(1, n + 1, 1, "i64")
+  return ids:reshape(n, 1):eq(ids:reshape(1, n)), at:reshape(n, 1):eq(at:reshape(1, n))
+end
+
+-- Rows of one class are pulled together: each row's farthest neighbour of its class must be nearer, by `margin`, than its nearest of another (the
+-- "batch hard" form of Hermans et al.). Rows without both count 0.
+own("triplet", { margin = { "number", default = 1, min = 0 } }, function(pred, target, o, fail)
+  local same, itself = relations(pred, target, fail)
+  local squares = (pred:unsqueeze(2) - pred:unsqueeze(1)):square():sum(-1)
+  local distance = core.sqrt(core.where(squares:gt(0), squares, 1)) * squares:gt(0):to(pred:dtype()) -- sqrt has no derivative at 0
+  local friend = core.logical_and(same, itself:logical_not())
+  local far = core.where(friend, distance, 0):amax(2)
+  local near = core.where(same, math.huge, distance):amin(2)
+  local counts = core.logical_and(friend:any(2), near:lt(math.huge))
+  return core.where(counts, core.relu(far - core.where(counts, near, 0) + o.margin), 0)
+end)
+
+-- Cosines of rows of unit length, those within a class to be large, others small, the worse the more weight (Sun et al.). Keras's Circle.
+own("circle", { gamma = { "number", default = 80, above = 0 }, margin = { "number", default = 0.4, min = 0 },
+  remove_diagonal = { "boolean", default = true } }, function(pred, target, o, fail)
+  local same, itself = relations(pred, target, fail)
+  local cosine, m = pred:matmul(pred:transpose(1, 2)), o.margin
+  local friend = o.remove_diagonal and core.logical_and(same, itself:logical_not()) or same
+  local pull = core.relu(1 + m - cosine) * (1 - m - cosine) * o.gamma
+  local push = core.relu(cosine + m) * (cosine - m) * o.gamma
+  local none = -1e9 -- in place of -inf, whose gradient would be NaN
+  local sum = core.logsumexp(core.where(friend, pull, none), 2) + core.logsumexp(core.where(same, none, push), 2)
+  return core.softplus(sum)
+end)
+
 for alias, name in pairs {
+  kl = "kl_divergence", cosine = "cosine_similarity",
   mse = "mean_squared_error", mae = "mean_absolute_error", mape = "mean_absolute_percentage_error", msle = "mean_squared_logarithmic_error",
   bce = "binary_crossentropy", kld = "kl_divergence", logcosh = "log_cosh",
 } do
@@ -319,4 +402,4 @@ function losses.get(loss, from_logits)
   return function(pred, target) return f(pred, target, o) end, kept
 end
 
-return losses
+return setmetatable(losses, { rules_of = rules_of }) -- nn.help tells the options

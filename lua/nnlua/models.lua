@@ -218,8 +218,8 @@ Sequential.keras = "Sequential"
 
 -- Files of layers, and the classes that users registered.
 local files = {}
-for i, name in ipairs { "core", "activation", "conv", "norm", "shapes", "pooling", "noise", "merge", "operation", "recurrent", "sequence",
-  "embedding", "attention", "transformer" } do
+for i, name in ipairs { "core", "activation", "conv", "norm", "shapes", "pooling", "noise", "merge", "operation", "wrappers", "products",
+  "preprocessing", "recurrent", "sequence", "embedding", "attention", "transformer" } do
   files[i] = "nnlua.layers." .. name
 end
 local registered = {}

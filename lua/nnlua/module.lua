@@ -77,6 +77,14 @@ function Module.constraint_of(parameter) return constraints[parameter] end
 --- Add `penalty`, a function of the parameter that gives a scalar, to the loss of every model that has the parameter.
 function Module.penalize(parameter, penalty) penalties[parameter] = penalty end
 
+local activities = setmetatable({}, { __mode = "k" }) -- module -> what its last call adds to the loss
+
+--- Add `value`, a scalar tensor, to what the next regularization() of a model with `module` gives. Only in training mode: other calls are no part
+--- of a loss.
+function Module.penalize_activity(module, value)
+  if module.training then activities[module] = value end
+end
+
 local function is_module(value) return type(value) == "table" and rawget(value, "attribute_names") ~= nil end
 Module.is_module = is_module
 
@@ -195,12 +203,19 @@ function Module:parameters()
   return list
 end
 
---- The sum of what the regularizers of all parameters below say, as a scalar tensor; nil when there are none. fit adds it to the loss; in a loop
---- by hand: `loss + net:regularization()`.
+--- The sum of what the regularizers of all parameters below say, and of activities in the last call, as a scalar tensor; nil when there are none.
+--- fit adds it to the loss; in a loop by hand: `loss + net:regularization()`.
 ---@return nnlua.Tensor?
 function Module:regularization()
-  if next(penalties) == nil then return nil end -- asked at every step
+  if next(penalties) == nil and next(activities) == nil then return nil end -- asked at every step
   local total
+  for _, entry in ipairs(next(activities) and self:modules() or {}) do
+    local value = activities[entry[2]]
+    if value then
+      total = total and total + value or value
+      activities[entry[2]] = nil
+    end
+  end
   for _, w in ipairs(self:named_parameters()) do
     local penalty = penalties[w.tensor]
     if penalty then
@@ -506,7 +521,9 @@ local function located(message)
   if type(message) ~= "string" or #names == 0 or message:find "interrupted" then return message end
   local path = table.concat(names, "/")
   local position, rest = message:match "^([^\n]-:%d+: )(.*)$"
-  return (position or "") .. path .. ": " .. (rest or message)
+  local text, last = rest or message, names[#names] .. ": "
+  if text:sub(1, #last) == last then text = text:sub(#last + 1) end -- the path ends in it
+  return (position or "") .. path .. ": " .. text
 end
 
 local function leave(...)

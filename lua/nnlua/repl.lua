@@ -26,6 +26,8 @@ local function is_incomplete(message) return message:sub(-5) == "<eof>" end
 ---@return function|string|nil, boolean|string|nil
 function repl.compile(text, env)
   if text:sub(1, 1) == "=" then text = text:sub(2) end -- as Lua 5.1 had it
+  local asked = text:match "^%s*%?%s*([%w_%.]*)%s*$" -- ? Dense
+  if asked then text = asked == "" and "require('nnlua').help()" or ("require('nnlua').help %q"):format(asked) end
   if compile("return " .. text, env) then
     -- an argument and not `return f()`, which would be a tail call and leave f out of tracebacks
     local expression = compile("return (...)(" .. text:gsub(";%s*$", "") .. "\n)", env) or compile("return " .. text, env)

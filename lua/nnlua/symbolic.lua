@@ -254,7 +254,11 @@ function symbolic.apply(layer, ...)
     return out
   end
   for i = 1, args.n do args[i] = note(args[i]) end
-  if args.n == 1 and is_symbol(args[1]) and layer.build_once then layer:build_once(args[1].sample) end -- its own words about the shape
+  if layer.several and #symbols > 0 then -- its own words about the shapes
+    layer:build_for(args.n == 1 and is_plain(args[1]) and args[1] or args)
+  elseif args.n == 1 and is_symbol(args[1]) and layer.build_once then
+    layer:build_once(args[1].sample)
+  end
   local node = new_node(layer, args, symbols)
   infer(node, name_of(layer))
   if not rawget(layer, "output") then

@@ -68,7 +68,7 @@ function Input:detail() return shape_text(self.shape) end
 local Dense = Layer.define("Dense", Layer.with_kernel {
   units = { "integer", position = 1, required = true, min = 1 },
   activation = { "string|function", default = "linear" },
-}, { init = "kernel_initializer", regularizer = "kernel_regularizer", constraint = "kernel_constraint", bias = "use_bias" })
+}, Layer.kernel_aliases())
 M.Dense = Dense
 Dense.keeps_mask = true
 
@@ -84,8 +84,7 @@ function Dense:build(shape)
 end
 
 function Dense:forward(x)
-  local y = core.linear(x, self.kernel, self.bias)
-  return self.act and self.act(y) or y
+  return self:activated(core.linear(x, self.kernel, self.bias))
 end
 
 function Dense:detail()
@@ -177,15 +176,32 @@ function Rescaling:detail()
 end
 
 --- In training each element is dropped with probability `rate`, the others grow to keep the expectation: `nn.Dropout{0.5}`.
+--- noise_shape draws once for all elements of the dims where it is 1; -1 is the input's size: `{-1, 1, -1}`.
 ---@class nnlua.Dropout: nnlua.Layer
----@overload fun(options: { [1]: number, name?: string }): nnlua.Dropout
-local Dropout = Layer.define("Dropout", { rate = { "number", position = 1, required = true, min = 0, below = 1 } })
+---@overload fun(options: { [1]: number, noise_shape?: integer[], name?: string }): nnlua.Dropout
+local Dropout = Layer.define("Dropout", { rate = { "number", position = 1, required = true, min = 0, below = 1 }, noise_shape = { "table" } })
 M.Dropout = Dropout
 Dropout.keeps_mask = true
 
+--- The shape of the draws for x, for layers with noise_shape.
+function Dropout:draws(x)
+  local shape, given = x:shape(), self.noise_shape
+  if given and #given ~= #shape then
+    options.raise(("%s: noise_shape has %d dims, the batch %d"):format(self:label(), #given, #shape))
+  end
+  for i, n in ipairs(given or {}) do
+    if n ~= -1 and n ~= 1 and n ~= shape[i] then
+      options.raise(("%s: noise_shape[%d] must be 1, -1 or the input's %d, got %s"):format(self:label(), i, shape[i], tostring(n)))
+    end
+    shape[i] = n == 1 and 1 or shape[i]
+  end
+  return shape
+end
+
 function Dropout:forward(x)
   if not self.training or self.rate == 0 then return x end
-  return core.dropout(x, self.rate)
+  if not self.noise_shape then return core.dropout(x, self.rate) end
+  return x * core.dropout(core.ones(self:draws(x), x:dtype()), self.rate)
 end
 
 function Dropout:detail() return ("%g"):format(self.rate) end

@@ -1,8 +1,13 @@
---- Layers that move elements: Permute, RepeatVector, ZeroPadding2D, Cropping2D, UpSampling2D. Images are (H, W, C).
+--- Layers that move elements: Permute, RepeatVector, Identity, Lambda; ZeroPadding, Cropping and UpSampling of 1 to 3 dims; Resizing, PixelShuffle.
+-- Samples are (T, C), (H, W, C) or (D, H, W, C).
 
 local core = require "nnlua.core"
+local class = require "nnlua.class"
 local options = require "nnlua.options"
 local Layer = require "nnlua.layer"
+local pieces = require "nnlua.functional.shapes"
+local resample = require "nnlua.functional.resample"
+local spatial = require "nnlua.layers.spatial"
 
 local M = {}
 
@@ -47,109 +52,227 @@ function RepeatVector:forward(x) return x:reshape { x:size(1), 1, x:size(2) }:ex
 
 function RepeatVector:detail() return ("%d"):format(self.n) end
 
+--- What comes in.
+---@class nnlua.Identity: nnlua.Layer
+local Identity = Layer.define("Identity", {})
+M.Identity = Identity
+
+function Identity:forward(x) return x end -- luacheck: no unused args
+
+--- Any function of a tensor: `nn.Lambda{ function(x) return x * 2 end }`. `output_shape`, a shape of one sample or a function of that of the input,
+--- is needed where the result has another shape. A file cannot hold a function: of a model with a Lambda it has the weights, for load_weights().
+---@class nnlua.Lambda: nnlua.Layer
+---@overload fun(options: { [1]: function, output_shape?: integer[]|function, name?: string }): nnlua.Lambda
+local Lambda = Layer.define("Lambda", { ["function"] = { "function", position = 1, required = true }, output_shape = { "table|function" } })
+M.Lambda = Lambda
+Lambda.fields = { ["function"] = "call", output_shape = "result_shape" }
+
+function Lambda:output_shape(shape)
+  local told = self.result_shape
+  if type(told) == "function" then return told(shape) end
+  return told or shape
+end
+
+function Lambda:forward(...) return self.call(...) end
+
 -- ---- borders ---------------------------------------------------------------------------------------------------------
 
--- n, {h, w} or {{top, bottom}, {left, right}} -> the last form.
+local forms = { "an integer or {left, right}", "an integer, {height, width} or {{top, bottom}, {left, right}}",
+  "an integer, {depth, height, width} or three pairs" }
+
+-- Option `key` as a pair per spatial dim, in field "sides"; the option itself in the form that Keras has.
 local function borders(layer, key)
-  local v, out = layer[key], {}
-  if type(v) == "number" then v = { v, v } end
-  for i = 1, 2 do
+  spatial.check_format(layer)
+  local v, rank, out = layer[key], layer.rank, {}
+  if rank == 1 then v = { v } elseif type(v) == "number" then v = { v, v, rank == 3 and v or nil } end
+  for i = 1, rank do
     local side = v[i]
     if type(side) == "number" then side = { side, side } end
-    local ok = #v == 2 and type(side) == "table" and #side == 2
+    local ok = #v == rank and type(side) == "table" and #side == 2
     for k = 1, ok and 2 or 0 do ok = ok and math.type(side[k]) == "integer" and side[k] >= 0 end
-    if not ok then
-      options.raise(("%s: option %q must be an integer, {height, width} or {{top, bottom}, {left, right}}, at least 0"):format(
-        getmetatable(layer).__name, key))
-    end
+    if not ok then options.raise(("%s: option %q must be %s, at least 0"):format(getmetatable(layer).__name, key, forms[rank])) end
     out[i] = { side[1], side[2] }
   end
-  rawset(layer, key, out)
+  rawset(layer, key, rank == 1 and out[1] or out)
+  rawset(layer, "sides", out)
 end
 
-local function images(layer, shape)
-  if #shape ~= 3 then layer:refuse("needs images (N, H, W, C)", shape) end
+local Borders = class("Borders", Layer)
+
+function Borders:detail()
+  local words = {}
+  for i, side in ipairs(self.sides) do words[i] = ("%d %d"):format(side[1], side[2]) end
+  return table.concat(words, ", ")
 end
 
-local function borders_text(b) return ("%d %d, %d %d"):format(b[1][1], b[1][2], b[2][1], b[2][2]) end
-
---- Zeros around images: `nn.ZeroPadding2D{1}`, `{ {top, bottom}, {left, right} }`.
----@class nnlua.ZeroPadding2D: nnlua.Layer
----@overload fun(options: { [1]?: integer|table, name?: string }): nnlua.ZeroPadding2D
-local ZeroPadding2D = Layer.define("ZeroPadding2D", { padding = { "integer|table", position = 1, default = 1 } })
-M.ZeroPadding2D = ZeroPadding2D
-
-function ZeroPadding2D:checked() borders(self, "padding") end
-
-local function grown(n, side, sign) return n < 0 and -1 or n + sign * (side[1] + side[2]) end
-
-function ZeroPadding2D:output_shape(shape)
-  images(self, shape)
-  return { grown(shape[1], self.padding[1], 1), grown(shape[2], self.padding[2], 1), shape[3] }
-end
-
-function ZeroPadding2D:forward(x)
-  local n, h, w, c = x:size()
-  local p = self.padding
-  local zeros = core.zeros({ n, grown(h, p[1], 1), grown(w, p[2], 1), c }, x:dtype())
-  return core.slice_set(zeros, x, { 1, p[1][1] + 1, p[2][1] + 1, 1 }, { n, h, w, c }, { 1, 1, 1, 1 })
-end
-
-function ZeroPadding2D:detail() return borders_text(self.padding) end
-
---- Images without their borders: `nn.Cropping2D{ {top, bottom}, {left, right} }`.
----@class nnlua.Cropping2D: nnlua.Layer
----@overload fun(options: { [1]?: integer|table, name?: string }): nnlua.Cropping2D
-local Cropping2D = Layer.define("Cropping2D", { cropping = { "integer|table", position = 1, default = 0 } })
-M.Cropping2D = Cropping2D
-
-function Cropping2D:checked() borders(self, "cropping") end
-
-function Cropping2D:output_shape(shape)
-  images(self, shape)
-  local h, w = grown(shape[1], self.cropping[1], -1), grown(shape[2], self.cropping[2], -1)
-  if shape[1] >= 0 and h < 1 or shape[2] >= 0 and w < 1 then self:refuse("nothing is left of images", shape) end
-  return { h, w, shape[3] }
-end
-
-function Cropping2D:forward(x)
-  local n, h, w, c = x:size()
-  local p = self.cropping
-  return x:slice({ 1, p[1][1] + 1, p[2][1] + 1, 1 }, { n, grown(h, p[1], -1), grown(w, p[2], -1), c }, { 1, 1, 1, 1 })
-end
-
-function Cropping2D:detail() return borders_text(self.cropping) end
-
---- Each pixel as a block of `size` pixels: `nn.UpSampling2D{2}`.
----@class nnlua.UpSampling2D: nnlua.Layer
----@overload fun(options: { [1]?: integer|integer[], name?: string }): nnlua.UpSampling2D
-local UpSampling2D = Layer.define("UpSampling2D", {
-  size = { "integer|table", position = 1, default = 2 }, interpolation = { "string", default = "nearest", choices = { "nearest" } } })
-M.UpSampling2D = UpSampling2D
-
-function UpSampling2D:checked()
-  local s = self.size
-  if type(s) == "number" then s = { s, s } end
-  for i = 1, 2 do
-    if #s ~= 2 or math.type(s[i]) ~= "integer" or s[i] < 1 then
-      options.raise 'UpSampling2D: option "size" must be an integer or a pair of them, at least 1'
-    end
+function Borders:output_shape(shape)
+  spatial.need(self, shape)
+  local out = {}
+  for i, side in ipairs(self.sides) do
+    out[i] = shape[i] < 0 and -1 or shape[i] + self.sign * (side[1] + side[2])
+    if shape[i] >= 0 and out[i] < 1 then self:refuse("nothing is left of " .. spatial.samples[self.rank], shape) end
   end
-  rawset(self, "size", { s[1], s[2] })
+  out[#out + 1] = shape[#shape]
+  return out
 end
 
-function UpSampling2D:output_shape(shape)
-  images(self, shape)
-  local s = self.size
-  return { shape[1] < 0 and -1 or shape[1] * s[1], shape[2] < 0 and -1 or shape[2] * s[2], shape[3] }
+-- Where a sample begins in the larger tensor, and steps of 1.
+local function place(layer)
+  local start, step = { 1 }, { 1 }
+  for i, side in ipairs(layer.sides) do start[i + 1], step[i + 1] = side[1] + 1, 1 end
+  start[#start + 1], step[#step + 1] = 1, 1
+  return start, step
 end
 
-function UpSampling2D:forward(x)
-  local n, h, w, c = x:size()
-  local s = self.size
-  return x:reshape { n, h, 1, w, 1, c }:expand { n, h, s[1], w, s[2], c }:reshape { n, h * s[1], w * s[2], c }
+local function batched(n, shape) return table.move(shape, 1, #shape, 2, { n }) end
+
+local function sample_of(x)
+  local shape = x:shape()
+  return shape[1], table.move(shape, 2, #shape, 1, {})
 end
 
-function UpSampling2D:detail() return ("%dx%d"):format(self.size[1], self.size[2]) end
+--- Zeros around samples: `nn.ZeroPadding2D{1}`, `{ {top, bottom}, {left, right} }`; of sequences `{ {left, right} }`.
+---@class nnlua.ZeroPadding1D: nnlua.Layer
+---@class nnlua.ZeroPadding2D: nnlua.Layer
+---@class nnlua.ZeroPadding3D: nnlua.Layer
+spatial.each(M, "ZeroPadding%dD", function(name)
+  local c = Layer.define(name, spatial.options { padding = { "integer|table", position = 1, default = 1 } }, nil, nil, Borders)
+  c.sign = 1
+  function c:checked() borders(self, "padding") end
+  function c:forward(x)
+    local n, shape = sample_of(x)
+    local start, step = place(self)
+    return core.slice_set(core.zeros(batched(n, self:output_shape(shape)), x:dtype()), x, start, batched(n, shape), step)
+  end
+  return c
+end)
+
+--- Samples without their borders: `nn.Cropping2D{ {top, bottom}, {left, right} }`; of sequences `{ {left, right} }`.
+---@class nnlua.Cropping1D: nnlua.Layer
+---@class nnlua.Cropping2D: nnlua.Layer
+---@class nnlua.Cropping3D: nnlua.Layer
+spatial.each(M, "Cropping%dD", function(name, rank)
+  local c = Layer.define(name, spatial.options { cropping = { "integer|table", position = 1, default = rank == 2 and 0 or 1 } }, nil, nil, Borders)
+  c.sign = -1
+  function c:checked() borders(self, "cropping") end
+  function c:forward(x)
+    local n, shape = sample_of(x)
+    local start, step = place(self)
+    return x:slice(start, batched(n, self:output_shape(shape)), step)
+  end
+  return c
+end)
+
+-- ---- sizes of images -------------------------------------------------------------------------------------------------
+
+local resize_modes = {
+  nearest = { mode = "nearest-exact" }, bilinear = { mode = "bilinear" }, bicubic = { mode = "bicubic", cubic_a = -0.5, exclude_outside = true },
+}
+local interpolations = { "string", default = "nearest", choices = { "nearest", "bilinear", "bicubic" } }
+
+-- Images x as { height, width } by an interpolation of Keras's name: half pixels, no antialiasing.
+local function resized(x, size, interpolation)
+  local o = { size = size }
+  for key, value in pairs(resize_modes[interpolation]) do o[key] = value end
+  return resample.interpolate(x, o)
+end
+
+--- Each element as a block of `size` elements: `nn.UpSampling2D{2}`; of images, interpolation may be "bilinear" or "bicubic".
+---@class nnlua.UpSampling1D: nnlua.Layer
+---@class nnlua.UpSampling2D: nnlua.Layer
+---@class nnlua.UpSampling3D: nnlua.Layer
+spatial.each(M, "UpSampling%dD", function(name, rank)
+  local spec = { size = { "integer|table", position = 1, default = 2 }, interpolation = rank == 2 and interpolations or nil }
+  local c = Layer.define(name, spatial.options(spec))
+
+  function c:checked()
+    spatial.check_format(self)
+    rawset(self, "factors", spatial.sizes(self, "size", self.size))
+    rawset(self, "size", rank == 1 and self.factors[1] or self.factors)
+  end
+
+  function c:output_shape(shape)
+    spatial.need(self, shape)
+    local out = { [rank + 1] = shape[rank + 1] }
+    for i, s in ipairs(self.factors) do out[i] = shape[i] < 0 and -1 or shape[i] * s end
+    return out
+  end
+
+  function c:forward(x)
+    local n, shape = sample_of(x)
+    local larger = self:output_shape(shape)
+    if rank == 2 and self.interpolation ~= "nearest" then return resized(x, { larger[1], larger[2] }, self.interpolation) end
+    local apart, spread = { n }, { n } -- (N, H, 1, W, 1, C) -> (N, H, SH, W, SW, C)
+    for i, s in ipairs(self.factors) do
+      apart[2 * i], apart[2 * i + 1], spread[2 * i], spread[2 * i + 1] = shape[i], 1, shape[i], s
+    end
+    apart[2 * rank + 2], spread[2 * rank + 2] = shape[rank + 1], shape[rank + 1]
+    return x:reshape(apart):expand(spread):reshape(batched(n, larger))
+  end
+
+  function c:detail() return spatial.text(self.factors) .. (rank == 2 and self.interpolation ~= "nearest" and ", " .. self.interpolation or "") end
+  return c
+end)
+
+--- Images in another size: `nn.Resizing{224, 224}`. crop_to_aspect_ratio cuts what the new shape has no place for, in the middle, instead of
+--- distorting; pad_to_aspect_ratio adds borders of `fill_value` for that.
+---@class nnlua.Resizing: nnlua.Layer
+---@overload fun(options: { [1]: integer, [2]: integer, interpolation?: string, name?: string }): nnlua.Resizing
+local Resizing = Layer.define("Resizing", spatial.options {
+  height = { "integer", position = 1, required = true, min = 1 },
+  width = { "integer", position = 2, required = true, min = 1 },
+  interpolation = { "string", default = "bilinear", choices = interpolations.choices },
+  crop_to_aspect_ratio = { "boolean", default = false },
+  pad_to_aspect_ratio = { "boolean", default = false },
+  fill_mode = { "string", default = "constant", choices = { "constant" } },
+  fill_value = { "number", default = 0 },
+})
+M.Resizing = Resizing
+Resizing.rank = 2
+
+function Resizing:checked()
+  spatial.check_format(self)
+  if self.crop_to_aspect_ratio and self.pad_to_aspect_ratio then
+    options.raise "Resizing: only one of crop_to_aspect_ratio and pad_to_aspect_ratio can be true"
+  end
+end
+
+function Resizing:output_shape(shape)
+  spatial.need(self, shape)
+  return { self.height, self.width, shape[3] }
+end
+
+function Resizing:forward(x)
+  local _, h, w = x:size()
+  if self.crop_to_aspect_ratio then
+    local ch, cw = math.min(h, math.max(1, w * self.height // self.width)), math.min(w, math.max(1, h * self.width // self.height))
+    x = pieces.cut(pieces.cut(x, 2, (h - ch) // 2 + 1, ch), 3, (w - cw) // 2 + 1, cw)
+  elseif self.pad_to_aspect_ratio then
+    local ph, pw = math.max(h, w * self.height // self.width), math.max(w, h * self.width // self.height)
+    x = pieces.pad(x, 2, (ph - h) // 2, (ph - h) - (ph - h) // 2, self.fill_value)
+    x = pieces.pad(x, 3, (pw - w) // 2, (pw - w) - (pw - w) // 2, self.fill_value)
+  end
+  return resized(x, { self.height, self.width }, self.interpolation)
+end
+
+function Resizing:detail() return ("%dx%d, %s"):format(self.height, self.width, self.interpolation) end
+
+--- Blocks of factor^2 channels as pixels: (H, W, C * r * r) becomes (H * r, W * r, C): `nn.PixelShuffle{2}`.
+---@class nnlua.PixelShuffle: nnlua.Layer
+---@overload fun(options: { [1]: integer, name?: string }): nnlua.PixelShuffle
+local PixelShuffle = Layer.define("PixelShuffle", { factor = { "integer", position = 1, required = true, min = 1 } })
+M.PixelShuffle = PixelShuffle
+PixelShuffle.rank = 2
+
+function PixelShuffle:output_shape(shape)
+  spatial.need(self, shape)
+  local r = self.factor
+  if shape[3] % (r * r) ~= 0 then self:refuse(("needs a multiple of %d channels"):format(r * r), shape) end
+  return { shape[1] < 0 and -1 or shape[1] * r, shape[2] < 0 and -1 or shape[2] * r, shape[3] // (r * r) }
+end
+
+function PixelShuffle:forward(x) return resample.pixel_shuffle(x, self.factor) end
+
+function PixelShuffle:detail() return ("%d"):format(self.factor) end
 
 return M

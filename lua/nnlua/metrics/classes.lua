@@ -1,4 +1,4 @@
---- Metrics of classes: Precision, Recall, F1, FBeta, ConfusionMatrix, MeanIoU, TopK, BinaryAccuracy, AUC.
+--- Metrics of classes: Precision, Recall, F1, FBeta, ConfusionMatrix, MeanIoU, IoU, TopK, BinaryAccuracy, AUC.
 --
 -- Owns: their counts and ratios. Predictions are rows of scores (..., classes) with class ids or one-hot rows as targets, or, with a last dim of 1 or
 -- one dim only, probabilities of "yes"; with from_logits these are scores before the sigmoid.
@@ -121,23 +121,46 @@ end
 
 --- The mean over classes of |both| / |either|, of what is predicted and what is true; "none" gives a table by class.
 ---@class nnlua.MeanIoU: nnlua.Sums
-local MeanIoU = Sums.define("MeanIoU", "mean_iou", {
-  average = { "string", default = "macro", choices = { "macro", "none" } }, threshold = { "number", default = 0.5 },
-  from_logits = { "boolean", default = false } })
+local average, threshold = { "string", default = "macro", choices = { "macro", "none" } }, { "number", default = 0.5 }
+local MeanIoU = Sums.define("MeanIoU", "mean_iou", { average = average, threshold = threshold, from_logits = { "boolean", default = false } })
 M.MeanIoU = MeanIoU
 MeanIoU.update = ConfusionMatrix.update
+
+-- |both| / |either| of each class of `list` (all), and their mean over those that are there.
+local function overlaps(matrix, list)
+  local each, sum, n = {}, 0, 0
+  for k = 1, list and #list or #matrix do
+    local i = list and list[k] or k
+    local either = -matrix[i][i]
+    for j = 1, #matrix do either = either + matrix[i][j] + matrix[j][i] end
+    each[k] = either > 0 and matrix[i][i] / either or 0
+    if either > 0 then sum, n = sum + each[k], n + 1 end
+  end
+  return each, n > 0 and sum / n or 0 / 0
+end
 
 function MeanIoU:result()
   local matrix = self:value "matrix"
   if not matrix then return 0 / 0 end
-  local each, sum, n = {}, 0, 0
-  for i = 1, #matrix do
-    local either = -matrix[i][i]
-    for j = 1, #matrix do either = either + matrix[i][j] + matrix[j][i] end
-    each[i] = either > 0 and matrix[i][i] / either or 0
-    if either > 0 then sum, n = sum + each[i], n + 1 end
+  local each, mean = overlaps(matrix)
+  return self.average == "none" and each or mean
+end
+
+--- MeanIoU of the classes in target_class_ids only (of all, when there are none): `nn.metrics.IoU{ {2} }`.
+---@class nnlua.IoU: nnlua.Sums
+local IoU = Sums.define("IoU", "iou", { target_class_ids = { "table", position = 1 }, average = average, threshold = threshold,
+  from_logits = { "boolean", default = false } })
+M.IoU = IoU
+IoU.update = ConfusionMatrix.update
+
+function IoU:result()
+  local matrix = self:value "matrix"
+  if not matrix then return 0 / 0 end
+  for _, id in ipairs(self.target_class_ids or {}) do
+    if not matrix[id] then options.raise(("%s: there is no class %s of %d"):format(self.name, options.shown(id), #matrix)) end
   end
-  return self.average == "none" and each or n > 0 and sum / n or 0 / 0
+  local each, mean = overlaps(matrix, self.target_class_ids)
+  return self.average == "none" and each or mean
 end
 
 -- ---- shares of samples -----------------------------------------------------------------------------------------------

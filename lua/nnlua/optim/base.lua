@@ -13,8 +13,8 @@
 --     opt:step()
 --     print(w:item())                               --> 2.5
 --
--- `slot` holds what slot_names() names, per parameter; a rule assigns new tensors to its fields. `o` has lr, weight_decay (of the group) and step
--- (from 1). The options of the optimizer are fields of self. A failed step changes nothing.
+-- `slot` holds what slot_names() names, per parameter; a rule assigns new tensors to its fields. `o` has lr, weight_decay (of the group), step
+-- (from 1) and name, the parameter's. The options of the optimizer are fields of self. A failed step changes nothing.
 
 local core = require "nnlua.core"
 local class = require "nnlua.class"
@@ -128,7 +128,8 @@ local function make_slots(self)
     local tensors = {}
     for i, p in ipairs(self.parameters) do
       local _ <close> = core.here(p)
-      tensors[i] = core.full(p:shape(), self:slot_start(slot), p:dtype() == "f64" and "f64" or "f32") -- a half has its state in f32
+      local dtype = p:dtype() == "f64" and "f64" or "f32" -- a half has its state in f32
+      tensors[i] = core.full(self:slot_shape(slot, p:shape()), self:slot_start(slot), dtype)
       tensors[i]:keep()
     end
     self.slots[slot] = tensors
@@ -161,6 +162,9 @@ function Optimizer:slot_names() return {} end -- luacheck: no unused args
 
 --- The number that fills a slot at the start.
 function Optimizer:slot_start() return 0 end -- luacheck: no unused args
+
+--- The shape of a slot of a parameter of `shape`.
+function Optimizer:slot_shape(_, shape) return shape end -- luacheck: no unused args
 
 --- Names of all slots: those of the rule, and of accumulation and averages.
 function Optimizer:all_slots()
@@ -246,6 +250,7 @@ function Optimizer:update_group(group, grads, o, _, updates)
     if grads[i] then
       local p = self.parameters[i]
       for _, name in ipairs(names) do slot[name] = self.slots[name][i] end
+      o.name = self.names[i]
       bind_later(updates, p, self:rule(decayed(p:detach(), o), grads[i], slot, o))
       for _, name in ipairs(names) do
         if slot[name] ~= self.slots[name][i] then bind_later(updates, self.slots[name][i], slot[name]) end

@@ -1,0 +1,198 @@
+--- Help in the terminal: `nn.help "Dense"` prints what a name is, its options with their defaults, and an example. In the REPL: `? Dense`.
+--
+-- Owns: where the text of a name stands. It is the doc comment in the library's own files, so help and source cannot differ; operators have theirs in
+-- the tables that docs/ops.md is made of.
+--
+--     local nn = require "nnlua"
+--     print((nn.help.text "LeakyReLU":match "\n  (negative_slope [^\n]*)"))   --> negative_slope  number, 0.3, at least 0, 1st by place
+
+local core = require "nnlua.core"
+local options = require "nnlua.options"
+
+local help = {}
+
+-- Families: what `nn.<family>` is called, the files of its members, and the sort of thing they are.
+local families = {
+  { "optim", { "optim.momentum", "optim.adaptive", "optim.adam", "optim.matrix", "optim.lbfgs", "optim.base", "optim" }, "optimizer" },
+  { "losses", { "losses" }, "loss" },
+  { "metrics", { "metrics.base", "metrics.classes", "metrics.numbers", "metrics" }, "metric" },
+  { "schedules", { "schedules" }, "schedule" },
+  { "callbacks", { "callbacks.base", "callbacks.control", "callbacks.files", "callbacks.health", "callbacks" }, "callback" },
+  { "initializers", { "initializers" }, "initializer" },
+  { "regularizers", { "regularizers" }, "regularizer" },
+  { "constraints", { "constraints" }, "constraint" },
+  { "activations", { "activations" }, "activation" },
+  { "data", { "data" }, "data set" },
+  { "datasets", { "datasets" }, "data set" },
+}
+
+-- ---- comments --------------------------------------------------------------------------------------------------------
+
+local function lines_of(module)
+  local path = package.searchpath(module, package.path)
+  local list = {}
+  for line in path and io.lines(path) or function() end do list[#list + 1] = line end
+  return list
+end
+
+-- The comment that ends above line `last`, without what is for editors.
+local function comment_above(lines, last)
+  local first = last
+  while first > 1 and lines[first - 1]:find "^%-%-" and not lines[first - 1]:find "^%-%- %-%-%-%-" do first = first - 1 end
+  local out = {}
+  for i = first, last - 1 do
+    local text = lines[i]:match "^%-%-+ ?(.*)$"
+    if not text:find "^@" then out[#out + 1] = text end
+  end
+  return #out > 0 and table.concat(out, "\n") or nil
+end
+
+-- The comment about `name` in a file: that of its class, its function, or the definition that names it.
+local function comment_of(module, name)
+  local lines = lines_of(module)
+  local ways = { "^%-%-%-@class nnlua%." .. name .. "%f[^%w_]", "^[%w_ ]*function [%w_]*[%.:]?" .. name .. "%f[^%w_]", "^[%w_%.]+%(\"" .. name .. '"',
+    "^[%w_%.]+%." .. name .. " = " }
+  for _, way in ipairs(ways) do
+    for i, line in ipairs(lines) do
+      if line:find(way) then
+        while lines[i] and lines[i]:find "^%-%-%-?@" do i = i + 1 end -- a block of classes has one comment
+        local text = comment_above(lines, i)
+        if text then return text end
+      end
+    end
+  end
+end
+
+-- What a file begins with: the comment of a family or of the one thing that it holds.
+local function head_of(module)
+  local lines = lines_of(module)
+  local i = 1
+  while lines[i] and lines[i]:find "^%-%-" do i = i + 1 end
+  return comment_above(lines, i)
+end
+
+-- ---- options ---------------------------------------------------------------------------------------------------------
+
+local function shown(value)
+  if type(value) == "string" then return ("%q"):format(value) end
+  if type(value) == "table" and value.config then return tostring(value) end
+  if type(value) ~= "table" then return tostring(value) end
+  local words = {}
+  for i, item in ipairs(value) do words[i] = shown(item) end
+  return "{" .. table.concat(words, ", ") .. "}"
+end
+
+local places = { "1st by place", "2nd by place", "3rd by place" }
+local bounds = { { "min", "at least" }, { "above", "above" }, { "max", "at most" }, { "below", "below" } }
+
+local function rule_text(rule)
+  local words = { (rule[1]:gsub("|", " or ")) }
+  if rule.required then words[#words + 1] = "required" elseif rule.default ~= nil then words[#words + 1] = shown(rule.default) end
+  if rule.choices then words[#words + 1] = "one of " .. table.concat(rule.choices, " ") end
+  for _, bound in ipairs(bounds) do
+    if rule[bound[1]] then words[#words + 1] = ("%s %s"):format(bound[2], rule[bound[1]]) end
+  end
+  if rule.position then words[#words + 1] = rule.rest and "all by place" or places[rule.position] or ("%dth by place"):format(rule.position) end
+  return table.concat(words, ", ")
+end
+
+-- The options of a class as lines, those with a place first.
+local function options_text(c)
+  local names, width, out = {}, 0, {}
+  for name in pairs(c.options) do names[#names + 1], width = name, math.max(width, #name) end
+  if #names == 0 then return nil end
+  table.sort(names, function(a, b)
+    local pa, pb = c.options[a].position or math.huge, c.options[b].position or math.huge
+    if pa ~= pb then return pa < pb end
+    return a < b
+  end)
+  for i, name in ipairs(names) do out[i] = ("  %-" .. width .. "s  %s"):format(name, rule_text(c.options[name])) end
+  local short = {}
+  for alias, name in pairs(c.aliases or {}) do short[#short + 1] = ("%s is %s"):format(alias, name) end
+  table.sort(short)
+  if #short > 0 then out[#out + 1] = "  short: " .. table.concat(short, ", ") end
+  return "options (type, default):\n" .. table.concat(out, "\n")
+end
+
+-- ---- finding ---------------------------------------------------------------------------------------------------------
+
+local function is_class(value) return type(value) == "table" and rawget(value, "__index") == value end
+
+local function told(title, comment, more)
+  local parts = { title }
+  if comment then parts[#parts + 1] = comment end
+  if more then parts[#parts + 1] = more end
+  return table.concat(parts, "\n\n")
+end
+
+-- Names of the operators: name -> { signature =, doc = }.
+local function operators()
+  local list = {}
+  for _, op in ipairs(core.ops()) do list[op.name] = op end
+  for _, row in ipairs(require("nnlua.functional").rows) do list[row.name] = row end
+  return list
+end
+
+local function member_text(family, name)
+  local members = require("nnlua." .. family[1])
+  local value = type(members) == "table" and rawget(members, name)
+  if value == nil or name == "get" then return nil end
+  local comment
+  for _, file in ipairs(family[2]) do
+    local asked = type(value) == "table" and rawget(value, "label") and value.__name ~= name and { name, value.__name } or { name }
+    for _, word in ipairs(asked) do comment = comment or comment_of("nnlua." .. file, word) end
+  end
+  local rules = type(value) == "function" and family[1] == "losses" and getmetatable(members).rules_of[value]
+  return told(("nn.%s.%s: %s"):format(family[1], name, family[3]), comment,
+    is_class(value) and value.options and options_text(value) or rules and options_text { options = rules })
+end
+
+local function names_of(nn)
+  local list = {}
+  for name in pairs(nn) do list[#list + 1] = name end
+  for _, family in ipairs(families) do
+    for name in pairs(require("nnlua." .. family[1])) do list[#list + 1] = type(name) == "string" and name or nil end
+  end
+  table.sort(list)
+  return list
+end
+
+--- What help prints, as text. `what` is a name ("Dense", "optim.Adam", "conv2d"), a class, or an object of one.
+---@param what any
+---@return string
+function help.text(what)
+  local nn = require "nnlua"
+  if what == nil then
+    return 'nn.help "Dense" tells what a name is and which options it has: layers, operators, losses, optimizers, ... pairs(nn) lists the names.'
+  end
+  if type(what) == "table" then what = rawget(is_class(what) and what or getmetatable(what) or {}, "__name") end
+  if type(what) ~= "string" then options.raise("help: needs a name, a class or an object of one, got " .. options.shown(what)) end
+  local family_name, name = what:gsub("^nn%.", ""):match "^(%l+)%.([%w_]+)$"
+  name = name or what:gsub("^nn%.", "")
+  for _, family in ipairs(families) do
+    local text = family[1] == family_name and member_text(family, name)
+    if text then return text end
+    if family[1] == name then return told("nn." .. name, head_of("nnlua." .. family[1])) end
+  end
+  if not family_name then
+    local module = getmetatable(nn).module_of(name)
+    local ok, value = pcall(function() return nn[name] end)
+    if ok and is_class(value) and module then
+      return told(("nn.%s: %s"):format(name, value.isa and value.output_shape and "layer" or "class"),
+        comment_of(module, name) or comment_of(module, value.__name), value.options and options_text(value))
+    end
+    local op = operators()[name]
+    if op then return told(("nn.%s(%s)"):format(name, op.signature), op.doc) end
+    if ok and module and not nn.is_tensor(value) then
+      return told("nn." .. name, comment_of(module, name) or head_of(module))
+    end
+    for _, family in ipairs(families) do
+      local text = member_text(family, name)
+      if text then return text end
+    end
+  end
+  local near = options.nearest(name, names_of(nn))
+  options.raise(("help: there is no %q%s"):format(what, near and ('; did you mean "' .. near .. '"?') or ""))
+end
+
+return setmetatable(help, { __call = function(_, what) io.stdout:write(help.text(what), "\n") end })
