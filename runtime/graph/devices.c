@@ -119,6 +119,8 @@ nni_device *nni_device_among(const nn_arg *arg, int nargs) {
   return host;
 }
 
+bool nni_device_takes(const nn_tensor *t, int kernel) { return t->v->dev->is->takes(kernel, t->dtype); }
+
 nn_status nni_choose_device(nn_context *ctx, nn_tensor *const *in, int nin, nni_device **dev) {
   *dev = ctx->several ? NULL : ctx->dev[0];
   for (int i = 0; ctx->several && i < nin; i++) {

@@ -52,8 +52,8 @@ static nn_status join(const nni_kernel_call *k, const product *p) {
   nn_vk_device *d = nn_vk_of(k->dev);
   const uint64_t n = p->M * p->N * p->batch;
   nn_vk_bind b[] = {nn_vk_range(d, k->scratch, (size_t)(n * p->parts) * sizeof(float), sizeof(float), false), nn_vk_dense(d, &k->out[0], true)};
-  const uint32_t info[] = {b[0].offset, b[1].offset, (uint32_t)n, p->parts};
-  nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_matmul_join, NULL, 0, k->err), .bind = b, .nbind = 2, .info = info, .ninfo = sizeof info};
+  const uint32_t dst = k->out[0].dtype, info[] = {b[0].offset, b[1].offset, (uint32_t)n, p->parts};
+  nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_matmul_join, &dst, 1, k->err), .bind = b, .nbind = 2, .info = info, .ninfo = sizeof info};
   nn_vk_grid(d, ceil_div(n, 256), w.groups);
   return nn_vk_dispatch(d, &w, k->err);
 }
@@ -76,7 +76,7 @@ nn_status nn_vk_matmul(const nni_kernel_call *k) {
   }
   const uint64_t out = p.M * p.N * p.batch, groups = p.tiles_m * p.tiles_n * p.batch * p.parts;
   if (out == 0) return NN_OK;
-  if (p.K == 0) return nn_vk_fill(d, k->out[0].data, (size_t)out * sizeof(float), 0, k->err);
+  if (p.K == 0) return nn_vk_fill(d, k->out[0].data, ((size_t)out * nn_dtype_size(k->out[0].dtype) + 3) & ~(size_t)3, 0, k->err);
   for (int i = 0; i < 3; i++) {
     nn_status st = nn_vk_fits(d, i < 2 ? &k->in[i] : &k->out[0], k->err);
     if (st != NN_OK) return st;
@@ -85,7 +85,8 @@ nn_status nn_vk_matmul(const nni_kernel_call *k) {
   nn_vk_bind bind[] = {nn_vk_strided(d, a), nn_vk_strided(d, b), to};
   info.a_from = bind[0].offset, info.b_from = bind[1].offset, info.c_from = bind[2].offset;
   info.part_size = p.parts > 1 ? (uint32_t)out : 0;
-  const uint32_t spec[] = {p.t.threads, p.t.m, p.t.n, p.t.k, p.t.per_m, p.t.per_n, a->stride[nd - 1] == 1, b->stride[nd - 1] == 1};
+  const uint32_t spec[] = {p.t.threads, p.t.m, p.t.n, p.t.k, p.t.per_m, p.t.per_n, a->stride[nd - 1] == 1, b->stride[nd - 1] == 1, a->dtype,
+                           p.parts > 1 ? NN_F32 : k->out[0].dtype};
   nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_matmul, spec, NNI_COUNT(spec), k->err), .bind = bind, .nbind = 3, .info = &info, .ninfo = sizeof info};
   uint64_t most = nn_vk_budget(d) / ((uint64_t)p.t.m * p.t.n * p.part_k);
   if (most < 1) most = 1;

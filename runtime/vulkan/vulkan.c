@@ -68,6 +68,11 @@ static nni_scratch_fn scratch_of(int id) {
   return id >= 0 && id < NNI_COUNT(table) ? table[id] : NULL;
 }
 
+static bool takes(int id, nn_dtype d) {
+  (void)d;
+  return nni_kernel_moves(id) || id == NNI_K_matmul || id == NNI_K_conv2d || id == NNI_K_conv2d_dx || id == NNI_K_conv2d_dw;
+}
+
 const nni_backend nn_vk_backend = {
     .buffer_get = nn_vk_buffer_get,
     .buffer_put = nn_vk_buffer_put,
@@ -79,6 +84,7 @@ const nni_backend nn_vk_backend = {
     .program_run = nn_vk_program_run,
     .kernel = kernel_of,
     .kernel_scratch = scratch_of,
+    .takes = takes,
     .begin = nn_vk_begin,
     .end = nn_vk_end,
     .recorded_free = nn_vk_recorded_free,
