@@ -22,6 +22,8 @@
 #define nn_vk_slogdet_scratch NONE
 #define nn_vk_det NONE
 #define nn_vk_det_scratch NONE
+#define nn_vk_cofactor NONE
+#define nn_vk_cofactor_scratch NONE
 #define nn_vk_lstsq NONE
 #define nn_vk_lstsq_scratch NONE
 /* not written yet */
