@@ -62,7 +62,8 @@ static nn_tensor *product(nni_scope *s, nn_tensor *a, nn_tensor *b) {
     nni_opfail(s, NN_ESHAPE, "the result is too large");
     return NULL;
   }
-  return nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_matmul, .nin = 2, .in = in, .nout = 1, .out = &o});
+  const int64_t precision = nn_get_matmul_precision(s->ctx);
+  return nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_matmul, .nin = 2, .in = in, .nia = 1, .ia = &precision, .nout = 1, .out = &o});
 }
 
 static nn_tensor *as_matrix(nni_scope *s, nn_tensor *t, bool left) {
