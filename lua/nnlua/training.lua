@@ -23,6 +23,7 @@ local Module = require "nnlua.module"
 local losses = require "nnlua.losses"
 local metrics = require "nnlua.metrics"
 local optim = require "nnlua.optim"
+local single = require("nnlua.policy").single
 local Progress = require "nnlua.progress"
 
 local training = {}
@@ -108,6 +109,15 @@ local compile_spec = {
   metrics = { "table|string|function", default = {} },
 }
 
+-- Does any layer? Then gradients vanish without a loss scale.
+local function computes_in_f16(module)
+  if rawget(module, "compute_dtype") == "f16" then return true end
+  for _, child in ipairs(module:children()) do
+    if computes_in_f16(child[2]) then return true end
+  end
+  return false
+end
+
 --- Say how to train: `model:compile{ optimizer = nn.optim.Adam{lr = 1e-3}, loss = "sparse_categorical_crossentropy", from_logits = true,
 --- metrics = {"accuracy"} }`. Returns self.
 ---@param given table
@@ -123,8 +133,10 @@ function Module:compile(given)
     names[metric.name] = true
     meters[#meters + 1] = metric
   end
+  local optimizer = optim.get(o.optimizer)
+  if optimizer.loss_scale == nil and computes_in_f16(self) then optimizer:use_loss_scale "dynamic" end
   rawset(self, "compiled", {
-    optimizer = optim.get(o.optimizer), loss = loss, loss_name = loss_name, from_logits = o.from_logits, meters = meters })
+    optimizer = optimizer, loss = loss, loss_name = loss_name, from_logits = o.from_logits, meters = meters })
   return self
 end
 
@@ -145,6 +157,7 @@ end
 -- Records what is measured of a batch.
 local function measure(c, pred, y, loss, n)
   local _ <close> = core.no_grad()
+  pred = single(pred)
   local meters = c.meters
   meters[1]:add(loss, n)
   if #meters > 1 then
@@ -178,7 +191,7 @@ local function train_step(self, c, x, y)
     local pred = self(x)
     local loss = loss_of(self, c, pred, y)
     c.optimizer:zero_grad()
-    loss:backward()
+    c.optimizer:scale_loss(loss):backward()
     measure(c, pred, y, loss, x:size(1))
   end
   c.optimizer:step()
@@ -492,7 +505,7 @@ function Module:predict(data, batch_size)
     if self:first_unbuilt() then self:build(x) end
     do
       local _ <close> = core.scope()
-      local pred = self(beside(self:device(), x))
+      local pred = single(self(beside(self:device(), x)))
       pred:keep()
       parts[#parts + 1] = pred
     end

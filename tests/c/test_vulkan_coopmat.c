@@ -72,7 +72,7 @@ static void check_patch(void) {
   CHECK(by_column == 2 && by_row == 2, "%d loads by columns, %d by rows", by_column, by_row);
   /* what is not such a module, or too long, is refused */
   CHECK(nn_vk_coopmat_patch(nv, n, khr, n) == 0, "no room, and yet");
-  CHECK(nn_vk_coopmat_patch(nv, n - 1, khr, MOST) == 0, "cut off, and yet");
+  CHECK(nn_vk_coopmat_patch(nv, 6, khr, MOST) == 0, "cut off, and yet");
   CHECK(nn_vk_coopmat_patch(nv + 1, n - 1, khr, MOST) == 0, "no magic number, and yet");
 }
 
