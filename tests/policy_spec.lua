@@ -9,7 +9,8 @@ local function with_policy(name, f)
 end
 
 local function small()
-  return nn.Sequential { nn.Input { 28, 28, 1 }, nn.Conv2D { 8, 3, strides = 2, activation = "relu" }, nn.BatchNorm {}, nn.Flatten {}, nn.Dense { 10 } }
+  return nn.Sequential { nn.Input { 28, 28, 1 }, nn.Conv2D { 8, 3, strides = 2, activation = "relu" }, nn.BatchNorm {},
+    nn.Flatten {}, nn.Dense { 10 } }
 end
 
 local function bytes_of(model, optimizer)
@@ -74,7 +75,8 @@ describe("policy", function()
         nn.seed(3)
         local train, test = nn.datasets.digits { train = 2000, test = 500 }
         local model = small()
-        model:compile { optimizer = nn.optim.Adam { lr = 2e-3 }, loss = "sparse_categorical_crossentropy", from_logits = true, metrics = { "accuracy" } }
+        model:compile { optimizer = nn.optim.Adam { lr = 2e-3 }, loss = "sparse_categorical_crossentropy",
+          from_logits = true, metrics = { "accuracy" } }
         assert.equal(name == "mixed_float16" and "dynamic" or nil, model.compiled.optimizer.loss_scale)
         model:fit { train:batch(50), epochs = 3, verbose = 0 }
         local _, figures = model:evaluate(test:batch(250))
@@ -189,8 +191,8 @@ describe("the loss scale", function()
       local function make()
         nn.seed(5)
         local model = small()
-        model:compile { optimizer = nn.optim.Adam { lr = 1e-3, loss_scale = { initial = 2 ^ 30, steps = 7 } }, loss = "sparse_categorical_crossentropy",
-          from_logits = true }
+        model:compile { optimizer = nn.optim.Adam { lr = 1e-3, loss_scale = { initial = 2 ^ 30, steps = 7 } },
+          loss = "sparse_categorical_crossentropy", from_logits = true }
         return model
       end
       local function data() return (nn.datasets.digits { train = 500, test = 10 }):shuffle(500, { seed = 1 }):batch(50) end
@@ -210,6 +212,63 @@ describe("the loss scale", function()
       assert.equal(half.compiled.optimizer:current_scale(), loaded.compiled.optimizer:current_scale())
       os.remove(file)
     end)
+  end)
+end)
+
+describe("halves on Vulkan", function()
+  local device
+  for _, d in ipairs(nn.devices()) do
+    if d.name:find "^vulkan" then device = device or d.name end
+  end
+
+  local function close_to(what, got, want, dtype) -- got: halves; want: f64. Half a unit of the last place, and what sums in f32 lose
+    assert.equal(dtype, got:dtype(), what)
+    local g, w = got:to "cpu":to "f64", want
+    local room = w:abs() * 2 ^ (dtype == "f16" and -11 or -8) + w:abs():max() * 1e-6 + 2 ^ -25
+    local over = ((g - w):abs() - room):max():item()
+    assert(over <= 0, ("%s %s: off by %g"):format(what, dtype, over))
+  end
+
+  it("products and convolutions take them, sum in f32 and round once", function()
+    if not device then return pending "no Vulkan device" end
+    nn.seed(7)
+    for _, dtype in ipairs { "f16", "bf16" } do
+      local function both(shape)
+        local x = nn.randn(shape):to(dtype)
+        if nn.device() ~= "cpu" then x = x:to "cpu" end
+        return x:to "f64":requires_grad(true), x:to(device):requires_grad(true)
+      end
+      local a, da = both { 3, 9, 20 }
+      local b, db = both { 20, 7 }
+      local c, dc = both { 3, 9, 7 }
+      close_to("matmul", da:matmul(db), a:matmul(b), dtype)
+      local want, got = nn.grad((a:matmul(b) * c):sum(), { a, b }), nn.grad((da:matmul(db) * dc):sum(), { da, db })
+      for i = 1, 2 do close_to("its gradient " .. i, got[i], want[i], dtype) end
+      for groups, out in pairs { [1] = 6, [2] = 6, [8] = 8 } do
+        local x, dx = both { 2, 7, 6, 8 }
+        local k, dk = both { 3, 3, 8 // groups, out }
+        local o = { padding = "same", groups = groups, stride = 2 }
+        local y, dy = nn.conv2d(x, k, nil, o), nn.conv2d(dx, dk, nil, o)
+        close_to("conv2d", dy, y, dtype)
+        local t, dt = both(y:shape())
+        want, got = nn.grad((y * t):sum(), { x, k }), nn.grad((dy * dt):sum(), { dx, dk })
+        for i = 1, 2 do close_to(("gradient %d of conv2d in %d groups"):format(i, groups), got[i], want[i], dtype) end
+      end
+      local x, dx = both { 0, 4 }
+      local k, dk = both { 4, 3 }
+      assert.same(nn.matmul(x, k):shape(), nn.matmul(dx, dk):shape())
+      assert.equal(0, nn.matmul(nn.zeros({ 3, 0 }, dtype):to(device), nn.zeros({ 0, 3 }, dtype):to(device)):to "f32":abs():sum():item())
+    end
+  end)
+
+  it("the properties of a device can be read", function()
+    if not device then return pending "no Vulkan device" end
+    local text = assert(nn.device_properties(device))
+    for _, name in ipairs { "VK_KHR_cooperative_matrix: ", "VK_NV_cooperative_matrix: ", "subgroup: ", "heap 0: " } do
+      assert.truthy(text:find(name, 1, true), name)
+    end
+    assert.has_error(function() nn.device_properties() end)
+    assert.is_nil((nn.device_properties "vulkan:99"))
   end)
 end)
 

@@ -1,8 +1,8 @@
 --- Mixed precision: `nn.policy "mixed_float16"`. In which dtype layers compute.
 --
--- Owns: the policy that new layers take, and what the policies mean. Under a mixed policy layers with a kernel (Dense, Conv2D) compute in f16 or
--- bf16: their input and their weights are cast when they are used, so the weights stay f32 and so do their gradients and the optimizer's state. Norms,
--- softmax and losses compute in f32 and so does the last sum of every product. One layer can differ: `nn.Dense{10, dtype = "float32"}`.
+-- Owns: the policy that new layers take, and what the policies mean. Under a mixed policy layers with a kernel (Dense, Conv2D) compute in f16
+-- or bf16: their input and their weights are cast when they are used, so the weights stay f32 and so do their gradients and the optimizer's state.
+-- Norms, softmax and losses compute in f32 and so does the last sum of every product. One layer can differ: `nn.Dense{10, dtype = "float32"}`.
 --
 --     local nn = require "nnlua"
 --     nn.policy "mixed_float16"

@@ -30,7 +30,8 @@ function LossScale.of(owner, given, device)
     o.steps = nil
   else
     if given ~= "dynamic" and type(given) ~= "table" then
-      options.raise(('%s: loss_scale must be "dynamic", a number, a table { initial =, steps = } or false, got %s'):format(owner, options.shown(given)))
+      options.raise(('%s: loss_scale must be "dynamic", a number, a table { initial =, steps = } or false, got %s')
+        :format(owner, options.shown(given)))
     end
     o = options.check(owner .. ": loss_scale", type(given) == "table" and given or {}, spec)
   end
