@@ -264,7 +264,7 @@ static int data_open(lua_State *L) {
   return u->it != NULL ? 1 : raise_last(L);
 }
 
-/* iterator() -> the tensors of the next element; nothing at the end, when it has closed itself */
+/* iterator() -> the tensors of the next element, where tensors are made; nothing at the end, when it has closed itself */
 static int iterator_call(lua_State *L) {
   iterator_ud *u = luaL_checkudata(L, 1, ITERATOR);
   if (u->busy) return nnL_raise(L, "data set: its own map function asks the iterator for the next element");
@@ -273,8 +273,12 @@ static int iterator_call(lua_State *L) {
   lua_getiuservalue(L, 1, 1);
   luaL_checkstack(L, NN_DATA_MAX + 2, "data set");
   map_caller caller = {.L = L, .functions = 2};
+  nn_context *ctx = nnL_context(L);
+  const int device = nn_device(ctx);
   u->busy = true;
-  nn_status rc = nn_iter_next(nnL_context(L), u->it, &caller, u->out, &u->n);
+  nn_set_device(ctx, 0); /* elements lie on the CPU until they are given out: what a map makes does too */
+  nn_status rc = nn_iter_next(ctx, u->it, &caller, u->out, &u->n);
+  nn_set_device(ctx, device);
   u->busy = false;
   u->at = 0;
   if (rc != NN_OK || u->n == 0) {
@@ -288,6 +292,9 @@ static int iterator_call(lua_State *L) {
   while (u->at < u->n) {
     nnL_box *box = nnL_newbox(L);
     box->t = u->out[u->at++];
+    if (nn_dtype_of(box->t) == NN_F64) continue; /* the CPU's */
+    box->t = nnL_place(box->t, device);
+    if (!box->t) return raise_last(L);
   }
   nnL_pace(L);
   return n;

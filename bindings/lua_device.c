@@ -106,6 +106,23 @@ static int move(lua_State *L) {
   return 0;
 }
 
+static int here_close(lua_State *L) {
+  nn_set_device(nnL_context(L), *(int *)luaL_checkudata(L, 1, "nnlua.here"));
+  return 0;
+}
+
+/* here(x): `local _ <close> = here(x)`: until the block ends tensors are made where x lies. nil when they are anyway. For library functions that make
+** tensors beside those they are given. */
+static int here(lua_State *L) {
+  nn_context *ctx = nnL_context(L);
+  const int now = nn_device(ctx), there = nn_device_of(nnL_checktensor(L, 1));
+  if (now == there) return 0;
+  *(int *)lua_newuserdatauv(L, sizeof(int), 0) = now;
+  luaL_setmetatable(L, "nnlua.here");
+  nn_set_device(ctx, there);
+  return 1;
+}
+
 static void field(lua_State *L, const char *k, uint64_t v) {
   lua_pushinteger(L, (lua_Integer)v);
   lua_setfield(L, -2, k);
@@ -136,8 +153,13 @@ static int finish(lua_State *L) {
 }
 
 void nnL_open_device(lua_State *L) {
-  static const luaL_Reg functions[] = {{"devices", devices}, {"device", device}, {"device_properties", device_properties}, {"memory", memory}, {"move", move}, {"finish", finish}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"devices", devices}, {"device", device}, {"device_properties", device_properties}, {"memory", memory},
+                                       {"move", move}, {"here", here}, {"finish", finish}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
+  luaL_newmetatable(L, "nnlua.here");
+  lua_pushcfunction(L, here_close);
+  lua_setfield(L, -2, "__close");
+  lua_pop(L, 1);
   lua_getfield(L, -1, "tensor_metatable");
   lua_getfield(L, -1, "methods");
   lua_pushcfunction(L, device_of);

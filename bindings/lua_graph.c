@@ -303,6 +303,9 @@ static int run_stats(lua_State *L) {
   field(L, "plan_misses", r.plan_misses);
   field(L, "nodes", r.nodes);
   field(L, "units", r.units);
+  field(L, "submissions", r.submissions);
+  field(L, "uploads", r.uploads);
+  field(L, "downloads", r.downloads);
   return 1;
 }
 

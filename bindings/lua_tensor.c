@@ -170,7 +170,12 @@ static int like(lua_State *L, const char *name, double value) {
   nn_tensor *t = nnL_checktensor(L, 1);
   nn_dtype d = dtype_option(L, name, 2, nn_dtype_of(t));
   nnL_box *b = nnL_newbox(L);
-  nnL_fill(L, b, nn_call(nnL_context(L), "full", NN_INTS(nn_ndim(t), nn_shape(t)), NN_F(value), NN_I(d)));
+  nn_context *ctx = nnL_context(L);
+  const int outer = nn_device(ctx);
+  nn_set_device(ctx, nn_device_of(t)); /* where x lies */
+  nn_tensor *made = nn_call(ctx, "full", NN_INTS(nn_ndim(t), nn_shape(t)), NN_F(value), NN_I(d));
+  nn_set_device(ctx, outer);
+  nnL_fill(L, b, made);
   return 1;
 }
 static int zeros_like(lua_State *L) { return like(L, "zeros_like", 0); }

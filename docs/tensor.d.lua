@@ -353,6 +353,11 @@ function nn.device(name) end
 ---@param device string
 function nn.move(x, device) end
 
+---`local _ <close> = nn.here(x)`: until the block ends tensors are made where x lies. For functions that make tensors beside those they are given.
+---@param x nnlua.Tensor
+---@return any closing
+function nn.here(x) end
+
 --- Run what is pending and wait until every device has done it.
 function nn.finish() end
 

@@ -4,11 +4,24 @@
 -- gradients, against central differences of the reference in doubles under a fixed random cotangent; calls that must fail. That is f32; values and
 -- gradients once more with f64 in its place, which is far sharper; and f16 and bf16 go in and come out.
 local nn = require "nnlua"
+local core = require "nnlua.core"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
 local battery = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "ops_cases.lua")
 local cases, build, numel = battery.cases, battery.build, battery.numel
 
 local unpack, pack = table.unpack, table.pack
+-- On another device than the CPU each case has one layout and each row one case with gradients: shaders are compiled for every program.
+local device = nn.device()
+local on_cpu = device == "cpu"
+local excepted, nexcepted, ntried = {}, 0, 0 -- rows with calls that the device has not: what it said; how many calls, of how many
+
+-- f(); pending when each of its calls was excepted
+local function some(name, f)
+  local tried, without = ntried, nexcepted
+  f()
+  if ntried > tried and ntried - tried == nexcepted - without then pending(("%s excepts %s: %s"):format(device, name, excepted[name])) end
+end
+
 local function single(x) return (string.unpack("f", string.pack("f", x))) end
 
 -- to nearest, halves to even, with `bits` bits behind the first and exponents from `least` on
@@ -186,7 +199,7 @@ local function check_values(name, c, layout, seed)
     if c.dtype == nil and type(expected[i]) == "number" then expected[i] = real.round(expected[i]) end
   end
   local first
-  for _, how in ipairs { { true, 1 }, { false, 1 }, { false, 2 }, { false, 3 } } do
+  for _, how in ipairs(on_cpu and { { true, 1 }, { false, 1 }, { false, 2 }, { false, 3 } } or { { true, 1 }, { false, 1 } }) do
     nn.eager(how[1])
     nn.threads(how[2])
     local y = call(name, arguments(p), c)
@@ -369,6 +382,7 @@ local function failure(name, args)
   local ok, err = pcall(function()
     local y = call(name, args)
     if type(y) == "userdata" then y:eval() end
+    if not on_cpu then core.finish() end -- a device reports what it finds when its work is waited for
   end)
   if ok then return nil end
   return (tostring(err):gsub("^[^\n]-:%d+: ", ""))
@@ -379,7 +393,8 @@ local function expect_failure(name, args, what, must)
   if not message then error(("%s: no error for %s"):format(name, what), 0) end
   assert(message:sub(1, #name + 1) == name .. ":", ("the message for %s does not begin with the operator: %s"):format(what, message))
   assert(not message:find "\n", "more than one line: " .. message)
-  assert(not must or message:find(must, 1, true), ("%s: expected %q in: %s"):format(what, must or "", message))
+  assert(not must or message:find(must, 1, true) or (not on_cpu and support.lacks(message)),
+    ("%s: expected %q in: %s"):format(what, must or "", message))
 end
 
 local function valid_arguments(c) return arguments(prepare(c, "contiguous", 5)) end
@@ -433,9 +448,15 @@ local function check_bad(op, list)
 end
 
 -- ---- the walk ----
-local function try(check, name, i, c, layout)
-  local ok, err = pcall(check, name, c, layout, i * 100 + #layout)
-  if not ok then error(("%s, case %d, %s %s: %s"):format(name, i, real.dtype, label(c, layout), err), 0) end
+-- f(name, c, layout, seed) of case i. What the device has not counts as excepted and not as a failure.
+local function try(f, name, i, c, layout)
+  local ok, err = pcall(f, name, c, layout, i * 100 + #layout)
+  ntried = ntried + 1
+  if ok then return end
+  local why = not on_cpu and support.lacks(err)
+  if not why then error(("%s, case %d, %s %s: %s"):format(name, i, real.dtype, label(c, layout), err), 0) end
+  nexcepted = nexcepted + 1
+  excepted[name] = why
 end
 
 -- is one of the arguments a tensor of f32, for which another float can stand?
@@ -460,6 +481,10 @@ describe("operators:", function()
     nn.eager(false)
     nn.threads(threads)
   end)
+  local function layouts_of(c, i)
+    if c.layouts == false then return { "contiguous" } end
+    return on_cpu and LAYOUTS or { LAYOUTS[(i - 1) % #LAYOUTS + 1] }
+  end
 
   local known, without = {}, {}
   for _, op in ipairs(nn.ops()) do
@@ -467,60 +492,77 @@ describe("operators:", function()
     local list = cases[op.name]
     it(op.name .. " has cases", function() assert(list and #list > 0 and list.bad and #list.bad > 0, "no cases in tests/ops_cases.lua") end)
     if list then
-      it(op.name .. " has the right values", function()
+      it(op.name .. " has the right values", function() some(op.name, function()
         for i, c in ipairs(list) do
-          for _, layout in ipairs(c.layouts == false and { "contiguous" } or LAYOUTS) do try(check_values, op.name, i, c, layout) end
+          for _, layout in ipairs(layouts_of(c, i)) do try(check_values, op.name, i, c, layout) end
         end
-      end)
-      it(op.name .. " has the right values in f64", function()
+      end) end)
+      if on_cpu then it(op.name .. " has the right values in f64", function()
         real = F64
         for i, c in ipairs(list) do
           if has_reals(c) then try(check_values, op.name, i, c, "contiguous") end
         end
-      end)
-      it(op.name .. " takes f16 and bf16 and gives them back", function()
+      end) end
+      it(op.name .. " takes f16 and bf16 and gives them back", function() some(op.name, function()
         for _, half in ipairs { F16, BF16 } do
           real = half
+          local checked = 0
           for i, c in ipairs(list) do
-            if has_reals(c) and not c.nohalf then try(check_values, op.name, i, c, "contiguous") end
+            if has_reals(c) and not c.nohalf and (on_cpu or checked == 0) then
+              checked = checked + 1
+              try(check_values, op.name, i, c, "contiguous")
+            end
           end
         end
-      end)
+      end) end)
       if list.no_gradient then
         without[#without + 1] = ("%s (%s)"):format(op.name, list.no_gradient)
         it(op.name .. " has no gradient", function() assert.is_false(op.differentiable) end)
       else
-        it(op.name .. " has the right gradients", function()
+        it(op.name .. " has the right gradients", function() some(op.name, function()
           assert.is_true(op.differentiable)
           nn.threads(2)
           local checked = 0
           for i, c in ipairs(list) do
             for k, layout in ipairs(LAYOUTS) do
-              if not c.nograd and (k == 1 or (i <= 3 and k < 4)) then
+              if not c.nograd and (k == 1 or (i <= 3 and k < 4)) and (on_cpu or (checked == 0 and k == 1)) then
                 checked = checked + 1
                 try(check_gradient, op.name, i, c, layout)
               end
             end
           end
           assert(checked > 0 or op.name == "cast", "no case of it is differentiated")
-        end)
-        it(op.name .. " has the right third derivative", function()
+        end) end)
+        if on_cpu then it(op.name .. " has the right third derivative", function()
           for i, c in ipairs(list) do
             local ok, err = pcall(function() return not c.nograd and check_third(op.name, c, i * 100) end)
             if not ok then error(("%s, case %d, %s: %s"):format(op.name, i, label(c, "contiguous"), err), 0) end
           end
-        end)
-        it(op.name .. " has the right gradients in f64", function()
+        end) end
+        if on_cpu then it(op.name .. " has the right gradients in f64", function()
           real = F64
           for i, c in ipairs(list) do
             if not c.nograd and has_reals(c) then try(check_gradient, op.name, i, c, "contiguous") end
           end
-        end)
+        end) end
       end
       it(op.name .. " refuses bad calls", function() check_bad(op, list) end)
     end
   end
 
+  if not on_cpu then
+    it("counts what " .. device .. " has not", function()
+      local names, kernels = {}, {}
+      for name, why in pairs(excepted) do
+        names[#names + 1] = name
+        if why:find("has no kernel", 1, true) then kernels[#kernels + 1] = name end
+      end
+      table.sort(names)
+      table.sort(kernels)
+      assert.equal("cholesky cofactor det eigh inv lstsq pinv qr slogdet solve svd", table.concat(kernels, " ")) -- LAPACK's
+      pending(("%s excepts %d of %d calls, f64 and LAPACK, of: %s"):format(device, nexcepted, ntried, table.concat(names, ", ")))
+    end)
+  end
   it("has no cases of operators that are gone", function()
     for name in pairs(cases) do assert(known[name], name) end
   end)

@@ -97,4 +97,31 @@ function support.random(seed)
   return rng
 end
 
+-- What a device beside the CPU says of what it has not.
+local LACKS = { "f64 is computed on the CPU only", "has no kernel for this operator" }
+
+--- Why an error is no failure on the current device (its message), or nil.
+function support.lacks(err)
+  err = tostring(type(err) == "table" and err.message or err)
+  for _, text in ipairs(LACKS) do
+    if err:find(text, 1, true) then return (err:gsub("^[^\n]-:%d+: ", ""):match "^[^\n]*") end
+  end
+end
+
+--- `it` on the CPU. On another device (NNLUA_DEVICE) one under which a test that needs what the device has not becomes pending, by name and with
+--- what the device said, so that it is counted. `host(name, why, f)`, the second result, is for what holds on the CPU only.
+function support.on_device(it, pending)
+  local device = require "nnlua".device()
+  if device == "cpu" then return it, function(name, _, f) it(name, f) end end
+  local function tolerant(name, f)
+    it(name, f and function()
+      local ok, err = xpcall(f, function(e) return type(e) == "string" and not support.lacks(e) and debug.traceback(e, 2) or e end)
+      if ok then return end
+      local why = support.lacks(err)
+      if why then pending(device .. " excepts: " .. why) else error(err, 0) end
+    end)
+  end
+  return tolerant, function(name, why) it(name, function() pending(device .. " excepts: " .. why) end) end
+end
+
 return support

@@ -1,6 +1,7 @@
 -- Tensors: making them, what they are, reading them back, handles; how they print (lua/nnlua/print.lua).
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
+local it = support.on_device(it, pending)
 local close, message = support.close, support.message
 
 describe("making tensors", function()
@@ -69,7 +70,7 @@ describe("a tensor", function()
     assert.equal(3, x:size(2))
     assert.equal(3, x:size(-1))
     assert.same({ 2, 3 }, { x:size() })
-    assert.equal("cpu", x:device())
+    assert.equal(nn.device(), x:device())
     assert.equal("size: dim 0 is out of range: the tensor has 2 dims (counted from 1)", message(x.size, x, 0))
     assert.truthy(message(x.size, x, 3):find("dim 3", 1, true))
     assert.equal("#: a scalar has no length", message(function() return #nn.tensor(1) end))

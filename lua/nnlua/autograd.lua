@@ -109,6 +109,7 @@ function autograd.gradcheck(fn, inputs, given)
   local double = y:dtype() == "f64"
   for _, x in ipairs(xs) do double = double and x:dtype() == "f64" end
   local eps, atol, rtol = o.eps or (double and 1e-5 or 1e-2), o.atol or (double and 1e-7 or 2e-3), o.rtol or (double and 1e-6 or 2e-2)
+  local _ <close> = core.here(y)
   local r = core.rand(table.unpack(y:shape())) + 0.5
   local g = table.pack(core.grad(y, xs, { cotangents = r }))
   local function value(i, k, delta)

@@ -387,6 +387,7 @@ end
 local function enter(self, ...)
   depth = depth + 1
   stack[depth] = self
+  local _ <close> = depth == 1 and core.is_tensor((...)) and core.here((...)) or nil -- layers make tensors where the input lies
   if not self.built and self.build_from then self:build_from(...) end
   return leave(self:forward(...))
 end

@@ -60,7 +60,15 @@ bool nn_exact(const nn_context *ctx) { return ctx->exact; }
 void nn_seed(nn_context *ctx, uint64_t seed) { ctx->rng = (nn_rng_state){seed, 0}; }
 nn_rng_state nn_rng_get(const nn_context *ctx) { return ctx->rng; }
 void nn_rng_set(nn_context *ctx, nn_rng_state s) { ctx->rng = s; }
-nn_run_info nn_run_stats(const nn_context *ctx) { return ctx->info; }
+nn_run_info nn_run_stats(const nn_context *ctx) {
+  nn_run_info info = ctx->info;
+  for (int i = 1; i < NN_MAXDEVICE; i++) {
+    if (!ctx->dev[i]) continue;
+    const nni_device_counts c = ctx->dev[i]->is->counted(ctx->dev[i]);
+    info.submissions += c.submissions, info.uploads += c.uploads, info.downloads += c.downloads;
+  }
+  return info;
+}
 void nn_set_hooks(nn_context *ctx, nn_hooks h) { ctx->hooks = h; }
 bool nn_grad_enabled(const nn_context *ctx) { return ctx->grad_enabled; }
 bool nn_set_grad_enabled(nn_context *ctx, bool on) {

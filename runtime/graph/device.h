@@ -88,6 +88,9 @@ typedef struct nni_submission {
   nni_error *err;
 } nni_submission;
 
+/* What a device that is not the host has done so far. */
+typedef struct nni_device_counts { uint64_t submissions, uploads, downloads; } nni_device_counts;
+
 typedef struct nni_backend {
   /* Buffers. The CPU's are pointers; another device's are addresses of its own that can be added to (base + offset) but not followed. */
   void *(*buffer_get)(nni_device *d, size_t bytes); /* NULL: out of memory, its cache dropped already; 0 bytes give an address too */
@@ -112,6 +115,7 @@ typedef struct nni_backend {
   nn_status (*upload)(nni_device *d, void *dst, const void *src, size_t bytes, nni_error *err);   /* in order with the runs; src may change once it returns */
   nn_status (*download)(nni_device *d, void *dst, const void *src, size_t bytes, nni_error *err); /* waits for the runs so far; reports what failed in them */
   nn_status (*finish)(nni_device *d, nni_error *err);                                              /* waits for all work; reports what failed in it */
+  nni_device_counts (*counted)(const nni_device *d);
   void (*close)(nni_device *d);
 } nni_backend;
 
@@ -121,6 +125,7 @@ struct nni_device {
   nni_threads *threads;
   int index;            /* in the context's list; 0 is the CPU */
   bool host;            /* its buffers are the program's own memory */
+  bool unfused;         /* every node is a unit of its own: to find out what fusion has to do with a result */
   char name[24];        /* "cpu", "vulkan:1" */
 };
 extern const nni_backend nn_cpu_backend;

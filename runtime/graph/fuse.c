@@ -269,7 +269,7 @@ static void add_node(fuse *f, int i) {
     bit_set(deps, d);
     for (int w = 0; w < f->words; w++) deps[w] |= f->u[d].deps[w];
   }
-  if (!u->fusible) return;
+  if (!u->fusible || f->ctx->win.dev->unfused) return;
   for (int k = n->nin - 1; k >= 0; k--)
     if (n->in[k] && n->in[k]->v->node) try_merge(f, f->unit_of[n->in[k]->v->index], f->unit_of[i], i);
 }

@@ -447,15 +447,25 @@ void nni_plan_free(nn_context *ctx, nni_plan *p) {
   nni_free(m, p, sizeof *p);
 }
 
+/* kernels that read ids, or matrices that may be singular */
 static bool may_fail(const nni_unit *u) {
-  return !u->program && (u->kernel == NNI_K_take_rows || u->kernel == NNI_K_add_rows || u->kernel == NNI_K_check_ids);
+  if (u->program) return false;
+  switch (u->kernel) {
+    case NNI_K_take_rows: case NNI_K_add_rows: case NNI_K_check_ids: case NNI_K_ravel_ids: case NNI_K_gather: case NNI_K_scatter: case NNI_K_nonzero:
+    case NNI_K_inv: case NNI_K_solve: case NNI_K_cholesky: case NNI_K_qr: case NNI_K_svd: case NNI_K_eigh: case NNI_K_slogdet: case NNI_K_det:
+    case NNI_K_cofactor: case NNI_K_lstsq: return true;
+    default: return false;
+  }
 }
 
-/* A run that fails must not have overwritten anything: up to the last unit that may fail results get memory of their own. */
+/* A run that fails must not have overwritten anything: up to the last unit that may fail results get memory of their own. A device that tells of failures
+** when the whole run is over spares all inputs then. */
 static void spare_inputs(nni_plan *p) {
   int last = -1;
   for (int u = 0; u < p->nunit; u++)
     if (may_fail(&p->unit[u])) last = u;
+  p->fallible = last >= 0;
+  if (p->fallible && !p->dev->host) last = p->nunit;
   for (int o = 0; o < p->nout; o++)
     if (p->output[o].unit <= last) p->output[o].ndonor = 0;
 }

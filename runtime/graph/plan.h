@@ -51,6 +51,7 @@ typedef struct nni_plan {
   nni_device *dev;
   void *recorded;    /* the device's own, nni_submission.recorded */
   int nparam;        /* of all units together */
+  bool fallible;     /* a unit looks at values that may be wrong (ids out of range) */
   size_t arena;      /* bytes of all TEMP slots */
   size_t scratch;    /* largest scratch of a unit, for `threads` threads */
   int threads;

@@ -140,7 +140,7 @@ nn_status nni_record(nn_context *ctx, const nni_rec *r, nn_tensor **result) {
   nni_device *dev;
   nn_status placed = nni_choose_device(ctx, r->in, r->nin, &dev);
   if (placed == NN_OK && !dev->host) placed = device_has(ctx, dev, r);
-  if (placed != NN_OK) return placed;
+  if (placed != NN_OK) return ctx->core.caller ? nni_fail(&ctx->core.err, placed, "%s: %s", ctx->core.caller, ctx->core.err.text) : placed;
   for (int i = 0; i < r->nin && r->kind == NNI_N_KERNEL; i++)
     if (r->in[i] && (r->in[i]->dtype == NN_F16 || r->in[i]->dtype == NN_BF16) && !dev->is->takes(r->op, r->in[i]->dtype))
       return nni_fail(&ctx->core.err, NN_EUNSUPPORTED, "this operator is not available for %s; cast to f32 first", nn_dtype_name(r->in[i]->dtype));

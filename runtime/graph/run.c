@@ -220,6 +220,7 @@ static nn_status submit_units(run *r) {
   }
   nn_status end = dev->is->end(dev, st != NN_OK, &ctx->core.err);
   if (st == NN_OK) st = end;
+  if (st == NN_OK && p->fallible) st = dev->is->finish(dev, &ctx->core.err); /* nothing takes the place of anything before it is known to be right */
   ctx->info.units += (uint64_t)p->nunit;
   for (int i = 0; st == NN_OK && ctx->trace && i < p->nunit; i++) nni_trace_unit(ctx, i, 0, 0); /* no clock of their own */
   return st;

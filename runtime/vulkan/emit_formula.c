@@ -104,7 +104,7 @@ static uint32_t whole(const expr *e, libfn f, uint32_t a) { return e->cls == NNI
 #define TANH(a) call1(e, LIB_tanh, a)
 #define ERF(a) call1(e, LIB_erf, a)
 #define ERFC(a) call1(e, LIB_erfc, a)
-#define POW(a, b) call2(e, LIB_pow, a, b)
+#define POW(a, b) by_class(e, LIB_pow, LIB_pow_i, LIB_pow_l, a, b)
 #define ATAN2(a, b) call2(e, LIB_atan2, a, b)
 #define BAND(a, b) arith(e, 0, OpBitwiseAnd, a, b)
 #define BOR(a, b) arith(e, 0, OpBitwiseOr, a, b)

@@ -36,7 +36,7 @@ enum { SC_INPUT = 1, SC_UNIFORM = 2, SC_WORKGROUP = 4, SC_FUNCTION = 7, SC_STORA
 #define NN_VK_LIBRARY(X)                                                                                                     \
   X(isnan) X(abs) X(neg) X(min) X(max) X(zero_if_finite) X(times_zero) X(floor) X(ceil) X(rint) X(trunc) X(sqrt) X(exp) X(expm1) X(log)    \
   X(log1p) X(log2) X(log10) X(pow) X(sin) X(cos) X(atan2) X(tanh) X(erf) X(erfc) X(fmod) X(mod) X(floordiv)                  \
-  X(fmod_i) X(mod_i) X(floordiv_i) X(shl_i) X(shr_i) X(fmod_l) X(mod_l) X(floordiv_l) X(shl_l) X(shr_l)                      \
+  X(fmod_i) X(mod_i) X(floordiv_i) X(shl_i) X(shr_i) X(pow_i) X(fmod_l) X(mod_l) X(floordiv_l) X(shl_l) X(shr_l) X(pow_l)                   \
   X(to_i32) X(to_i64) X(from_f16) X(from_bf16) X(to_f16) X(to_bf16) X(round_f16) X(round_bf16) X(uniform)
 typedef enum libfn {
 #define NN_X(name) LIB_##name,

@@ -25,7 +25,8 @@
 **   4. tests/c/test_vulkan_<family>.c with vk_check.h: check_kernel runs the CPU's kernel and ours side by side, recorded and replayed. NNLUA_VK_VALIDATE=1 must stay silent.
 **   Ids that may be wrong: nn_vk_check_ids_in first (k_rows.c), and then read nothing outside because of them. Long work: nn_vk_budget. Error messages: as the CPU's.
 ** Switches (read when a device is opened): NNLUA_VK_VALIDATE=1 core and synchronization validation; NNLUA_VK_BARRIERS=1 a barrier after every dispatch;
-** NNLUA_VK_NO_REPLAY=1 record every run anew; NNLUA_VK_NO_COOPMAT=1 no cooperative matrices; NNLUA_VK_MEMORY=<MiB> at most so much device memory.
+** NNLUA_VK_NO_REPLAY=1 record every run anew; NNLUA_VK_NO_FUSION=1 every node by itself; NNLUA_VK_NO_COOPMAT=1 no cooperative matrices;
+** NNLUA_VK_MEMORY=<MiB> at most so much device memory.
 */
 #ifndef NN_VK_H
 #define NN_VK_H

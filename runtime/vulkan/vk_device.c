@@ -56,6 +56,7 @@ static nn_status choose(nn_vk_device *d, const features *have, features *want, n
   want->v12.shaderInt8 = have->v12.shaderInt8;
   want->v10.features.shaderInt16 = have->v10.features.shaderInt16;
   want->v12.vulkanMemoryModel = have->v12.vulkanMemoryModel;
+  want->v12.vulkanMemoryModelDeviceScope = have->v12.vulkanMemoryModelDeviceScope; /* the scope of atomics on buffers */
   want->v13.subgroupSizeControl = have->v13.subgroupSizeControl;
   want->v13.computeFullSubgroups = have->v13.computeFullSubgroups;
   return NN_OK;
@@ -160,6 +161,7 @@ nn_status nn_vk_open(nni_memory *m, int index, nni_device **out, nni_error *err)
   d->physical = l->dev[index].handle;
   d->barriers = wants("NNLUA_VK_BARRIERS");
   d->replay = !wants("NNLUA_VK_NO_REPLAY");
+  d->base.unfused = wants("NNLUA_VK_NO_FUSION");
   nn_status st = create(d, err);
   if (st == NN_OK) {
     nn_vk_memory_open(d);

@@ -26,31 +26,6 @@
 #define nn_vk_cofactor_scratch NONE
 #define nn_vk_lstsq NONE
 #define nn_vk_lstsq_scratch NONE
-/* not written yet */
-#define nn_vk_take_rows NONE
-#define nn_vk_take_rows_scratch NONE
-#define nn_vk_add_rows NONE
-#define nn_vk_add_rows_scratch NONE
-#define nn_vk_ravel_ids NONE
-#define nn_vk_ravel_ids_scratch NONE
-#define nn_vk_gather NONE
-#define nn_vk_gather_scratch NONE
-#define nn_vk_scatter NONE
-#define nn_vk_scatter_scratch NONE
-#define nn_vk_nonzero NONE
-#define nn_vk_nonzero_scratch NONE
-#define nn_vk_scan NONE
-#define nn_vk_scan_scratch NONE
-#define nn_vk_sort NONE
-#define nn_vk_sort_scratch NONE
-#define nn_vk_searchsorted NONE
-#define nn_vk_searchsorted_scratch NONE
-#define nn_vk_randint NONE
-#define nn_vk_randint_scratch NONE
-#define nn_vk_lstm NONE
-#define nn_vk_lstm_scratch NONE
-#define nn_vk_lstm_dx NONE
-#define nn_vk_lstm_dx_scratch NONE
 
 static nni_kernel_fn kernel_of(int id) {
   static const nni_kernel_fn table[] = {
@@ -75,6 +50,11 @@ static bool takes(int id, nn_dtype d) {
   return nni_kernel_moves(id) || id == NNI_K_matmul || id == NNI_K_conv2d || id == NNI_K_conv2d_dx || id == NNI_K_conv2d_dw;
 }
 
+static nni_device_counts counted(const nni_device *d) {
+  const nn_vk_counts c = nn_vk_counted(d);
+  return (nni_device_counts){c.submissions, c.uploads, c.downloads};
+}
+
 const nni_backend nn_vk_backend = {
     .buffer_get = nn_vk_buffer_get,
     .buffer_put = nn_vk_buffer_put,
@@ -93,5 +73,6 @@ const nni_backend nn_vk_backend = {
     .upload = nn_vk_upload,
     .download = nn_vk_download,
     .finish = nn_vk_finish,
+    .counted = counted,
     .close = nn_vk_close,
 };

@@ -164,12 +164,19 @@ static double pw_float(int op, double a, double b, double c) {
   default: return nni_numbers[op](a, b, c); /* the table's formula in double; that the formulas are right is for test_vm and the specs to say */
   }
 }
+static int64_t pow_int(int64_t a, int64_t b) { /* one product after the other */
+  uint64_t r = 1;
+  if (b < 0) return a == 1 || (a == -1 && b % 2 == 0) ? 1 : a == -1 ? -1 : 0;
+  for (int64_t i = 0; i < b; i++) r *= (uint64_t)a;
+  return (int64_t)r;
+}
 static int64_t pw_int(int op, int width, int64_t a, int64_t b, int64_t c) {
   switch (op) {
   case NNI_PW_add: return (int64_t)((uint64_t)a + (uint64_t)b);
   case NNI_PW_sub: return (int64_t)((uint64_t)a - (uint64_t)b);
   case NNI_PW_mul: return (int64_t)((uint64_t)a * (uint64_t)b);
   case NNI_PW_square: return (int64_t)((uint64_t)a * (uint64_t)a);
+  case NNI_PW_pow: return pow_int(a, b);
   case NNI_PW_minimum: return a < b ? a : b;
   case NNI_PW_maximum: return a > b ? a : b;
   case NNI_PW_neg: return (int64_t)(0 - (uint64_t)a);

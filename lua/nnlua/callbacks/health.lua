@@ -40,7 +40,7 @@ function observers.relu(watch, y)
   for i = 1, y:dim() - 1 do dims[i] = i end
   local fired = y:amax(dims):gt(0)
   if not watch.since then
-    watch.since = core.zeros(fired:shape())
+    watch.since = fired:zeros_like("f32")
     watch.since:keep()
   end
   watch.since:assign(core.where(fired, 0, watch.since + 1))
@@ -50,6 +50,7 @@ end
 local function saturation(low, high)
   return function(watch, y)
     if not watch.share then
+      local _ <close> = core.here(y)
       watch.share = core.zeros {}
       watch.share:keep()
     end

@@ -8,6 +8,7 @@
 --   I|IL   an integer or a list of integers
 -- `fn` gets the arguments in the signature's order, complete with defaults. f16 and bf16 are dtypes to store: fn gets them as f32, and its results
 -- become halves again, as with the core's operators (but for modules that define.plain names).
+-- While an operator runs, tensors are made where the first tensor among its arguments lies.
 
 local core = require "nnlua.core"
 local options = require "nnlua.options"
@@ -216,6 +217,13 @@ function define.op(M, text, doc, fn)
         if args[i] == nil then wrong(owner, p, v) end
       end
     end
+    local first -- of the tensors
+    for i = 1, n do
+      local v = args[i]
+      if type(v) == "table" then v = v[1] end
+      if is_tensor(v) then first = v break end
+    end
+    local _ <close> = first and core.here(first)
     local half = widen(args, tensors)
     if half then return narrowed(half, finish(owner, pcall(fn, table.unpack(args, 1, n)))) end
     return finish(owner, pcall(fn, table.unpack(args, 1, n)))

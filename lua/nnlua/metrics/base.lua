@@ -56,7 +56,7 @@ function Mean:result() return self.total:item() / self.count end
 
 --- Start again.
 function Mean:reset()
-  self.total:assign(core.zeros {})
+  self.total:assign(self.total:zeros_like())
   self.count = 0
 end
 
@@ -64,7 +64,7 @@ end
 function Mean:state() return { total = self.total:item(), count = self.count } end
 
 function Mean:set_state(state)
-  self.total:assign(core.full({}, state.total))
+  self.total:assign(self.total:zeros_like() + state.total)
   self.count = state.count
 end
 
@@ -97,7 +97,7 @@ end
 function Sums:add(name, value)
   local sum = self.sums[name]
   if not sum then
-    sum = core.zeros(value:shape())
+    sum = value:zeros_like("f32")
     sum:keep()
     self.sums[name] = sum
   end
@@ -113,7 +113,7 @@ function Sums:value(name)
 end
 
 function Sums:reset()
-  for _, sum in pairs(self.sums) do sum:assign(core.zeros(sum:shape())) end
+  for _, sum in pairs(self.sums) do sum:assign(sum:zeros_like()) end
   self.count = 0
 end
 

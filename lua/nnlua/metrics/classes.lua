@@ -190,6 +190,7 @@ function AUC:update(pred, target)
     options.raise(("%s: predictions (%s) and targets (%s) must have as many elements"):format(self.name, shape_text(pred:shape()),
       shape_text(target:shape())))
   end
+  if self.thresholds:device() ~= pred:device() then core.move(self.thresholds, pred:device()) end
   local over = chances(self, pred):reshape { -1, 1 }:gt(self.thresholds):float()
   local truth = floats(target):reshape { -1, 1 }
   self:add("right", (over * truth):sum(1))

@@ -129,6 +129,7 @@ local function make_slots(self)
   for _, slot in ipairs(self:all_slots()) do
     local tensors = {}
     for i, p in ipairs(self.parameters) do
+      local _ <close> = core.here(p)
       tensors[i] = core.full(p:shape(), self:slot_start(slot), p:dtype() == "f64" and "f64" or "f32") -- a half has its state in f32
       tensors[i]:keep()
     end

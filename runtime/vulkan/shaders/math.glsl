@@ -354,6 +354,13 @@ float nn_floordiv(const in float a, const in float b) {
     if ((a < T(0)) == (b < T(0))) return T(q);                                                                      \
     return T(U(0) - q) - (q * y != x ? T(1) : T(0));                                                                \
   }                                                                                                                 \
+  T nn_pow_##L(const in T a, const in T b) { /* wraps; what is left of 1 / a^-b without its fraction, 0 for a = 0 */ \
+    if (b < T(0)) return a == T(1) || (a == T(-1) && (b & T(1)) == T(0)) ? T(1) : a == T(-1) ? T(-1) : T(0);      \
+    U r = U(1), x = U(a), n = U(b);                                                                                 \
+    for (; n > U(0); n >>= 1, x *= x)                                                                               \
+      if ((n & U(1)) != U(0)) r *= x;                                                                               \
+    return T(r);                                                                                                    \
+  }                                                                                                                 \
   T nn_shl_##L(const in T a, const in T n) { return n < T(0) || n >= T(BITS) ? T(0) : a << int(n); }                \
   T nn_shr_##L(const in T a, const in T n) { return a >> (n < T(0) || n >= T(BITS) ? BITS - 1 : int(n)); }
 NN_INTEGERS(i, int, uint, 32)

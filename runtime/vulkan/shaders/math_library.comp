@@ -10,8 +10,8 @@ void main() {
   b.f += nn_exp(b.f) + nn_expm1(b.f) + nn_log(b.f) + nn_log1p(b.f) + nn_log2(b.f) + nn_log10(b.f) + nn_pow(b.f, b.f);
   b.f += nn_sin(b.f) + nn_cos(b.f) + nn_atan2(b.f, b.f) + nn_tanh(b.f) + nn_erf(b.f) + nn_erfc(b.f);
   b.f += nn_fmod(b.f, b.f) + nn_mod(b.f, b.f) + nn_floordiv(b.f, b.f);
-  b.i += nn_fmod_i(b.i, b.i) + nn_mod_i(b.i, b.i) + nn_floordiv_i(b.i, b.i) + nn_shl_i(b.i, b.i) + nn_shr_i(b.i, b.i);
-  b.l += nn_fmod_l(b.l, b.l) + nn_mod_l(b.l, b.l) + nn_floordiv_l(b.l, b.l) + nn_shl_l(b.l, b.l) + nn_shr_l(b.l, b.l);
+  b.i += nn_fmod_i(b.i, b.i) + nn_mod_i(b.i, b.i) + nn_floordiv_i(b.i, b.i) + nn_shl_i(b.i, b.i) + nn_pow_i(b.i, b.i) + nn_shr_i(b.i, b.i);
+  b.l += nn_fmod_l(b.l, b.l) + nn_mod_l(b.l, b.l) + nn_floordiv_l(b.l, b.l) + nn_shl_l(b.l, b.l) + nn_pow_l(b.l, b.l) + nn_shr_l(b.l, b.l);
   b.i += nn_to_i32(b.f);
   b.l += nn_to_i64(b.f);
   b.u += nn_to_f16(b.f) + nn_to_bf16(b.f);
