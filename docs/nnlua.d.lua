@@ -88,6 +88,7 @@
 ---@field optim table
 ---@field options table
 ---@field parameter function
+---@field policy function
 ---@field profile function
 ---@field register_layer function
 ---@field regularizers table

@@ -55,6 +55,7 @@ local fields = {
   ["nnlua.mask"] = { "mask_of", "with_mask" },
   ["nnlua.optim.clip"] = { "clip_grad_norm" },
   ["nnlua.checkpoint"] = { "load" },
+  ["nnlua.policy"] = { "policy" },
   ["nnlua.jit"] = { "jit" },
   ["nnlua.graph"] = { "graph", "profile", "debug" },
   ["nnlua.tensor"] = { "split", "chunk", "unbind", "meshgrid", "index_put", "full_like", "empty", "empty_like", "rand_like", "randn_like",

@@ -45,6 +45,11 @@ static nni_scratch_fn scratch_of(int id) {
   return id >= 0 && id < NNI_COUNT(table) ? table[id] : NULL;
 }
 
+static bool takes(int id, nn_dtype d) {
+  (void)d;
+  return nni_kernel_moves(id) || id == NNI_K_matmul || id == NNI_K_conv2d || id == NNI_K_conv2d_dx || id == NNI_K_conv2d_dw;
+}
+
 static nni_device_counts counted(const nni_device *d) {
   const nn_vk_counts c = nn_vk_counted(d);
   return (nni_device_counts){c.submissions, c.uploads, c.downloads};
@@ -61,6 +66,7 @@ const nni_backend nn_vk_backend = {
     .program_run = nn_vk_program_run,
     .kernel = kernel_of,
     .kernel_scratch = scratch_of,
+    .takes = takes,
     .begin = nn_vk_begin,
     .end = nn_vk_end,
     .recorded_free = nn_vk_recorded_free,

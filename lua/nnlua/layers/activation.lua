@@ -2,6 +2,7 @@
 
 local core = require "nnlua.core"
 local Layer = require "nnlua.layer"
+local policy = require "nnlua.policy"
 
 local M = {}
 
@@ -53,7 +54,7 @@ local Softmax = Layer.define("Softmax", { axis = { "integer", position = 1, defa
 M.Softmax = Softmax
 Softmax.keeps_mask = true
 
-function Softmax:forward(x) return core.softmax(x, self.axis) end
+function Softmax:forward(x) return core.softmax(self.compute_dtype and policy.single(x) or x, self.axis) end
 
 function Softmax:detail() return self.axis == -1 and "" or ("axis %d"):format(self.axis) end
 

@@ -72,7 +72,8 @@ function Conv2D:build(shape)
 end
 
 function Conv2D:forward(x)
-  local y = core.conv2d(x, self.kernel, self.bias, self.settings)
+  local input, kernel, bias = self:operands(x)
+  local y = core.conv2d(input, kernel, bias, self.settings)
   return self.act and self.act(y) or y
 end
 

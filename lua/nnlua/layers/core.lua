@@ -84,7 +84,7 @@ function Dense:build(shape)
 end
 
 function Dense:forward(x)
-  local y = core.linear(x, self.kernel, self.bias)
+  local y = core.linear(self:operands(x))
   return self.act and self.act(y) or y
 end
 

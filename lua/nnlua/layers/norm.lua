@@ -2,8 +2,19 @@
 
 local core = require "nnlua.core"
 local Layer = require "nnlua.layer"
+local policy = require "nnlua.policy"
 
 local M = {}
+
+-- Halves are normalized in f32 and are halves again, under a mixed policy.
+local function in_single(forward)
+  return function(self, x)
+    if not self.compute_dtype then return forward(self, x) end
+    local wide, was = policy.single(x)
+    local y = forward(self, wide)
+    return was and y:to(x:dtype()) or y
+  end
+end
 
 --- Each channel with mean 0 and variance 1 over the batch, then `* gamma + beta`. In inference, and when frozen, it uses running averages:
 --- `moving = moving * momentum + batch * (1 - momentum)`. Keras's BatchNormalization: place it before the activation.
@@ -42,7 +53,7 @@ local function follow(moving, batch, momentum)
   moving:assign((moving * momentum + batch:detach() * (1 - momentum)):to(moving:dtype())) -- of f64, it may be the narrower one
 end
 
-function BatchNorm:forward(x)
+local function batch_norm(self, x)
   if not (self.training and self.trainable) then
     local y = (x - self.moving_mean) * core.rsqrt(self.moving_variance + self.epsilon)
     if self.gamma then y = y * self.gamma end
@@ -54,6 +65,8 @@ function BatchNorm:forward(x)
   follow(self.moving_variance, variance, self.momentum)
   return y
 end
+
+BatchNorm.forward = in_single(batch_norm)
 
 function BatchNorm:detail() return self.built and ("%d"):format(self.input_size[#self.input_size]) or "" end
 
@@ -91,13 +104,15 @@ function LayerNorm:build(shape)
   if self.center then self.beta = self:weight(sizes, self.beta_initializer, self.beta_regularizer, self.beta_constraint) end
 end
 
-function LayerNorm:forward(x)
+local function layer_norm(self, x)
   local centred = x - x:mean(self.dims, true)
   local y = centred * core.rsqrt(centred:square():mean(self.dims, true) + self.epsilon)
   local gamma, beta, spread = self.gamma, self.beta, self.spread
   if gamma then y = y * (spread and gamma:reshape(spread) or gamma) end
   return beta and y + (spread and beta:reshape(spread) or beta) or y
 end
+
+LayerNorm.forward = in_single(layer_norm)
 
 function LayerNorm:detail() return self.built and table.concat(self.dims, ", ") or "" end
 
