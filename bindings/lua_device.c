@@ -146,6 +146,17 @@ static int memory(lua_State *L) {
   return 1;
 }
 
+/* kernels_without_vulkan() -> names of the kernels that only the CPU has */
+static int kernels_without_vulkan(lua_State *L) {
+  const char *name;
+  lua_newtable(L);
+  for (int i = 0; (name = nn_kernel_without_vulkan(i)) != NULL; i++) {
+    lua_pushstring(L, name);
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
 /* finish(): run what is pending and wait for every device (what a stopwatch needs) */
 static int finish(lua_State *L) {
   nnL_check(L, nn_finish(nnL_context(L)));
@@ -154,7 +165,7 @@ static int finish(lua_State *L) {
 
 void nnL_open_device(lua_State *L) {
   static const luaL_Reg functions[] = {{"devices", devices}, {"device", device}, {"device_properties", device_properties}, {"memory", memory},
-                                       {"move", move}, {"here", here}, {"finish", finish}, {NULL, NULL}};
+                                       {"move", move}, {"here", here}, {"finish", finish}, {"kernels_without_vulkan", kernels_without_vulkan}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   luaL_newmetatable(L, "nnlua.here");
   lua_pushcfunction(L, here_close);

@@ -93,6 +93,7 @@
 ---@field register_layer function
 ---@field regularizers table
 ---@field schedules table
+---@field supported function
 ---@field tensorboard table
 ---@field with_mask function
 local nn = {}

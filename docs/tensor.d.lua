@@ -337,6 +337,10 @@ function nn.memory(device) end
 ---@return { name: string, title: string, kind: string, driver: string, memory: integer, subgroup: integer, features: string }[]
 function nn.devices() end
 
+--- Names of the kernels that only the CPU has; nn.supported() says which operators need them.
+---@return string[]
+function nn.kernels_without_vulkan() end
+
 --- What the driver of a Vulkan device says of it, in lines "name: value": limits, heaps, and the cooperative matrices of both extensions (M x N x K,
 --- types of a, b, c and the result). nil and a message when there is no such device.
 ---@param name string

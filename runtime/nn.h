@@ -137,6 +137,7 @@ NN_API int nn_device_of(const nn_tensor *t);
 NN_API const char *nn_device_name(nn_context *ctx, int device);                       /* of one that is open */
 NN_API nn_tensor *nn_to_device(nn_tensor *t, int device);                             /* a copy there (t itself when it is there); differentiable */
 NN_API nn_status nn_device_memory(nn_context *ctx, int device, nn_memory_info *info); /* of one that is open; zeros otherwise */
+NN_API const char *nn_kernel_without_vulkan(int i);                                   /* i-th kernel that only the CPU has, NULL past the end */
 NN_API nn_status nn_finish(nn_context *ctx); /* run what is pending and wait until every device has done it */
 
 typedef struct nn_run_info {

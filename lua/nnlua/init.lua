@@ -33,7 +33,7 @@ files.Module, files.Layer = "nnlua.module", "nnlua.layer"
 
 -- Names that are fields of a file's table: nn.Dense.
 local fields = {
-  ["nnlua.device"] = { "device", "devices" },
+  ["nnlua.device"] = { "device", "devices", "supported" },
   ["nnlua.module"] = { "parameter", "buffer" },
   ["nnlua.models"] = { "Sequential", "register_layer" },
   ["nnlua.model"] = { "Model" },

@@ -139,6 +139,7 @@ static inline bool nni_kernel_moves(int id) {
 int nn_vk_count(nni_memory *m, nni_error *err);
 nn_status nn_vk_describe(nni_memory *m, int index, nn_device_info *info, nni_error *err);
 nn_status nn_vk_properties(int index, char *buf, size_t room, nni_error *err); /* lines "name: value" of what its driver says, cooperative matrices too */
+bool nn_vk_has_kernel(int kernel_id); /* of the room, whatever the device */
 nn_status nn_vk_open(nni_memory *m, int index, nni_device **out, nni_error *err);
 
 #endif

@@ -110,6 +110,17 @@ nn_status nn_finish(nn_context *ctx) {
   return st;
 }
 
+const char *nn_kernel_without_vulkan(int i) {
+  static const char *const names[] = {
+#define NN_KERNEL(name, doc) #name,
+#include "../ops/kernels.def"
+#undef NN_KERNEL
+  };
+  for (int k = 0; k < NNI_COUNT(names); k++)
+    if (!nn_vk_has_kernel(k) && i-- == 0) return names[k];
+  return NULL;
+}
+
 /* ---- where a node computes ---- */
 nni_device *nni_device_among(const nn_arg *arg, int nargs) {
   nni_device *host = NULL;

@@ -21,3 +21,8 @@ nn_status nn_vk_properties(int index, char *buf, size_t room, nni_error *err) {
   (void)index, (void)buf, (void)room;
   return nni_fail(err, NN_EUNSUPPORTED, "this nnlua was built without Vulkan");
 }
+
+bool nn_vk_has_kernel(int kernel_id) {
+  (void)kernel_id;
+  return false;
+}

@@ -36,6 +36,8 @@ static nni_kernel_fn kernel_of(int id) {
   return id >= 0 && id < NNI_COUNT(table) ? table[id] : NULL;
 }
 
+bool nn_vk_has_kernel(int id) { return kernel_of(id) != NULL; }
+
 static nni_scratch_fn scratch_of(int id) {
   static const nni_scratch_fn table[] = {
 #define NN_KERNEL(name, doc) nn_vk_##name##_scratch,
