@@ -32,6 +32,19 @@ static int nothing(lua_State *L) {
   return 2;
 }
 
+/* device_properties(name) -> lines "name: value" of what a Vulkan driver says of a device, its lists of cooperative matrices too; nil and a message without one */
+static int device_properties(lua_State *L) {
+  static const size_t room = 64 * 1024;
+  nn_context *ctx = nnL_context(L);
+  luaL_Buffer b;
+  int i;
+  if (nn_device_find(ctx, luaL_checkstring(L, 1), &i) != NN_OK) return nothing(L);
+  char *at = luaL_buffinitsize(L, &b, room);
+  if (nn_device_properties(ctx, i, at, room) != NN_OK) return nothing(L);
+  luaL_pushresultsize(&b, strlen(at));
+  return 1;
+}
+
 /* device() -> name of the current one; device(name) makes it current -> name, or nil and a message */
 static int device(lua_State *L) {
   nn_context *ctx = nnL_context(L);
@@ -133,6 +146,17 @@ static int memory(lua_State *L) {
   return 1;
 }
 
+/* kernels_without_vulkan() -> names of the kernels that only the CPU has */
+static int kernels_without_vulkan(lua_State *L) {
+  const char *name;
+  lua_newtable(L);
+  for (int i = 0; (name = nn_kernel_without_vulkan(i)) != NULL; i++) {
+    lua_pushstring(L, name);
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
 /* finish(): run what is pending and wait for every device (what a stopwatch needs) */
 static int finish(lua_State *L) {
   nnL_check(L, nn_finish(nnL_context(L)));
@@ -140,7 +164,8 @@ static int finish(lua_State *L) {
 }
 
 void nnL_open_device(lua_State *L) {
-  static const luaL_Reg functions[] = {{"devices", devices}, {"device", device}, {"memory", memory}, {"move", move}, {"here", here}, {"finish", finish}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"devices", devices}, {"device", device}, {"device_properties", device_properties}, {"memory", memory},
+                                       {"move", move}, {"here", here}, {"finish", finish}, {"kernels_without_vulkan", kernels_without_vulkan}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   luaL_newmetatable(L, "nnlua.here");
   lua_pushcfunction(L, here_close);

@@ -223,6 +223,15 @@ static int eager(lua_State *L) {
   return 1;
 }
 
+/* matmul_precision("medium") -> what it was */
+static int matmul_precision(lua_State *L) {
+  static const char *const names[] = {"highest", "high", "medium", NULL};
+  nn_context *ctx = nnL_context(L);
+  lua_pushstring(L, names[nn_get_matmul_precision(ctx)]);
+  if (!lua_isnone(L, 1)) nn_set_matmul_precision(ctx, (nn_matmul_precision)luaL_checkoption(L, 1, NULL, names));
+  return 1;
+}
+
 /* exact(true): convolutions without Winograd */
 static int exact(lua_State *L) {
   nn_context *ctx = nnL_context(L);
@@ -423,7 +432,7 @@ static int adam_step(lua_State *L) {
 }
 
 void nnL_open_graph(lua_State *L) {
-  static const luaL_Reg functions[] = {{"grad", grad}, {"record_custom", record_custom}, {"no_grad", no_grad}, {"grad_enabled", grad_enabled}, {"eval", eval}, {"eager", eager}, {"exact", exact}, {"threads", threads},
+  static const luaL_Reg functions[] = {{"grad", grad}, {"record_custom", record_custom}, {"no_grad", no_grad}, {"grad_enabled", grad_enabled}, {"eval", eval}, {"eager", eager}, {"exact", exact}, {"matmul_precision", matmul_precision}, {"threads", threads},
                                        {"seed", seed}, {"rng_state", rng_state}, {"set_rng_state", set_rng_state}, {"next_stream", next_stream},
                                        {"memory_trim", memory_trim}, {"run_stats", run_stats}, {"sgd_step", sgd_step},
                                        {"adam_step", adam_step}, {"sgd_renew", sgd_renew}, {"adam_renew", adam_renew}, {NULL, NULL}};

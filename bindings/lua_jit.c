@@ -128,6 +128,7 @@ static bool fits(lua_State *L, trace *t, int n, int env, matching *m) {
   m->passed = ok;
   if (ok && nn_grad_enabled(s->ctx) != t->grad) ok = nnL_jit_mismatch(m, t->grad ? "gradients are off now" : "gradients are on now");
   if (ok && nn_exact(s->ctx) != t->exact) ok = nnL_jit_mismatch(m, "nn.exact changed");
+  if (ok && nn_get_matmul_precision(s->ctx) != t->precision) ok = nnL_jit_mismatch(m, "nn.matmul_precision changed");
   if (ok && nn_device(s->ctx) != t->device) ok = nnL_jit_mismatch(m, "nn.device changed");
   m->passed += ok;
   if (ok) {
@@ -304,7 +305,7 @@ static void prepare(lua_State *L, int n, trace **pt, struct nnL_session **pr) {
   int env = n + 2, tables = env + AT_TABLES, nconst = 0;
   lua_getiuservalue(L, 1, 1);
   trace *t = *pt = lua_newuserdatauv(L, sizeof *t, 1);
-  *t = (trace){.narg = n, .grad = nn_grad_enabled(s->ctx), .exact = nn_exact(s->ctx), .device = nn_device(s->ctx), .plain = true};
+  *t = (trace){.narg = n, .grad = nn_grad_enabled(s->ctx), .exact = nn_exact(s->ctx), .precision = nn_get_matmul_precision(s->ctx), .device = nn_device(s->ctx), .plain = true};
   luaL_setmetatable(L, TRACE);
   lua_createtable(L, SHAPE, 0);
   lua_pushvalue(L, tables);

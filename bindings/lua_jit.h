@@ -25,6 +25,7 @@ typedef struct trace {
   nn_tensor ***at;       /* per handle, for a call */
   int device; /* the current one */
   bool grad, exact, plain, verified;
+  nn_matmul_precision precision;
 } trace;
 /* uservalue of a trace: a table of these */
 enum { CONSTANTS = 1, CAPTURED, VARIABLES, FIELDS, HOSTS, RENEWALS, SHAPE };

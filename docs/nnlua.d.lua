@@ -177,10 +177,12 @@
 ---@field optim table
 ---@field options table
 ---@field parameter function
+---@field policy function
 ---@field profile function
 ---@field register_layer function
 ---@field regularizers table
 ---@field schedules table
+---@field supported function
 ---@field tensorboard table
 ---@field with_mask function
 local nn = {}

@@ -303,6 +303,12 @@ function nn.eager(on) end
 ---@return boolean
 function nn.exact(on) end
 
+--- May products of f32 matrices be rounded? "highest" (the start) and "high": no, they are f32 throughout; "medium": operands may be rounded to f16 (a
+--- magnitude above 65504 becomes infinite) with sums in f32, on devices with cooperative matrices. Nothing changes on the CPU. Returns the previous setting.
+---@param precision? "highest"|"high"|"medium"
+---@return "highest"|"high"|"medium"
+function nn.matmul_precision(precision) end
+
 --- How many threads compute; with an argument it changes that first. Results never depend on it.
 ---@param n? integer
 ---@return integer
@@ -330,6 +336,16 @@ function nn.memory(device) end
 --- What can compute here: the CPU first, then the Vulkan devices; printed, one line each. kind is "cpu", "discrete", "integrated", "virtual" or "software".
 ---@return { name: string, title: string, kind: string, driver: string, memory: integer, subgroup: integer, features: string }[]
 function nn.devices() end
+
+--- Names of the kernels that only the CPU has; nn.supported() says which operators need them.
+---@return string[]
+function nn.kernels_without_vulkan() end
+
+--- What the driver of a Vulkan device says of it, in lines "name: value": limits, heaps, and the cooperative matrices of both extensions (M x N x K,
+--- types of a, b, c and the result). nil and a message when there is no such device.
+---@param name string
+---@return string?, string?
+function nn.device_properties(name) end
 
 --- The device where tensors are made that nothing else decides; with a name, choose it. nil and a message when there is no such device. With "auto"
 --- fit times its first steps on the CPU and on each GPU, and keeps the fastest.

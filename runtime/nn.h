@@ -101,6 +101,10 @@ NN_API void nn_set_eager(nn_context *ctx, bool on);                /* run each n
 NN_API bool nn_eager(const nn_context *ctx);
 NN_API void nn_set_exact(nn_context *ctx, bool on);                /* convolutions without Winograd: slower, errors near 1e-6 instead of 1e-5 */
 NN_API bool nn_exact(const nn_context *ctx);
+typedef enum nn_matmul_precision { NN_MATMUL_HIGHEST, NN_MATMUL_HIGH, NN_MATMUL_MEDIUM } nn_matmul_precision;
+/* Products of f32 matrices: strict f32 (the start; "high" is the same), or with operands that may be rounded to f16 on devices where that is faster. Not the CPU. */
+NN_API void nn_set_matmul_precision(nn_context *ctx, nn_matmul_precision p);
+NN_API nn_matmul_precision nn_get_matmul_precision(const nn_context *ctx);
 NN_API void nn_seed(nn_context *ctx, uint64_t seed);               /* restart the random stream */
 typedef struct nn_rng_state { uint64_t seed, position; } nn_rng_state;
 NN_API nn_rng_state nn_rng_get(const nn_context *ctx);
@@ -125,6 +129,7 @@ typedef struct nn_device_info {
 } nn_device_info;
 NN_API int nn_device_count(nn_context *ctx);                                          /* at least 1 */
 NN_API nn_status nn_device_describe(nn_context *ctx, int device, nn_device_info *info);
+NN_API nn_status nn_device_properties(nn_context *ctx, int device, char *buf, size_t n); /* what a Vulkan device's driver says of it: lines "name: value" */
 NN_API nn_status nn_device_find(nn_context *ctx, const char *name, int *device);      /* "cpu", "vulkan" (the first), "vulkan:2" */
 NN_API nn_status nn_set_device(nn_context *ctx, int device);                          /* make it the current one */
 NN_API int nn_device(const nn_context *ctx);
@@ -132,6 +137,7 @@ NN_API int nn_device_of(const nn_tensor *t);
 NN_API const char *nn_device_name(nn_context *ctx, int device);                       /* of one that is open */
 NN_API nn_tensor *nn_to_device(nn_tensor *t, int device);                             /* a copy there (t itself when it is there); differentiable */
 NN_API nn_status nn_device_memory(nn_context *ctx, int device, nn_memory_info *info); /* of one that is open; zeros otherwise */
+NN_API const char *nn_kernel_without_vulkan(int i);                                   /* i-th kernel that only the CPU has, NULL past the end */
 NN_API nn_status nn_finish(nn_context *ctx); /* run what is pending and wait until every device has done it */
 
 typedef struct nn_run_info {

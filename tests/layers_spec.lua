@@ -46,7 +46,7 @@ describe("Dense", function()
 
   it("refuses bad options with help", function()
     assert.equal('Dense: unknown option "activaton"; did you mean "activation"? (valid: units, activation, bias_constraint, '
-      .. "bias_initializer, bias_regularizer, kernel_constraint, kernel_initializer, kernel_regularizer, name, trainable, use_bias)",
+      .. "bias_initializer, bias_regularizer, dtype, kernel_constraint, kernel_initializer, kernel_regularizer, name, trainable, use_bias)",
       message(nn.Dense, { 128, activaton = "relu" }))
     assert.truthy(message(nn.Dense, {}):find('option "units" is missing', 1, true))
     assert.truthy(message(nn.Dense, { 3, activation = "rleu" }):find('unknown activation "rleu"; did you mean "relu"?', 1, true))

@@ -148,9 +148,9 @@ describe("masks", function()
       nn.MultiHeadAttention { 2, 2 }, nn.TransformerEncoder { 4, 2 } }
     assert.same(want, nn.mask_of(keeping(x)):totable())
     for _, layer in ipairs { nn.GroupNorm { 3 }, nn.InstanceNorm {}, nn.RMSNorm {}, nn.UnitNorm {}, nn.GaussianDropout { 0.5 },
-      nn.AlphaDropout { 0.5 }, nn.SpatialDropout1D { 0.5 }, nn.DropPath { 0.5 }, nn.ActivityRegularization { l1 = 1 }, nn.ReLU {}, nn.Softmax {}, nn.Sparsemax {},
-      nn.SiLU {}, nn.ELU {}, nn.SoftShrink {}, nn.Threshold { 0, 1 }, nn.GELU {}, nn.PReLU {}, nn.RReLU {}, nn.GLU {}, nn.CReLU { 3 }, nn.Identity {},
-      nn.WeightNorm { nn.Dense { 3 } }, nn.SkipConnection { nn.Dense { 6 } } } do
+      nn.AlphaDropout { 0.5 }, nn.SpatialDropout1D { 0.5 }, nn.DropPath { 0.5 }, nn.ActivityRegularization { l1 = 1 }, nn.ReLU {},
+      nn.Softmax {}, nn.Sparsemax {}, nn.SiLU {}, nn.ELU {}, nn.SoftShrink {}, nn.Threshold { 0, 1 }, nn.GELU {}, nn.PReLU {}, nn.RReLU {},
+      nn.GLU {}, nn.CReLU { 3 }, nn.Identity {}, nn.WeightNorm { nn.Dense { 3 } }, nn.SkipConnection { nn.Dense { 6 } } } do
       assert.same(want, nn.mask_of(layer(x)):totable(), tostring(layer))
     end
     assert.is_nil(nn.mask_of(nn.GLU { 2 }(x)))

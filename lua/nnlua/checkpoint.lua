@@ -149,8 +149,9 @@ local function put_optimizer(tree, optimizer)
   local weight_names = { folder and folder .. "/iteration", folder and folder .. "/learning_rate" }
   for i, s in ipairs(state.slots) do
     local rest = s.name:gsub("%.", "/") .. "_" .. (known and known[s.slot] or s.slot)
-    local path = known and ("/optimizer_weights/%s/%s"):format(folder, rest) or "/nnlua/optimizer/" .. rest
-    if known then weight_names[#weight_names + 1] = folder .. "/" .. rest end
+    local theirs = known and s.name ~= "loss_scale" -- Keras has no place for it there
+    local path = theirs and ("/optimizer_weights/%s/%s"):format(folder, rest) or "/nnlua/optimizer/" .. rest
+    if theirs then weight_names[#weight_names + 1] = folder .. "/" .. rest end
     tree.tensor(path, s.tensor)
     slots[i] = { name = s.name, slot = s.slot, path = path }
   end

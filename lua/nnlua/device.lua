@@ -40,6 +40,30 @@ end
 --- What can compute here: the CPU first, then the Vulkan devices. Printed, it is a table of one line each.
 function device.devices() return setmetatable(core.devices(), Devices) end
 
+-- ---- what runs where -------------------------------------------------------------------------------------------------
+
+local Supported = { __name = "Supported" }
+
+function Supported.__tostring(list)
+  local lines = { ("%-30s %-4s %s"):format("operator", "cpu", "vulkan") }
+  for i, row in ipairs(list) do lines[i + 1] = ("%-30s %-4s %s"):format(row.name, "yes", row.vulkan and "yes" or "no") end
+  return table.concat(lines, "\n")
+end
+
+local made_of = { pinv = "svd" } -- operators without a kernel of their name that need one the CPU alone has
+
+--- Which operators run where: a list of { name =, cpu = true, vulkan = }, made from the tables of operators and kernels. Everything but what is
+--- LAPACK's runs on Vulkan (f64 does not: that is the CPU's). Printed, it is a table.
+---@return { name: string, cpu: boolean, vulkan: boolean }[]
+function device.supported()
+  local missing, list = {}, {}
+  for _, name in ipairs(core.kernels_without_vulkan()) do missing[name] = true end
+  for i, op in ipairs(core.ops()) do
+    list[i] = { name = op.name, cpu = true, vulkan = not missing[op.name] and not missing[made_of[op.name]] }
+  end
+  return setmetatable(list, Supported)
+end
+
 -- ---- choosing --------------------------------------------------------------------------------------------------------
 
 local undecided = false

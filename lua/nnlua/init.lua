@@ -33,7 +33,7 @@ files.Module, files.Layer = "nnlua.module", "nnlua.layer"
 
 -- Names that are fields of a file's table: nn.Dense.
 local fields = {
-  ["nnlua.device"] = { "device", "devices" },
+  ["nnlua.device"] = { "device", "devices", "supported" },
   ["nnlua.module"] = { "parameter", "buffer" },
   ["nnlua.models"] = { "Sequential", "register_layer" },
   ["nnlua.model"] = { "Model" },
@@ -63,6 +63,7 @@ local fields = {
   ["nnlua.mask"] = { "mask_of", "with_mask" },
   ["nnlua.optim.clip"] = { "clip_grad_norm" },
   ["nnlua.checkpoint"] = { "load" },
+  ["nnlua.policy"] = { "policy" },
   ["nnlua.jit"] = { "jit" },
   ["nnlua.graph"] = { "graph", "profile", "debug" },
   ["nnlua.tensor"] = { "split", "chunk", "unbind", "meshgrid", "index_put", "full_like", "empty", "empty_like", "rand_like", "randn_like",

@@ -129,7 +129,7 @@ local function layer(entry)
   if class_name == "InputLayer" then return input_layer(config.name, config.shape, config.dtype) end
   local keys = layer_keys[class_name]
   if not keys then return entry end -- a layer of the user's: Keras wants it as a custom object of this name
-  local out = { name = config.name, trainable = config.trainable ~= false, dtype = "float32" }
+  local out = { name = config.name, trainable = config.trainable ~= false, dtype = require("nnlua.policy").to_keras(config.dtype) }
   for key, own in pairs(keys) do
     local value = config[own]
     if key:find "_constraint$" then value = constraint(value) end
@@ -226,6 +226,7 @@ function keras.training(optimizer, loss_name, from_logits, metrics)
   end
   local config = {}
   for key, value in pairs(optimizer.config) do config[key] = value end
+  config.loss_scale = nil -- Keras wraps the optimizer when it compiles
   if config.weight_decay == 0 then config.weight_decay = nil end -- Keras 2's optimizers lack it
   return {
     optimizer_config = { class_name = optimizer.class_name, config = config }, loss = loss, metrics = list(metrics),

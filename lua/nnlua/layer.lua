@@ -20,6 +20,7 @@ local initializers = require "nnlua.initializers"
 local regularizers = require "nnlua.regularizers"
 local constraints = require "nnlua.constraints"
 local activations = require "nnlua.activations"
+local policy = require "nnlua.policy"
 
 ---@class nnlua.Layer: nnlua.Module
 ---@field options table<string, nnlua.OptionRule>
@@ -35,7 +36,8 @@ function Layer.new_object()
   return object
 end
 
-local common = { name = { "string" }, trainable = { "boolean", default = true } }
+local common = { name = { "string" }, trainable = { "boolean", default = true },
+  dtype = { "string", choices = policy.names } }
 local specs = setmetatable({}, { __mode = "k" }) -- class -> its options with the common ones
 
 local function spec_of(c)
@@ -66,6 +68,20 @@ local function unaliased(c, given)
   return plain or given
 end
 
+-- Probabilities are made in f32, whatever the layer computes in.
+local in_single = { softmax = true, log_softmax = true, softmin = true }
+
+local function set_policy(self)
+  local compute, name = policy.of_layer(rawget(self, "dtype"))
+  rawset(self, "dtype", name)
+  rawset(self, "compute_dtype", compute)
+end
+
+local function compute_in_single(self, act, name)
+  if not rawget(self, "compute_dtype") or not in_single[name] then return act end
+  return function(x) return act((policy.single(x))) end
+end
+
 --- Checks the options and stores them as fields.
 ---@param given any
 function Layer:init(given)
@@ -76,7 +92,11 @@ function Layer:init(given)
     if key:find "_constraint$" then value = constraints.get(value) end
     rawset(self, self.fields[key] or key, value)
   end
-  if rawget(self, "activation") then rawset(self, "act", (activations.get(self.activation))) end
+  if not c.options.dtype then set_policy(self) end
+  if rawget(self, "activation") then
+    local act, name = activations.get(self.activation)
+    rawset(self, "act", compute_in_single(self, act, name))
+  end
   if rawget(self, "recurrent_activation") then rawset(self, "recurrent_act", (activations.get(self.recurrent_activation))) end
   self:checked()
 end
@@ -149,6 +169,16 @@ end
 function Layer:build_kernel(kernel, bias)
   self.kernel = self:make("kernel", kernel)
   if self.use_bias then self.bias = self:make("bias", { bias }) end
+end
+
+--- x, the kernel (self.kernel when not given) and the bias in the dtype that the layer computes in (nn.policy).
+---@param x nnlua.Tensor
+---@param kernel? nnlua.Tensor
+function Layer:operands(x, kernel)
+  local dtype, bias = rawget(self, "compute_dtype"), self.bias
+  kernel = kernel or self.kernel
+  if not dtype then return x, kernel, bias end
+  return x:to(dtype), kernel:to(dtype), bias and bias:to(dtype)
 end
 
 --- Make the parameters for samples of `shape`. Layers without parameters leave it.
@@ -255,6 +285,7 @@ end
 function Layer.from_config(c, config)
   local given, spec = {}, spec_of(c)
   for key, value in pairs(unaliased(c, config)) do
+    if key == "dtype" and not c.options.dtype then value = policy.from_config(value) end
     if spec[key] and type(value) ~= "userdata" then given[key] = spec[key].layer and described(value) or value end
   end
   return c(given)

@@ -17,6 +17,7 @@ local options = require "nnlua.options"
 local masks = require "nnlua.mask"
 local shape_text = require("nnlua.module").shape_text
 local real = require("nnlua.functional.shapes").real
+local single = require("nnlua.policy").single -- losses of halves are f32
 
 local losses = {}
 
@@ -85,6 +86,7 @@ local function rows_and_ids(owner, pred, ids)
   end
   local dtype = ids:dtype()
   if dtype ~= "i64" and dtype ~= "i32" then ids = ids:long() end
+  pred = single(pred)
   return pred, ids, #p > 2 and want
 end
 
@@ -141,7 +143,7 @@ local function define(name, more, values)
   losses[name] = function(pred, target, given)
     local o = checked(name, given, rules) or defaults
     exact(name, pred, target)
-    return reduced(values(pred, target, o), o, pred)
+    return reduced(values((single(pred)), (single(target)), o), o, pred)
   end
   rules_of[losses[name]] = rules
 end

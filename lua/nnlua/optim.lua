@@ -15,7 +15,8 @@
 --     print(("%.4f"):format(w:item()))              --> 0.0346
 --
 -- A step runs what is pending, so memory stays bounded in any loop. Parameters without a gradient are left as they are. All of them take
--- weight_decay; one of clipnorm, clipvalue and global_clipnorm; use_ema with ema_momentum; gradient_accumulation_steps; and a learning rate that is a
+-- weight_decay; one of clipnorm, clipvalue and global_clipnorm; use_ema with ema_momentum; gradient_accumulation_steps;
+-- loss_scale (nnlua.optim.scale); and a learning rate that is a
 -- number, a schedule (nn.schedules) or a function of the number of steps taken.
 
 local class = require "nnlua.class"

@@ -24,6 +24,7 @@ local losses = require "nnlua.losses"
 local metrics = require "nnlua.metrics"
 local optim = require "nnlua.optim"
 local devices = require "nnlua.device"
+local single = require("nnlua.policy").single
 local Progress = require "nnlua.progress"
 
 local training = {}
@@ -109,6 +110,15 @@ local compile_spec = {
   loss_weights = { "number|table" },
   metrics = { "table|string|function", default = {} },
 }
+
+-- Does any layer? Then gradients vanish without a loss scale.
+local function computes_in_f16(module)
+  if rawget(module, "compute_dtype") == "f16" then return true end
+  for _, child in ipairs(module:children()) do
+    if computes_in_f16(child[2]) then return true end
+  end
+  return false
+end
 
 local function is_plain(value) return type(value) == "table" and getmetatable(value) == nil end
 
@@ -217,7 +227,9 @@ function Module:compile(given)
       targets[#targets + 1] = { name = output.name or (rawget(self, "output_names") or {})[1], output = i }
     end
   end
-  rawset(self, "compiled", { optimizer = optim.get(o.optimizer), outputs = outputs, targets = targets, meters = meters, names = names })
+  local optimizer = optim.get(o.optimizer)
+  if optimizer.loss_scale == nil and computes_in_f16(self) then optimizer:use_loss_scale "dynamic" end
+  rawset(self, "compiled", { optimizer = optimizer, outputs = outputs, targets = targets, meters = meters, names = names })
   return self
 end
 
@@ -301,7 +313,7 @@ local function measure(c, preds, y, loss, values, x)
   for i, output in ipairs(c.outputs) do
     if output.meter then output.meter:add(values[i], n) end
     if #output.meters > 0 then
-      local seen = preds[i]:detach()
+      local seen = single(preds[i]):detach()
       for _, meter in ipairs(output.meters) do meter:update(seen, y[i]) end
     end
   end
@@ -315,7 +327,7 @@ local function train_step(self, c, x, y)
     local preds = predictions(self, c, x)
     local loss = loss_of(self, c, preds, y, values)
     c.optimizer:zero_grad()
-    loss:backward()
+    c.optimizer:scale_loss(loss):backward()
     measure(c, preds, y, loss, values, x)
   end
   c.optimizer:step()
@@ -721,6 +733,7 @@ function Module:predict(data, batch_size)
       local _ <close> = core.scope()
       for i, pred in ipairs { self(beside(self:device(), x)) } do
         parts[i] = parts[i] or {}
+        pred = single(pred)
         pred:keep()
         parts[i][count] = pred
       end

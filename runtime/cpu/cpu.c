@@ -19,6 +19,11 @@ static nni_scratch_fn scratch_of(int id) {
   return id >= 0 && id < NNI_COUNT(table) ? table[id] : NULL;
 }
 
+static bool takes(int id, nn_dtype d) {
+  (void)d;
+  return nni_kernel_moves(id);
+}
+
 static void *buffer_get(nni_device *d, size_t n) { return nni_buffer_get(d->mem, n); }
 static void buffer_put(nni_device *d, void *p, size_t n) { nni_buffer_put(d->mem, p, n); }
 static nn_memory_info memory(nni_device *d) { return nni_memory_stats(d->mem); }
@@ -45,4 +50,5 @@ const nni_backend nn_cpu_backend = {
     .program_run = program_run,
     .kernel = kernel_of,
     .kernel_scratch = scratch_of,
+    .takes = takes,
 };

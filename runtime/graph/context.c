@@ -54,6 +54,8 @@ int nn_threads(const nn_context *ctx) { return nni_threads_count(ctx->core.threa
 void nn_set_eager(nn_context *ctx, bool on) { ctx->eager = on; }
 bool nn_eager(const nn_context *ctx) { return ctx->eager; }
 void nn_set_exact(nn_context *ctx, bool on) { ctx->exact = on; }
+void nn_set_matmul_precision(nn_context *ctx, nn_matmul_precision p) { ctx->matmul_precision = p; }
+nn_matmul_precision nn_get_matmul_precision(const nn_context *ctx) { return ctx->matmul_precision; }
 bool nn_exact(const nn_context *ctx) { return ctx->exact; }
 void nn_seed(nn_context *ctx, uint64_t seed) { ctx->rng = (nn_rng_state){seed, 0}; }
 nn_rng_state nn_rng_get(const nn_context *ctx) { return ctx->rng; }

@@ -106,6 +106,7 @@ typedef struct nni_backend {
   /* Structural kernels by name of structural.def's kernel column; NULL: this device has none. */
   nni_kernel_fn (*kernel)(int kernel_id);
   nni_scratch_fn (*kernel_scratch)(int kernel_id);
+  bool (*takes)(int kernel_id, nn_dtype d); /* asked of f16 and bf16 operands only: has the kernel a form for them? Where it has not, operators widen them to f32 */
   /* Devices that are not the host; NULL on the CPU. Between begin and end, program_run and kernels record; *replay: nothing has to be recorded,
   ** the work is as in the record. end submits and does not wait. */
   nn_status (*begin)(nni_device *d, const nni_submission *s, bool *replay);
@@ -129,9 +130,16 @@ struct nni_device {
 };
 extern const nni_backend nn_cpu_backend;
 
+/* Kernels that move bytes take every dtype on every device. */
+static inline bool nni_kernel_moves(int id) {
+  return id == NNI_K_copy || id == NNI_K_slice_set || id == NNI_K_slice_add || id == NNI_K_concat || id == NNI_K_take_rows || id == NNI_K_gather;
+}
+
 /* Vulkan devices (vulkan/). Listing loads the loader on first use; no loader and no device give 0. index counts from 0. */
 int nn_vk_count(nni_memory *m, nni_error *err);
 nn_status nn_vk_describe(nni_memory *m, int index, nn_device_info *info, nni_error *err);
+nn_status nn_vk_properties(int index, char *buf, size_t room, nni_error *err); /* lines "name: value" of what its driver says, cooperative matrices too */
+bool nn_vk_has_kernel(int kernel_id); /* of the room, whatever the device */
 nn_status nn_vk_open(nni_memory *m, int index, nni_device **out, nni_error *err);
 
 #endif

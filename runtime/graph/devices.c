@@ -37,6 +37,11 @@ nn_status nn_device_describe(nn_context *ctx, int device, nn_device_info *info) 
   return NN_OK;
 }
 
+nn_status nn_device_properties(nn_context *ctx, int device, char *buf, size_t n) {
+  if (device == 0) return nni_fail(&ctx->core.err, NN_EINVAL, "device_properties: the CPU has no driver to ask; give the name of a Vulkan device");
+  return nn_vk_properties(device - 1, buf, n, &ctx->core.err);
+}
+
 nn_status nn_device_find(nn_context *ctx, const char *name, int *device) {
   int n = 0, end = 0;
   if (strcmp(name, "cpu") == 0) *device = 0;
@@ -105,6 +110,17 @@ nn_status nn_finish(nn_context *ctx) {
   return st;
 }
 
+const char *nn_kernel_without_vulkan(int i) {
+  static const char *const names[] = {
+#define NN_KERNEL(name, doc) #name,
+#include "../ops/kernels.def"
+#undef NN_KERNEL
+  };
+  for (int k = 0; k < NNI_COUNT(names); k++)
+    if (!nn_vk_has_kernel(k) && i-- == 0) return names[k];
+  return NULL;
+}
+
 /* ---- where a node computes ---- */
 nni_device *nni_device_among(const nn_arg *arg, int nargs) {
   nni_device *host = NULL;
@@ -118,6 +134,8 @@ nni_device *nni_device_among(const nn_arg *arg, int nargs) {
   }
   return host;
 }
+
+bool nni_device_takes(const nn_tensor *t, int kernel) { return t->v->dev->is->takes(kernel, t->dtype); }
 
 nn_status nni_choose_device(nn_context *ctx, nn_tensor *const *in, int nin, nni_device **dev) {
   *dev = ctx->several ? NULL : ctx->dev[0];

@@ -54,6 +54,7 @@ struct nn_context {
   int nplans;
   uint64_t plan_clock;
   bool grad_enabled, eager, exact, running;
+  nn_matmul_precision matmul_precision;
   int no_tape;      /* > 0 inside a rule whose operator has a gradient of its own */
   uint64_t tape_seq;
   uint32_t tape_mark;

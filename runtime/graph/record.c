@@ -131,12 +131,8 @@ nn_status nni_record(nn_context *ctx, const nni_rec *r, nn_tensor **result) {
   nni_window *w = &ctx->win;
   bool empty = true;
   if (ctx->running) return nni_fail(&ctx->core.err, NN_EINVAL, "an operator was called while a run was going on (from a finalizer?)");
-  for (int i = 0; i < r->nin; i++) {
-    if (!r->in[i]) continue;
-    if (r->in[i]->v->lost) return nni_fail(&ctx->core.err, NN_ELOST, "an argument's value is lost: the run that would have computed it failed");
-    if (r->kind == NNI_N_KERNEL && !nni_kernel_takes(r->op, r->in[i]->dtype))
-      return nni_fail(&ctx->core.err, NN_EUNSUPPORTED, "this operator is not available for %s; cast to f32 first", nn_dtype_name(r->in[i]->dtype));
-  }
+  for (int i = 0; i < r->nin; i++)
+    if (r->in[i] && r->in[i]->v->lost) return nni_fail(&ctx->core.err, NN_ELOST, "an argument's value is lost: the run that would have computed it failed");
   for (int i = 0; i < r->nout; i++) {
     int64_t n = 1;
     for (int k = 0; k < r->out[i].ndim; k++) n *= r->out[i].shape[k];
@@ -146,6 +142,9 @@ nn_status nni_record(nn_context *ctx, const nni_rec *r, nn_tensor **result) {
   nn_status placed = nni_choose_device(ctx, r->in, r->nin, &dev);
   if (placed == NN_OK && !dev->host) placed = device_has(ctx, dev, r);
   if (placed != NN_OK) return ctx->core.caller ? nni_fail(&ctx->core.err, placed, "%s: %s", ctx->core.caller, ctx->core.err.text) : placed;
+  for (int i = 0; i < r->nin && r->kind == NNI_N_KERNEL; i++)
+    if (r->in[i] && (r->in[i]->dtype == NN_F16 || r->in[i]->dtype == NN_BF16) && !dev->is->takes(r->op, r->in[i]->dtype))
+      return nni_fail(&ctx->core.err, NN_EUNSUPPORTED, "this operator is not available for %s; cast to f32 first", nn_dtype_name(r->in[i]->dtype));
   if (empty) return record_empty(ctx, dev, r, result);
   if (w->n >= NNI_WINDOW_CAP || (w->n > 0 && w->dev != dev)) {
     nn_status st = nni_run(ctx);

@@ -186,9 +186,10 @@ nn_tensor *nni_cast(nni_scope *s, nn_tensor *t, nn_dtype d) {
 nn_tensor *nni_real(nni_scope *s, nn_tensor *t) { return !t || nn_dtype_is_float(t->dtype) ? t : nni_cast(s, t, NN_F32); }
 
 bool nni_reals(nni_scope *s, int n, nn_tensor **t) {
-  nn_dtype d = NN_F32;
+  nn_dtype d = NN_BOOL;
   bool ok = true;
   for (int i = 0; i < n; i++) d = t[i] ? nn_dtype_promote(d, t[i]->dtype) : d;
+  if (!nn_dtype_is_float(d)) d = NN_F32;
   for (int i = 0; i < n; i++) ok = (t[i] = nni_cast(s, t[i], d)) && ok;
   return ok;
 }

@@ -1,7 +1,8 @@
 /* ops/half.c - f16 and bf16 are dtypes to store: an operator with a rule of its own gets them as f32, and its results become halves again.
 **
 ** This is the one place that knows about it. Operators that only move elements are the exception (a list, for speed alone: the way through f32
-** changes nothing); pointwise rows compute in f32 registers and round each result.
+** changes nothing); pointwise rows compute in f32 registers and round each result. Products and convolutions are left as they are on devices whose kernels
+** take halves (nni_backend.takes): those sum in f32 and round once, as the way through f32 does.
 */
 #include "ops.h"
 
@@ -13,24 +14,29 @@ static bool moves_only(const nn_op *op) {
     default: return false;
   }
 }
-/* Kernels that move bytes take every dtype; the others know f32, f64 and integers. */
-bool nni_kernel_takes(int kernel, nn_dtype d) {
-  if (d != NN_F16 && d != NN_BF16) return true;
-  switch (kernel) {
-    case NNI_K_copy: case NNI_K_slice_set: case NNI_K_slice_add: case NNI_K_concat: case NNI_K_take_rows: case NNI_K_gather: return true;
-    default: return false;
+/* The kernel that does the work of an operator which a device may have for halves, -1: there is none. */
+static int kernel_of(const nn_op *op) {
+  switch (op->id) {
+    case NNI_OP_matmul: case NNI_OP_linear: return NNI_K_matmul;
+    case NNI_OP_conv2d: return NNI_K_conv2d;
+    case NNI_OP_conv2d_dx: return NNI_K_conv2d_dx;
+    case NNI_OP_conv2d_dw: return NNI_K_conv2d_dw;
+    default: return -1;
   }
 }
 
 static bool is_half(const nn_tensor *t) { return t && (t->dtype == NN_F16 || t->dtype == NN_BF16); }
 
 bool nni_wants_wider(const nn_op *op, const nn_arg *arg, int nargs) {
-  bool any = false;
-  for (int i = 0; i < nargs && !any; i++) {
-    if (arg[i].kind == NN_ARG_TENSOR) any = is_half(arg[i].u.t);
-    for (int k = 0; arg[i].kind == NN_ARG_TENSORS && k < arg[i].n && !any; k++) any = is_half(arg[i].u.tensors[k]);
+  const nn_tensor *half = NULL;
+  for (int i = 0; i < nargs && !half; i++) {
+    if (arg[i].kind == NN_ARG_TENSOR && is_half(arg[i].u.t)) half = arg[i].u.t;
+    for (int k = 0; arg[i].kind == NN_ARG_TENSORS && k < arg[i].n && !half; k++)
+      if (is_half(arg[i].u.tensors[k])) half = arg[i].u.tensors[k];
   }
-  return any && !moves_only(op);
+  if (!half || moves_only(op)) return false;
+  const int kernel = kernel_of(op);
+  return kernel < 0 || !nni_device_takes(half, kernel);
 }
 
 /* t as f32 if it is a half; the common dtype of the floats goes to d */

@@ -62,7 +62,8 @@ static nn_tensor *product(nni_scope *s, nn_tensor *a, nn_tensor *b) {
     nni_opfail(s, NN_ESHAPE, "the result is too large");
     return NULL;
   }
-  return nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_matmul, .nin = 2, .in = in, .nout = 1, .out = &o});
+  const int64_t precision = nn_get_matmul_precision(s->ctx);
+  return nni_rec1(s, &(nni_rec){.kind = NNI_N_KERNEL, .op = NNI_K_matmul, .nin = 2, .in = in, .nia = 1, .ia = &precision, .nout = 1, .out = &o});
 }
 
 static nn_tensor *as_matrix(nni_scope *s, nn_tensor *t, bool left) {
@@ -76,7 +77,8 @@ nn_status nni_rule_matmul(nni_call *c) {
   nn_tensor *a = c->arg[0].u.t, *b = c->arg[1].u.t;
   if (a->l.ndim == 0 || b->l.ndim == 0 || a->l.shape[a->l.ndim - 1] != b->l.shape[b->l.ndim > 1 ? b->l.ndim - 2 : 0]) return shapes_fail(s, a, b);
   bool va = a->l.ndim == 1, vb = b->l.ndim == 1;
-  nn_dtype d = nn_dtype_promote(NN_F32, nn_dtype_promote(a->dtype, b->dtype));
+  nn_dtype d = nn_dtype_promote(a->dtype, b->dtype);
+  if (!nn_dtype_is_float(d)) d = NN_F32;
   nn_tensor *x = as_matrix(s, nni_cast(s, a, d), true), *w = as_matrix(s, nni_cast(s, b, d), false);
   if (!x || !w) return nni_error_of(s->ctx)->status;
   nn_tensor *y = product(s, x, w);

@@ -107,7 +107,7 @@ nn_tensor *nni_unbroadcast(nni_scope *s, nn_tensor *t, int ndim, const int64_t *
 nni_out nni_like(nn_dtype d, int ndim, const int64_t *shape);
 nn_tensor *nni_one_hot_mask(nni_scope *s, nn_tensor *ids, int64_t classes); /* bool (ids..., classes): true at the id; ids are checked by the run */
 /* half.c: operators that have no form for f16 and bf16 are computed in f32 */
-bool nni_kernel_takes(int kernel, nn_dtype d);
+bool nni_device_takes(const nn_tensor *t, int kernel); /* has the device of t a form of the kernel for t's dtype, f16 or bf16? (graph/devices.c) */
 bool nni_wants_wider(const nn_op *op, const nn_arg *arg, int nargs);
 nn_status nni_apply_wider(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nargs, nn_tensor **out, int *nout);
 typedef double (*nni_number_fn)(double a, double b, double c); /* numbers.c: by nni_pwid */

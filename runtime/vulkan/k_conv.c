@@ -95,8 +95,8 @@ size_t nn_vk_conv2d_dw_scratch(const nni_kernel_call *k) { return scratch_of(k, 
 static nn_status join(const nni_kernel_call *k, const job *j) {
   nn_vk_device *d = nn_vk_of(k->dev);
   nn_vk_bind b[] = {nn_vk_range(d, k->scratch, (size_t)(j->out * j->i.parts) * sizeof(float), sizeof(float), false), nn_vk_dense(d, &k->out[0], true)};
-  const uint32_t words[] = {b[0].offset, b[1].offset, (uint32_t)j->out, j->i.parts};
-  nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_matmul_join, NULL, 0, k->err), .bind = b, .nbind = 2, .info = words, .ninfo = sizeof words};
+  const uint32_t dst = k->out[0].dtype, words[] = {b[0].offset, b[1].offset, (uint32_t)j->out, j->i.parts};
+  nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_matmul_join, &dst, 1, k->err), .bind = b, .nbind = 2, .info = words, .ninfo = sizeof words};
   nn_vk_grid(d, ceil_div(j->out, 256), w.groups);
   return nn_vk_dispatch(d, &w, k->err);
 }
@@ -109,13 +109,13 @@ static nn_status run(const nni_kernel_call *k, mode m) {
     if (st != NN_OK) return st;
   }
   if (j.out == 0) return NN_OK;
-  if (nn_vk_numel(&k->in[0]) == 0 || nn_vk_numel(&k->in[1]) == 0) return nn_vk_fill(d, k->out[0].data, (size_t)j.out * sizeof(float), 0, k->err);
+  if (nn_vk_numel(&k->in[0]) == 0 || nn_vk_numel(&k->in[1]) == 0) return nn_vk_fill(d, k->out[0].data, ((size_t)j.out * nn_dtype_size(k->out[0].dtype) + 3) & ~(size_t)3, 0, k->err);
   nn_vk_bind to = j.i.parts > 1 ? nn_vk_range(d, k->scratch, (size_t)(j.out * j.i.parts) * sizeof(float), sizeof(float), true) : nn_vk_dense(d, &k->out[0], true);
   nn_vk_bind b[] = {nn_vk_dense(d, &k->in[0], false), nn_vk_dense(d, &k->in[1], false), to};
   j.i.from0 = b[0].offset, j.i.from1 = b[1].offset, j.i.to = b[2].offset;
-  const uint32_t spec[] = {m, j.threads, j.bm, j.bn, j.bk, j.tm, j.tn};
+  const uint32_t spec[] = {m, j.threads, j.bm, j.bn, j.bk, j.tm, j.tn, k->in[0].dtype, j.i.parts > 1 ? NN_F32 : k->out[0].dtype};
   nn_vk_work w = {.bind = b, .nbind = 3, .info = &j.i, .ninfo = sizeof j.i};
-  w.pipeline = j.direct ? nn_vk_shader(d, NN_VK_S_conv2d_direct, spec, 1, k->err) : nn_vk_shader(d, NN_VK_S_conv2d, spec, NNI_COUNT(spec), k->err);
+  w.pipeline = j.direct ? nn_vk_shader(d, NN_VK_S_conv2d_direct, spec, NNI_COUNT(spec), k->err) : nn_vk_shader(d, NN_VK_S_conv2d, spec, NNI_COUNT(spec), k->err);
   uint64_t most = nn_vk_budget(d) / (j.each ? j.each : 1);
   if (most < 256) most = 256;
   for (uint64_t first = 0; first < j.items; first += most) { /* a dispatch stays short */

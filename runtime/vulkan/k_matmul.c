@@ -2,6 +2,7 @@
 **
 ** The tile and the split of K depend on the shape and the kind of device alone, so a product has the same bits at every run.
 */
+#include "coopmat.h"
 #include "shaders.h"
 #include "vk.h"
 
@@ -9,6 +10,8 @@ typedef struct tile { uint32_t threads, m, n, k, per_m, per_n; } tile; /* a work
 
 typedef struct product {
   tile t;
+  bool cooperative; /* shaders/matmul_coopmat.comp, cut as c says; t.m, t.n, t.k and t.threads are its too */
+  nn_vk_cooptile c;
   uint64_t M, N, K, batch, tiles_m, tiles_n;
   uint32_t parts, part_k;
 } product;
@@ -23,13 +26,27 @@ static tile tile_for(const nn_vk_device *d, uint64_t M, uint64_t N) {
   return (tile){256, 32, 32, 32, 2, 2};
 }
 
-static product product_of(const nni_kernel_call *k) {
+/* f16 operands, and f32 ones where the program allows them to be rounded. Depends on what is the same at every run: shapes, strides, where buffers' elements
+** start (buffers begin at multiples of 64 bytes), the device. */
+static bool cooperates(const nni_kernel_call *k, uint64_t M, uint64_t N, uint64_t K, nn_vk_cooptile *c) {
+  const nn_vk_device *d = nn_vk_of(k->dev);
+  const uint32_t lanes = nn_vk_cooperates(d);
+  const bool rounded = k->in[0].dtype == NN_F32 && k->ia && k->ia[0] == NN_MATMUL_MEDIUM;
+  if (!lanes || K < 16 || (k->in[0].dtype != NN_F16 && !rounded) || !nn_vk_coopmat_tile(lanes, M, N, c)) return false;
+  for (int i = 0; i < 2; i++)
+    if (!nn_vk_coopmat_aligned(&k->in[i], nn_vk_strided(d, &k->in[i]).offset)) return false;
+  return true;
+}
+
+static product product_of(const nni_kernel_call *k, bool may_cooperate) {
   const nn_vk_device *d = nn_vk_of(k->dev);
   const nni_operand *a = &k->in[0], *b = &k->in[1];
   product p = {.M = (uint64_t)a->shape[a->ndim - 2], .K = (uint64_t)a->shape[a->ndim - 1], .N = (uint64_t)b->shape[b->ndim - 1], .batch = 1, .parts = 1};
   enum { ENOUGH = 256, LEAST_K = 256, MOST = 16 }; /* workgroups that fill a device; a part of K worth a group of its own; parts */
   for (int i = 0; i < a->ndim - 2; i++) p.batch *= (uint64_t)a->shape[i];
   p.t = tile_for(d, p.M, p.N);
+  p.cooperative = may_cooperate && cooperates(k, p.M, p.N, p.K, &p.c);
+  if (p.cooperative) p.t = (tile){.threads = p.c.subgroups * nn_vk_cooperates(d), .m = p.c.m, .n = p.c.n, .k = p.c.k};
   p.tiles_m = ceil_div(p.M, p.t.m);
   p.tiles_n = ceil_div(p.N, p.t.n);
   const uint64_t groups = p.tiles_m * p.tiles_n * p.batch;
@@ -43,17 +60,19 @@ static product product_of(const nni_kernel_call *k) {
   return p;
 }
 
-size_t nn_vk_matmul_scratch(const nni_kernel_call *k) {
-  const product p = product_of(k);
-  return p.parts > 1 ? (size_t)(p.M * p.N * p.batch * p.parts) * sizeof(float) : 0;
+static size_t scratch_of(const product *p) { return p->parts > 1 ? (size_t)(p->M * p->N * p->batch * p->parts) * sizeof(float) : 0; }
+
+size_t nn_vk_matmul_scratch(const nni_kernel_call *k) { /* where the operands will start is not known yet: enough for both ways */
+  const product a = product_of(k, true), b = product_of(k, false);
+  return scratch_of(&a) > scratch_of(&b) ? scratch_of(&a) : scratch_of(&b);
 }
 
 static nn_status join(const nni_kernel_call *k, const product *p) {
   nn_vk_device *d = nn_vk_of(k->dev);
   const uint64_t n = p->M * p->N * p->batch;
   nn_vk_bind b[] = {nn_vk_range(d, k->scratch, (size_t)(n * p->parts) * sizeof(float), sizeof(float), false), nn_vk_dense(d, &k->out[0], true)};
-  const uint32_t info[] = {b[0].offset, b[1].offset, (uint32_t)n, p->parts};
-  nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_matmul_join, NULL, 0, k->err), .bind = b, .nbind = 2, .info = info, .ninfo = sizeof info};
+  const uint32_t dst = k->out[0].dtype, info[] = {b[0].offset, b[1].offset, (uint32_t)n, p->parts};
+  nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_matmul_join, &dst, 1, k->err), .bind = b, .nbind = 2, .info = info, .ninfo = sizeof info};
   nn_vk_grid(d, ceil_div(n, 256), w.groups);
   return nn_vk_dispatch(d, &w, k->err);
 }
@@ -62,7 +81,7 @@ nn_status nn_vk_matmul(const nni_kernel_call *k) {
   nn_vk_device *d = nn_vk_of(k->dev);
   const nni_operand *a = &k->in[0], *b = &k->in[1];
   const int nd = a->ndim, nb = nd - 2;
-  const product p = product_of(k);
+  const product p = product_of(k, true);
   struct {
     uint32_t a_from, b_from, c_from, M, N, K, a_row, a_col, b_row, b_col, tiles_m, tiles_n, first, count, parts, part_k, part_size, nbatch;
     uint32_t batch_size[6], a_batch[6], b_batch[6];
@@ -76,7 +95,7 @@ nn_status nn_vk_matmul(const nni_kernel_call *k) {
   }
   const uint64_t out = p.M * p.N * p.batch, groups = p.tiles_m * p.tiles_n * p.batch * p.parts;
   if (out == 0) return NN_OK;
-  if (p.K == 0) return nn_vk_fill(d, k->out[0].data, (size_t)out * sizeof(float), 0, k->err);
+  if (p.K == 0) return nn_vk_fill(d, k->out[0].data, ((size_t)out * nn_dtype_size(k->out[0].dtype) + 3) & ~(size_t)3, 0, k->err);
   for (int i = 0; i < 3; i++) {
     nn_status st = nn_vk_fits(d, i < 2 ? &k->in[i] : &k->out[0], k->err);
     if (st != NN_OK) return st;
@@ -85,8 +104,11 @@ nn_status nn_vk_matmul(const nni_kernel_call *k) {
   nn_vk_bind bind[] = {nn_vk_strided(d, a), nn_vk_strided(d, b), to};
   info.a_from = bind[0].offset, info.b_from = bind[1].offset, info.c_from = bind[2].offset;
   info.part_size = p.parts > 1 ? (uint32_t)out : 0;
-  const uint32_t spec[] = {p.t.threads, p.t.m, p.t.n, p.t.k, p.t.per_m, p.t.per_n, a->stride[nd - 1] == 1, b->stride[nd - 1] == 1};
-  nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_matmul, spec, NNI_COUNT(spec), k->err), .bind = bind, .nbind = 3, .info = &info, .ninfo = sizeof info};
+  const uint32_t a_along = a->stride[nd - 1] == 1, b_along = b->stride[nd - 1] == 1, dst = p.parts > 1 ? NN_F32 : k->out[0].dtype;
+  const uint32_t plain[] = {p.t.threads, p.t.m, p.t.n, p.t.k, p.t.per_m, p.t.per_n, a_along, b_along, a->dtype, dst};
+  const uint32_t whole[] = {p.t.threads, p.t.m, p.t.n, p.t.k, p.c.wm, p.c.wn, a_along, b_along, a->dtype == NN_F32, dst, 16, 16, 16, p.c.subgroups};
+  nn_vk_work w = {.bind = bind, .nbind = 3, .info = &info, .ninfo = sizeof info};
+  w.pipeline = p.cooperative ? nn_vk_shader(d, NN_VK_S_matmul_coopmat, whole, NNI_COUNT(whole), k->err) : nn_vk_shader(d, NN_VK_S_matmul, plain, NNI_COUNT(plain), k->err);
   uint64_t most = nn_vk_budget(d) / ((uint64_t)p.t.m * p.t.n * p.part_k);
   if (most < 1) most = 1;
   for (uint64_t first = 0; first < groups; first += most) { /* a dispatch stays short */

@@ -16,3 +16,13 @@ nn_status nn_vk_open(nni_memory *m, int index, nni_device **out, nni_error *err)
   (void)m, (void)index, (void)out;
   return nni_fail(err, NN_EUNSUPPORTED, "this nnlua was built without Vulkan");
 }
+
+nn_status nn_vk_properties(int index, char *buf, size_t room, nni_error *err) {
+  (void)index, (void)buf, (void)room;
+  return nni_fail(err, NN_EUNSUPPORTED, "this nnlua was built without Vulkan");
+}
+
+bool nn_vk_has_kernel(int kernel_id) {
+  (void)kernel_id;
+  return false;
+}

@@ -25,7 +25,8 @@
 **   4. tests/c/test_vulkan_<family>.c with vk_check.h: check_kernel runs the CPU's kernel and ours side by side, recorded and replayed. NNLUA_VK_VALIDATE=1 must stay silent.
 **   Ids that may be wrong: nn_vk_check_ids_in first (k_rows.c), and then read nothing outside because of them. Long work: nn_vk_budget. Error messages: as the CPU's.
 ** Switches (read when a device is opened): NNLUA_VK_VALIDATE=1 core and synchronization validation; NNLUA_VK_BARRIERS=1 a barrier after every dispatch;
-** NNLUA_VK_NO_REPLAY=1 record every run anew; NNLUA_VK_NO_FUSION=1 every node by itself; NNLUA_VK_MEMORY=<MiB> at most so much device memory.
+** NNLUA_VK_NO_REPLAY=1 record every run anew; NNLUA_VK_NO_FUSION=1 every node by itself; NNLUA_VK_NO_COOPMAT=1 no cooperative matrices;
+** NNLUA_VK_MEMORY=<MiB> at most so much device memory.
 */
 #ifndef NN_VK_H
 #define NN_VK_H
@@ -73,6 +74,8 @@ typedef struct nn_vk_work {
 nn_status nn_vk_dispatch(nn_vk_device *d, const nn_vk_work *w, nni_error *err);
 /* n workgroups over x, y, z so that no axis passes the device's limit; there may be more than n: the shader uses NN_GROUP and returns when it is past n. */
 void nn_vk_grid(const nn_vk_device *d, uint64_t n, uint32_t g[3]);
+/* Size of the subgroups of a device that has cooperative matrices (f16, sums in f32), else 0. */
+uint32_t nn_vk_cooperates(const nn_vk_device *d);
 /* Operations (multiply-adds, say) that one dispatch may do so that it stays far below a second, which drivers take for a hang: a kernel with more work splits it into
 ** several dispatches over parts of its result. */
 uint64_t nn_vk_budget(const nn_vk_device *d);

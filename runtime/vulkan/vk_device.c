@@ -78,11 +78,13 @@ static bool pick_family(nn_vk_device *d) {
 
 static nn_status create(nn_vk_device *d, nni_error *err) {
   features have, want;
+  nn_vk_coopmat_features matrices;
   const float priority = 1;
   VkPhysicalDeviceFloatControlsProperties floats = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FLOAT_CONTROLS_PROPERTIES};
   VkPhysicalDeviceMaintenance4Properties m4 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES, .pNext = &floats};
   VkPhysicalDeviceMaintenance3Properties m3 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES, .pNext = &m4};
-  VkPhysicalDeviceProperties2 props = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &m3};
+  VkPhysicalDeviceSubgroupProperties lanes = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES, .pNext = &m3};
+  VkPhysicalDeviceProperties2 props = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &lanes};
   vkGetPhysicalDeviceProperties(d->physical, &d->props);
   if (d->props.apiVersion < VK_API_VERSION_1_3)
     return nni_fail(err, NN_EUNSUPPORTED, "%s: %s speaks Vulkan %u.%u; 1.3 is needed (a newer driver may help)", d->base.name, d->props.deviceName,
@@ -91,6 +93,7 @@ static nn_status create(nn_vk_device *d, nni_error *err) {
   vkGetPhysicalDeviceMemoryProperties(d->physical, &d->memtypes);
   d->floats = (floats.shaderSignedZeroInfNanPreserveFloat32 ? NN_VK_EMIT_NAN : 0u) |
               (floats.shaderDenormPreserveFloat32 ? NN_VK_EMIT_DENORMALS : 0u) | (floats.shaderRoundingModeRTEFloat32 ? NN_VK_EMIT_ROUND_EVEN : 0u);
+  d->subgroup = lanes.subgroupSize;
   d->max_alloc = m3.maxMemoryAllocationSize < m4.maxBufferSize ? m3.maxMemoryAllocationSize : m4.maxBufferSize;
   d->range_align = d->props.limits.minStorageBufferOffsetAlignment;
   d->uniform_align = d->props.limits.minUniformBufferOffsetAlignment;
@@ -105,10 +108,18 @@ static nn_status create(nn_vk_device *d, nni_error *err) {
   vkGetPhysicalDeviceFeatures2(d->physical, &have.v10);
   nn_status st = choose(d, &have, &want, err);
   if (st != NN_OK) return st;
+  /* what its shader uses besides the extension */
+  const bool able = want.v12.shaderFloat16 && want.v12.vulkanMemoryModel && want.v13.computeFullSubgroups;
+  const char *const extension = nn_vk_coopmat_choose(d, !able || wants("NNLUA_VK_NO_COOPMAT"), wants("NNLUA_VK_VALIDATE"), &matrices);
+  if (extension) want.v13.pNext = &matrices;
   const VkDeviceQueueCreateInfo queue = {
       .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO, .queueFamilyIndex = d->family, .queueCount = 1, .pQueuePriorities = &priority};
-  const VkDeviceCreateInfo info = {
-      .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, .pNext = &want.v10, .queueCreateInfoCount = 1, .pQueueCreateInfos = &queue};
+  const VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+                                   .pNext = &want.v10,
+                                   .queueCreateInfoCount = 1,
+                                   .pQueueCreateInfos = &queue,
+                                   .enabledExtensionCount = extension ? 1 : 0,
+                                   .ppEnabledExtensionNames = &extension};
   VkResult r = vkCreateDevice(d->physical, &info, NULL, &d->handle);
   if (r != VK_SUCCESS) return nn_vk_failed(d, r, "opening it", err);
   volkLoadDeviceTable(&d->vk, d->handle);

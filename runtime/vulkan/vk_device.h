@@ -5,6 +5,7 @@
 #define VK_NO_PROTOTYPES
 #include <volk.h>
 #include "vk.h"
+#include "coopmat.h"
 #include "shaders.h"
 
 /* ---- process-wide (vk_loader.c): one loader and one instance, made on first use and kept, as a shared library is -------------------------- */
@@ -21,6 +22,7 @@ typedef struct nn_vk_loader {
 } nn_vk_loader;
 /* Without a loader or a driver n is 0, and `why` says what is missing. */
 const nn_vk_loader *nn_vk_load(void);
+bool nn_vk_has_extension(VkPhysicalDevice p, const char *name);
 
 /* ---- memory (vk_memory.c) ------------------------------------------------------------------------------------------------------------------ */
 /* Where memory lies: the device's own; the device's own that the host writes to as well (Info and Params, which every kernel begins by reading); the host's, for
@@ -121,6 +123,8 @@ struct nn_vk_device {
   uint64_t range_align, uniform_align, max_alloc;
   uint32_t floats; /* NN_VK_EMIT_*: what it can promise about f32 */
   bool lost, barriers, replay;
+  uint32_t subgroup;
+  nn_vk_coopform coopmat; /* the form of the extension that is enabled */
   /* memory */
   nn_vk_block **block; /* by number; NULL where one was given back */
   uint32_t nblock, capblock;
@@ -196,6 +200,15 @@ void *nn_vk_program_new(nni_device *d, const nni_program *p);
 void nn_vk_program_free(nni_device *d, void *prog);
 size_t nn_vk_program_scratch(nni_device *d, const void *prog);
 nn_status nn_vk_program_run(const void *prog, const nni_kernel_call *c);
+
+/* vk_coopmat.c */
+typedef struct nn_vk_coopmat_features { /* VkPhysicalDeviceCooperativeMatrixFeaturesKHR, and NV's, which has the same members */
+  VkStructureType sType;
+  void *pNext;
+  VkBool32 cooperative, robust;
+} nn_vk_coopmat_features;
+/* Which extension to enable (sets d->coopmat, fills the feature structure), NULL: none. */
+const char *nn_vk_coopmat_choose(nn_vk_device *d, bool off, bool validated, nn_vk_coopmat_features *want);
 
 /* vk_device.c */
 void nn_vk_close(nni_device *d);

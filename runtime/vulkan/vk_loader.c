@@ -93,7 +93,7 @@ static const char *kind_of(VkPhysicalDeviceType t) {
 }
 static int rank_of(const char *kind) { return kind[0] == 'd' ? 0 : kind[0] == 'i' ? 1 : kind[0] == 'v' ? 2 : 3; }
 
-static bool has_extension(VkPhysicalDevice p, const char *name) {
+bool nn_vk_has_extension(VkPhysicalDevice p, const char *name) {
   uint32_t n = 0;
   bool found = false;
   if (vkEnumerateDeviceExtensionProperties(p, NULL, &n, NULL) != VK_SUCCESS || n == 0) return false;
@@ -125,7 +125,7 @@ static void describe(VkPhysicalDevice p, nn_device_info *info, uint8_t uuid[VK_U
   info->subgroup = subgroup.subgroupSize;
   snprintf(info->features, sizeof info->features, "vulkan%u.%u%s%s%s%s", VK_API_VERSION_MAJOR(props.properties.apiVersion),
            VK_API_VERSION_MINOR(props.properties.apiVersion), small.shaderFloat16 ? " f16" : "", small.shaderInt8 ? " i8" : "",
-           has_extension(p, "VK_KHR_cooperative_matrix") ? " coopmat" : "", has_extension(p, "VK_NV_cooperative_matrix") ? " nv_coopmat" : "");
+           nn_vk_has_extension(p, "VK_KHR_cooperative_matrix") ? " coopmat" : "", nn_vk_has_extension(p, "VK_NV_cooperative_matrix") ? " nv_coopmat" : "");
 }
 
 static void list(nn_vk_loader *l) {

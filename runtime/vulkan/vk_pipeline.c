@@ -58,6 +58,7 @@ static nn_status compile(nn_vk_device *d, nn_vk_pipeline *p, const uint32_t *wor
   for (int i = 0; i < p->nspec; i++) entry[i] = (VkSpecializationMapEntry){.constantID = (uint32_t)i, .offset = (uint32_t)i * 4, .size = 4};
   const VkSpecializationInfo spec = {
       .mapEntryCount = (uint32_t)p->nspec, .pMapEntries = entry, .dataSize = sizeof(uint32_t) * (size_t)p->nspec, .pData = p->spec};
+  const bool matrices = p->shader == NN_VK_S_matmul_coopmat;
   const VkShaderModuleCreateInfo code = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO, .codeSize = bytes, .pCode = words};
   VkShaderModule module;
   VkResult r = d->vk.vkCreateShaderModule(d->handle, &code, NULL, &module);
@@ -65,6 +66,7 @@ static nn_status compile(nn_vk_device *d, nn_vk_pipeline *p, const uint32_t *wor
   const VkComputePipelineCreateInfo info = {.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
                                             .layout = d->layout,
                                             .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                                                      .flags = matrices ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT : 0,
                                                       .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                                                       .module = module,
                                                       .pName = "main",
@@ -73,6 +75,20 @@ static nn_status compile(nn_vk_device *d, nn_vk_pipeline *p, const uint32_t *wor
   d->vk.vkDestroyShaderModule(d->handle, module, NULL);
   d->counts.pipelines++;
   return r == VK_SUCCESS ? NN_OK : nn_vk_failed(d, r, doing, err);
+}
+
+/* The words of an embedded shader as this device takes them. */
+static nn_status compile_embedded(nn_vk_device *d, nn_vk_pipeline *p, nni_error *err) {
+  const uint32_t *words = embedded[p->shader].words;
+  const size_t n = embedded[p->shader].bytes / sizeof *words, room = n + NN_VK_CM_MORE;
+  const char *name = embedded[p->shader].name;
+  if (p->shader != NN_VK_S_matmul_coopmat || d->coopmat != NN_VK_CM_KHR) return compile(d, p, words, n * sizeof *words, name, err);
+  uint32_t *khr = nni_malloc(d->base.mem, room * sizeof *khr);
+  if (!khr) return nni_fail(err, NN_ENOMEM, "%s: out of memory while compiling the kernel %s", d->base.name, name);
+  const size_t m = nn_vk_coopmat_patch(words, n, khr, room);
+  nn_status st = m ? compile(d, p, khr, m * sizeof *khr, name, err) : nni_fail(err, NN_EINTERNAL, "%s: the kernel %s cannot be rewritten (a bug in nnlua)", d->base.name, name);
+  nni_free(d->base.mem, khr, room * sizeof *khr);
+  return st;
 }
 
 static nn_vk_pipeline **chain_of(nn_vk_device *d, uint64_t hash) { return &d->pipelines[hash % (uint64_t)NNI_COUNT(d->pipelines)]; }
@@ -100,7 +116,7 @@ nn_vk_pipeline *nn_vk_shader(nn_vk_device *d, int shader, const uint32_t *spec, 
   }
   *p = (nn_vk_pipeline){.shader = shader, .nspec = nspec, .hash = hash};
   if (nspec > 0) memcpy(p->spec, spec, sizeof *spec * (size_t)nspec);
-  if (compile(d, p, embedded[shader].words, embedded[shader].bytes, embedded[shader].name, err) != NN_OK) {
+  if (compile_embedded(d, p, err) != NN_OK) {
     drop(d, p);
     return NULL;
   }

@@ -36,6 +36,8 @@ static nni_kernel_fn kernel_of(int id) {
   return id >= 0 && id < NNI_COUNT(table) ? table[id] : NULL;
 }
 
+bool nn_vk_has_kernel(int id) { return kernel_of(id) != NULL; }
+
 static nni_scratch_fn scratch_of(int id) {
   static const nni_scratch_fn table[] = {
 #define NN_KERNEL(name, doc) nn_vk_##name##_scratch,
@@ -43,6 +45,11 @@ static nni_scratch_fn scratch_of(int id) {
 #undef NN_KERNEL
   };
   return id >= 0 && id < NNI_COUNT(table) ? table[id] : NULL;
+}
+
+static bool takes(int id, nn_dtype d) {
+  (void)d;
+  return nni_kernel_moves(id) || id == NNI_K_matmul || id == NNI_K_conv2d || id == NNI_K_conv2d_dx || id == NNI_K_conv2d_dw;
 }
 
 static nni_device_counts counted(const nni_device *d) {
@@ -61,6 +68,7 @@ const nni_backend nn_vk_backend = {
     .program_run = nn_vk_program_run,
     .kernel = kernel_of,
     .kernel_scratch = scratch_of,
+    .takes = takes,
     .begin = nn_vk_begin,
     .end = nn_vk_end,
     .recorded_free = nn_vk_recorded_free,

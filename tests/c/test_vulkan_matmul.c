@@ -22,7 +22,51 @@ static void check(const one *c) {
   arr_free(out);
 }
 
+/* f16 and bf16 operands: every element against a sum in double of the stored values. At most half a unit of the result's last place, besides what sums in f32 lose. */
+static double value(const arr *a, int64_t row, int64_t column) { return arr_get(a, a->memory, (size_t)(a->stride[0] * row + a->stride[1] * column) + a->first / 2); }
+static void check_half(nn_dtype t, int64_t M, int64_t K, int64_t N, bool at, bool bt) {
+  arr *a = arr_new(t, 2, (int64_t[]){M, K}, (int64_t[]){at ? 1 : K, at ? M : 1}, 3), *b = arr_new(t, 2, (int64_t[]){K, N}, (int64_t[]){bt ? 1 : N, bt ? K : 1}, 1);
+  arr *out = arr_new(t, 2, (int64_t[]){M, N}, NULL, 2);
+  arr *in[] = {a, b};
+  for (int i = 0; i < 2; i++) {
+    for (size_t e = 0; e < in[i]->bytes / 2; e++) nn_element_write(t, in[i]->memory + 2 * e, (double)(draw() % 2001) / 1000 - 1, 0);
+    arr_send(in[i]);
+  }
+  const nni_operand di[] = {a->device, b->device};
+  nni_kernel_call k = {.dev = dev, .threads = threads, .in = di, .out = &out->device, .nin = 2, .nout = 1, .err = &err};
+  const size_t n = nn_vk_matmul_scratch(&k);
+  k.scratch = dev->is->buffer_get(dev, n);
+  bool replay;
+  void *address[] = {di[0].data, di[1].data, out->device.data, k.scratch}, *record = NULL;
+  const nni_submission s = {.recorded = &record, .address = address, .naddress = 4, .err = &err};
+  MUST(dev->is->begin(dev, &s, &replay));
+  const nn_status st = nn_vk_matmul(&k);
+  CHECK(st == NN_OK, "%s", err.text);
+  MUST(dev->is->end(dev, st != NN_OK, &err));
+  MUST(dev->is->download(dev, out->memory, out->buffer, out->bytes, &err));
+  int bad = 0;
+  for (int64_t i = 0; i < M; i++)
+    for (int64_t j = 0; j < N; j++) {
+      double want = 0, size = 0;
+      for (int64_t e = 0; e < K; e++) want += value(a, i, e) * value(b, e, j), size += fabs(value(a, i, e) * value(b, e, j));
+      int exponent;
+      frexp(want, &exponent);
+      const double got = arr_get(out, out->memory, (size_t)(i * N + j) + out->first / 2), half = ldexp(0.5, exponent - (t == NN_F16 ? 11 : 8));
+      bad += !(fabs(got - want) <= half + size * 1e-6);
+    }
+  CHECK(bad == 0, "%s %lldx%lldx%lld: %d of %lld are off", nn_dtype_name(t), (long long)M, (long long)K, (long long)N, bad, (long long)(M * N));
+  dev->is->recorded_free(dev, record);
+  dev->is->buffer_put(dev, k.scratch, n);
+  arr_free(a), arr_free(b), arr_free(out);
+}
+
 static void all(void) {
+  for (int i = 0; i < 4; i++) {
+    check_half(NN_F16, 17, 33, 15, i & 1, i & 2);
+    check_half(NN_BF16, 5, 100, 19, i & 1, i & 2);
+  }
+  check_half(NN_F16, 3, 1500, 2, false, false); /* in parts */
+  check_half(NN_BF16, 2, 1500, 5, true, true);
   static const int64_t sizes[][3] = {{1, 1, 1}, {1, 7, 1}, {16, 16, 16}, {17, 33, 15}, {5, 100, 40}, {64, 784, 10}, {33, 2, 65}, {3, 1500, 2}};
   for (int i = 0; i < NNI_COUNT(sizes); i++) {
     const int64_t M = sizes[i][0], K = sizes[i][1], N = sizes[i][2];

@@ -6,6 +6,7 @@
 local core = require "nnlua.core"
 local activations = require "nnlua.activations"
 local Layer = require "nnlua.layer"
+local policy = require "nnlua.policy"
 
 local M = {}
 
@@ -67,7 +68,8 @@ for name, f in pairs { Softmax = core.softmax, LogSoftmax = core.log_softmax, So
   GLU = activations.glu, CReLU = activations.crelu } do
   local c = Layer.define(name, { axis = { "integer", position = 1, default = -1 } })
   M[name], c.detail, c.keeps_mask = c, axis_text, true
-  function c:forward(x) return f(x, self.axis) end
+  local probabilities = name ~= "GLU" and name ~= "CReLU" -- made in f32, whatever the policy
+  function c:forward(x) return f(probabilities and self.compute_dtype and policy.single(x) or x, self.axis) end
 end
 
 local function scaled(name, times, divided)

@@ -59,7 +59,10 @@ function Conv:padded(x)
   return self.padding == "causal" and shapes.pad(x, 2, self.dilation_rate[1] * (self.kernel_size[1] - 1), 0, 0) or x
 end
 
-function Conv:forward(x) return self:activated(convolve[self.rank](self:padded(x), self.kernel, self.bias, self.settings)) end
+function Conv:forward(x)
+  local input, kernel, bias = self:operands(x)
+  return self:activated(convolve[self.rank](self:padded(input), kernel, bias, self.settings))
+end
 
 function Conv:detail()
   local words = { ("%s -> %s, %s"):format(self.built and self.input_size[#self.input_size] or "?",
@@ -125,7 +128,10 @@ end
 
 function Transpose:build(shape) self:build_kernel(joined(self.kernel_size, self.filters, shape[#shape]), self.filters) end
 
-function Transpose:forward(x) return self:activated(transpose[self.rank](x, self.kernel, self.bias, self.settings)) end
+function Transpose:forward(x)
+  local input, kernel, bias = self:operands(x)
+  return self:activated(transpose[self.rank](input, kernel, bias, self.settings))
+end
 
 --- The gradient of a convolution as a layer: with strides its result is larger, `nn.Conv2DTranspose{16, 3, strides = 2, padding = "same"}` doubles
 --- images. kernel (window, filters, C).
@@ -159,7 +165,7 @@ function Depthwise:by_channel(x, kernel, bias)
   return convolve[self.rank](self:padded(x), kernel:reshape(joined(self.kernel_size, 1, channels * self.depth_multiplier)), bias, self.settings)
 end
 
-function Depthwise:forward(x) return self:activated(self:by_channel(x, self.kernel, self.bias)) end
+function Depthwise:forward(x) return self:activated(self:by_channel(self:operands(x))) end
 
 
 --- Each channel convolved by its own `depth_multiplier` filters: `nn.DepthwiseConv2D{3, padding = "same"}`. kernel (window, C, depth_multiplier).
@@ -185,8 +191,9 @@ function Separable:build(shape)
 end
 
 function Separable:forward(x)
-  local y = self:by_channel(x, self.depthwise_kernel)
-  return self:activated(core.linear(y, self.pointwise_kernel:reshape { -1, self.filters }, self.bias))
+  local input, kernel = self:operands(x, self.depthwise_kernel)
+  local y = self:by_channel(input, kernel)
+  return self:activated(core.linear(self:operands(y, self.pointwise_kernel:reshape { -1, self.filters })))
 end
 
 --- A depthwise convolution, then a mix of its channels: `nn.SeparableConv2D{64, 3}`. depthwise_kernel (window, C, depth_multiplier),

@@ -84,7 +84,7 @@ function Dense:build(shape)
 end
 
 function Dense:forward(x)
-  return self:activated(core.linear(x, self.kernel, self.bias))
+  return self:activated(core.linear(self:operands(x)))
 end
 
 function Dense:detail()

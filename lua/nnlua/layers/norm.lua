@@ -8,6 +8,7 @@
 local core = require "nnlua.core"
 local functional = require "nnlua.functional.norm"
 local Layer = require "nnlua.layer"
+local policy = require "nnlua.policy"
 
 local M = {}
 
@@ -25,6 +26,16 @@ end
 -- Dim `axis` last, and back.
 local function channels_last(x, axis) return axis == -1 and x or x:movedim(axis, -1) end
 local function channels_back(y, axis) return axis == -1 and y or y:movedim(-1, axis) end
+
+-- Halves are normalized in f32 and are halves again, under a mixed policy.
+local function in_single(forward)
+  return function(self, x)
+    if not self.compute_dtype then return forward(self, x) end
+    local wide, was = policy.single(x)
+    local y = forward(self, wide)
+    return was and y:to(x:dtype()) or y
+  end
+end
 
 --- Each channel with mean 0 and variance 1 over the batch, then `* gamma + beta`. In inference, and when frozen, it uses running averages:
 --- `moving = moving * momentum + batch * (1 - momentum)`. Keras's BatchNormalization: place it before the activation.
@@ -58,7 +69,7 @@ local function follow(moving, batch, momentum)
   moving:assign((moving * momentum + batch:detach() * (1 - momentum)):to(moving:dtype())) -- of f64, it may be the narrower one
 end
 
-function BatchNorm:forward(x)
+local function batch_norm(self, x)
   x = channels_last(x, self.axis)
   if not (self.training and self.trainable) then
     local y = (x - self.moving_mean) * core.rsqrt(self.moving_variance + self.epsilon)
@@ -71,6 +82,8 @@ function BatchNorm:forward(x)
   follow(self.moving_variance, variance, self.momentum)
   return channels_back(y, self.axis)
 end
+
+BatchNorm.forward = in_single(batch_norm)
 
 function BatchNorm:detail()
   local words = { self.built and ("%d"):format(self.moving_mean:size(1)) or nil }
@@ -115,7 +128,7 @@ function LayerNorm:build(shape)
   build_scale(self, sizes)
 end
 
-function LayerNorm:forward(x)
+local function layer_norm(self, x)
   local centred = x - x:mean(self.dims, true)
   local y = centred * core.rsqrt(centred:square():mean(self.dims, true) + self.epsilon)
   local gamma, beta, spread = self.gamma, self.beta, self.spread
@@ -123,6 +136,7 @@ function LayerNorm:forward(x)
   return beta and y + beside(beta, spread) or y
 end
 
+LayerNorm.forward = in_single(layer_norm)
 LayerNorm.detail = dims_text
 
 --- Each sample divided by the root of its mean square over `axis` (the last dim), then `* scale`. Keras's RMSNormalization.
@@ -142,9 +156,9 @@ function RMSNorm:build(shape)
   self.scale = self:make("scale", sizes)
 end
 
-function RMSNorm:forward(x)
+RMSNorm.forward = in_single(function(self, x)
   return x * core.rsqrt(x:square():mean(self.dims, true) + self.epsilon) * beside(self.scale, self.spread)
-end
+end)
 
 RMSNorm.detail = dims_text
 
@@ -158,7 +172,7 @@ UnitNorm.keeps_mask = true
 
 function UnitNorm:build(shape) rawset(self, "dims", (dims_of(self, shape))) end
 
-function UnitNorm:forward(x) return x * core.rsqrt(core.maximum(x:square():sum(self.dims, true), 1e-24)) end
+UnitNorm.forward = in_single(function(self, x) return x * core.rsqrt(core.maximum(x:square():sum(self.dims, true), 1e-24)) end)
 
 UnitNorm.detail = dims_text
 
@@ -181,11 +195,11 @@ local function define_grouped(name, keras, more)
 
   function c:build(shape) build_scale(self, { shape[self:dim_of(self.axis, shape) - 1] }) end
 
-  function c:forward(x)
+  c.forward = in_single(function(self, x)
     x = channels_last(x, self.axis)
     local groups = self.groups == -1 and x:size(-1) or self.groups
     return channels_back(functional.group_norm(x, groups, self.gamma, self.beta, self.epsilon), self.axis)
-  end
+  end)
 
   return c
 end

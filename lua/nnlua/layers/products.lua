@@ -110,8 +110,9 @@ function EinsumDense:build(shape)
 end
 
 function EinsumDense:forward(x)
-  local y = linalg.einsum(self.equation, x, self.kernel)
-  return self:activated(self.bias and y + self.bias or y)
+  local input, kernel, bias = self:operands(x)
+  local y = linalg.einsum(self.equation, input, kernel)
+  return self:activated(bias and y + bias or y)
 end
 
 function EinsumDense:detail() return self.equation .. Layer.activation_text(self) end

@@ -1,7 +1,7 @@
 --- The base of all optimizers: options, parameters and groups, state for files, and what happens around a rule in a step.
 --
 -- Owns: a step from gradients to new values, except the rule itself. In order: learning rate of the schedule, accumulation over several calls,
--- clipping, the rule, moving averages (EMA), constraints of layers. All of it is recorded and runs once. A rule is a method:
+-- the loss scale, clipping, the rule, moving averages (EMA), constraints of layers. All of it is recorded and runs once. A rule is a method:
 --
 --     local nn = require "nnlua"
 --     local SignSGD = nn.class("SignSGD", nn.optim.Optimizer)
@@ -22,6 +22,7 @@ local options = require "nnlua.options"
 local Module = require "nnlua.module"
 local schedules = require "nnlua.schedules"
 local clip = require "nnlua.optim.clip"
+local LossScale = require "nnlua.optim.scale"
 
 ---@class nnlua.Optimizer
 ---@field lr number learning rate, now
@@ -42,6 +43,7 @@ local common = {
   ema_momentum = { "number", default = 0.99, min = 0, max = 1 },
   ema_overwrite_frequency = { "integer", min = 1 },
   gradient_accumulation_steps = { "integer", default = 1, min = 1 },
+  loss_scale = { "string|number|boolean|table" },
 }
 
 --- The options that every optimizer has, added to its own. Returns spec.
@@ -153,6 +155,7 @@ function Optimizer:bind(parameters)
   if #self.parameters == 0 then options.raise(name_of(self) .. ": the list of parameters is empty") end
   self.groups = groups
   make_slots(self)
+  self.scaler = LossScale.of(name_of(self), self.loss_scale, self.parameters[1]:device())
   core.eval() -- so that a first step that fails finds the values from before it
   return self
 end
@@ -182,6 +185,25 @@ local function bound(self)
   return self.parameters
 end
 
+--- The loss, times the loss scale where there is one: `opt:scale_loss(loss):backward()`.
+---@param loss nnlua.Tensor
+---@return nnlua.Tensor
+function Optimizer:scale_loss(loss)
+  bound(self)
+  return self.scaler and loss * self.scaler.scale or loss
+end
+
+--- Switch the loss scale on (see the option loss_scale) or, with false, off. compile() does for models that compute in f16. Returns self.
+function Optimizer:use_loss_scale(given)
+  self.loss_scale = given
+  if self.parameters then self.scaler = LossScale.of(name_of(self), given, self.parameters[1]:device()) end
+  return self
+end
+
+--- The loss scale now; nil without one. Reads from the device.
+---@return number?
+function Optimizer:current_scale() return self.scaler and self.scaler.scale:item() end
+
 --- Forget all gradients.
 function Optimizer:zero_grad()
   local parameters = bound(self)
@@ -209,7 +231,8 @@ local function accumulate(self, updates)
   return last and grads or nil
 end
 
--- Gradients by index of the parameter; nil when there is nothing to do yet. Second: whether they differ from what p:grad() gives.
+-- Gradients by index of the parameter; nil when there is nothing to do yet. Second: whether they differ from what p:grad() gives. Third: with a loss
+-- scale, a tensor that says whether all of them are finite.
 local function gradients(self, updates)
   local grads, changed = {}, false
   if self.gradient_accumulation_steps > 1 then
@@ -218,6 +241,10 @@ local function gradients(self, updates)
   else
     for i, p in ipairs(self.parameters) do grads[i] = p:grad() end
   end
+  local finite
+  if self.scaler then
+    finite, changed = self.scaler:unscale(grads, #self.parameters), true
+  end
   if self.clipvalue then
     changed = clip.by_value(grads, #self.parameters, self.clipvalue)
   elseif self.clipnorm then
@@ -225,7 +252,7 @@ local function gradients(self, updates)
   elseif self.global_clipnorm then
     changed = clip.by_global_norm(grads, #self.parameters, self.global_clipnorm)
   end
-  return grads, changed
+  return grads, changed, finite
 end
 
 -- What a rule needs to know besides the tensors.
@@ -277,17 +304,40 @@ local function constrain(self)
   end
 end
 
+-- What a step may change, with its value now: list of { handle, value }.
+local function values_of(self)
+  local list = {}
+  for _, p in ipairs(self.parameters) do list[#list + 1] = { p, p:detach() } end
+  for name, tensors in pairs(self.slots) do
+    for _, t in ipairs(name ~= "accumulated" and tensors or {}) do list[#list + 1] = { t, t:detach() } end
+  end
+  return list
+end
+
+-- Puts back the values from before a step whose gradients were not finite.
+local function skip_unless(finite, before)
+  for _, entry in ipairs(before) do
+    local handle, old = entry[1], entry[2]
+    handle:assign(core.where(finite, handle:detach(), old))
+  end
+end
+
 local function record(self)
   local _ <close> = core.no_grad()
   local _ <close> = core.scope()
   local updates = {}
-  local grads, changed = gradients(self, updates)
+  local grads, changed, finite = gradients(self, updates)
+  local before = finite and values_of(self)
   for _, group in ipairs(grads and self.groups or {}) do self:update_group(group, grads, settings_of(self, group), changed, updates) end
   for _, update in ipairs(updates) do update[1]:assign(update[2]) end
   if not grads then return false end
   self.touched = {}
   if self.use_ema then follow(self) end
   constrain(self)
+  if finite then
+    skip_unless(finite, before)
+    self.scaler:follow(finite)
+  end
   return true
 end
 
@@ -314,7 +364,7 @@ end
 local function finish(self) self.iterations = self.iterations + 1 end
 
 local function recorded_step(self)
-  if self.gradient_accumulation_steps > 1 or self.use_ema or not self:renew() then
+  if self.gradient_accumulation_steps > 1 or self.use_ema or self.scaler or not self:renew() then
     core.jit_host(step, self)
     return
   end
@@ -354,7 +404,7 @@ end
 function Optimizer:adjust(given)
   local spec = {}
   for key, rule in pairs(self.options) do
-    if key ~= "parameters" and key ~= "name" and key ~= "use_ema" and key ~= "gradient_accumulation_steps" then
+    if key ~= "parameters" and key ~= "name" and key ~= "use_ema" and key ~= "loss_scale" and key ~= "gradient_accumulation_steps" then
       spec[key] = { rule[1], min = rule.min, max = rule.max, above = rule.above, below = rule.below }
     end
   end
@@ -384,6 +434,10 @@ function Optimizer:to(device)
   for _, tensors in pairs(self.slots or {}) do
     for _, tensor in ipairs(tensors) do core.move(tensor, device) end
   end
+  if self.scaler then
+    core.move(self.scaler.scale, device)
+    core.move(self.scaler.good, device)
+  end
   return self
 end
 
@@ -396,6 +450,9 @@ function Optimizer:state()
     for _, slot in ipairs(self:all_slots()) do
       list[#list + 1] = { name = self.names[i], slot = slot, tensor = self.slots[slot][i] }
     end
+  end
+  if self.scaler then
+    for _, slot in ipairs { "scale", "good" } do list[#list + 1] = { name = "loss_scale", slot = slot, tensor = self.scaler[slot] } end
   end
   return { iterations = self.iterations, pending = self.pending, slots = list }
 end

@@ -4,9 +4,12 @@
 #define NN_CONV_GLSL
 layout(constant_id = 0) const uint MODE = 0;
 const uint FORWARD = 0, DX = 1, DW = 2;
-layout(set = 0, binding = 0, std430) readonly buffer In0 { float in0[]; }; /* x; dy of DX */
-layout(set = 0, binding = 1, std430) readonly buffer In1 { float in1[]; }; /* w; dy of DW */
-layout(set = 0, binding = 2, std430) writeonly buffer Out { float result[]; };
+#include "dtype.glsl"
+layout(constant_id = 7) const uint SRC = F32; /* f32, f16 or bf16; sums are f32, rounded once (parts are stored as f32) */
+layout(constant_id = 8) const uint DST = F32;
+NN_LOADER(0, in0, SRC) /* x; dy of DX */
+NN_LOADER(1, in1, SRC) /* w; dy of DW */
+NN_STORER(2, result, DST)
 INFO {
   uint from0, from1, to;
   uint H, W, C, OH, OW, K, KH, KW, CG, KG, groups;
@@ -36,10 +39,10 @@ float nn_meet(const in ivec3 pixel, const in ivec2 tap, const in uint channel) {
     const int h = pixel.y + info.pad_top - tap.x * info.dilation_h, w = pixel.z + info.pad_left - tap.y * info.dilation_w;
     const int oh = h / info.stride_h, ow = w / info.stride_w;
     if (h < 0 || w < 0 || oh * info.stride_h != h || ow * info.stride_w != w || oh >= int(info.OH) || ow >= int(info.OW)) return 0.0;
-    return in0[info.from0 + ((uint(pixel.x) * info.OH + uint(oh)) * info.OW + uint(ow)) * info.K + channel];
+    return in0_f(info.from0 + ((uint(pixel.x) * info.OH + uint(oh)) * info.OW + uint(ow)) * info.K + channel);
   }
   const int h = pixel.y * info.stride_h - info.pad_top + tap.x * info.dilation_h, w = pixel.z * info.stride_w - info.pad_left + tap.y * info.dilation_w;
   if (h < 0 || w < 0 || h >= int(info.H) || w >= int(info.W)) return 0.0;
-  return in0[info.from0 + ((uint(pixel.x) * info.H + uint(h)) * info.W + uint(w)) * info.C + channel];
+  return in0_f(info.from0 + ((uint(pixel.x) * info.H + uint(h)) * info.W + uint(w)) * info.C + channel);
 }
 #endif

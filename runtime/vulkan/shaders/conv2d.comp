@@ -28,9 +28,9 @@ float left(const in uint m, const in uint k, const in uint group) {
   return nn_meet(nn_pixel(m), tap.xy, group * (MODE == DX ? info.KG : info.CG) + uint(tap.z));
 }
 float right(const in uint k, const in uint n, const in uint group) {
-  if (MODE == FORWARD || MODE == DW) return in1[info.from1 + k * info.K + group * info.KG + n];
+  if (MODE == FORWARD || MODE == DW) return in1_f(info.from1 + k * info.K + group * info.KG + n);
   const uint t = fastdiv(k, info.by_KG), filter_ = k - t * info.KG;
-  return in1[info.from1 + (t * info.CG + n) * info.K + group * info.KG + filter_];
+  return in1_f(info.from1 + (t * info.CG + n) * info.K + group * info.KG + filter_);
 }
 
 void main() {
@@ -68,6 +68,6 @@ void main() {
   [[unroll]] for (uint i = 0; i < TM; i++)
     [[unroll]] for (uint j = 0; j < TN; j++) {
       const uint m = m0 + tm + i * rows, n = n0 + tn + j * columns;
-      if (m < info.M && n < info.COLS) result[to + m * line + n] = sum[i * TN + j];
+      if (m < info.M && n < info.COLS) result_put_f(to + m * line + n, sum[i * TN + j]);
     }
 }

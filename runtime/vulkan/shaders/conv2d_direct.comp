@@ -19,10 +19,10 @@ void by_pixel(const in uint i) {
     for (uint kw = 0; kw < info.KW; kw++)
       for (uint j = 0; j < inner; j++) {
         const uint c = MODE == DX ? ch - group * info.CG : j, k = MODE == DX ? group * info.KG + j : ch; /* of the weight */
-        const float w = in1[info.from1 + ((kh * info.KW + kw) * info.CG + c) * info.K + k];
+        const float w = in1_f(info.from1 + ((kh * info.KW + kw) * info.CG + c) * info.K + k);
         sum = fma(nn_meet(pixel, ivec2(kh, kw), group * inner + j), w, sum);
       }
-  result[info.to + i] = sum;
+  result_put_f(info.to + i, sum);
 }
 
 void main() {
@@ -35,12 +35,12 @@ void main() {
   const uint i = NN_GROUP + info.first, t = gl_LocalInvocationID.x, k = i % info.K, group = k / info.KG;
   const ivec3 tap = nn_tap(i / info.K, info.by_CG, info.CG);
   float sum = 0.0;
-  for (uint p = t; p < info.INNER; p += 256) sum = fma(nn_meet(nn_pixel(p), tap.xy, group * info.CG + uint(tap.z)), in1[info.from1 + p * info.K + k], sum);
+  for (uint p = t; p < info.INNER; p += 256) sum = fma(nn_meet(nn_pixel(p), tap.xy, group * info.CG + uint(tap.z)), in1_f(info.from1 + p * info.K + k), sum);
   part[t] = sum;
   barrier();
   for (uint h = 128; h > 0; h /= 2) {
     if (t < h) part[t] += part[t + h];
     barrier();
   }
-  if (t == 0) result[info.to + i] = part[0];
+  if (t == 0) result_put_f(info.to + i, part[0]);
 }

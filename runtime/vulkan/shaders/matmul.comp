@@ -1,5 +1,6 @@
 #version 450
-/* vulkan/shaders/matmul.comp - products of matrices: out (batch, M, N) = a (batch, M, K) b (batch, K, N), f32.
+/* vulkan/shaders/matmul.comp - products of matrices: out (batch, M, N) = a (batch, M, K) b (batch, K, N), of f32, f16 or bf16. Sums are f32,
+** rounded once when the result is stored (parts of K are stored as f32: DST).
 **
 ** A workgroup makes a tile of BM x BN of one product, an invocation TM x TN of it (rows and columns BM / TM and BN / TN apart, so that neighbours
 ** store neighbours). K is walked in steps of BK through shared memory; with SPLIT the group makes the share `part` of K, and its tile goes to part number `part`
@@ -7,6 +8,7 @@
 */
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
+#include "dtype.glsl"
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint BM = 16;
 layout(constant_id = 2) const uint BN = 16;
@@ -15,9 +17,11 @@ layout(constant_id = 4) const uint TM = 2;
 layout(constant_id = 5) const uint TN = 2;
 layout(constant_id = 6) const bool A_ALONG_K = true;
 layout(constant_id = 7) const bool B_ALONG_N = true;
-layout(set = 0, binding = 0, std430) readonly buffer A { float a[]; };
-layout(set = 0, binding = 1, std430) readonly buffer B { float b[]; };
-layout(set = 0, binding = 2, std430) writeonly buffer Out { float c[]; };
+layout(constant_id = 8) const uint SRC = F32;
+layout(constant_id = 9) const uint DST = F32;
+NN_LOADER(0, a, SRC)
+NN_LOADER(1, b, SRC)
+NN_STORER(2, c, DST)
 INFO {
   uint a_from, b_from, c_from; /* element 0 of each */
   uint M, N, K;
@@ -57,11 +61,11 @@ void main() {
   for (uint k0 = part * info.part_k; k0 < k1; k0 += BK) {
     [[unroll]] for (uint e = t; e < BM * BK; e += THREADS) {
       const uint m = A_ALONG_K ? e / BK : e % BM, k = A_ALONG_K ? e % BK : e / BM;
-      as[k * AS + m] = m0 + m < info.M && k0 + k < k1 ? a[a0 + (m0 + m) * info.a_row + (k0 + k) * info.a_col] : 0.0;
+      as[k * AS + m] = m0 + m < info.M && k0 + k < k1 ? a_f(a0 + (m0 + m) * info.a_row + (k0 + k) * info.a_col) : 0.0;
     }
     [[unroll]] for (uint e = t; e < BN * BK; e += THREADS) {
       const uint n = B_ALONG_N ? e % BN : e / BK, k = B_ALONG_N ? e / BN : e % BK;
-      bs[k * BS + n] = n0 + n < info.N && k0 + k < k1 ? b[b0 + (k0 + k) * info.b_row + (n0 + n) * info.b_col] : 0.0;
+      bs[k * BS + n] = n0 + n < info.N && k0 + k < k1 ? b_f(b0 + (k0 + k) * info.b_row + (n0 + n) * info.b_col) : 0.0;
     }
     barrier();
     for (uint k = 0; k < BK; k++) {
@@ -77,6 +81,6 @@ void main() {
   [[unroll]] for (uint i = 0; i < TM; i++)
     [[unroll]] for (uint j = 0; j < TN; j++) {
       const uint m = m0 + tm + i * rows, n = n0 + tn + j * columns;
-      if (m < info.M && n < info.N) c[to + m * info.N + n] = sum[i * TN + j];
+      if (m < info.M && n < info.N) c_put_f(to + m * info.N + n, sum[i * TN + j]);
     }
 }
