@@ -335,7 +335,10 @@ end
 
 -- nn.device "auto": the steps of the trial are those of training, but for the figures, which are not for the history.
 local function decide_device(self, c, x, y)
-  local trial = { optimizer = c.optimizer, loss = c.loss, meters = { metrics.Mean { name = "loss" } } }
+  local trial = { optimizer = c.optimizer, outputs = {}, targets = c.targets, names = c.names, meters = { metrics.Mean { name = "loss" } } }
+  for i, output in ipairs(c.outputs) do
+    trial.outputs[i] = { name = output.name, weight = output.weight, loss = output.loss, from_logits = output.from_logits, meters = {} }
+  end
   devices.trial(self, c.optimizer, function() train_step(self, trial, x, y) end)
 end
 
