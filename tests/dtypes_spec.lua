@@ -195,7 +195,11 @@ describe("dtypes", function()
       it("the loss " .. name, function()
         nn.seed(1)
         local pred, target = nn.rand(4, 3):to "f64" * 0.8 + 0.1, nn.rand(4, 3):to "f64" * 0.8 + 0.1
-        if name == "cross_entropy" or name:find "^sparse" then target = ids end
+        if name == "cross_entropy" or name == "nll" or name:find "^sparse" then target = ids end
+        if name == "circle" or name == "triplet" then target = nn.tensor({ 1, 2, 1, 2 }, { dtype = "i64" }) end
+        if name == "ctc" then pred, target = nn.randn(2, 5, 4):to "f64", nn.tensor({ { 1, 2 }, { 3, 1 } }, { dtype = "i64" }) end
+        if name == "gaussian_nll" then pred = nn.rand(4, 6):to "f64" + 0.1 end
+        if name == "margin_ranking" then pred, target = nn.rand(4, 2):to "f64", nn.tensor { 1, -1, -1, 1 }:to "f64" end
         assert.equal("f64", nn.losses[name](pred, target):dtype())
         assert(nn.gradcheck(function(x) return nn.losses[name](x, target) end, pred))
       end)
