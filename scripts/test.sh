@@ -36,6 +36,7 @@ if [ "${NNLUA_SANITIZE:-0}" = 1 ]; then
   build=$root/build-asan option=-DNNLUA_SANITIZE=ON
   export ASAN_OPTIONS="${ASAN_OPTIONS:-abort_on_error=0:detect_stack_use_after_return=0:allocator_may_return_null=1}"
   export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
+  export LSAN_OPTIONS="${LSAN_OPTIONS:-suppressions=$root/tests/leaks.supp:print_suppressions=0}"
 else
   build=$root/build option=
 fi
