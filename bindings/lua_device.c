@@ -123,11 +123,6 @@ static int here(lua_State *L) {
   return 1;
 }
 
-static void field(lua_State *L, const char *k, uint64_t v) {
-  lua_pushinteger(L, (lua_Integer)v);
-  lua_setfield(L, -2, k);
-}
-
 /* memory([device]) -> bytes {live=, cached=, peak=, allocated=}: of all devices together, or of one */
 static int memory(lua_State *L) {
   nn_context *ctx = nnL_context(L);
@@ -139,10 +134,10 @@ static int memory(lua_State *L) {
     nnL_check(L, nn_device_memory(ctx, i, &m));
   }
   lua_createtable(L, 0, 4);
-  field(L, "live", m.live);
-  field(L, "cached", m.cached);
-  field(L, "peak", m.peak);
-  field(L, "allocated", m.allocated);
+  nnL_count(L, "live", m.live);
+  nnL_count(L, "cached", m.cached);
+  nnL_count(L, "peak", m.peak);
+  nnL_count(L, "allocated", m.allocated);
   return 1;
 }
 

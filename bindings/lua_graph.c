@@ -290,7 +290,7 @@ static int next_stream(lua_State *L) {
   return 2;
 }
 
-static void field(lua_State *L, const char *k, uint64_t v) {
+void nnL_count(lua_State *L, const char *k, uint64_t v) {
   lua_pushinteger(L, (lua_Integer)v);
   lua_setfield(L, -2, k);
 }
@@ -298,14 +298,14 @@ static void field(lua_State *L, const char *k, uint64_t v) {
 static int run_stats(lua_State *L) {
   nn_run_info r = nn_run_stats(nnL_context(L));
   lua_createtable(L, 0, 5);
-  field(L, "runs", r.runs);
-  field(L, "plan_hits", r.plan_hits);
-  field(L, "plan_misses", r.plan_misses);
-  field(L, "nodes", r.nodes);
-  field(L, "units", r.units);
-  field(L, "submissions", r.submissions);
-  field(L, "uploads", r.uploads);
-  field(L, "downloads", r.downloads);
+  nnL_count(L, "runs", r.runs);
+  nnL_count(L, "plan_hits", r.plan_hits);
+  nnL_count(L, "plan_misses", r.plan_misses);
+  nnL_count(L, "nodes", r.nodes);
+  nnL_count(L, "units", r.units);
+  nnL_count(L, "submissions", r.submissions);
+  nnL_count(L, "uploads", r.uploads);
+  nnL_count(L, "downloads", r.downloads);
   return 1;
 }
 

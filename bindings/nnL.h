@@ -37,6 +37,7 @@ int nnL_raise_named(lua_State *L, const char *fmt, ...); /* the same, begun with
 void nnL_check_named(lua_State *L, nn_status s, const char *inner); /* nnL_check for a function that is the operator `inner` by another name */
 lua_Integer nnL_checkinteger(lua_State *L, int arg);
 void nnL_checktype(lua_State *L, int arg, int type);   /* raises unless arg is a value of this Lua type */
+void nnL_count(lua_State *L, const char *key, uint64_t n); /* table on top: [key] = n */
 void nnL_shape(lua_State *L, int arg, int *ndim, int64_t *shape); /* reads {2, 3} at arg, or numbers from arg to the top */
 nn_dtype nnL_optdtype(lua_State *L, int arg, nn_dtype def);
 

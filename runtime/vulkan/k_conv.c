@@ -25,8 +25,6 @@ typedef struct job {
   info i;
 } job;
 
-static uint64_t ceil_div(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
-
 static void set_sizes(job *j, const int64_t *ia) {
   info *i = &j->i;
   i->H = (uint32_t)j->x->shape[1], i->W = (uint32_t)j->x->shape[2], i->C = (uint32_t)j->x->shape[3];
@@ -50,17 +48,17 @@ static void set_tiles(job *j, const nn_vk_device *d) {
   else if (i->COLS > 32 && i->M > 32) j->threads = 256, j->bm = j->bn = 64, j->bk = 16, j->tm = j->tn = 4;
   else if (j->m == DW) j->threads = 256, j->bm = j->bn = j->bk = 32, j->tm = j->tn = 2;
   else j->threads = 256, j->bm = 64, j->bn = 16, j->bk = 32, j->tm = 4, j->tn = 1;
-  i->tiles_m = (uint32_t)ceil_div(i->M, j->bm);
-  i->tiles_n = (uint32_t)ceil_div(i->COLS, j->bn);
+  i->tiles_m = (uint32_t)nn_vk_ceil_div(i->M, j->bm);
+  i->tiles_n = (uint32_t)nn_vk_ceil_div(i->COLS, j->bn);
   enum { ENOUGH = 256, LEAST_K = 256, MOST = 64 };
   const uint64_t groups = (uint64_t)i->tiles_m * i->tiles_n * i->groups;
   uint64_t parts = j->m == DW && groups && groups < ENOUGH ? ENOUGH / groups : 1;
   if (parts > i->INNER / LEAST_K) parts = i->INNER / LEAST_K;
   if (parts > MOST) parts = MOST;
   if (parts < 1) parts = 1;
-  i->part_k = (uint32_t)(ceil_div(ceil_div(i->INNER, parts), j->bk) * j->bk);
+  i->part_k = (uint32_t)(nn_vk_ceil_div(nn_vk_ceil_div(i->INNER, parts), j->bk) * j->bk);
   if (i->part_k == 0) i->part_k = 1;
-  i->parts = i->INNER ? (uint32_t)ceil_div(i->INNER, i->part_k) : 1;
+  i->parts = i->INNER ? (uint32_t)nn_vk_ceil_div(i->INNER, i->part_k) : 1;
   i->part_size = i->parts > 1 ? (uint32_t)j->out : 0;
   j->items = groups * i->parts;
   j->each = (uint64_t)j->bm * j->bn * i->part_k;
@@ -92,15 +90,6 @@ size_t nn_vk_conv2d_scratch(const nni_kernel_call *k) { return scratch_of(k, FOR
 size_t nn_vk_conv2d_dx_scratch(const nni_kernel_call *k) { return scratch_of(k, DX); }
 size_t nn_vk_conv2d_dw_scratch(const nni_kernel_call *k) { return scratch_of(k, DW); }
 
-static nn_status join(const nni_kernel_call *k, const job *j) {
-  nn_vk_device *d = nn_vk_of(k->dev);
-  nn_vk_bind b[] = {nn_vk_range(d, k->scratch, (size_t)(j->out * j->i.parts) * sizeof(float), sizeof(float), false), nn_vk_dense(d, &k->out[0], true)};
-  const uint32_t dst = k->out[0].dtype, words[] = {b[0].offset, b[1].offset, (uint32_t)j->out, j->i.parts};
-  nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_matmul_join, &dst, 1, k->err), .bind = b, .nbind = 2, .info = words, .ninfo = sizeof words};
-  nn_vk_grid(d, ceil_div(j->out, 256), w.groups);
-  return nn_vk_dispatch(d, &w, k->err);
-}
-
 static nn_status run(const nni_kernel_call *k, mode m) {
   nn_vk_device *d = nn_vk_of(k->dev);
   job j = job_of(k, m);
@@ -121,11 +110,11 @@ static nn_status run(const nni_kernel_call *k, mode m) {
   for (uint64_t first = 0; first < j.items; first += most) { /* a dispatch stays short */
     j.i.first = (uint32_t)first;
     j.i.count = (uint32_t)(j.items - first < most ? j.items - first : most);
-    nn_vk_grid(d, j.direct && m != DW ? ceil_div(j.i.count, 256) : j.i.count, w.groups);
+    nn_vk_grid(d, j.direct && m != DW ? nn_vk_ceil_div(j.i.count, 256) : j.i.count, w.groups);
     nn_status st = nn_vk_dispatch(d, &w, k->err);
     if (st != NN_OK) return st;
   }
-  return j.i.parts > 1 ? join(k, &j) : NN_OK;
+  return j.i.parts > 1 ? nn_vk_join_parts(k, j.i.parts) : NN_OK;
 }
 
 nn_status nn_vk_conv2d(const nni_kernel_call *k) { return run(k, FORWARD); }

@@ -16,8 +16,6 @@ typedef struct product {
   uint32_t parts, part_k;
 } product;
 
-static uint64_t ceil_div(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
-
 /* Software devices compile a tile for as long as it is large and do not gain from it. */
 static tile tile_for(const nn_vk_device *d, uint64_t M, uint64_t N) {
   if (nn_vk_is_software(d)) return (tile){64, 16, 16, 16, 2, 2};
@@ -47,15 +45,15 @@ static product product_of(const nni_kernel_call *k, bool may_cooperate) {
   p.t = tile_for(d, p.M, p.N);
   p.cooperative = may_cooperate && cooperates(k, p.M, p.N, p.K, &p.c);
   if (p.cooperative) p.t = (tile){.threads = p.c.subgroups * nn_vk_cooperates(d), .m = p.c.m, .n = p.c.n, .k = p.c.k};
-  p.tiles_m = ceil_div(p.M, p.t.m);
-  p.tiles_n = ceil_div(p.N, p.t.n);
+  p.tiles_m = nn_vk_ceil_div(p.M, p.t.m);
+  p.tiles_n = nn_vk_ceil_div(p.N, p.t.n);
   const uint64_t groups = p.tiles_m * p.tiles_n * p.batch;
   uint64_t parts = groups && groups < ENOUGH ? ENOUGH / groups : 1;
   if (parts > p.K / LEAST_K) parts = p.K / LEAST_K;
   if (parts > MOST) parts = MOST;
   if (parts < 1) parts = 1;
-  p.part_k = (uint32_t)(ceil_div(ceil_div(p.K, parts), p.t.k) * p.t.k);
-  p.parts = p.part_k ? (uint32_t)ceil_div(p.K, p.part_k) : 1;
+  p.part_k = (uint32_t)(nn_vk_ceil_div(nn_vk_ceil_div(p.K, parts), p.t.k) * p.t.k);
+  p.parts = p.part_k ? (uint32_t)nn_vk_ceil_div(p.K, p.part_k) : 1;
   if (p.part_k == 0) p.part_k = 1;
   return p;
 }
@@ -67,13 +65,13 @@ size_t nn_vk_matmul_scratch(const nni_kernel_call *k) { /* where the operands wi
   return scratch_of(&a) > scratch_of(&b) ? scratch_of(&a) : scratch_of(&b);
 }
 
-static nn_status join(const nni_kernel_call *k, const product *p) {
+nn_status nn_vk_join_parts(const nni_kernel_call *k, uint32_t parts) {
   nn_vk_device *d = nn_vk_of(k->dev);
-  const uint64_t n = p->M * p->N * p->batch;
-  nn_vk_bind b[] = {nn_vk_range(d, k->scratch, (size_t)(n * p->parts) * sizeof(float), sizeof(float), false), nn_vk_dense(d, &k->out[0], true)};
-  const uint32_t dst = k->out[0].dtype, info[] = {b[0].offset, b[1].offset, (uint32_t)n, p->parts};
+  const uint64_t n = nn_vk_numel(&k->out[0]);
+  nn_vk_bind b[] = {nn_vk_range(d, k->scratch, (size_t)(n * parts) * sizeof(float), sizeof(float), false), nn_vk_dense(d, &k->out[0], true)};
+  const uint32_t dst = k->out[0].dtype, info[] = {b[0].offset, b[1].offset, (uint32_t)n, parts};
   nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_matmul_join, &dst, 1, k->err), .bind = b, .nbind = 2, .info = info, .ninfo = sizeof info};
-  nn_vk_grid(d, ceil_div(n, 256), w.groups);
+  nn_vk_grid(d, nn_vk_ceil_div(n, 256), w.groups);
   return nn_vk_dispatch(d, &w, k->err);
 }
 
@@ -118,5 +116,5 @@ nn_status nn_vk_matmul(const nni_kernel_call *k) {
     nn_status st = nn_vk_dispatch(d, &w, k->err);
     if (st != NN_OK) return st;
   }
-  return p.parts > 1 ? join(k, &p) : NN_OK;
+  return p.parts > 1 ? nn_vk_join_parts(k, p.parts) : NN_OK;
 }

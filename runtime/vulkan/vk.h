@@ -86,6 +86,13 @@ nn_status nn_vk_copy_bytes(nn_vk_device *d, void *dst, const void *src, size_t b
 /* Division by a number that the host knows: q = fastdiv(x, div) in common.glsl, right for every uint32 x. d > 0. */
 typedef struct nn_vk_div { uint32_t mul, shift; } nn_vk_div;
 nn_vk_div nn_vk_divisor(uint32_t d);
+static inline uint64_t nn_vk_ceil_div(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
+
+/* How (outer, n, inner) is reduced along n (k_reduce.c): a group makes cx columns of one block of `step` elements; strips of columns, blocks along n. By sizes alone. */
+typedef struct nn_vk_cut { uint64_t step, blocks, strips; uint32_t cx; } nn_vk_cut;
+nn_vk_cut nn_vk_cut_columns(uint64_t outer, uint64_t n, uint64_t inner);
+/* out[0] = the sum of `parts` partial results in the scratch, f32, one after the other (k_matmul.c). */
+nn_status nn_vk_join_parts(const nni_kernel_call *k, uint32_t parts);
 
 /* Kernels report bad ids by writing to fault words of their own: NN_VK_FAULT_WORDS uint32, 0 before every run; word 0 not 0 afterwards is a failure, and `say` makes
 ** the message of the words on the host, when the run's end is waited for; the operator's name is put in front. ia: what say needs besides (copied; at most NN_VK_FAULT_IA numbers).
