@@ -3,6 +3,8 @@
 **   h5_write(file, { datasets = { { path = "/a/kernel", tensor = t }, { path = "/a/raw", dtype = "u8", shape = { 3 }, bytes = "abc" } },
 **                    attrs = { { path = "/a", name = "names", value = { "x", "y" } } } })      -> true | nil, message
 **   h5_read(file) -> { datasets = { ["/a/kernel"] = t, ... }, attrs = { ["/a"] = { names = { "x", "y" } } } } | nil, message
+**   h5_foreign(file[, bytes]) -> the same of another program's file; of its bytes, when they are given
+**   h5_image(what h5_write takes) -> the bytes of the file | nil, message
 **
 ** An attribute is a text, an integer, a float or a list of texts. Wrong use raises; what files, disks and folders do gives nil and a message.
 */
@@ -128,18 +130,35 @@ static void add_list(lua_State *L, nn_archive *a, const char *field, void (*add)
   lua_pop(L, 1);
 }
 
+/* The archive described by the table at 2, the last value on the stack. */
+static nn_archive *build_archive(lua_State *L) {
+  nn_archive *a = new_archive(L);
+  add_list(L, a, "datasets", add_dataset);
+  add_list(L, a, "attrs", add_attr);
+  return a;
+}
+
 static int h5_write(lua_State *L) {
   const char *file = luaL_checkstring(L, 1);
-  nn_archive *a;
   nn_status s;
   luaL_checktype(L, 2, LUA_TTABLE);
   lua_settop(L, 2);
-  a = new_archive(L);
-  add_list(L, a, "datasets", add_dataset);
-  add_list(L, a, "attrs", add_attr);
-  s = nn_archive_save(a, file);
+  s = nn_archive_save(build_archive(L), file);
   if (s != NN_OK) return give_failure(L, s);
   lua_pushboolean(L, 1);
+  return 1;
+}
+
+static int h5_image(lua_State *L) {
+  const void *image;
+  size_t n;
+  nn_status s;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  lua_pushvalue(L, 1);
+  s = nn_archive_image(build_archive(L), &image, &n);
+  if (s != NN_OK) return give_failure(L, s);
+  lua_pushlstring(L, image, n);
   return 1;
 }
 
@@ -158,10 +177,8 @@ static void push_attr(lua_State *L, const nn_attr *at) {
   }
 }
 
-static int h5_read(lua_State *L) {
-  const char *file = luaL_checkstring(L, 1), *path;
-  nn_archive *a = new_archive(L);
-  const nn_status s = nn_archive_load(a, file);
+static int push_archive(lua_State *L, nn_archive *a, nn_status s) {
+  const char *path;
   nn_attr at;
   int i;
   if (s != NN_OK) return give_failure(L, s);
@@ -189,6 +206,20 @@ static int h5_read(lua_State *L) {
   return 1;
 }
 
+static int h5_read(lua_State *L) {
+  const char *file = luaL_checkstring(L, 1);
+  nn_archive *a = new_archive(L);
+  return push_archive(L, a, nn_archive_load(a, file));
+}
+
+static int h5_foreign(lua_State *L) {
+  const char *file = luaL_checkstring(L, 1);
+  size_t n;
+  const char *bytes = luaL_optlstring(L, 2, NULL, &n);
+  nn_archive *a = new_archive(L);
+  return push_archive(L, a, bytes ? nn_archive_load_image(a, file, bytes, n) : nn_archive_load_foreign(a, file));
+}
+
 /* cpu_level() -> name of the kernels in use; a checkpoint records it */
 static int cpu_level(lua_State *L) {
   lua_pushstring(L, nn_cpu_level_name());
@@ -196,7 +227,7 @@ static int cpu_level(lua_State *L) {
 }
 
 void nnL_open_h5(lua_State *L) {
-  static const luaL_Reg functions[] = {{"h5_write", h5_write}, {"h5_read", h5_read}, {"cpu_level", cpu_level}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"h5_write", h5_write}, {"h5_read", h5_read}, {"h5_foreign", h5_foreign}, {"h5_image", h5_image}, {"cpu_level", cpu_level}, {NULL, NULL}};
   if (luaL_newmetatable(L, ARCHIVE_MT)) {
     lua_pushcfunction(L, free_archive);
     lua_setfield(L, -2, "__gc");

@@ -28,6 +28,13 @@ NN_API nn_status nn_archive_save(nn_archive *a, const char *file);
 
 /* a must be new; it stays empty on failure. */
 NN_API nn_status nn_archive_load(nn_archive *a, const char *file);
+/* The HDF5 file of another program, read by a process of its own under limits, because libhdf5 crashes on some hostile files. Data sets of numbers
+** and truth values; attributes that are a text, a list of texts or one number, others are left out. Refused: links that are not hard, external and
+** virtual storage, filters but deflate, shuffle and fletcher32, tensors of more than 8 times the file's bytes + 16 MiB. */
+NN_API nn_status nn_archive_load_foreign(nn_archive *a, const char *file);
+NN_API nn_status nn_archive_load_image(nn_archive *a, const char *name, const void *image, size_t size); /* the same of a file in memory */
+/* The bytes of the file that nn_archive_save would write; they live as long as the archive. */
+NN_API nn_status nn_archive_image(nn_archive *a, const void **image, size_t *size);
 
 /* What a loaded archive holds, numbered from 0, in the order of its tree. NULL and false past the end. */
 NN_API int nn_archive_tensors(const nn_archive *a);                         /* how many */

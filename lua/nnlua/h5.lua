@@ -1,7 +1,8 @@
 --- HDF5 files: `nn.h5`. Named tensors and attributes, saved all at once and safely.
 --
 -- Owns: the plain form of such a file in Lua. Saving replaces the file only when the new one is whole and on disk; loading gives everything
--- or nothing. Files are checked against their digest; those that other programs wrote are refused.
+-- or nothing. Files are checked against their digest. Those that other programs wrote (h5py, Keras) are read too, by a process of its own with
+-- limits on memory and time, since libhdf5 crashes on some damaged files: an error message then.
 --
 --     local h5 = require "nnlua.h5"
 --     local nn = require "nnlua"
@@ -38,11 +39,23 @@ function h5.save(file, tensors, attributes)
   return core.h5_write(file, { datasets = datasets, attrs = attrs })
 end
 
---- Tensors by path, and attributes by path and name; or nil and a message.
+-- Files of ours end in a seal of 16 bytes that begins with this word (io/archive.h).
+local function is_sealed(file)
+  local f = io.open(file, "rb")
+  if not f then return true end -- core.h5_read has the message
+  local found = f:seek("end", -16) and f:read(8) == "nnluaend"
+  f:close()
+  return found
+end
+
+--- Tensors by path, and attributes by path and name; or nil and a message. Of a file that another program wrote: data sets of numbers and truth
+--- values (i8 and i16 become i32, u32 and u64 i64) and attributes that are a text, a list of texts or a number; others are left out.
+--- Refused: links and storage outside the file, tensors of more than 8 times its bytes + 16 MiB.
 ---@param file string
 ---@return table<string, nnlua.Tensor>? tensors, table<string, table>|string attributes
 function h5.load(file)
-  local tree, message = core.h5_read(file)
+  local read = is_sealed(file) and core.h5_read or core.h5_foreign
+  local tree, message = read(file)
   if not tree then return nil, message end
   return tree.datasets, tree.attrs
 end

@@ -71,6 +71,8 @@ nn_status nni_archive_digest(nni_archive *a, char hex[NNI_DIGEST_TEXT], nni_erro
 
 /* Replace `path` by the archive, atomically (io/replace.h): on failure the old file is untouched. */
 nn_status nni_archive_write(nni_archive *a, const char *path, nni_error *err);
+/* The same bytes in a buffer of *capacity bytes of nni_buffer_get, of which *size are the file. */
+nn_status nni_archive_image(nni_archive *a, void **image, size_t *capacity, size_t *size, nni_error *err);
 /* a must be fresh (nni_archive_init) and stays empty on failure. */
 nn_status nni_archive_read(nni_archive *a, const char *path, nni_error *err);
 /* HDF5 objects that are open in the process: 0 between calls. For tests. */

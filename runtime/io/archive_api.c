@@ -2,8 +2,16 @@
 **
 ** Owns the references to the tensors that wait to be saved. A failure is in the context's error slot.
 */
+#define _GNU_SOURCE /* memfd_create */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "../tensor/tensor.h"
 #include "archive.h"
+#include "h5_foreign.h"
 
 struct nn_archive {
   nn_context *ctx;
@@ -11,6 +19,8 @@ struct nn_archive {
   nn_tensor **waiting; /* with a reference each, since their elements are borrowed */
   int *index;          /* waiting[i] gives the elements of array index[i], until it was read: then arrays may be in another order */
   int nwaiting, nread, cap;
+  void *image; /* what nn_archive_image gave */
+  size_t image_bytes;
 };
 
 static nni_error *slot(const nn_archive *a) { return nni_error_of(a->ctx); }
@@ -40,6 +50,7 @@ static void drop_waiting(nn_archive *a) {
 void nn_archive_free(nn_archive *a) {
   if (!a) return;
   drop_waiting(a);
+  if (a->image) nni_buffer_put(a->items.m, a->image, a->image_bytes);
   nni_archive_close(&a->items);
   nni_free(a->items.m, a, sizeof *a);
 }
@@ -100,18 +111,69 @@ nn_status nn_archive_set_float(nn_archive *a, const char *path, const char *name
   return nni_archive_set_float(&a->items, path, name, value, slot(a));
 }
 
-nn_status nn_archive_save(nn_archive *a, const char *file) {
+/* Have the elements of all tensors that wait. */
+static nn_status read_waiting(nn_archive *a) {
   for (; a->nread < a->nwaiting; a->nread++) {
     const void *data = nn_data(a->waiting[a->nread]);
     if (!data) return slot(a)->status;
     a->items.arrays[a->index[a->nread]].data = data;
   }
-  return nni_archive_write(&a->items, file, slot(a));
+  return NN_OK;
+}
+
+nn_status nn_archive_save(nn_archive *a, const char *file) {
+  const nn_status s = read_waiting(a);
+  return s == NN_OK ? nni_archive_write(&a->items, file, slot(a)) : s;
+}
+
+nn_status nn_archive_image(nn_archive *a, const void **image, size_t *size) {
+  nn_status s = read_waiting(a);
+  if (a->image) nni_buffer_put(a->items.m, a->image, a->image_bytes);
+  a->image = NULL;
+  if (s == NN_OK) s = nni_archive_image(&a->items, &a->image, &a->image_bytes, size, slot(a));
+  *image = a->image;
+  return s;
+}
+
+static nn_status check_new(nn_archive *a) {
+  if (!a->items.narrays && !a->items.nattrs) return NN_OK;
+  return nni_fail(slot(a), NN_EINVAL, "archive: only a new one can be loaded");
 }
 
 nn_status nn_archive_load(nn_archive *a, const char *file) {
-  if (a->items.narrays || a->items.nattrs) return nni_fail(slot(a), NN_EINVAL, "archive: only a new one can be loaded");
-  return nni_archive_read(&a->items, file, slot(a));
+  const nn_status s = check_new(a);
+  return s == NN_OK ? nni_archive_read(&a->items, file, slot(a)) : s;
+}
+
+nn_status nn_archive_load_foreign(nn_archive *a, const char *file) {
+  struct stat st;
+  nn_status s = check_new(a);
+  int fd;
+  if (s != NN_OK) return s;
+  if ((fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) < 0)
+    return nni_fail(slot(a), errno == ENOENT ? NN_ENOTFOUND : NN_EIO, "%s: %s", file, strerror(errno));
+  if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) s = nni_fail(slot(a), NN_EIO, "%s: not a regular file", file);
+  else s = nni_archive_read_foreign(&a->items, fd, file, slot(a));
+  close(fd);
+  return s;
+}
+
+nn_status nn_archive_load_image(nn_archive *a, const char *name, const void *image, size_t size) {
+  const char *from = image;
+  nn_status s = check_new(a);
+  int fd;
+  if (s != NN_OK) return s;
+  if ((fd = memfd_create("nnlua-image", MFD_CLOEXEC)) < 0) return nni_fail(slot(a), NN_EIO, "%s: %s", name, strerror(errno));
+  while (size) {
+    const ssize_t n = write(fd, from, size);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    from += n;
+    size -= (size_t)n;
+  }
+  s = size ? nni_fail(slot(a), NN_ENOMEM, "%s: %s", name, strerror(errno)) : nni_archive_read_foreign(&a->items, fd, name, slot(a));
+  close(fd);
+  return s;
 }
 
 int nn_archive_tensors(const nn_archive *a) { return a->items.narrays; }

@@ -3,7 +3,6 @@
 ** The module is looked for beside libnn (or beside the program that libnn is linked into, and in ../lib from there) and stays loaded: HDF5
 ** cannot be unloaded safely. Bytes reach HDF5 only behind a seal that holds.
 */
-#define _GNU_SOURCE /* dladdr */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +14,7 @@
 #include <zlib.h>
 
 #include "archive.h"
+#include "beside.h"
 #include "hdf5_module.h"
 #include "replace.h"
 
@@ -26,42 +26,20 @@ static nn_status fail_memory(nni_error *err) { return nni_fail(err, NN_ENOMEM, "
 static pthread_mutex_t module_lock = PTHREAD_MUTEX_INITIALIZER; /* also: one thread at a time inside HDF5 */
 static const nni_h5_module_table *module;                       /* set once */
 
-static const nni_h5_module_table *open_module(const char *dir, int len, const char *sub, char *why, size_t size) {
-  char path[PATH_MAX];
-  void *lib;
-  const nni_h5_module_table *t;
-  if (snprintf(path, sizeof path, "%.*s%slibnn_hdf5.so", len, dir, sub) >= (int)sizeof path) return NULL;
-  if (access(path, R_OK) != 0) return NULL;
-  if (!(lib = dlopen(path, RTLD_NOW | RTLD_LOCAL))) {
-    snprintf(why, size, "%s", dlerror());
-    return NULL;
-  }
-  t = dlsym(lib, NNI_H5_SYMBOL);
-  if (t && t->abi == NNI_H5_ABI) return t;
-  snprintf(why, size, "%.300s belongs to another version of nnlua", path);
-  dlclose(lib);
-  return NULL;
-}
-
 /* With the lock held. */
 static nn_status load_module(nni_error *err) {
-  static const char *const subs[] = {"", "../lib/"}; /* beside libnn; of a program in bin that holds libnn */
-  char why[400] = "libnn_hdf5.so is not beside libnn", self[PATH_MAX];
-  Dl_info info;
-  int i, k;
+  char path[PATH_MAX];
+  void *lib;
   if (module) return NN_OK;
-  for (k = 0; k < 2 && !module; k++) {
-    const char *slash, *file = NULL;
-    if (k == 0 && dladdr((const void *)&module, &info) && info.dli_fname) file = info.dli_fname;
-    if (k == 1) { /* a program started by name has no folder in dli_fname */
-      const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-      if (n > 0) self[n] = 0, file = self;
-    }
-    if (!file || !(slash = strrchr(file, '/'))) continue;
-    for (i = 0; i < NNI_COUNT(subs) && !module; i++) module = open_module(file, (int)(slash - file) + 1, subs[i], why, sizeof why);
-  }
-  if (!module) return nni_fail(err, NN_EUNSUPPORTED, "HDF5 files need the module nn_hdf5 and libhdf5: %s", why);
-  return NN_OK;
+  if (!nni_find_beside("libnn_hdf5.so", path, sizeof path))
+    return nni_fail(err, NN_EUNSUPPORTED, "HDF5 files need the module nn_hdf5 and libhdf5: libnn_hdf5.so is not beside libnn");
+  if (!(lib = dlopen(path, RTLD_NOW | RTLD_LOCAL)))
+    return nni_fail(err, NN_EUNSUPPORTED, "HDF5 files need the module nn_hdf5 and libhdf5: %s", dlerror());
+  module = dlsym(lib, NNI_H5_SYMBOL);
+  if (module && module->abi == NNI_H5_ABI) return NN_OK;
+  module = NULL;
+  dlclose(lib);
+  return nni_fail(err, NN_EUNSUPPORTED, "HDF5 files need the module nn_hdf5 and libhdf5: %.300s belongs to another version of nnlua", path);
 }
 
 int64_t nni_archive_open_objects(void) {
@@ -326,18 +304,15 @@ static nn_status verify_file(void *ud, const char *temporary, nni_error *err) {
   return s;
 }
 
-nn_status nni_archive_write(nni_archive *a, const char *path, nni_error *err) {
-  char digest[NNI_DIGEST_TEXT];
-  const char *texts[1];
+/* The sealed image of a, with its digest. */
+static nn_status make_image(writer *w, char digest[NNI_DIGEST_TEXT], size_t *size, nni_error *err) {
+  nni_archive *a = w->a;
+  const char *texts[1] = {digest};
   nn_attr own[2]; /* appended for the module, behind the sorted list */
-  writer w = {.a = a};
-  const nni_h5_host host = {.ud = &w, .image = writer_image, .scratch = writer_scratch};
-  verifier v = {&w, path, digest};
+  const nni_h5_host host = {.ud = w, .image = writer_image, .scratch = writer_scratch};
   nni_archive full;
-  size_t size = 0;
   nn_status s = nni_archive_digest(a, digest, err);
   if (s != NN_OK) return s;
-  texts[0] = digest;
   own[0] = (nn_attr){.path = "/nnlua", .name = NNI_H5_VERSION, .kind = NN_ATTR_INT, .i = ARCHIVE_VERSION};
   own[1] = (nn_attr){.path = "/nnlua", .name = NNI_H5_DIGEST, .kind = NN_ATTR_TEXT, .n = 1, .texts = texts};
   full = *a;
@@ -346,20 +321,39 @@ nn_status nni_archive_write(nni_archive *a, const char *path, nni_error *err) {
   if (a->nattrs) memcpy(full.attrs, a->attrs, (size_t)a->nattrs * sizeof *full.attrs);
   memcpy(full.attrs + a->nattrs, own, sizeof own);
   full.nattrs = a->nattrs + 2;
-  if (!writer_image(&w, guess_size(&full))) s = fail_memory(err);
+  if (!writer_image(w, guess_size(&full))) s = fail_memory(err);
   else {
     pthread_mutex_lock(&module_lock);
     s = load_module(err);
-    if (s == NN_OK) s = module->write(&full, &host, w.capacity, &size, err);
+    if (s == NN_OK) s = module->write(&full, &host, w->capacity, size, err);
     pthread_mutex_unlock(&module_lock);
-    if (s == NN_OK) s = seal_image(&w, &size, err);
-    if (s == NN_OK) s = nni_file_replace(path, w.image, size, verify_file, &v, err);
-    else if (err && s != NN_EUNSUPPORTED) {
-      const nni_error why = *err;
-      nni_fail(err, s, "%s: cannot save: %s", path, why.text);
-    }
+    if (s == NN_OK) s = seal_image(w, size, err);
+  }
+  nni_free(a->m, full.attrs, (size_t)(a->nattrs + 2) * sizeof *full.attrs);
+  return s;
+}
+
+nn_status nni_archive_write(nni_archive *a, const char *path, nni_error *err) {
+  char digest[NNI_DIGEST_TEXT];
+  writer w = {.a = a};
+  verifier v = {&w, path, digest};
+  size_t size = 0;
+  nn_status s = make_image(&w, digest, &size, err);
+  if (s == NN_OK) s = nni_file_replace(path, w.image, size, verify_file, &v, err);
+  else if (err && s != NN_EUNSUPPORTED && s != NN_EINVAL) {
+    const nni_error why = *err;
+    nni_fail(err, s, "%s: cannot save: %s", path, why.text);
   }
   drop_image(&w);
-  nni_free(a->m, full.attrs, (size_t)(a->nattrs + 2) * sizeof *full.attrs);
+  return s;
+}
+
+nn_status nni_archive_image(nni_archive *a, void **image, size_t *capacity, size_t *size, nni_error *err) {
+  char digest[NNI_DIGEST_TEXT];
+  writer w = {.a = a};
+  const nn_status s = make_image(&w, digest, size, err);
+  if (s != NN_OK) drop_image(&w);
+  *image = w.image;
+  *capacity = w.capacity;
   return s;
 }
