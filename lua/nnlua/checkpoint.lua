@@ -210,6 +210,7 @@ local save_spec = { optimizer = { "table" }, progress = { "table" }, user = { "t
 function checkpoint.save(model, file, given)
   if not Module.is_module(model) then options.raise("save: needs a model, got " .. options.shown(model)) end
   if type(file) ~= "string" then options.raise("save: needs a file name, got " .. options.shown(file)) end
+  if file:find "%.keras$" then return require("nnlua.keras_files").save(model, file) end
   local o = options.check("save", given or {}, save_spec)
   local unbuilt = model:first_unbuilt()
   if unbuilt then options.raise(("save: %s is not built yet; call the model once, or model:build{sizes of one sample}"):format(unbuilt)) end
@@ -234,6 +235,9 @@ end
 
 -- ---- reading -----------------------------------------------------------------------------------------------------------
 
+-- Keras's files, by other rules than ours.
+local function is_foreign(file) return type(file) == "string" and require("nnlua.keras_files").is_foreign(file) end
+
 -- What a file says, checked as far as it can be without a model: { weights = list of { name, tensor }, architecture =, ... }; or nil and a message.
 local function read(file)
   if type(file) ~= "string" then options.raise("load: needs a file name, got " .. options.shown(file)) end
@@ -241,7 +245,7 @@ local function read(file)
   if not tree then return nil, message end
   local own = tree.attrs["/nnlua"]
   local function bad(what) return nil, ("%s: %s"):format(file, what) end
-  if not own.format_version or not own.weights then return bad "an HDF5 file of nnlua, but no checkpoint" end
+  if not own or not own.format_version or not own.weights then return bad "an HDF5 file of nnlua, but no checkpoint" end
   if own.format_version ~= FORMAT then
     return bad(("checkpoint format %s; this nnlua reads format %d"):format(own.format_version, FORMAT))
   end
@@ -321,6 +325,7 @@ end
 ---@param model nnlua.Module
 ---@param file string
 function checkpoint.load_weights(model, file)
+  if is_foreign(file) then return require("nnlua.keras_files").load_weights(model, file) end
   local info, message = read(file)
   if not info then return nil, message end
   local ok, why = check_weights(info, model)
@@ -380,6 +385,7 @@ end
 ---@param file string
 ---@return nnlua.Module?, table|string
 function checkpoint.load(file)
+  if is_foreign(file) then return require("nnlua.keras_files").load(file) end
   local info, message = read(file)
   if not info then return nil, message end
   if not info.architecture then

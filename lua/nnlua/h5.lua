@@ -39,10 +39,12 @@ function h5.save(file, tensors, attributes)
   return core.h5_write(file, { datasets = datasets, attrs = attrs })
 end
 
--- Files of ours end in a seal of 16 bytes that begins with this word (io/archive.h).
-local function is_sealed(file)
+--- Did nnlua write this file? Those end in a seal of 16 bytes that begins with this word (io/archive.h). True for what is no readable file: the
+--- reader has the message.
+---@param file string
+function h5.is_sealed(file)
   local f = io.open(file, "rb")
-  if not f then return true end -- core.h5_read has the message
+  if not f then return true end
   local found = f:seek("end", -16) and f:read(8) == "nnluaend"
   f:close()
   return found
@@ -54,7 +56,7 @@ end
 ---@param file string
 ---@return table<string, nnlua.Tensor>? tensors, table<string, table>|string attributes
 function h5.load(file)
-  local read = is_sealed(file) and core.h5_read or core.h5_foreign
+  local read = h5.is_sealed(file) and core.h5_read or core.h5_foreign
   local tree, message = read(file)
   if not tree then return nil, message end
   return tree.datasets, tree.attrs

@@ -78,6 +78,9 @@ layer_keys.GRU = with(recurrent, same("recurrent_activation", "reset_after"))
 layer_keys.ConvLSTM2D = with(layer_keys.LSTM, same("filters", "kernel_size", "strides", "padding", "dilation_rate"))
 layer_keys.Embedding = same("input_dim", "output_dim", "embeddings_initializer", "embeddings_regularizer", "embeddings_constraint", "mask_zero")
 layer_keys.Masking = same "mask_value"
+layer_keys.MultiHeadAttention = with(weights, same("num_heads", "key_dim", "value_dim", "dropout", "output_shape", "attention_axes"))
+layer_keys.MultiHeadAttention.activation = nil
+local call_names = { MultiHeadAttention = { "query", "value", "key" } } -- layers of several tensors, by the names that Keras has for them
 layer_keys.Bidirectional, layer_keys.TimeDistributed = same("layer", "backward_layer", "merge_mode"), same "layer"
 
 local left_out = { BatchNormalization = { axis = -1 } } -- values that are not written: what Keras 2 does not know, or writes otherwise
@@ -159,14 +162,25 @@ function keras.sequential(config, input_size)
   return { name = config.name, layers = list(layers) }
 end
 
+local function place_of(arg) return arg.ref and { arg.ref[1], arg.ref[2] - 1, arg.ref[3] - 1 } end
+
 -- The tensors of a call, as Keras's legacy layout lists them: { layer, call, place, options } from 0; nil where it has no words for the call.
 local function inbound(class_name, args)
+  local names = call_names[class_name]
+  if #args > 1 and names then -- the first, with the others as its options
+    local entry, more = place_of(args[1]), {}
+    for i = 2, #args do more[names[i]] = place_of(args[i]) end
+    if not entry then return nil end
+    entry[4] = more
+    return { entry }
+  end
   if #args > 1 and not merges[class_name] then return nil end -- it wants those behind the first as options of the layer's own
   local refs = #args == 1 and args[1].list or args
   local entries = {}
   for i, arg in ipairs(refs) do
-    if not arg.ref then return nil end
-    entries[i] = { arg.ref[1], arg.ref[2] - 1, arg.ref[3] - 1, {} }
+    entries[i] = place_of(arg)
+    if not entries[i] then return nil end
+    entries[i][4] = {}
   end
   return entries
 end
@@ -232,6 +246,109 @@ function keras.training(optimizer, loss_name, from_logits, metrics)
     optimizer_config = { class_name = optimizer.class_name, config = config }, loss = loss, metrics = list(metrics),
     weighted_metrics = core.json_null, loss_weights = core.json_null,
   }
+end
+
+-- ---- Keras 3 -----------------------------------------------------------------------------------------------------------------
+
+local homes = { initializer = "keras.initializers", regularizer = "keras.regularizers", constraint = "keras.constraints" }
+
+-- An object as Keras 3 writes it.
+local function in_module(home, value) return
+  { module = home, class_name = value.class_name, config = value.config, registered_name = core.json_null }
+end
+
+local containers_3 = { Sequential = "keras", Functional = "keras.src.models.functional" }
+local wrapped
+
+-- The options of a layer: objects get their modules, layers inside are layers.
+local function options_of_3(config)
+  local out = {}
+  for key, value in pairs(config) do
+    local home = type(value) == "table" and value.class_name and homes[key:match "_(%a+)$"]
+    if home then value = in_module(home, value)
+    elseif type(value) == "table" and value.class_name == "Policy" then value = { module = "keras", class_name = "DTypePolicy", config = value.config,
+      registered_name = core.json_null }
+    elseif type(value) == "table" and value.class_name then value = wrapped(value)
+    end
+    out[key] = value
+  end
+  return out
+end
+
+-- A tensor between layers. Keras wants its shape, which it finds anew.
+local function tensor_3(entry, model)
+  local layer_calls = model and model.calls and model.calls[model:layer(entry[1])]
+  local node = layer_calls and layer_calls[entry[2] + 1]
+  local symbol = node and node.symbols[entry[3] + 1]
+  local shape = { core.json_null }
+  for i, n in ipairs(symbol and symbol.sample or {}) do shape[i + 1] = n > 0 and n or core.json_null end
+  return { class_name = "__keras_tensor__", config = { shape = shape, dtype = "float32", keras_history = { entry[1], entry[2], entry[3] } } }
+end
+
+-- A layer of keras.sequential or keras.functional, as Keras 3 writes it; `module` is ours, for the shapes inside a model.
+function wrapped(entry, module)
+  local class_name, config = entry.class_name, entry.config
+  local out = in_module(containers_3[class_name] or "keras.layers", { class_name = class_name, config = config })
+  if class_name == "Sequential" or class_name == "Functional" then
+    local layers, full = setmetatable({}, core.json_array), {}
+    for i, inner in ipairs(config.layers) do
+      local part = module and inner.class_name ~= "InputLayer" and module:layer(inner.name or inner.config.name) or nil
+      layers[i] = wrapped(inner, part)
+      if class_name == "Functional" then
+        layers[i].name, layers[i].inbound_nodes = inner.name, setmetatable({}, core.json_array)
+        for k, node in ipairs(inner.inbound_nodes) do
+          local refs = setmetatable({}, core.json_array)
+          for j, ref in ipairs(node) do refs[j] = tensor_3(ref, module) end
+          for _, name in ipairs(call_names[inner.class_name] or {}) do
+            if node[1][4][name] then refs[#refs + 1] = tensor_3(node[1][4][name], module) end
+          end
+          layers[i].inbound_nodes[k] = { args = merges[inner.class_name] and { refs } or refs, kwargs = {} }
+        end
+      end
+    end
+    for key, value in pairs(config) do full[key] = value end
+    full.layers, full.trainable = layers, true
+    for _, key in ipairs { "input_layers", "output_layers" } do
+      if full[key] and #full[key] == 1 then full[key] = full[key][1] end
+    end
+    if class_name == "Sequential" then full.build_input_shape = layers[1] and layers[1].config.batch_shape or nil end
+    out.config = full
+  elseif class_name == "InputLayer" then
+    out.config = { name = config.name, batch_shape = config.batch_input_shape, dtype = config.dtype, sparse = false, ragged = false }
+  elseif layer_keys[class_name] then
+    local plain = options_of_3(config)
+    if class_name == "LeakyReLU" then plain.alpha, plain.negative_slope = nil, plain.alpha end
+    out.config = plain
+  else
+    out.module, out.registered_name = core.json_null, class_name -- a layer of the user's
+  end
+  return out
+end
+
+--- The config.json of a `.keras` file, of a model; nil when Keras has no words for it.
+---@param model nnlua.Module
+---@return table?
+function keras.described(model)
+  local c = getmetatable(model)
+  local class_name = c.keras or c.__name
+  if not keras.models[class_name] then return nil end
+  local config = keras.models[class_name](model:config(), rawget(model, "input_size"))
+  if not config then return nil end
+  local out = wrapped({ class_name = class_name, config = config }, model)
+  local compiled = rawget(model, "compiled")
+  local only = compiled and #compiled.outputs == 1 and compiled.outputs[1]
+  if only then
+    local metrics = {}
+    for i, meter in ipairs(only.meters) do metrics[i] = meter.name end
+    local training = keras.training(compiled.optimizer:config(), only.loss_name, only.from_logits, metrics)
+    if training then
+      local loss = training.loss
+      out.compile_config = { optimizer = in_module("keras.optimizers", training.optimizer_config), metrics = training.metrics,
+        loss = type(loss) == "table" and in_module("keras.losses", loss) or loss, loss_weights = core.json_null, weighted_metrics = core.json_null,
+        run_eagerly = false, steps_per_execution = 1, jit_compile = false }
+    end
+  end
+  return out
 end
 
 return keras

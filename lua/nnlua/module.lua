@@ -601,11 +601,16 @@ for file, names in pairs { summary = { "summary", "summary_text", "dot", "svg", 
   end
 end
 
---- Write the model to a file (nnlua.checkpoint): true, or nil and a message.
+--- Write the model to a file (nnlua.checkpoint): true, or nil and a message. A name that ends in `.keras` gives a file of Keras 3.
 ---@param file string
 function Module:save(file, ...) return require("nnlua.checkpoint").save(self, file, ...) end
 
---- Take the weights of a file that holds the same model: true, or nil and a message that names the first difference; then nothing has changed.
+--- Write the weights alone, in the layout of Keras's `.weights.h5` files: true, or nil and a message.
+---@param file string
+function Module:save_weights(file) return require("nnlua.keras_files").save_weights(self, file) end
+
+--- Take the weights of a file that holds the same model (ours, or Keras's `.h5`, `.weights.h5` or `.keras`, layer by layer in their order): true, or
+--- nil and a message that names the first difference; then nothing has changed.
 ---@param file string
 function Module:load_weights(file) return require("nnlua.checkpoint").load_weights(self, file) end
 

@@ -1,0 +1,53 @@
+/* io/bytes.c - checksums, deflated bytes and whole files for callers outside the runtime (nn_file.h). Owns nothing. */
+#include <zlib.h>
+
+#include "../nn_file.h"
+#include "../tensor/tensor.h"
+#include "replace.h"
+
+nn_status nn_file_replace(nn_context *ctx, const char *path, const void *data, size_t size) {
+  return nni_file_replace(path, data, size, NULL, NULL, nni_error_of(ctx));
+}
+
+#define PIECE ((size_t)1 << 30) /* zlib counts in 32 bits */
+
+uint32_t nn_crc32(uint32_t before, const void *data, size_t size) {
+  const unsigned char *p = data;
+  uLong crc = before;
+  for (; size > 0;) {
+    const size_t n = size < PIECE ? size : PIECE;
+    crc = crc32(crc, p, (uInt)n);
+    p += n;
+    size -= n;
+  }
+  return (uint32_t)crc;
+}
+
+nn_status nn_inflate(nn_context *ctx, const void *from, size_t packed, void *to, size_t size) {
+  nni_error *err = nni_error_of(ctx);
+  unsigned char spare; /* bytes behind the last are an error, not a loss */
+  z_stream z;
+  size_t in = packed, out = size;
+  int code;
+  memset(&z, 0, sizeof z);
+  if (inflateInit2(&z, -MAX_WBITS) != Z_OK) return nni_fail(err, NN_ENOMEM, "inflate: out of memory");
+  z.next_in = (Bytef *)(uintptr_t)from;
+  z.next_out = to;
+  do {
+    z.avail_in = (uInt)(in < PIECE ? in : PIECE);
+    in -= z.avail_in;
+    z.avail_out = (uInt)(out < PIECE ? out : PIECE);
+    out -= z.avail_out;
+    if (z.avail_out == 0) {
+      z.next_out = &spare;
+      z.avail_out = 1;
+    }
+    code = inflate(&z, Z_NO_FLUSH);
+    in += z.avail_in;
+    if (z.next_out != &spare && z.next_out != &spare + 1) out += z.avail_out;
+  } while (code == Z_OK && z.next_out != &spare + 1 && in > 0);
+  inflateEnd(&z);
+  if (code != Z_STREAM_END || out != 0 || z.next_out == &spare + 1 || in != 0)
+    return nni_fail(err, NN_EFORMAT, "inflate: the packed bytes are damaged, or do not unpack to %lld bytes", (long long)size);
+  return NN_OK;
+}
