@@ -26,6 +26,7 @@
 ---@field CELU nnlua.CELU
 ---@field CReLU nnlua.CReLU
 ---@field CategoryEncoding nnlua.CategoryEncoding
+---@field ColorJitter nnlua.ColorJitter
 ---@field Concatenate nnlua.Concatenate
 ---@field Conv1D nnlua.Conv1D
 ---@field Conv1DTranspose nnlua.Conv1DTranspose
@@ -106,6 +107,11 @@
 ---@field RMSNormalization nnlua.RMSNormalization
 ---@field RNN nnlua.RNN
 ---@field RReLU nnlua.RReLU
+---@field RandomFlip nnlua.RandomFlip
+---@field RandomGrayscale nnlua.RandomGrayscale
+---@field RandomRotation nnlua.RandomRotation
+---@field RandomTranslation nnlua.RandomTranslation
+---@field RandomZoom nnlua.RandomZoom
 ---@field ReLU nnlua.ReLU
 ---@field ReLU6 nnlua.ReLU6
 ---@field RepeatVector nnlua.RepeatVector
@@ -114,6 +120,7 @@
 ---@field Resizing nnlua.Resizing
 ---@field RotaryEmbedding nnlua.RotaryEmbedding
 ---@field SELU nnlua.SELU
+---@field SaltPepper nnlua.SaltPepper
 ---@field SeparableConv1D nnlua.SeparableConv1D
 ---@field SeparableConv2D nnlua.SeparableConv2D
 ---@field Sequential nnlua.Sequential

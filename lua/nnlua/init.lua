@@ -54,6 +54,8 @@ local fields = {
     "DropPath", "StochasticDepth", "ActivityRegularization" },
   ["nnlua.layers.merge"] = { "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate", "Dot" },
   ["nnlua.layers.preprocessing"] = { "Normalization", "CategoryEncoding", "Discretization", "Hashing" },
+  ["nnlua.layers.augmentation"] = { "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "RandomGrayscale", "ColorJitter",
+    "SaltPepper" },
   ["nnlua.layers.recurrent"] = { "RNN", "SimpleRNN", "LSTM", "GRU", "ConvLSTM2D", "SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells" },
   ["nnlua.layers.sequence"] = { "Bidirectional", "TimeDistributed" },
   ["nnlua.layers.embedding"] = { "Embedding", "Masking", "SinePositionEncoding", "PositionEmbedding", "TokenAndPositionEmbedding",

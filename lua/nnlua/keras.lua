@@ -64,7 +64,12 @@ local layer_keys = {
   ActivityRegularization = same("l1", "l2"),
   CategoryEncoding = same("num_tokens", "output_mode"),
   Dot = same("axes", "normalize"),
+  RandomFlip = same "mode",
+  RandomGrayscale = same "factor",
 }
+local filled = same("fill_mode", "interpolation", "fill_value")
+layer_keys.RandomRotation = with(filled, same "factor")
+for _, name in ipairs { "RandomTranslation", "RandomZoom" } do layer_keys[name] = with(filled, same("height_factor", "width_factor")) end
 local merges = { Concatenate = true, Dot = true } -- they take several tensors, as a list
 for _, name in ipairs { "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum" } do layer_keys[name], merges[name] = {}, true end
 for _, name in ipairs { "Softmax", "UnitNormalization", "Concatenate" } do layer_keys[name] = same "axis" end

@@ -219,7 +219,7 @@ Sequential.keras = "Sequential"
 -- Files of layers, and the classes that users registered.
 local files = {}
 for i, name in ipairs { "core", "activation", "conv", "norm", "shapes", "pooling", "noise", "merge", "operation", "wrappers", "products",
-  "preprocessing", "recurrent", "sequence", "embedding", "attention", "transformer" } do
+  "preprocessing", "augmentation", "recurrent", "sequence", "embedding", "attention", "transformer" } do
   files[i] = "nnlua.layers." .. name
 end
 local registered = {}
