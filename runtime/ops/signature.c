@@ -35,7 +35,7 @@ static void parse_default(nni_param_spec *p, const char *w) {
   else if (p->type == NNI_A_S) {
     memcpy(p->text, w, strnlen(w, sizeof p->text - 1));
     p->def = NN_TEXT(p->text);
-  } else if (p->type == NNI_A_F) p->def = NN_F(strtod(w, NULL));
+  } else if (p->type == NNI_A_F || p->type == NNI_A_TF) p->def = NN_F(strtod(w, NULL));
   else if (p->type == NNI_A_I2) {
     p->ints[0] = p->ints[1] = strtoll(w, NULL, 10);
     p->def = NN_INTS(2, p->ints);
