@@ -1,6 +1,6 @@
 -- Lecture 15: weight initialisation.
--- You learn: weights must not begin equal, or all units of a layer stay the same for ever; their size must fit the number of inputs, or signals die out
--- or blow up layer by layer; he_normal and glorot_uniform are the sizes that fit.
+-- You learn: weights must not begin equal, or all units of a layer stay the same for ever; their size must fit the number of inputs, or signals die
+-- out or blow up layer by layer; he_normal and glorot_uniform are the sizes that fit.
 local nn = require "nnlua"
 
 local I = nn.initializers
@@ -10,10 +10,11 @@ local function trained(init)
   nn.seed(1)
   local x = nn.randn(256, 4)
   local y = (x[{ {}, { 1, 1 } }] * x[{ {}, { 2, 2 } }]):gt(0):float() -- are the signs of the first two numbers equal?
-  local model = nn.Sequential { nn.Input { 4 }, nn.Dense { 8, activation = "tanh", init = init }, nn.Dense { 1, activation = "sigmoid", init = init } }
+  local hidden, out = nn.Dense { 8, activation = "tanh", init = init }, nn.Dense { 1, activation = "sigmoid", init = init }
+  local model = nn.Sequential { nn.Input { 4 }, hidden, out }
   model:compile { optimizer = nn.optim.Adam { lr = 0.02 }, loss = "binary_crossentropy", metrics = { "accuracy" } }
   model:fit { x, y, epochs = 30, batch_size = 32, verbose = 0 }
-  local kernel, _, figures = model[2].kernel, model:evaluate(x, y)
+  local kernel, _, figures = hidden.kernel, model:evaluate(x, y)
   return (kernel - kernel[{ {}, { 1, 1 } }]):abs():amax():item(), kernel:abs():amax():item(), figures.accuracy
 end
 local found = {}

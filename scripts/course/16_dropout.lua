@@ -18,9 +18,9 @@ for _ = 1, draws do sum = sum + layer(x) end
 print("  " .. tostring((sum / draws)[1]))
 assert((sum / draws - 1):abs():amax():item() < 0.08)
 
-print "\nAn ensemble: a network of 32 units with dropout is 2^32 networks. Train one to say where a point of two moons belongs:"
+print "\nAn ensemble: 64 units with dropout are 2^64 networks with common weights. Train one to say where a point of two moons belongs:"
 local function moons(n)
-  local t, upper = nn.uniform({ n }, 0, math.pi), nn.bernoulli { n }
+  local t, upper = nn.uniform({ n }, 0, math.pi), nn.bernoulli({ n }, 0.5)
   local px = nn.where(upper, t:cos(), 1 - t:cos()) + nn.normal({ n }, 0, 0.25)
   local py = nn.where(upper, t:sin(), 0.5 - t:sin()) + nn.normal({ n }, 0, 0.25)
   return nn.stack({ px, py }, -1), upper:float():reshape(-1, 1)
@@ -29,7 +29,7 @@ local train_x, train_y = moons(100)
 local test_x, test_y = moons(500)
 local model = nn.Sequential { nn.Input { 2 }, nn.Dense { 64, activation = "relu" }, nn.Dropout { 0.5 }, nn.Dense { 1 } }
 model:compile { optimizer = nn.optim.Adam { lr = 0.02 }, loss = "binary_crossentropy", from_logits = true }
-model:fit { train_x, train_y, epochs = 60, batch_size = 20, verbose = 0 }
+model:fit { train_x, train_y, epochs = 80, batch_size = 20, verbose = 0 }
 
 local _ <close> = nn.no_grad()
 local function loss_of(scores) return nn.losses.binary_crossentropy(scores:sigmoid(), test_y):mean():item() end
