@@ -164,6 +164,77 @@ describe("docs/", function()
     end
   end)
 
+  it("custom.md shows a layer, a loss, a loop and a callback in at most 15 lines each", function()
+    local seen = {} -- doctest_spec.lua runs them
+    local text = program.read "docs/custom.md"
+    for heading, at in text:gmatch "\n## ([^\n]+)()" do
+      local section = text:sub(at, (text:find("\n## ", at, true) or 0) - 1)
+      for _, code in ipairs(blocks("\n" .. section .. "\n", "lua")) do
+        local lines = select(2, code:gsub("\n", "\n")) + 1
+        assert(lines <= 15, ("%s: %d lines"):format(heading, lines))
+        assert.truthy(code:find('^local nn = require "nnlua"\n'), heading)
+        seen[heading] = (seen[heading] or 0) + 1
+      end
+    end
+    for _, heading in ipairs { "A layer", "A loss", "A loop", "A callback" } do assert.equal(1, seen[heading], heading) end
+  end)
+
+  -- Every `nn.a.b` and `x:method` that a page names in code.
+  it("pages name what exists", function()
+    local nn = require "nnlua"
+    local ds = nn.data.range(3)
+    local methods = { nn.tensor(1), nn.Sequential { nn.Input { 1 }, nn.Dense { 1 } }, nn.Dense { 1 }, ds, nn.optim.SGD {} }
+    local function has(name)
+      for _, object in ipairs(methods) do
+        local ok, value = pcall(function() return object[name] end)
+        if ok and type(value) == "function" then return true end
+      end
+    end
+    local checked = 0
+    for _, page in ipairs { "keras", "pytorch", "torch7", "custom" } do
+      local function check(code, where)
+        for path in code:gmatch "%f[%w_]nn%.([%a_][%w_%.]*)" do
+          local value = nn
+          for name in path:gmatch "[^%.]+" do value = value[name] end -- a name that is not there is an error
+          assert(value ~= nil, ("docs/%s.md: there is no nn.%s"):format(page, path))
+          checked = checked + 1
+        end
+        for name in code:gmatch "[%w%]%)}]:(%l[%w_]*)%s*[%(\"{]" do
+          assert(has(name), ("docs/%s.md: there is no method %s (%s)"):format(page, name, where))
+          checked = checked + 1
+        end
+      end
+      for line in program.read("docs/" .. page .. ".md"):gmatch "\n(| [^\n]*)" do
+        local ours = line:match "^| .- | (.*) |$" -- the right column; blocks of code are run by doctest_spec.lua
+        for code in ours:gmatch "`([^`]+)`" do check(code, line) end
+      end
+    end
+    assert.is_true(checked > 200, checked)
+  end)
+
+  it("pages link to what exists, and to headings that are there", function()
+    local checked = 0
+    local list = assert(io.popen "ls docs/*.md")
+    for page in list:lines() do
+      for path, anchor in program.read(page):gmatch "%]%(([^)#%s]*)#?([^)%s]*)%)" do
+        if not path:find "^%a+:" then
+          checked = checked + 1
+          local file = path == "" and page or "docs/" .. path
+          assert(exists(file), page .. ": " .. path .. " does not exist")
+          if anchor ~= "" then
+            local found = false
+            for heading in ("\n" .. program.read(file)):gmatch "\n#+ ([^\n]+)" do
+              found = found or heading:lower():gsub("[^%w%s_-]", ""):gsub("%s", "-") == anchor
+            end
+            assert(found, ("%s: %s has no heading #%s"):format(page, file, anchor))
+          end
+        end
+      end
+    end
+    list:close()
+    assert.is_true(checked >= 30)
+  end)
+
   it("the picture is well-formed", function()
     local svg = program.read "docs/step.svg"
     local open = {}

@@ -135,7 +135,7 @@ describe("Module", function()
     function Lazy:init() self.body = nn.Sequential { nn.Dense { 4 }, nn.Dropout { 0.5 }, nn.Dense { 2 } } end
     function Lazy:forward(x) return self.body(x) end
     local m = message(function() return Lazy():parameters() end)
-    assert.truthy(m:find("body (Sequential) is not built", 1, true), m)
+    assert.truthy(m:find("body.dense (Dense) is not built", 1, true), m)
     local net = Lazy():build { 3 }
     assert.equal(4, #net:parameters())
     assert.is_true(net.training)

@@ -57,6 +57,8 @@ describe("Sequential", function()
   it("builds with the first batch otherwise", function()
     local model = nn.Sequential { nn.Flatten {}, nn.Dense { 3 } }
     assert.truthy(message(model.parameters, model):find("is not built yet", 1, true))
+    assert.equal(4, #nn.Sequential { nn.Linear(2, 3), nn.Tanh {}, nn.Dropout { 0.5 }, nn.Linear(3, 1) }:parameters()) -- nothing to wait for
+    assert.truthy(message(model.parameters, nn.Sequential { nn.Tanh {}, nn.TimeDistributed { nn.Dense { 1 } } }):find("is not built yet", 1, true))
     model(nn.ones(2, 2, 2))
     assert.same({ 4, 3 }, model[2].kernel:shape())
     local other = nn.Sequential { nn.Flatten {}, nn.Dense { 3 } }

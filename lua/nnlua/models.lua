@@ -215,6 +215,7 @@ function Sequential.from_config(c, config)
   return c(layers)
 end
 Sequential.keras = "Sequential"
+Sequential.only_children = true -- it has no weights but those of its layers
 
 -- Files of layers, and the classes that users registered.
 local files = {}

@@ -192,7 +192,7 @@ end
 --- All parameters, for an optimizer: a list of tensors, with their names in field `names`.
 ---@return nnlua.Tensor[]
 function Module:parameters()
-  local unbuilt = self:first_unbuilt()
+  local unbuilt = self:first_unbuilt(true)
   if unbuilt then
     options.raise(("parameters: %s is not built yet, its input size is unknown; call the module once or use :build{sizes of one sample}")
       :format(unbuilt))
@@ -480,11 +480,15 @@ end
 
 -- ---- building --------------------------------------------------------------------------------------------------------
 
---- The path of the first layer below that waits for its input size, or nil when there is none.
+-- Does the module make no weights of its own when it is built?
+local function weightless(module) return module.only_children or module.build == require("nnlua.layer").build end
+
+--- The path of the first layer below that waits for its input size, or nil when there is none. With `weights` those that make none do not count.
+---@param weights? boolean
 ---@return string?
-function Module:first_unbuilt()
+function Module:first_unbuilt(weights)
   for _, entry in ipairs(self:modules()) do
-    if not entry[2].built then
+    if not entry[2].built and not (weights and weightless(entry[2])) then
       local name = getmetatable(entry[2]).__name
       return entry[1] == "" and name or ("%s (%s)"):format(entry[1], name)
     end

@@ -20,9 +20,9 @@ print "\nThe same with the library: targets as class ids (dry is 1, rain is 2), 
 local probabilities = nn.tensor(forecast)
 local rows = nn.stack({ probabilities, 1 - probabilities }, -1) -- {5, 2}: dry, rain
 local ids = nn.tensor { 1, 1, 2, 1, 2 }
-local sparse = nn.losses.sparse_categorical_crossentropy(rows, ids):mean():item()
-local one_hot = nn.losses.categorical_crossentropy(rows, nn.one_hot(ids, 2)):mean():item()
-local binary = nn.losses.binary_crossentropy(probabilities, ids:eq(1):float()):mean():item()
+local sparse = nn.losses.sparse_categorical_crossentropy(rows, ids):item()
+local one_hot = nn.losses.categorical_crossentropy(rows, nn.one_hot(ids, 2)):item()
+local binary = nn.losses.binary_crossentropy(probabilities, ids:eq(1):float()):item()
 print(("  sparse_categorical %.4f   categorical %.4f   binary %.4f"):format(sparse, one_hot, binary))
 for _, v in ipairs { sparse, one_hot, binary } do assert(math.abs(v - by_hand) < 1e-5) end
 
@@ -35,7 +35,7 @@ print(("\nForecasts that say the same every day (%d of %d days are dry):"):forma
 local best, least = nil, math.huge
 for percent = 10, 90, 10 do
   local q = percent / 100
-  local loss = nn.losses.binary_crossentropy(nn.full({ 5 }, q), ids:eq(1):float()):mean():item()
+  local loss = nn.losses.binary_crossentropy(nn.full({ 5 }, q), ids:eq(1):float()):item()
   if loss < least then best, least = percent, loss end
   print(("  %d %%  %.3f  %s"):format(percent, loss, ("#"):rep(math.floor(loss * 30))))
 end

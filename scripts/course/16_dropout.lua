@@ -32,7 +32,7 @@ model:compile { optimizer = nn.optim.Adam { lr = 0.02 }, loss = "binary_crossent
 model:fit { train_x, train_y, epochs = 80, batch_size = 20, verbose = 0 }
 
 local _ <close> = nn.no_grad()
-local function loss_of(scores) return nn.losses.binary_crossentropy(scores:sigmoid(), test_y):mean():item() end
+local function loss_of(scores) return nn.losses.binary_crossentropy(scores:sigmoid(), test_y):item() end
 local all_on = model:eval()(test_x)
 model:train()
 local members, mean, single = 300, nn.zeros_like(all_on), 0

@@ -179,8 +179,8 @@ local function turned(x, turn)
   return value - spread * core.minimum(core.minimum(k, 4 - k), 1):clamp(0)
 end
 
---- Changes the brightness, contrast and saturation of each image by factors between 1 - b and 1 + b (or in ranges {low, high}; 1 changes nothing), and
---- turns its hue by up to `hue` of the circle, in this order. What leaves value_range ({0, 255}) is cut. Hue needs three channels.
+--- Changes the brightness, contrast and saturation of each image by factors between 1 - b and 1 + b (or in ranges {low, high}; 1 changes nothing),
+--- and turns its hue by up to `hue` of the circle, in this order. What leaves value_range ({0, 255}) is cut. Hue needs three channels.
 ---@class nnlua.ColorJitter: nnlua.Layer
 ---@overload fun(options: { brightness?: any, contrast?: any, saturation?: any, hue?: any, value_range?: number[] }): nnlua.ColorJitter
 define("ColorJitter", {
