@@ -2,6 +2,7 @@
 -- You learn: what you compute is first written down as a graph of operators; it runs when somebody reads a number; operators that follow each other
 -- become one kernel; the gradient is more of the same graph; and a traced function replays its graph without running your Lua code.
 local nn = require "nnlua"
+nn.eager(false) -- record operators, run them together; true runs each by itself, with the same results
 
 local function loss(x, w, b, target)
   local y = (x:matmul(w) + b):sigmoid()

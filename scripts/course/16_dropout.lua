@@ -5,7 +5,7 @@ local nn = require "nnlua"
 
 nn.seed(1)
 local layer, x = nn.Dropout { 0.5 }, nn.ones(1, 10)
-print "Ten units that all say 1, p = 0.5. In training, four draws: half of them gone, the others doubled:"
+print "Ten units that all say 1, p = 0.5. In training, four draws: each is gone with a chance of one half, else doubled:"
 for _ = 1, 4 do print("  " .. tostring(layer(x)[1])) end
 layer:eval()
 print("At test time:\n  " .. tostring(layer(x)[1]))
