@@ -197,6 +197,13 @@ describe("augmentation", function()
     assert.equal("f32", nn.RandomFlip {}(bytes):dtype())
   end)
 
+  it("prints itself", function()
+    assert.equal("RandomRotation(0.1)", tostring(nn.RandomRotation { 0.1, fill_mode = "nearest" }))
+    assert.equal("RandomTranslation({-0.1, 0.2}, 0.3)", tostring(nn.RandomTranslation { { -0.1, 0.2 }, 0.3 }))
+    assert.equal("RandomFlip(horizontal)", tostring(nn.RandomFlip { "horizontal" }))
+    assert.equal("ColorJitter(brightness 0.2, hue {0, 0.1})", tostring(nn.ColorJitter { hue = { 0, 0.1 }, brightness = 0.2 }))
+  end)
+
   it("says what is wrong", function()
     assert.truthy(message(nn.RandomRotation, { { 0.3, 0.1 } }):find('option "factor" must be a number or a range {low, high}', 1, true))
     assert.truthy(message(nn.RandomZoom, { -0.3 }):find('option "height_factor" must not be negative', 1, true))

@@ -47,7 +47,7 @@ local function range_of(self, key, middle)
   return low, high
 end
 
-local function define(name, spec, change, checked)
+local function define(name, spec, change)
   local c = Layer.define(name, spec, nil, nil, Augmentation)
   M[name], c.change = c, change
   function c:checked()
@@ -55,7 +55,17 @@ local function define(name, spec, change, checked)
       if rule.factor and self[key] ~= nil then range_of(self, key, 0) end
       if key == "value_range" then range_of(self, key, 0) end
     end
-    if checked then checked(self) end
+  end
+  function c:detail() -- options by place, and the factors that have none where they are not the default
+    local words, named = {}, {}
+    for key, rule in pairs(spec) do
+      local value = self[key]
+      local text = type(value) == "table" and "{" .. table.concat(value, ", ") .. "}" or tostring(value)
+      if rule.position and value ~= nil then words[rule.position] = text end
+      if rule.factor and not rule.position and value ~= rule.default then named[#named + 1] = key .. " " .. text end
+    end
+    table.sort(named)
+    return table.concat(table.move(named, 1, #named, #words + 1, words), ", ")
   end
 end
 
