@@ -41,7 +41,7 @@ local functions = words [[value_and_grad no_grad custom jvp hvp gradcheck]]
 local methods = words [[backward detach requires_grad to float double half long int byte bool]]
 
 local page = program.read "docs/ops.md"
-local stubs = program.read "docs/nnlua.d.lua" .. program.read "docs/tensor.d.lua"
+local stubs = program.read "docs/nnlua.d.lua" .. program.read "lua/nnlua/core.d.lua"
 
 local function is_function(name) assert(type(nn[name]) == "function", "there is no nn." .. name) end
 local function is_method(name) assert(type(nn.tensor_metatable.methods[name]) == "function", "there is no method " .. name) end

@@ -130,7 +130,7 @@ describe("docs/", function()
 
   it("editor stubs have every function and method, and no other", function()
     local functions, methods = {}, {}
-    for _, file in ipairs { "docs/nnlua.d.lua", "docs/tensor.d.lua" } do
+    for _, file in ipairs { "docs/nnlua.d.lua", "lua/nnlua/core.d.lua" } do
       local text = program.read(file)
       assert(load(text, "=" .. file, "t")) -- it is Lua
       for name in text:gmatch "\nfunction nn%.([%w_]+)" do functions[name] = file end
@@ -141,17 +141,17 @@ describe("docs/", function()
     for _, name in ipairs(inner) do hidden[name] = true end
     for name, value in pairs(core) do
       if type(value) == "function" and not hidden[name] then
-        assert(functions[name], "nn." .. name .. " is in neither of docs/nnlua.d.lua and docs/tensor.d.lua")
+        assert(functions[name], "nn." .. name .. " is in neither of docs/nnlua.d.lua and lua/nnlua/core.d.lua")
       end
     end
     require "nnlua" -- makes them methods
     for _, op in ipairs(require("nnlua.functional").rows) do -- operators written in Lua
-      assert(functions[op.name], "nn." .. op.name .. " is in neither of docs/nnlua.d.lua and docs/tensor.d.lua")
+      assert(functions[op.name], "nn." .. op.name .. " is in neither of docs/nnlua.d.lua and lua/nnlua/core.d.lua")
     end
     local nn = require "nnlua"
     for name, file in pairs(functions) do assert(pcall(function() return nn[name] end), "there is no nn." .. name .. " as " .. file .. " says") end
     local real = core.tensor_metatable.methods
-    for name in pairs(real) do assert(methods[name], "Tensor:" .. name .. " is in neither of docs/nnlua.d.lua and docs/tensor.d.lua") end
+    for name in pairs(real) do assert(methods[name], "Tensor:" .. name .. " is in neither of docs/nnlua.d.lua and lua/nnlua/core.d.lua") end
     for name in pairs(methods) do assert(real[name], "there is no Tensor:" .. name .. " as " .. methods[name] .. " says") end
   end)
 

@@ -41,6 +41,21 @@ describe("nn.help", function()
       end
     end
   end)
+  it("has something to say about every function of the core", function()
+    has("scope", "nn.scope(", "<close>")
+    has("no_grad", "nn.no_grad(")
+    has("backward", "x:backward(cotangent, options)")
+    local checked = 0
+    local path = package.searchpath("nnlua.help", package.path):gsub("help%.lua$", "core.d.lua")
+    for line in io.lines(path) do
+      local name = line:match "^function %a+[.:]([%w_]+)%(" -- docs_spec.lua holds these names to the program's
+      if name then
+        checked = checked + 1
+        assert(nn.help.text(name):find "^[^\n]*\n\n%S", name .. " has no text")
+      end
+    end
+    assert.is_true(checked > 40, checked)
+  end)
   it("names what is near", function()
     assert(support.message(nn.help.text, "Dens"):find('help: there is no "Dens"; did you mean "Dense"?', 1, true))
     assert(support.message(nn.help.text, 3):find("needs a name", 1, true))

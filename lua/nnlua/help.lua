@@ -1,7 +1,7 @@
 --- Help in the terminal: `nn.help "Dense"` prints what a name is, its options with their defaults, and an example. In the REPL: `? Dense`.
 --
 -- Owns: where the text of a name stands. It is the doc comment in the library's own files, so help and source cannot differ; operators have theirs in
--- the tables that docs/ops.md is made of.
+-- the tables that docs/ops.md is made of, the core's other functions and methods in core.d.lua.
 --
 --     local nn = require "nnlua"
 --     print((nn.help.text "LeakyReLU":match "\n  (negative_slope [^\n]*)"))   --> negative_slope  number, 0.3, at least 0, 1st by place
@@ -28,12 +28,13 @@ local families = {
 
 -- ---- comments --------------------------------------------------------------------------------------------------------
 
-local function lines_of(module)
-  local path = package.searchpath(module, package.path)
+local function lines_of_file(path)
   local list = {}
   for line in path and io.lines(path) or function() end do list[#list + 1] = line end
   return list
 end
+
+local function lines_of(module) return lines_of_file(package.searchpath(module, package.path)) end
 
 -- The comment that ends above line `last`, without what is for editors.
 local function comment_above(lines, last)
@@ -125,6 +126,17 @@ local function told(title, comment, more)
   return table.concat(parts, "\n\n")
 end
 
+-- What core.d.lua says of nn.<name>, or of a method x:<name>.
+local function stub_text(name)
+  local lines = lines_of_file((package.searchpath("nnlua.help", package.path):gsub("help%.lua$", "core.d.lua")))
+  for _, owner in ipairs { { "nn%.", "nn." }, { "Tensor:", "x:" } } do
+    for i, line in ipairs(lines) do
+      local arguments = line:match("^function " .. owner[1] .. name .. "(%b()) end")
+      if arguments then return told(owner[2] .. name .. arguments, comment_above(lines, i)) end
+    end
+  end
+end
+
 -- Names of the operators: name -> { signature =, doc = }.
 local function operators()
   local list = {}
@@ -186,8 +198,10 @@ function help.text(what)
     if ok and module and not nn.is_tensor(value) then
       return told("nn." .. name, comment_of(module, name) or head_of(module))
     end
+    local text = stub_text(name)
+    if text then return text end
     for _, family in ipairs(families) do
-      local text = member_text(family, name)
+      text = member_text(family, name)
       if text then return text end
     end
   end

@@ -1,6 +1,6 @@
 ---@meta
--- What an editor shows for tensors and for the functions of nn that are no operators. Written by hand; tests/docs_spec.lua compares the names with
--- the program's. nnlua.d.lua beside it has the operators.
+-- What an editor and nn.help show for tensors and for the functions of nn that are no operators; never loaded. Written by hand;
+-- tests/docs_spec.lua compares the names with the program's. docs/nnlua.d.lua has the operators.
 
 ---@alias nnlua.dtype "bool"|"u8"|"i32"|"i64"|"f16"|"bf16"|"f32"|"f64"
 
@@ -96,6 +96,7 @@ function nn.is_tensor(value) end
 
 -- ---- what a tensor is, and reading it --------------------------------------------------------------------------------
 
+--- The sizes of all dims, as a list. `x:size()` gives them one by one.
 ---@return integer[]
 function Tensor:shape() end
 
@@ -112,12 +113,14 @@ function Tensor:dim() end
 ---@return integer
 function Tensor:numel() end
 
+--- What its elements are: "f32", "i64", ...
 ---@return nnlua.dtype
 function Tensor:dtype() end
 
 ---@return string
 function Tensor:device() end
 
+--- Do its elements lie row-major without gaps?
 ---@return boolean
 function Tensor:is_contiguous() end
 
@@ -170,18 +173,25 @@ function Tensor:is_alive() end
 ---@return nnlua.Tensor
 function Tensor:to(where) end
 
+--- The elements as f32.
 ---@return nnlua.Tensor # as f32
 function Tensor:float() end
+--- The elements as f64.
 ---@return nnlua.Tensor # as f64
 function Tensor:double() end
+--- The elements as f16.
 ---@return nnlua.Tensor # as f16
 function Tensor:half() end
+--- The elements as i64.
 ---@return nnlua.Tensor # as i64
 function Tensor:long() end
+--- The elements as i32.
 ---@return nnlua.Tensor # as i32
 function Tensor:int() end
+--- The elements as u8.
 ---@return nnlua.Tensor # as u8
 function Tensor:byte() end
+--- The elements as bool.
 ---@return nnlua.Tensor # as bool
 function Tensor:bool() end
 
@@ -322,9 +332,11 @@ function nn.scope() end
 ---@param seed integer
 function nn.seed(seed) end
 
+--- Where the stream of random numbers stands.
 ---@return { seed: integer, position: integer }
 function nn.rng_state() end
 
+--- Go on from where rng_state() stood.
 ---@param state { seed: integer, position: integer }
 function nn.set_rng_state(state) end
 
@@ -369,6 +381,7 @@ function nn.finish() end
 --- Give memory that is kept for re-use back to the system.
 function nn.memory_trim() end
 
+--- What was run so far: runs, plans found and made, operators, kernels, transfers.
 ---@return { runs: integer, plan_hits: integer, plan_misses: integer, nodes: integer, units: integer }
 function nn.run_stats() end
 
