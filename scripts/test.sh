@@ -11,7 +11,7 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 cd "$root" || exit 1
 
 # Specs that the sanitizers leave out: they try Lua code alone, or the scripts and not the program.
-unsanitized=" class options progress setup "
+unsanitized=" class options progress setup course "
 
 # Specs that run a second time with every call run by itself (NNLUA_EAGER=1). The battery compares both modes itself.
 eager_too="autograd batchnorm checkpoint conv_layers dtypes errors functional gradient_functions graph health index layers layers_more linalg losses
@@ -98,7 +98,7 @@ again() {
 # These once more with every tensor on the first Vulkan device, watched by the validation layers: a message of theirs fails the process. What the device says
 # it has not (f64, LAPACK) is counted among the skipped.
 on_device="ops functional autograd gradient_functions layers layers_more losses losses_list metrics optim optim_rules recurrent batchnorm training graph tensor
-  module checkpoint random_graphs"
+  module checkpoint random_graphs augmentation_layers"
 run_on_device() {
   if ! NNLUA_DEVICE=vulkan "$build/nnlua" -e 'require "nnlua"' >"$out/device.log" 2>&1; then
     for spec in $on_device; do
