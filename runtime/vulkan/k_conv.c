@@ -59,6 +59,7 @@ static void set_tiles(job *j, const nn_vk_device *d) {
   if (parts > i->INNER / LEAST_K) parts = i->INNER / LEAST_K;
   if (parts > MOST) parts = MOST;
   if (parts < 1) parts = 1;
+  if (j->lanes && j->m == DW && parts < nn_vk_ceil_div(i->INNER, NN_VK_LANE_LONGEST)) parts = nn_vk_ceil_div(i->INNER, NN_VK_LANE_LONGEST);
   i->part_k = (uint32_t)(nn_vk_ceil_div(nn_vk_ceil_div(i->INNER, parts), j->bk) * j->bk);
   if (i->part_k == 0) i->part_k = 1;
   i->parts = i->INNER ? (uint32_t)nn_vk_ceil_div(i->INNER, i->part_k) : 1;
@@ -100,7 +101,8 @@ static nn_vk_pipeline *shader_of(nn_vk_device *d, const job *j, nn_dtype src, nn
   if (!j->lanes) return nn_vk_shader(d, NN_VK_S_conv2d, plain, NNI_COUNT(plain), err);
   /* four neighbours at a time: channels of in0, filters of in1 */
   const uint32_t channels = j->m == DX ? j->i.KG : j->i.CG, step = j->m == DW || channels % 4 == 0 ? NN_VK_LANE_STEP : 1;
-  const bool whole0 = src == NN_F32 && channels % 4 == 0 && j->i.from0 % 4 == 0, whole1 = src == NN_F32 && j->i.KG % 4 == 0 && j->i.from1 % 4 == 0;
+  const bool whole0 = src == NN_F32 && channels % 4 == 0 && j->i.from0 % 4 == 0;
+  const bool whole1 = src == NN_F32 && j->i.KG % 4 == 0 && j->i.from1 % 4 == 0;
   const uint32_t lanes[] = {j->m, j->lanes, j->lanes, step, whole0, whole1, 0, src, dst};
   return nn_vk_shader(d, NN_VK_S_conv2d_lanes, lanes, NNI_COUNT(lanes), err);
 }

@@ -64,6 +64,7 @@ static product product_of(const nni_kernel_call *k, bool may_cooperate) {
   if (parts > p.K / LEAST_K) parts = p.K / LEAST_K;
   if (parts > MOST) parts = MOST;
   if (parts < 1) parts = 1;
+  if (p.lanes && parts < nn_vk_ceil_div(p.K, NN_VK_LANE_LONGEST)) parts = nn_vk_ceil_div(p.K, NN_VK_LANE_LONGEST);
   p.part_k = (uint32_t)(nn_vk_ceil_div(nn_vk_ceil_div(p.K, parts), p.t.k) * p.t.k);
   p.parts = p.part_k ? (uint32_t)nn_vk_ceil_div(p.K, p.part_k) : 1;
   if (p.part_k == 0) p.part_k = 1;
