@@ -1,4 +1,4 @@
-/* vulkan/k_conv.c - convolutions (shaders/conv2d.comp, conv2d_direct.comp). Letters: N batch, H W C input, OH OW K output, KH KW taps.
+/* vulkan/k_conv.c - convolutions (shaders/conv2d.comp, conv2d_lanes.comp, conv2d_direct.comp). Letters: N batch, H W C input, OH OW K output, KH KW taps.
 **
 ** Tiles, the split of the inner size and the choice of shader depend on shapes and the kind of device alone.
 */
@@ -21,6 +21,7 @@ typedef struct job {
   uint64_t items;               /* work items in all, multiply-adds of one */
   uint64_t each, out;           /* out: elements of the result */
   bool direct;
+  uint32_t lanes; /* not 0: products by shaders/conv2d_lanes.comp, unless direct */
   uint32_t threads, bm, bn, bk, tm, tn;
   info i;
 } job;
@@ -44,7 +45,9 @@ static void set_tiles(job *j, const nn_vk_device *d) {
   i->M = (uint32_t)(j->m == FORWARD ? pixels : j->m == DX ? (uint64_t)j->x->shape[0] * i->H * i->W : taps * i->CG);
   i->COLS = j->m == DX ? i->CG : i->KG;
   i->INNER = (uint32_t)(j->m == FORWARD ? taps * i->CG : j->m == DX ? taps * i->KG : pixels);
-  if (nn_vk_is_software(d)) j->threads = 64, j->bm = j->bn = j->bk = 16, j->tm = j->tn = 2;
+  const uint32_t rows = NN_VK_LANE_ROWS * j->lanes, columns = NN_VK_LANE_COLUMNS;
+  if (j->lanes) j->threads = j->lanes, j->bm = j->m == DW ? columns : rows, j->bn = j->m == DW ? rows : columns, j->bk = NN_VK_LANE_STEP;
+  else if (nn_vk_is_software(d)) j->threads = 64, j->bm = j->bn = j->bk = 16, j->tm = j->tn = 2;
   else if (i->COLS > 32 && i->M > 32) j->threads = 256, j->bm = j->bn = 64, j->bk = 16, j->tm = j->tn = 4;
   else if (j->m == DW) j->threads = 256, j->bm = j->bn = j->bk = 32, j->tm = j->tn = 2;
   else j->threads = 256, j->bm = 64, j->bn = 16, j->bk = 32, j->tm = 4, j->tn = 1;
@@ -56,6 +59,7 @@ static void set_tiles(job *j, const nn_vk_device *d) {
   if (parts > i->INNER / LEAST_K) parts = i->INNER / LEAST_K;
   if (parts > MOST) parts = MOST;
   if (parts < 1) parts = 1;
+  if (j->lanes && j->m == DW && parts < nn_vk_ceil_div(i->INNER, NN_VK_LANE_LONGEST)) parts = nn_vk_ceil_div(i->INNER, NN_VK_LANE_LONGEST);
   i->part_k = (uint32_t)(nn_vk_ceil_div(nn_vk_ceil_div(i->INNER, parts), j->bk) * j->bk);
   if (i->part_k == 0) i->part_k = 1;
   i->parts = i->INNER ? (uint32_t)nn_vk_ceil_div(i->INNER, i->part_k) : 1;
@@ -71,6 +75,7 @@ static job job_of(const nni_kernel_call *k, mode m) {
   j.w = m == DW ? &k->out[0] : &k->in[1];
   if (j.out == 0) return j;
   set_sizes(&j, k->ia);
+  j.lanes = nn_vk_lanes(nn_vk_of(k->dev));
   set_tiles(&j, nn_vk_of(k->dev));
   const info *i = &j.i;
   j.direct = i->groups > 1 && (i->CG < 8 || i->KG < 8);
@@ -90,6 +95,18 @@ size_t nn_vk_conv2d_scratch(const nni_kernel_call *k) { return scratch_of(k, FOR
 size_t nn_vk_conv2d_dx_scratch(const nni_kernel_call *k) { return scratch_of(k, DX); }
 size_t nn_vk_conv2d_dw_scratch(const nni_kernel_call *k) { return scratch_of(k, DW); }
 
+static nn_vk_pipeline *shader_of(nn_vk_device *d, const job *j, nn_dtype src, nn_dtype dst, nni_error *err) {
+  const uint32_t plain[] = {j->m, j->threads, j->bm, j->bn, j->bk, j->tm, j->tn, src, dst};
+  if (j->direct) return nn_vk_shader(d, NN_VK_S_conv2d_direct, plain, NNI_COUNT(plain), err);
+  if (!j->lanes) return nn_vk_shader(d, NN_VK_S_conv2d, plain, NNI_COUNT(plain), err);
+  /* four neighbours at a time: channels of in0, filters of in1 */
+  const uint32_t channels = j->m == DX ? j->i.KG : j->i.CG, step = j->m == DW || channels % 4 == 0 ? NN_VK_LANE_STEP : 1;
+  const bool whole0 = src == NN_F32 && channels % 4 == 0 && j->i.from0 % 4 == 0;
+  const bool whole1 = src == NN_F32 && j->i.KG % 4 == 0 && j->i.from1 % 4 == 0;
+  const uint32_t lanes[] = {j->m, j->lanes, j->lanes, step, whole0, whole1, 0, src, dst};
+  return nn_vk_shader(d, NN_VK_S_conv2d_lanes, lanes, NNI_COUNT(lanes), err);
+}
+
 static nn_status run(const nni_kernel_call *k, mode m) {
   nn_vk_device *d = nn_vk_of(k->dev);
   job j = job_of(k, m);
@@ -102,9 +119,8 @@ static nn_status run(const nni_kernel_call *k, mode m) {
   nn_vk_bind to = j.i.parts > 1 ? nn_vk_range(d, k->scratch, (size_t)(j.out * j.i.parts) * sizeof(float), sizeof(float), true) : nn_vk_dense(d, &k->out[0], true);
   nn_vk_bind b[] = {nn_vk_dense(d, &k->in[0], false), nn_vk_dense(d, &k->in[1], false), to};
   j.i.from0 = b[0].offset, j.i.from1 = b[1].offset, j.i.to = b[2].offset;
-  const uint32_t spec[] = {m, j.threads, j.bm, j.bn, j.bk, j.tm, j.tn, k->in[0].dtype, j.i.parts > 1 ? NN_F32 : k->out[0].dtype};
   nn_vk_work w = {.bind = b, .nbind = 3, .info = &j.i, .ninfo = sizeof j.i};
-  w.pipeline = j.direct ? nn_vk_shader(d, NN_VK_S_conv2d_direct, spec, NNI_COUNT(spec), k->err) : nn_vk_shader(d, NN_VK_S_conv2d, spec, NNI_COUNT(spec), k->err);
+  w.pipeline = shader_of(d, &j, k->in[0].dtype, j.i.parts > 1 ? NN_F32 : k->out[0].dtype, k->err);
   uint64_t most = nn_vk_budget(d) / (j.each ? j.each : 1);
   if (most < 256) most = 256;
   for (uint64_t first = 0; first < j.items; first += most) { /* a dispatch stays short */

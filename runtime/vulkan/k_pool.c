@@ -12,12 +12,15 @@ static nn_status run(const nni_kernel_call *k, mode m, const int64_t *image, con
   struct {
     uint32_t n, from, taps_from, to, taps_to, H, W, C, OH, OW, KH, KW;
     int32_t stride_h, stride_w, pad_top, pad_left;
+    nn_vk_div by_C, by_w, by_h, by_stride_h, by_stride_w;
   } info = {.n = (uint32_t)nn_vk_numel(&k->out[0]), .H = (uint32_t)image[1], .W = (uint32_t)image[2], .C = (uint32_t)image[3], .OH = (uint32_t)pooled[1],
             .OW = (uint32_t)pooled[2], .KH = (uint32_t)ia[0], .KW = (uint32_t)ia[1], .stride_h = (int32_t)ia[2], .stride_w = (int32_t)ia[3],
             .pad_top = (int32_t)ia[4], .pad_left = (int32_t)ia[5]};
   nn_status st = nn_vk_fits(d, &k->in[0], k->err);
   if (st == NN_OK) st = nn_vk_fits(d, &k->out[0], k->err);
   if (st != NN_OK || info.n == 0) return st;
+  info.by_C = nn_vk_divisor(info.C), info.by_w = nn_vk_divisor((uint32_t)k->out[0].shape[2]), info.by_h = nn_vk_divisor((uint32_t)k->out[0].shape[1]);
+  info.by_stride_h = nn_vk_divisor((uint32_t)ia[2]), info.by_stride_w = nn_vk_divisor((uint32_t)ia[3]);
   nn_vk_bind b[] = {nn_vk_dense(d, &k->in[0], false), {0}, nn_vk_dense(d, &k->out[0], true), {0}};
   b[1] = taps_in ? nn_vk_dense(d, taps_in, false) : b[0]; /* what is not used is bound to something that is */
   b[3] = taps_out ? nn_vk_dense(d, taps_out, true) : b[2];

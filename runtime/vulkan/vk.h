@@ -26,6 +26,7 @@
 **   Ids that may be wrong: nn_vk_check_ids_in first (k_rows.c), and then read nothing outside because of them. Long work: nn_vk_budget. Error messages: as the CPU's.
 ** Switches (read when a device is opened): NNLUA_VK_VALIDATE=1 core and synchronization validation; NNLUA_VK_BARRIERS=1 a barrier after every dispatch;
 ** NNLUA_VK_NO_REPLAY=1 record every run anew; NNLUA_VK_NO_FUSION=1 every node by itself; NNLUA_VK_NO_COOPMAT=1 no cooperative matrices;
+** NNLUA_VK_NO_LANES=1 a software device makes products as others do;
 ** NNLUA_VK_MEMORY=<MiB> at most so much device memory.
 */
 #ifndef NN_VK_H
@@ -80,6 +81,11 @@ uint32_t nn_vk_cooperates(const nn_vk_device *d);
 ** several dispatches over parts of its result. */
 uint64_t nn_vk_budget(const nn_vk_device *d);
 bool nn_vk_is_software(const nn_vk_device *d); /* the CPU behind a driver: kernels keep their tiles small there */
+/* Size of the subgroups of a software device where products go by shaders/lanes.glsl, in tiles of NN_VK_LANE_ROWS rows per lane and NN_VK_LANE_COLUMNS columns in
+** steps of NN_VK_LANE_STEP; else 0. Mesa's driver leaves a shader's loops after 65535 turns, whatever they say: an inner size is cut into parts of at most
+** NN_VK_LANE_LONGEST. */
+enum { NN_VK_LANE_ROWS = 4, NN_VK_LANE_COLUMNS = 16, NN_VK_LANE_STEP = 4, NN_VK_LANE_LONGEST = 60000 * NN_VK_LANE_STEP };
+uint32_t nn_vk_lanes(const nn_vk_device *d);
 nn_status nn_vk_fill(nn_vk_device *d, void *dst, size_t bytes, uint32_t word, nni_error *err); /* vkCmdFillBuffer in the stream; dst and bytes multiples of 4 */
 nn_status nn_vk_copy_bytes(nn_vk_device *d, void *dst, const void *src, size_t bytes, nni_error *err); /* nothing when dst == src */
 

@@ -76,6 +76,13 @@ static bool pick_family(nn_vk_device *d) {
   return best >= 0;
 }
 
+/* A subgroup of lanes.glsl is a whole workgroup, and hands values from lane to lane. */
+static uint32_t choose_lanes(const nn_vk_device *d, const VkPhysicalDeviceSubgroupProperties *is, bool full) {
+  const bool able = full && is->supportedStages & VK_SHADER_STAGE_COMPUTE_BIT && is->supportedOperations & VK_SUBGROUP_FEATURE_BALLOT_BIT;
+  const bool fits = d->subgroup == 4 || d->subgroup == 8 || d->subgroup == 16;
+  return nn_vk_is_software(d) && able && fits && !wants("NNLUA_VK_NO_LANES") ? d->subgroup : 0;
+}
+
 static nn_status create(nn_vk_device *d, nni_error *err) {
   features have, want;
   nn_vk_coopmat_features matrices;
@@ -108,6 +115,7 @@ static nn_status create(nn_vk_device *d, nni_error *err) {
   vkGetPhysicalDeviceFeatures2(d->physical, &have.v10);
   nn_status st = choose(d, &have, &want, err);
   if (st != NN_OK) return st;
+  d->lanes = choose_lanes(d, &lanes, want.v13.computeFullSubgroups);
   /* what its shader uses besides the extension */
   const bool able = want.v12.shaderFloat16 && want.v12.vulkanMemoryModel && want.v13.computeFullSubgroups;
   const char *const extension = nn_vk_coopmat_choose(d, !able || wants("NNLUA_VK_NO_COOPMAT"), wants("NNLUA_VK_VALIDATE"), &matrices);

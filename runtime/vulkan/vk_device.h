@@ -124,6 +124,7 @@ struct nn_vk_device {
   uint32_t floats; /* NN_VK_EMIT_*: what it can promise about f32 */
   bool lost, barriers, replay;
   uint32_t subgroup;
+  uint32_t lanes; /* see nn_vk_lanes */
   nn_vk_coopform coopmat; /* the form of the extension that is enabled */
   /* memory */
   nn_vk_block **block; /* by number; NULL where one was given back */

@@ -43,6 +43,8 @@ void nn_vk_grid(const nn_vk_device *d, uint64_t n, uint32_t g[3]) {
 
 bool nn_vk_is_software(const nn_vk_device *d) { return d->props.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU; }
 
+uint32_t nn_vk_lanes(const nn_vk_device *d) { return d->lanes; }
+
 uint32_t nn_vk_cooperates(const nn_vk_device *d) { return d->coopmat == NN_VK_CM_NONE ? 0 : d->subgroup; }
 
 uint64_t nn_vk_budget(const nn_vk_device *d) {

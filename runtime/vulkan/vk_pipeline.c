@@ -58,7 +58,7 @@ static nn_status compile(nn_vk_device *d, nn_vk_pipeline *p, const uint32_t *wor
   for (int i = 0; i < p->nspec; i++) entry[i] = (VkSpecializationMapEntry){.constantID = (uint32_t)i, .offset = (uint32_t)i * 4, .size = 4};
   const VkSpecializationInfo spec = {
       .mapEntryCount = (uint32_t)p->nspec, .pMapEntries = entry, .dataSize = sizeof(uint32_t) * (size_t)p->nspec, .pData = p->spec};
-  const bool matrices = p->shader == NN_VK_S_matmul_coopmat;
+  const bool full = p->shader == NN_VK_S_matmul_coopmat || p->shader == NN_VK_S_conv2d_lanes || p->shader == NN_VK_S_matmul_lanes; /* subgroups */
   const VkShaderModuleCreateInfo code = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO, .codeSize = bytes, .pCode = words};
   VkShaderModule module;
   VkResult r = d->vk.vkCreateShaderModule(d->handle, &code, NULL, &module);
@@ -66,7 +66,7 @@ static nn_status compile(nn_vk_device *d, nn_vk_pipeline *p, const uint32_t *wor
   const VkComputePipelineCreateInfo info = {.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
                                             .layout = d->layout,
                                             .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
-                                                      .flags = matrices ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT : 0,
+                                                      .flags = full ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT : 0,
                                                       .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                                                       .module = module,
                                                       .pName = "main",

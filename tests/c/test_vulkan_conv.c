@@ -3,6 +3,8 @@
 
 typedef struct conv { int64_t N, H, W, C, K, KH, KW, sh, sw, pt, pl, pb, pr, dh, dw, groups; } conv;
 
+static int64_t apart = 1; /* operands begin so many elements, or two or three times as many, behind where vectors of four can be read */
+
 static void small(arr *a) {
   for (size_t i = 0; i < a->bytes / 4; i++) ((float *)(void *)a->memory)[i] = (float)(draw() % 2001) / 1000 - 1;
   arr_send(a);
@@ -10,8 +12,8 @@ static void small(arr *a) {
 
 static void check_conv(const conv *c) {
   const int64_t OH = (c->H + c->pt + c->pb - (c->KH - 1) * c->dh - 1) / c->sh + 1, OW = (c->W + c->pl + c->pr - (c->KW - 1) * c->dw - 1) / c->sw + 1;
-  arr *x = arr_new(NN_F32, 4, (int64_t[]){c->N, c->H, c->W, c->C}, NULL, 1), *y = arr_new(NN_F32, 4, (int64_t[]){c->N, OH, OW, c->K}, NULL, 2);
-  arr *w = arr_new(NN_F32, 4, (int64_t[]){c->KH, c->KW, c->C / c->groups, c->K}, NULL, 3);
+  arr *x = arr_new(NN_F32, 4, (int64_t[]){c->N, c->H, c->W, c->C}, NULL, apart), *y = arr_new(NN_F32, 4, (int64_t[]){c->N, OH, OW, c->K}, NULL, 2 * apart);
+  arr *w = arr_new(NN_F32, 4, (int64_t[]){c->KH, c->KW, c->C / c->groups, c->K}, NULL, 3 * apart);
   int64_t ia[12] = {c->sh, c->sw, c->pt, c->pl, c->pb, c->pr, c->dh, c->dw, c->groups, 1};
   small(x);
   small(w);
@@ -55,6 +57,11 @@ static void all(void) {
       {2, 6, 7, 5, 5, 3, 3, 2, 1, 1, 1, 1, 1, 1, 1, 5},   {1, 6, 6, 3, 6, 2, 2, 1, 1, 0, 0, 1, 1, 1, 1, 3}, {1, 8, 8, 16, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 2},
       {4, 20, 20, 1, 2, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1}};
   for (int i = 0; i < NNI_COUNT(c); i++) check_conv(&c[i]);
+  static const conv fours[] = {{2, 7, 6, 4, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1}, {2, 9, 8, 20, 36, 3, 2, 2, 3, 0, 1, 1, 0, 2, 1, 1}, {1, 8, 8, 16, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 2},
+                               {3, 9, 9, 1, 8, 3, 3, 1, 1, 0, 0, 0, 0, 1, 1, 1}, {2, 6, 6, 8, 5, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1}};
+  apart = 4;
+  for (int i = 0; i < NNI_COUNT(fours); i++) check_conv(&fours[i]);
+  apart = 1;
   check_pool(2, 6, 8, 3, (int64_t[]){2, 2, 2, 2, 0, 0, 0, 0});
   check_pool(1, 7, 9, 5, (int64_t[]){3, 2, 2, 1, 1, 0, 1, 1});
   check_pool(3, 5, 5, 1, (int64_t[]){3, 3, 1, 1, 1, 1, 1, 1});

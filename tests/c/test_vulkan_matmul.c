@@ -8,11 +8,13 @@ static void small(arr *a) { /* values whose sums stay exact enough */
   arr_send(a);
 }
 
+static int64_t apart = 1; /* operands begin so many elements, or three times as many, behind where vectors of four can be read */
+
 static void check(const one *c) {
   int64_t shape[NN_MAXDIM];
   for (int i = 0; i < c->ndim; i++) shape[i] = c->a[i];
   shape[c->ndim - 1] = c->b[c->ndim - 1];
-  arr *in[2] = {arr_new(NN_F32, c->ndim, c->a, c->sa, 3), arr_new(NN_F32, c->ndim, c->b, c->sb, 1)}, *out = arr_new(NN_F32, c->ndim, shape, NULL, 2);
+  arr *in[2] = {arr_new(NN_F32, c->ndim, c->a, c->sa, 3 * apart), arr_new(NN_F32, c->ndim, c->b, c->sb, apart)}, *out = arr_new(NN_F32, c->ndim, shape, NULL, 2);
   small(in[0]);
   small(in[1]);
   arr_fill(out);
@@ -60,7 +62,17 @@ static void check_half(nn_dtype t, int64_t M, int64_t K, int64_t N, bool at, boo
   arr_free(a), arr_free(b), arr_free(out);
 }
 
+/* However many products there are to fill a device: a software driver gives up loops that are too long, so such inner sizes are made in parts. */
+static void check_long(void) {
+  const int64_t a[] = {300, 1, 300000}, b[] = {300, 300000, 1}, sa[] = {0, 300000, 1}, sb[] = {0, 1, 1}, out[] = {300, 1, 1}, so[] = {1, 1, 1};
+  const nni_operand in[] = {{.dtype = NN_F32, .ndim = 3, .shape = a, .stride = sa}, {.dtype = NN_F32, .ndim = 3, .shape = b, .stride = sb}};
+  const nni_operand to = {.dtype = NN_F32, .ndim = 3, .shape = out, .stride = so};
+  const nni_kernel_call k = {.dev = dev, .threads = threads, .in = in, .out = &to, .nin = 2, .nout = 1, .err = &err};
+  if (nn_vk_lanes(nn_vk_of(dev))) CHECK(nn_vk_matmul_scratch(&k) == 2 * 300 * sizeof(float), "%zu bytes of parts", nn_vk_matmul_scratch(&k));
+}
+
 static void all(void) {
+  check_long();
   for (int i = 0; i < 4; i++) {
     check_half(NN_F16, 17, 33, 15, i & 1, i & 2);
     check_half(NN_BF16, 5, 100, 19, i & 1, i & 2);
@@ -73,6 +85,11 @@ static void all(void) {
     for (int t = 0; t < 4; t++)
       check(&(one){2, {M, K}, {K, N}, {t & 1 ? 1 : K, t & 1 ? M : 1}, {t & 2 ? 1 : N, t & 2 ? K : 1}});
   }
+  apart = 4;
+  for (int t = 0; t < 4; t++) check(&(one){2, {36, 20}, {20, 44}, {t & 1 ? 1 : 20, t & 1 ? 36 : 1}, {t & 2 ? 1 : 44, t & 2 ? 20 : 1}});
+  check(&(one){2, {8, 20}, {20, 44}, {1, 8}, {44, 1}});
+  check(&(one){3, {3, 8, 4}, {3, 4, 8}, {0, 4, 1}, {32, 1, 4}});
+  apart = 1;
   check(&(one){2, {9, 12}, {12, 8}, {20, 1}, {1, 30}});                                          /* rows that are parts of longer ones */
   check(&(one){3, {3, 5, 4}, {3, 4, 6}, {20, 4, 1}, {24, 6, 1}});
   check(&(one){3, {3, 5, 4}, {3, 4, 6}, {0, 4, 1}, {24, 1, 4}});                                 /* a is one matrix for all */

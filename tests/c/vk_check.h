@@ -152,7 +152,8 @@ static inline void check_kernel(kernel f, arr **in, int nin, arr **out, int nout
 
 /* Calls `all` on the first Vulkan device, in the modes that must agree. Returns what main returns. */
 static inline int vk_check_main(const char *name, void (*all)(void)) {
-  static const struct { const char *name, *variable; } modes[] = {{"default", NULL}, {"barriers", "NNLUA_VK_BARRIERS"}, {"no replay", "NNLUA_VK_NO_REPLAY"}};
+  static const struct { const char *name, *variable; } modes[] = {{"default", NULL}, {"barriers", "NNLUA_VK_BARRIERS"}, {"no replay", "NNLUA_VK_NO_REPLAY"},
+                                                                {"no lanes", "NNLUA_VK_NO_LANES"}}; /* the last: on a software device, the shaders of real ones */
   mem = nni_memory_open(NULL, NULL);
   threads = nni_threads_open(mem, 1);
   if (nn_vk_count(mem, &err) == 0) {

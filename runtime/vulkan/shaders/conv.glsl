@@ -1,4 +1,4 @@
-/* vulkan/shaders/conv.glsl - what conv2d.comp and conv2d_direct.comp share: the Info block of k_conv.c and the walk over pixels and taps.
+/* vulkan/shaders/conv.glsl - what the shaders of convolutions share: the Info block of k_conv.c and the walk over pixels and taps.
 ** Letters: N batch, H W C input, OH OW K output, KH KW taps, CG and KG channels of a group. */
 #ifndef NN_CONV_GLSL
 #define NN_CONV_GLSL
@@ -33,16 +33,25 @@ ivec3 nn_tap(const in uint q, const in uvec2 by, const in uint size) {
   const uint t = fastdiv(q, by), h = fastdiv(t, info.by_KW);
   return ivec3(h, t - h * info.KW, q - t * size);
 }
-/* the element of in0 that the output pixel (DX: input pixel) meets at a tap; 0 outside of the image. channel: of all groups */
-float nn_meet(const in ivec3 pixel, const in ivec2 tap, const in uint channel) {
+/* Where the output pixel (DX: input pixel) meets in0 at a tap: the number of the element of channel 0; false outside of the image. */
+bool nn_place(const in ivec3 pixel, const in ivec2 tap, out uint at) {
+  const uint h_size = MODE == DX ? info.OH : info.H, w_size = MODE == DX ? info.OW : info.W, channels = MODE == DX ? info.K : info.C;
+  int h, w;
+  bool inside = true;
   if (MODE == DX) {
-    const int h = pixel.y + info.pad_top - tap.x * info.dilation_h, w = pixel.z + info.pad_left - tap.y * info.dilation_w;
-    const int oh = h / info.stride_h, ow = w / info.stride_w;
-    if (h < 0 || w < 0 || oh * info.stride_h != h || ow * info.stride_w != w || oh >= int(info.OH) || ow >= int(info.OW)) return 0.0;
-    return in0_f(info.from0 + ((uint(pixel.x) * info.OH + uint(oh)) * info.OW + uint(ow)) * info.K + channel);
+    const int y = pixel.y + info.pad_top - tap.x * info.dilation_h, z = pixel.z + info.pad_left - tap.y * info.dilation_w;
+    h = y / info.stride_h, w = z / info.stride_w;
+    inside = y >= 0 && z >= 0 && h * info.stride_h == y && w * info.stride_w == z;
+  } else {
+    h = pixel.y * info.stride_h - info.pad_top + tap.x * info.dilation_h;
+    w = pixel.z * info.stride_w - info.pad_left + tap.y * info.dilation_w;
   }
-  const int h = pixel.y * info.stride_h - info.pad_top + tap.x * info.dilation_h, w = pixel.z * info.stride_w - info.pad_left + tap.y * info.dilation_w;
-  if (h < 0 || w < 0 || h >= int(info.H) || w >= int(info.W)) return 0.0;
-  return in0_f(info.from0 + ((uint(pixel.x) * info.H + uint(h)) * info.W + uint(w)) * info.C + channel);
+  at = info.from0 + ((uint(pixel.x) * h_size + uint(h)) * w_size + uint(w)) * channels;
+  return inside && h >= 0 && w >= 0 && h < int(h_size) && w < int(w_size);
+}
+/* the element of in0 there; 0 outside of the image. channel: of all groups */
+float nn_meet(const in ivec3 pixel, const in ivec2 tap, const in uint channel) {
+  uint at;
+  return nn_place(pixel, tap, at) ? in0_f(at + channel) : 0.0;
 }
 #endif

@@ -19,26 +19,26 @@ INFO {
   uint n, from, taps_from, to, taps_to;
   uint H, W, C, OH, OW, KH, KW;
   int stride_h, stride_w, pad_top, pad_left;
+  uvec2 by_C, by_w, by_h, by_stride_h, by_stride_w; /* divisors; w and h: of the result */
 } info;
+
+uint windows_before(const in int x, const in uvec2 by_stride) { return x > 0 ? fastdiv(uint(x), by_stride) : 0; }
 
 void main() {
   const uint i = NN_INVOCATION;
   if (i >= info.n) return;
-  const uint c = i % info.C, w = MODE == DX ? info.W : info.OW, h = MODE == DX ? info.H : info.OH;
-  uint p = i / info.C;
-  const int col = int(p % w);
-  p /= w;
-  const int row = int(p % h);
-  const uint image = p / h;
+  const uint w = MODE == DX ? info.W : info.OW, h = MODE == DX ? info.H : info.OH;
+  const uint p = fastdiv(i, info.by_C), q = fastdiv(p, info.by_w), image = fastdiv(q, info.by_h), c = i - p * info.C;
+  const int col = int(p - q * w), row = int(q - image * h);
   if (MODE == DX) {
     /* windows oh with oh * stride - pad + kh == row for a kh in 0..KH-1 */
-    const int r = row + info.pad_top, q = col + info.pad_left;
-    const int h0 = max(0, (r - int(info.KH) + info.stride_h) / info.stride_h), h1 = min(int(info.OH) - 1, r / info.stride_h);
-    const int w0 = max(0, (q - int(info.KW) + info.stride_w) / info.stride_w), w1 = min(int(info.OW) - 1, q / info.stride_w);
+    const int y = row + info.pad_top, z = col + info.pad_left;
+    const int h0 = int(windows_before(y - int(info.KH) + info.stride_h, info.by_stride_h)), h1 = min(int(info.OH) - 1, int(windows_before(y, info.by_stride_h)));
+    const int w0 = int(windows_before(z - int(info.KW) + info.stride_w, info.by_stride_w)), w1 = min(int(info.OW) - 1, int(windows_before(z, info.by_stride_w)));
     float sum = 0.0;
     for (int oh = h0; oh <= h1; oh++)
       for (int ow = w0; ow <= w1; ow++) {
-        const int kh = r - oh * info.stride_h, kw = q - ow * info.stride_w;
+        const int kh = y - oh * info.stride_h, kw = z - ow * info.stride_w;
         if (kh < 0 || kw < 0 || kh >= int(info.KH) || kw >= int(info.KW)) continue;
         const uint e = ((image * info.OH + uint(oh)) * info.OW + uint(ow)) * info.C + c;
         if (uint(taps[info.taps_from + e]) == uint(kh) * info.KW + uint(kw)) sum += x[info.from + e];
