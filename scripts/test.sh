@@ -14,7 +14,7 @@ cd "$root" || exit 1
 unsanitized=" class options progress setup course "
 
 # Specs that run a second time with every call run by itself (NNLUA_EAGER=1). The battery compares both modes itself.
-eager_too="autograd batchnorm checkpoint conv_layers dtypes errors functional gradient_functions graph health index layers layers_more linalg losses
+eager_too="autograd batchnorm checkpoint dtypes errors functional gradient_functions graph health index layers layers_more library linalg losses
   losses_list losses_pairs metrics module norm_layers ops optim optim_matrix optim_rules other_layers profile random_graphs recurrent tensor training"
 
 passed=0 failed=0 skipped=0

@@ -1,14 +1,10 @@
--- lua/nnlua/layers/attention.lua and transformer.lua: values and gradients as PyTorch computed them (golden/sequence.lua), masks against a naive
+-- lua/nnlua/layers/attention.lua and transformer.lua: masks against a naive
 -- loop, files, shapes, wrong use.
 local nn = require "nnlua"
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
 local support = dofile(here .. "support.lua")
-local sequence = assert(loadfile(here .. "sequence_support.lua"))(it, assert)
+local sequence = assert(loadfile(here .. "sequence_support.lua"))(assert)
 local close, message = support.close, support.message
-
-describe("golden", function()
-  sequence.golden(here .. "golden/sequence.lua", function(name) return name:find "Attention" or name:find "Transformer" end, 12)
-end)
 
 -- softmax of scores * scale over the sources that allowed(t, s) accepts, times v: plain tables, one head. No source allowed: all count the same.
 local function naive(q, k, v, scale, allowed)

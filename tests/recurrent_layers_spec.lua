@@ -1,16 +1,10 @@
--- lua/nnlua/layers/recurrent.lua, sequence.lua, embedding.lua and lua/nnlua/mask.lua: values and gradients as PyTorch computed them
--- (golden/sequence.lua), masks against sequences without the steps that don't count, files, shapes, wrong use.
+-- lua/nnlua/layers/recurrent.lua, sequence.lua, embedding.lua and lua/nnlua/mask.lua: masks against sequences without the steps that don't count,
+-- files, shapes, wrong use. (Values and gradients: library_spec.)
 local nn = require "nnlua"
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
 local support = dofile(here .. "support.lua")
-local sequence = assert(loadfile(here .. "sequence_support.lua"))(it, assert)
+local sequence = assert(loadfile(here .. "sequence_support.lua"))(assert)
 local close, message = support.close, support.message
-
-describe("golden", function()
-  sequence.golden(here .. "golden/sequence.lua", function(name)
-    return name:find "RNN" or name:find "LSTM" or name:find "GRU" or name:find "Bidirectional"
-  end, 10)
-end)
 
 -- A model that Keras made, from its own configuration; ids there begin with 0.
 it("Keras's model of Embedding, GRU and Bidirectional{LSTM} gives what Keras computed", function()

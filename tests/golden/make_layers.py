@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Writes tests/golden/layers.lua: layers with their weights, inputs, results and gradients as PyTorch computes them (in doubles), in our layout
 (channels last). Run it again only when a case is added: python3 tests/golden/make_layers.py > tests/golden/layers.lua"""
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -10,6 +9,8 @@ cases = []
 
 
 def to_lua(t):
+    if t is None:
+        return "false"
     t = t.detach()
     return "{{%s},{%s}}" % (",".join(map(str, t.shape)), ",".join("%.7g" % v for v in t.reshape(-1).tolist()))
 
@@ -18,21 +19,24 @@ def table(d):
     return "{%s}" % ", ".join('["%s"]=%s' % (k, to_lua(v)) for k, v in d.items())
 
 
+BUFFERS = {"moving_mean", "moving_variance", "vector_u", "mean", "variance", "boundaries"}  # no gradients
+
+
 def case(layer, f, *inputs, training=False, **weights):
     """layer: an expression over nn. f(inputs..., weights...): the same of torch tensors in our layout. Keys of weights: paths, "__" for a dot."""
     xs = [x.float().double().requires_grad_(True) for x in inputs]
-    ws = {k: w.float().double().requires_grad_(True) for k, w in weights.items()}
+    ws = {k: w.float().double().requires_grad_(k not in BUFFERS) for k, w in weights.items()}
     y = f(*xs, **ws)
     cot = torch.randn(y.shape).double()
-    leaves = xs + list(ws.values())
-    grads = torch.autograd.grad((y * cot).sum(), leaves, allow_unused=True)
+    trained = [k for k in ws if k not in BUFFERS]
+    grads = torch.autograd.grad((y * cot).sum(), xs + [ws[k] for k in trained], allow_unused=True)
     names = {k: k.replace("__", ".") for k in ws}
     lines = ["  {layer=%s,%s" % ('"' + layer.replace('"', '\\"') + '"', " training=true," if training else "")]
     lines.append("    inputs={%s}," % ", ".join(map(to_lua, inputs)))
     lines.append("    weights=%s," % table({names[k]: w for k, w in ws.items()}))
     lines.append("    output=%s, cotangent=%s," % (to_lua(y), to_lua(cot)))
     lines.append("    input_grads={%s}," % ", ".join(map(to_lua, grads[:len(xs)])))
-    lines.append("    grads=%s,\n  }," % table({names[k]: g for k, g in zip(ws, grads[len(xs):]) if g is not None}))
+    lines.append("    grads=%s,\n  }," % table({names[k]: g for k, g in zip(trained, grads[len(xs):]) if g is not None}))
     cases.append("\n".join(lines))
 
 
@@ -158,9 +162,16 @@ case("nn.WeightNorm{nn.Dense{4}}", lambda x, g, layer__kernel, layer__bias: F.li
      R(3, 5), g=R(4), layer__kernel=R(5, 4), layer__bias=R(4))
 
 # ---- activations
+def sparsemax(x):  # Martins and Astudillo, algorithm 1
+    z = x.sort(-1, descending=True).values
+    sums, k = z.cumsum(-1), torch.arange(1, x.shape[-1] + 1)
+    size = (1 + k * z > sums).sum(-1, keepdim=True)
+    return torch.relu(x - (sums.gather(-1, size - 1) - 1) / size)
+
+
 x = R(2, 4) * 3
 for text, f in {
-    "Activation{'sparsemax'}": None, "ELU{0.7}": lambda x: F.elu(x, 0.7), "CELU{0.7}": lambda x: F.celu(x, 0.7), "GELU{}": F.gelu,
+    "ELU{0.7}": lambda x: F.elu(x, 0.7), "CELU{0.7}": lambda x: F.celu(x, 0.7), "GELU{}": F.gelu,
     "GELU{approximate = true}": lambda x: F.gelu(x, approximate="tanh"), "SELU{}": F.selu, "SiLU{}": F.silu, "Mish{}": F.mish, "Softplus{}": F.softplus,
     "Softsign{}": F.softsign, "LogSigmoid{}": F.logsigmoid, "HardSigmoid{}": F.hardsigmoid, "HardSwish{}": F.hardswish, "HardTanh{}": F.hardtanh,
     "HardShrink{0.4}": lambda x: F.hardshrink(x, 0.4), "SoftShrink{0.4}": lambda x: F.softshrink(x, 0.4), "TanhShrink{}": F.tanhshrink,
@@ -169,8 +180,7 @@ for text, f in {
     "GLU{}": lambda x: F.glu(x, -1), "CReLU{}": lambda x: torch.cat([x.relu(), (-x).relu()], -1), "RReLU{}": lambda x: F.rrelu(x),
     "LeakyReLU{0.1}": lambda x: F.leaky_relu(x, 0.1), "ReLU{6}": F.relu6,
 }.items():
-    if f:
-        case("nn." + text, f, x)
+    case("nn." + text, f, x)
 case("nn.PReLU{}", lambda x, alpha: torch.where(x > 0, x, alpha * x), R(2, 3, 4), alpha=R(3, 4))
 case("nn.PReLU{shared_axes = 2}", lambda x, alpha: F.prelu(x.movedim(-1, 1), alpha.reshape(4)).movedim(1, -1), R(2, 3, 4), alpha=R(1, 4))
 
@@ -185,6 +195,120 @@ case("nn.EinsumDense{'...x,xy->...y', output_shape = 4, bias_axes = 'y', activat
      lambda x, kernel, bias: torch.tanh(x @ kernel + bias), R(2, 3, 5), kernel=R(5, 4), bias=R(4))
 case("nn.EinsumDense{'ab...,bc->ac...', output_shape = 3, bias_axes = 'c'}",
      lambda x, kernel, bias: torch.einsum("ab...,bc->ac...", x, kernel) + bias, R(2, 5, 2, 2), kernel=R(5, 3), bias=R(3, 1, 1))
+
+# ---- dense, shapes, values
+sm = torch.softmax
+case("nn.Dense{4, activation = 'tanh'}", lambda x, kernel, bias: torch.tanh(x @ kernel + bias), R(3, 5), kernel=R(5, 4), bias=R(4))
+case("nn.Dense{3, use_bias = false}", lambda x, kernel: x @ kernel, R(2, 3, 5), kernel=R(5, 3))
+x = R(2, 3, 4)
+case("nn.Flatten{}", lambda x: x.reshape(2, 12), x)
+case("nn.Reshape{2, -1}", lambda x: x.reshape(2, 2, 6), x)
+case("nn.Permute{2, 1}", lambda x: x.permute(0, 2, 1), x)
+case("nn.RepeatVector{3}", lambda x: x[:, None].repeat(1, 3, 1), R(2, 4))
+case("nn.Rescaling{0.5, -1}", lambda x: x * 0.5 - 1, x)
+case("nn.Identity{}", lambda x: x * 1, x)
+case("nn.Input{3, 4}", lambda x: x * 1, x)
+case("nn.Operation{'exp'}", torch.exp, x)
+case("nn.Activation{'softplus'}", F.softplus, x)
+case("nn.Softmax{}", lambda x: sm(x, -1), x)
+case("nn.Softmax{axis = 2}", lambda x: sm(x, 1), x)
+case("nn.Sparsemax{}", sparsemax, x)
+case("nn.ReLU{2, negative_slope = 0.2, threshold = 0.5}", lambda x: torch.where(x >= 2, torch.full_like(x, 2), torch.where(x >= 0.5, x, 0.2 * (x - 0.5))),
+     3 * R(4, 5))
+
+# ---- what does nothing in inference
+for text in ("Dropout{0.5}", "Dropout{0.5, noise_shape = {-1, 1, -1}}", "AlphaDropout{0.3}", "GaussianDropout{0.5}", "GaussianNoise{0.5}", "DropPath{0.5}",
+             "SpatialDropout1D{0.5}", "ActivityRegularization{0.1, 0.2}"):
+    case("nn." + text, lambda x: x * 1, x)
+case("nn.SpatialDropout2D{0.5}", lambda x: x * 1, R(1, 2, 3, 2))
+case("nn.SpatialDropout3D{0.5}", lambda x: x * 1, R(1, 2, 3, 2, 2))
+case("nn.BatchNorm{momentum = 0.9}", lambda x, gamma, beta, **moving: F.batch_norm(x, moving["moving_mean"], moving["moving_variance"], gamma, beta, eps=1e-3),
+     R(4, 3), gamma=R(3), beta=R(3), moving_mean=R(3), moving_variance=R(3).abs() + 0.5)
+
+# ---- several tensors
+a, b, c = R(2, 3, 4), R(2, 3, 4), R(2, 3, 4)
+for text, f in {"Add": lambda *l: sum(l), "Multiply": lambda x, y, z: x * y * z, "Average": lambda *l: sum(l) / 3,
+                "Maximum": lambda x, y, z: x.maximum(y).maximum(z), "Minimum": lambda x, y, z: x.minimum(y).minimum(z)}.items():
+    case("nn.%s{}" % text, f, a, b, c)
+case("nn.Add{}", torch.add, a, R(2, 1, 4))
+case("nn.Subtract{}", torch.sub, a, b)
+case("nn.Concatenate{}", lambda *l: torch.cat(l, -1), a, R(2, 3, 2), c)
+case("nn.Concatenate{axis = 2}", lambda *l: torch.cat(l, 1), a, R(2, 1, 4))
+case("nn.SkipConnection{nn.Dense{4, activation = 'tanh'}}", lambda x, layer__kernel, layer__bias: torch.tanh(x @ layer__kernel + layer__bias) + x, a,
+     layer__kernel=R(4, 4), layer__bias=R(4))
+case("nn.SkipConnection{nn.Dense{2, use_bias = false}, merge = 'concatenate'}", lambda x, layer__kernel: torch.cat([x @ layer__kernel, x], -1), a,
+     layer__kernel=R(4, 2))
+case("nn.Parallel{nn.Dense{2, use_bias = false}, nn.Dense{3, use_bias = false}, merge = 'concatenate'}",
+     lambda x, layers__1__kernel, layers__2__kernel: torch.cat([x @ layers__1__kernel, x @ layers__2__kernel], -1), a,
+     layers__1__kernel=R(4, 2), layers__2__kernel=R(4, 3))
+case("nn.TimeDistributed{nn.Conv1D{3, 2}}",
+     lambda x, layer__kernel, layer__bias: last(F.conv1d(first(x.reshape(6, 5, 2)), torch_kernel(layer__kernel), layer__bias)).reshape(2, 3, 4, 3), R(2, 3, 5, 2),
+     layer__kernel=R(2, 2, 3), layer__bias=R(3))
+
+
+def spectral(x, vector_u, layer__kernel, layer__bias):  # of a matrix (in, out); u stays, v is one step from it: neither has a gradient
+    u = vector_u
+    v = F.normalize(u @ layer__kernel.detach().t(), dim=-1)
+    return x @ (layer__kernel / (v @ layer__kernel @ u.t()).sum()) + layer__bias
+
+
+case("nn.SpectralNorm{nn.Dense{4}}", spectral, R(3, 5), vector_u=F.normalize(R(1, 4), dim=-1), layer__kernel=R(5, 4), layer__bias=R(4))
+
+# ---- ids and places
+ids = torch.tensor([[3, 1, 4], [1, 5, 2]])
+case("nn.Embedding{5, 4}", lambda i, embeddings: embeddings[i.long() - 1], ids, embeddings=R(5, 4))
+case("nn.Embedding{5, 4, mask_zero = true}", lambda i, embeddings: embeddings[i.long() - 1], ids, embeddings=R(5, 4))
+case("nn.TokenAndPositionEmbedding{5, 4, 2}",
+     lambda i, token_embedding__embeddings, position_embedding__position_embeddings:
+     token_embedding__embeddings[i.long() - 1] + position_embedding__position_embeddings[:3], ids, token_embedding__embeddings=R(5, 2),
+     position_embedding__position_embeddings=R(4, 2))
+case("nn.PositionEmbedding{5}", lambda x, position_embeddings: position_embeddings[:3].expand(2, 3, 4) + 0 * x, a, position_embeddings=R(5, 4))
+case("nn.PositionEmbedding{5, add = true}", lambda x, position_embeddings: position_embeddings[:3] + x, a, position_embeddings=R(5, 4))
+
+
+def sine(x, wave=10000):  # Vaswani et al.: sin and cos of pos / wave^(2i / C), in turn
+    t, n = x.shape[1:]
+    angle = torch.arange(t).double()[:, None] / wave ** (torch.arange(0, n, 2).double() / n)
+    return torch.stack([angle.sin(), angle.cos()], -1).reshape(t, -1)[:, :n] + 0 * x
+
+
+def rotary(x, wave=10000):  # Su et al., features as complex numbers x[i] + j x[i + C / 2]
+    t, n = x.shape[1], x.shape[-1] // 2
+    angle = (torch.arange(t).double()[:, None] * wave ** (-torch.arange(n).double() / n)).reshape([1, t] + [1] * (x.dim() - 3) + [n])
+    z = torch.complex(x[..., :n], x[..., n:]) * torch.polar(torch.ones_like(angle), angle)
+    return torch.cat([z.real, z.imag], -1)
+
+
+case("nn.SinePositionEncoding{}", sine, a)
+case("nn.SinePositionEncoding{max_wavelength = 100, add = true}", lambda x: sine(x, 100) + x, R(2, 3, 5))
+case("nn.RotaryEmbedding{}", rotary, R(2, 3, 6))
+case("nn.RotaryEmbedding{max_wavelength = 100}", lambda x: rotary(x, 100), R(1, 4, 2, 4))
+case("nn.Masking{}", lambda x: x * (x != 0).any(-1, keepdim=True), a * (torch.arange(3) != 1)[None, :, None])
+
+# ---- preparation
+case("nn.Normalization{mean = {1, -2, 0}, variance = {4, 0.25, 1}}",
+     lambda x, **_: (x - torch.tensor([1., -2, 0])) / torch.tensor([2, 0.5, 1.]), R(4, 3), mean=torch.tensor([[1., -2, 0]]), variance=torch.tensor([[4, 0.25, 1]]))
+case("nn.Normalization{mean = 0.5, variance = 4, axis = false, invert = true}", lambda x, **_: x * 2 + 0.5, R(4, 3), mean=torch.tensor([[0.5]]),
+     variance=torch.tensor([[4.]]))
+counts = torch.stack([torch.bincount(row - 1, minlength=5) for row in ids]).double()
+case("nn.CategoryEncoding{5}", lambda i: counts.clamp(max=1) + 0 * i.sum(), ids)
+case("nn.CategoryEncoding{5, output_mode = 'count'}", lambda i: counts + 0 * i.sum(), ids)
+case("nn.CategoryEncoding{5, output_mode = 'one_hot'}", lambda i: F.one_hot(i.long()[:, 0] - 1, 5) + 0 * i, ids[:, :1])
+case("nn.Discretization{{-0.5, 0, 1}}", lambda x, boundaries: torch.bucketize(x.detach(), boundaries, right=True) + 1. + 0 * x, R(3, 4),
+     boundaries=torch.tensor([-0.5, 0, 1]))
+
+
+def hashed(i, bins, salt):  # splitmix64 of Steele, Lea and Flood, in whole numbers of Python
+    def mix(n):
+        m = (1 << 64) - 1
+        h = (n + (salt + 1) * 0x9E3779B97F4A7C15) & m
+        h = (h ^ h >> 30) * 0xBF58476D1CE4E5B9 & m
+        h = (h ^ h >> 27) * 0x94D049BB133111EB & m
+        return ((h ^ h >> 31) & (m >> 1)) % bins + 1.
+    return torch.tensor([[mix(int(n)) for n in row] for row in i.tolist()]) + 0 * i
+
+
+case("nn.Hashing{7, salt = 3}", lambda i: hashed(i, 7, 3), torch.tensor([[5, -17, 123456], [0, 1, 2]]))
 
 print("-- Written by make_layers.py with PyTorch %s. Tensors are { shape, values }." % torch.__version__)
 print("return {")

@@ -266,6 +266,40 @@ for first in (False, True):
              i["q"], i["v"], tgt_mask=torch.triu(torch.ones(T, T), 1).bool()),
          block_weights(True), qv())
 
+# ---- one step of a cell ----
+step = lambda *names: {"x": leaf(N, C, scale=1), **{n: leaf(N, H) for n in names}}
+bare = lambda gates, bias=None: cell_weights(gates, bias, prefix="")
+
+
+def gru_step(i, w):
+    z, r, n = (i["x"] @ w["kernel"] + w["bias"][0]).chunk(3, -1)
+    hz, hr, hn = (i["h"] @ w["recurrent_kernel"] + w["bias"][1]).chunk(3, -1)
+    z, n = torch.sigmoid(z + hz), torch.tanh(n + torch.sigmoid(r + hr) * hn)
+    return z * i["h"] + (1 - z) * n
+
+
+def lstm_step(x, h, c, w):
+    a, f, g, o = (x @ w["kernel"] + h @ w["recurrent_kernel"] + w["bias"]).chunk(4, -1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(a) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def rnn_step(x, h, w):
+    return torch.tanh(x @ w["kernel"] + h @ w["recurrent_kernel"] + w["bias"])
+
+
+def stacked_step(i, w):
+    h = rnn_step(i["x"], i["h"], {k[8:]: t for k, t in w.items() if k.startswith("cells.1.")})
+    return lstm_step(h, i["g"], i["c"], {k[8:]: t for k, t in w.items() if k.startswith("cells.2.")})
+
+
+pick = "(function(y, states) return y%s end)(layer(x, { %s }))"
+case("SimpleRNNCell", "nn.SimpleRNNCell{5}", pick % ("", "h"), lambda i, w: rnn_step(i["x"], i["h"], w), bare(1), step("h"))
+case("LSTMCell", "nn.LSTMCell{5}", pick % (", states[2]", "h, c"), lambda i, w: lstm_step(i["x"], i["h"], i["c"], w), bare(4), step("h", "c"))
+case("GRUCell", "nn.GRUCell{5}", pick % ("", "h"), gru_step, bare(3, (2, 3 * H)), step("h"))
+case("StackedRNNCells", "nn.StackedRNNCells{ nn.SimpleRNNCell{5}, nn.LSTMCell{5} }", pick % (", states[3]", "h, g, c"), stacked_step,
+     {**cell_weights(1, prefix="cells.1."), **cell_weights(4, prefix="cells.2.", c=H)}, step("h", "g", "c"))
+
 print("-- Made by make_sequence.py from PyTorch %s: {shape, values}; do not edit.\nreturn {" % torch.__version__)
 print("\n".join(cases))
 print("}")
