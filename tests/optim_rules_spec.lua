@@ -165,8 +165,10 @@ describe("twenty steps of", function()
       end
       for i = 1, N do w[i] = w[i] - 0.05 * math.sqrt(ww / ss) * step[i] end
     end
-    local p = nn.parameter(start)
-    close(w, train(make("Lamb", p, { lr = 0.05 }), p), 1e-5)
+    for dtype, tolerance in pairs { f32 = 2e-6, f64 = 1e-12 } do
+      local p = nn.parameter(nn.tensor(start, { dtype = dtype }))
+      close(w, train(make("Lamb", p, { lr = 0.05 }), p), tolerance, dtype)
+    end
   end)
 
   it("ASGD, with its average of the steps after t0", function()

@@ -123,6 +123,8 @@ local function add_parameter(self, group, index, p, name, seen)
   group.members[#group.members + 1] = at
 end
 
+local of_all = { accumulated = true, average = true } -- slots that are no rule's: of the parameter's shape, from 0
+
 -- Every slot with its starting values.
 local function make_slots(self)
   self.slots = {}
@@ -131,7 +133,7 @@ local function make_slots(self)
     for i, p in ipairs(self.parameters) do
       local _ <close> = core.here(p)
       local dtype = p:dtype() == "f64" and "f64" or "f32" -- a half has its state in f32
-      tensors[i] = core.full(self:slot_shape(slot, p:shape()), self:slot_start(slot), dtype)
+      tensors[i] = core.full(of_all[slot] and p:shape() or self:slot_shape(slot, p:shape()), of_all[slot] and 0 or self:slot_start(slot), dtype)
       tensors[i]:keep()
     end
     self.slots[slot] = tensors

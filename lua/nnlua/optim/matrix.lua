@@ -18,7 +18,8 @@ end
 -- ---- Adafactor -------------------------------------------------------------------------------------------------------
 
 --- Adafactor (Shazeer and Stern), Keras's rule: of a matrix it remembers means of squares per row and per column only. Steps are relative to the size
---- of the weight (at least epsilon_2) and limited to clip_threshold; relative_step: the rate is at most 1 / sqrt(step).
+--- of the weight (at least epsilon_2) and limited to clip_threshold; relative_step: the rate is at most 1 / sqrt(step), else it is lr (Keras limits
+--- it all the same).
 ---@class nnlua.Adafactor: nnlua.Optimizer
 ---@overload fun(options: { [1]?: nnlua.Tensor[], lr?: number, beta_2_decay?: number, clip_threshold?: number }): nnlua.Adafactor
 local Adafactor = class("Adafactor", Optimizer)
@@ -45,7 +46,7 @@ end
 local function rms(x) return core.sqrt(x:square():mean()) end
 
 function Adafactor:rule(p, g, slot, o)
-  local rate = math.min(o.lr, 1 / math.sqrt(o.step))
+  local rate = self.relative_step and math.min(o.lr, 1 / math.sqrt(o.step)) or o.lr
   local beta = 1 - o.step ^ self.beta_2_decay
   local squares, v = g:square() + self.epsilon_1, slot.v
   if p:dim() >= 2 then
