@@ -6,6 +6,7 @@ local S = nn.schedules
 
 -- name, schedule, { step = rate, ... }
 local cases = {
+  { "constant", S.constant { 0.1 }, { [0] = 0.1, [7] = 0.1 } },
   { "exponential", S.exponential { 0.1, decay_steps = 10, decay_rate = 0.5 }, { [0] = 0.1, [10] = 0.05, [15] = 0.1 * 0.5 ^ 1.5 } },
   { "exponential in stairs", S.exponential { 0.1, 10, 0.5, staircase = true }, { [0] = 0.1, [9] = 0.1, [10] = 0.05, [25] = 0.025 } },
   { "piecewise", S.piecewise { { 2, 5 }, { 1, 0.5, 0.1 } }, { [0] = 1, [2] = 1, [3] = 0.5, [5] = 0.5, [6] = 0.1, [99] = 0.1 } },

@@ -47,13 +47,17 @@ local function checked(owner, given, rules)
   return o
 end
 
--- Predictions that carry a mask (nnlua.mask): what it leaves out counts 0, and the mean is over the rest.
-local function reduced(values, o, pred)
+-- Predictions that carry a mask (nnlua.mask), and values that `kept` (of their shape) tells from others: what is left out counts 0, and the mean is
+-- over the rest.
+local function reduced(values, o, pred, kept)
   local mask = masks.of(pred)
   if mask and mask:numel() == values:numel() then
-    mask = mask:reshape(values:shape()):float()
-    values = core.where(mask:gt(0), values, 0)
-    if not o or o.reduction == "mean" then return values:sum() / core.maximum(mask:sum(), 1) end
+    mask = mask:reshape(values:shape())
+    kept = kept and kept:logical_and(mask) or mask
+  end
+  if kept then
+    values = core.where(kept, values, 0)
+    if not o or o.reduction == "mean" then return values:sum() / core.maximum(kept:to(values:dtype()):sum(), 1) end
   end
   if not o or o.reduction == "mean" then return values:mean() end
   return o.reduction == "sum" and values:sum() or values
@@ -90,42 +94,49 @@ local function rows_and_ids(owner, pred, ids)
   return pred, ids, #p > 2 and want
 end
 
---- Cross-entropy of class ids (N) under predictions (N, classes), which are probabilities or, with from_logits, scores.
+-- Cross-entropy of class ids under predictions, by the options o (nil: the defaults).
+local function of_ids(owner, pred, ids, o, from_logits)
+  local rows, flat, shape = rows_and_ids(owner, pred, ids)
+  local values, kept
+  if o and o.ignore_class then
+    kept = flat:ne(o.ignore_class)
+    flat = core.where(kept, flat, 1)
+  end
+  if from_logits then
+    values = core.softmax_cross_entropy(rows, flat)
+  else
+    values = core.nll(rows:clamp(EPSILON, 1 - EPSILON):log(), flat)
+  end
+  if shape and o and o.reduction == "none" then
+    values = values:reshape(shape)
+    kept = kept and kept:reshape(shape)
+  end
+  return reduced(values, o, pred, kept)
+end
+
+--- Cross-entropy of class ids (N) under predictions (N, classes), which are probabilities or, with from_logits, scores. Ids that are ignore_class
+--- count 0 and are not in the mean.
 ---@param pred nnlua.Tensor
 ---@param ids nnlua.Tensor
 ---@param given? { from_logits?: boolean, reduction?: string, ignore_class?: integer }
 ---@return nnlua.Tensor
 function losses.sparse_categorical_crossentropy(pred, ids, given)
   local o = checked("sparse_categorical_crossentropy", given, spec)
-  local rows, flat, shape = rows_and_ids("sparse_categorical_crossentropy", pred, ids)
-  local values, kept
-  if o and o.ignore_class then
-    kept = flat:ne(o.ignore_class)
-    flat = core.where(kept, flat, 1)
-  end
-  if o and o.from_logits then
-    values = core.softmax_cross_entropy(rows, flat)
-  else
-    values = core.nll(rows:clamp(EPSILON, 1 - EPSILON):log(), flat)
-  end
-  if kept then
-    kept = kept:float()
-    values = values * kept
-    if o.reduction == "mean" then return values:sum() / core.maximum(kept:sum(), 1) end
-  end
-  if shape and o and o.reduction == "none" then values = values:reshape(shape) end
-  return reduced(values, o, pred)
+  return of_ids("sparse_categorical_crossentropy", pred, ids, o, o and o.from_logits)
 end
 rules_of[losses.sparse_categorical_crossentropy] = spec
 
---- PyTorch's name: cross-entropy of class ids under scores (logits), averaged.
+local scores_spec = with_reduction { ignore_class = spec.ignore_class }
+
+--- PyTorch's name: cross-entropy of class ids under scores (logits); sparse_categorical_crossentropy with from_logits.
 ---@param logits nnlua.Tensor
 ---@param ids nnlua.Tensor
+---@param given? { reduction?: string, ignore_class?: integer }
 ---@return nnlua.Tensor
-function losses.cross_entropy(logits, ids)
-  local rows, flat = rows_and_ids("cross_entropy", logits, ids)
-  return reduced(core.softmax_cross_entropy(rows, flat), nil, logits)
+function losses.cross_entropy(logits, ids, given)
+  return of_ids("cross_entropy", logits, ids, checked("cross_entropy", given, scores_spec), true)
 end
+rules_of[losses.cross_entropy] = scores_spec
 
 local function exact(owner, pred, target)
   if not same_shape(pred:shape(), target:shape()) then
@@ -158,7 +169,7 @@ local function own(name, more, values)
       options.raise(("%s: needs %s, got predictions (%s) and targets (%s)"):format(name, needed, shape_text(pred:shape()),
         shape_text(target:shape())))
     end
-    return reduced(values(pred, target, o, fail), o)
+    return reduced(values(pred, target, o, fail), o, pred)
   end
   rules_of[losses[name]] = rules
 end
