@@ -59,7 +59,7 @@ describe("wrong use:", function()
   end)
   it("samples of other dims, by path", function()
     local model = nn.Sequential { nn.Conv2D { 4, 3 } }
-    refuses("Sequential: conv2d: ", model, nn.zeros(2, 5, 3))
+    refuses("Sequential/conv2d: ", model, nn.zeros(2, 5, 3))
     refuses("needs images (N, H, W, C), got samples of shape 5x3", model, nn.zeros(2, 5, 3))
     assert.equal("Conv3D: needs volumes (N, D, H, W, C), got samples of shape 5x5x3", message(nn.Conv3D { 4, 3 }, nn.zeros(2, 5, 5, 3)))
     refuses("needs volumes (N, D, H, W, C)", nn.Conv3D { 4, 3 }, nn.zeros(2, 5, 5, 3))

@@ -154,6 +154,6 @@ describe("Module", function()
 
   it("asks for a forward", function()
     local Empty = nn.class("Empty", nn.Module)
-    assert.equal("Empty: Empty has no forward(); define `function Empty:forward(x) ... end`", message(Empty(), nn.ones(1)))
+    assert.equal("Empty: no forward(); define `function Empty:forward(x) ... end`", message(Empty(), nn.ones(1)))
   end)
 end)

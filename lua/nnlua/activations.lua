@@ -48,9 +48,10 @@ function activations.crelu(x, dim) return core.cat({ core.relu(x), core.relu(-x)
 
 --- The function of `spec` and its name: a name, a function, or nil for none.
 ---@param spec string|function|nil
+---@param owner? string whose option it is, for messages
 ---@return function? apply  nil when it changes nothing
 ---@return string name
-function activations.get(spec)
+function activations.get(spec, owner)
   if spec == nil or spec == "linear" then return nil, "linear" end
   if type(spec) == "function" then
     local found -- of two names the first in the alphabet
@@ -59,7 +60,7 @@ function activations.get(spec)
     end
     return spec, found or "function"
   end
-  local f = spec ~= "get" and activations[spec]
+  local f = spec ~= "get" and rawget(activations, spec)
   if f then return f, spec end
   local names = {}
   for name in pairs(activations) do
@@ -67,8 +68,8 @@ function activations.get(spec)
   end
   table.sort(names)
   local near = options.nearest(spec, names)
-  options.raise(("unknown activation %q%s (valid: %s)"):format(spec, near and ('; did you mean "' .. near .. '"?') or "",
-    table.concat(names, ", ")))
+  options.raise(("%sunknown activation %q%s (valid: %s)"):format(owner and owner .. ": " or "", spec,
+    near and ('; did you mean "' .. near .. '"?') or "", table.concat(names, ", ")))
 end
 
-return activations
+return options.closed(activations, "nn.activations")

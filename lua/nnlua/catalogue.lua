@@ -54,19 +54,21 @@ function catalogue.new(what)
     return list
   end
 
-  --- The member that `spec` names: a name, { class_name =, config = }, a member or its class, or any function of a tensor; nil for nil.
-  function family.get(spec)
+  local function fail(owner, text, ...) options.raise((owner and owner .. ": " or "") .. text:format(...)) end
+
+  --- The member that `spec` names: a name, { class_name =, config = }, a member or its class, or any function of a tensor; nil for nil. `owner` is
+  --- whose option it is, for messages.
+  function family.get(spec, owner)
     if spec == nil or type(spec) == "function" or class.isa(spec, Member) then return spec end
     local word = what:match "%S+$"
     if type(spec) == "string" then
-      local c = type(family[spec]) == "table" and family[spec] or by_keras_name[spec]
+      local c = type(rawget(family, spec)) == "table" and family[spec] or by_keras_name[spec]
       if c then return c {} end
       local near = options.nearest(spec, names())
-      options.raise(("unknown %s %q%s (valid: %s)"):format(word, spec, near and ('; did you mean "' .. near .. '"?') or "",
-        table.concat(names(), ", ")))
+      fail(owner, "unknown %s %q%s (valid: %s)", word, spec, near and ('; did you mean "' .. near .. '"?') or "", table.concat(names(), ", "))
     elseif type(spec) == "table" and type(spec.class_name) == "string" then
       local c = by_keras_name[spec.class_name]
-      if not c then options.raise(("unknown %s %q"):format(word, spec.class_name)) end
+      if not c then fail(owner, "unknown %s %q", word, spec.class_name) end
       local given = {}
       for key, value in pairs(spec.config or {}) do
         if c.options[key] then given[key] = value end
@@ -75,10 +77,10 @@ function catalogue.new(what)
     elseif type(spec) == "table" and rawget(spec, "__index") == spec and spec.apply then
       return spec {}
     end
-    options.raise(("%s must be a name, an object of nn.%ss or a function of a tensor, got %s"):format(what, word, options.shown(spec)))
+    fail(owner, "%s must be a name, an object of nn.%ss or a function of a tensor, got %s", what, word, options.shown(spec))
   end
 
-  return family, define
+  return options.closed(family, ("nn.%ss"):format(what:match "%S+$")), define
 end
 
 return catalogue

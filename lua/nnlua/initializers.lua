@@ -153,18 +153,20 @@ end
 
 --- The initializer that `spec` names: a name, Keras's { class_name =, config = }, an initializer or a class of them, or a function of a shape.
 ---@param spec string|table|function
+---@param owner? string whose option it is, for messages
 ---@return nnlua.Initializer|function
-function initializers.get(spec)
+function initializers.get(spec, owner)
+  owner = owner and owner .. ": " or ""
   if type(spec) == "function" or class.isa(spec, Initializer) then return spec end
   if type(spec) == "string" then
-    local c = type(initializers[spec]) == "table" and initializers[spec] or by_keras_name[spec]
+    local c = type(rawget(initializers, spec)) == "table" and initializers[spec] or by_keras_name[spec]
     if c then return c {} end
     local near = options.nearest(spec, names())
-    options.raise(("unknown initializer %q%s (valid: %s)"):format(spec, near and ('; did you mean "' .. near .. '"?') or "",
+    options.raise(("%sunknown initializer %q%s (valid: %s)"):format(owner, spec, near and ('; did you mean "' .. near .. '"?') or "",
       table.concat(names(), ", ")))
   elseif type(spec) == "table" and type(spec.class_name) == "string" then
     local c = by_keras_name[spec.class_name]
-    if not c then options.raise(("unknown initializer %q"):format(spec.class_name)) end
+    if not c then options.raise(("%sunknown initializer %q"):format(owner, spec.class_name)) end
     local given = {}
     for key, value in pairs(spec.config or {}) do
       if c.options[key] then given[key] = value end -- files also hold seeds and nulls
@@ -173,7 +175,7 @@ function initializers.get(spec)
   elseif type(spec) == "table" and rawget(spec, "__index") == spec and spec.values then
     return spec {}
   end
-  options.raise("an initializer must be a name, an object of nn.initializers or a function of a shape, got " .. options.shown(spec))
+  options.raise(("%san initializer must be a name, an object of nn.initializers or a function of a shape, got %s"):format(owner, options.shown(spec)))
 end
 
-return initializers
+return options.closed(initializers, "nn.initializers")

@@ -86,18 +86,21 @@ end
 ---@param given any
 function Layer:init(given)
   local c = getmetatable(self)
-  for key, value in pairs(options.check(c.__name, unaliased(c, given), spec_of(c))) do
-    if key:find "_initializer$" then value = initializers.get(value) end
-    if key:find "_regularizer$" then value = regularizers.get(value) end
-    if key:find "_constraint$" then value = constraints.get(value) end
+  local function owner(key) return ('%s: option "%s"'):format(c.__name, key) end
+  for key, value in pairs(options.check(c.__name, unaliased(c, given), spec_of(c), c.aliases)) do
+    if key:find "_initializer$" then value = initializers.get(value, owner(key)) end
+    if key:find "_regularizer$" then value = regularizers.get(value, owner(key)) end
+    if key:find "_constraint$" then value = constraints.get(value, owner(key)) end
     rawset(self, self.fields[key] or key, value)
   end
   if not c.options.dtype then set_policy(self) end
   if rawget(self, "activation") then
-    local act, name = activations.get(self.activation)
+    local act, name = activations.get(self.activation, owner "activation")
     rawset(self, "act", compute_in_single(self, act, name))
   end
-  if rawget(self, "recurrent_activation") then rawset(self, "recurrent_act", (activations.get(self.recurrent_activation))) end
+  if rawget(self, "recurrent_activation") then
+    rawset(self, "recurrent_act", (activations.get(self.recurrent_activation, owner "recurrent_activation")))
+  end
   self:checked()
 end
 
@@ -204,10 +207,7 @@ function Layer:build_once(shape)
   return out
 end
 
-function Layer:build_from(x)
-  local shape = x:shape()
-  self:build_once(table.move(shape, 2, #shape, 1, {}))
-end
+function Layer:build_from(x) self:build_once(self:sample_shape(x)) end
 
 --- What messages call the layer.
 function Layer:label() return rawget(self, "name") or getmetatable(self).__name end

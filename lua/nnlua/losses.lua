@@ -71,8 +71,15 @@ local function same_shape(a, b)
   return true
 end
 
+local function need_tensors(owner, pred, target)
+  if not (core.is_tensor(pred) and core.is_tensor(target)) then
+    options.raise(("%s: needs tensors of predictions and of targets, got %s and %s"):format(owner, options.shown(pred), options.shown(target)))
+  end
+end
+
 -- Predictions as rows (N, classes) and ids as (N); a last dim of 1 of the ids is dropped.
 local function rows_and_ids(owner, pred, ids)
+  need_tensors(owner, pred, ids)
   local p, t = pred:shape(), ids:shape()
   local classes = p[#p]
   if #t == #p and t[#t] == 1 and #p > 1 then
@@ -139,6 +146,7 @@ end
 rules_of[losses.cross_entropy] = scores_spec
 
 local function exact(owner, pred, target)
+  need_tensors(owner, pred, target)
   if not same_shape(pred:shape(), target:shape()) then
     local p, t = pred:shape(), target:shape()
     local ids = #t == #p - 1 and "; for class ids use sparse_categorical_crossentropy" or ""
@@ -169,6 +177,7 @@ local function own(name, more, values)
       options.raise(("%s: needs %s, got predictions (%s) and targets (%s)"):format(name, needed, shape_text(pred:shape()),
         shape_text(target:shape())))
     end
+    need_tensors(name, pred, target)
     return reduced(values(pred, target, o, fail), o, pred)
   end
   rules_of[losses[name]] = rules
@@ -393,7 +402,7 @@ function losses.get(loss, from_logits)
     if type(loss) ~= "string" then options.raise("a loss as a table begins with its name, { \"huber\", delta = 2 }, got " .. options.shown(loss)) end
   end
   if type(loss) == "string" then
-    f, name = loss ~= "get" and losses[loss], loss
+    f, name = loss ~= "get" and rawget(losses, loss), loss
     if not f then
       local names = {}
       for key in pairs(losses) do
@@ -415,4 +424,4 @@ function losses.get(loss, from_logits)
   return function(pred, target) return f(pred, target, o) end, kept
 end
 
-return setmetatable(losses, { rules_of = rules_of }) -- nn.help tells the options
+return options.closed(setmetatable(losses, { rules_of = rules_of }), "nn.losses") -- nn.help tells the options

@@ -24,6 +24,14 @@ local Mean = metrics.Mean
 
 -- ---- values per sample -----------------------------------------------------------------------------------------------
 
+local function same_shape(a, b)
+  if #a ~= #b then return false end
+  for i = 1, #a do
+    if a[i] ~= b[i] then return false end
+  end
+  return true
+end
+
 -- 1 where a sample is right, else 0, as floats. Targets are class ids or, in the shape of the predictions, one-hot rows;
 -- predictions with a last dim of 1 are probabilities of "yes".
 local function hits(pred, target)
@@ -39,7 +47,12 @@ local function hits(pred, target)
     options.raise(("accuracy: predictions (%s) need class ids or one-hot rows, got targets (%s)"):format(shape_text(pred:shape()),
       shape_text(target:shape())))
   end
-  return pred:argmax(-1):eq(target):float()
+  local best = pred:argmax(-1)
+  if not same_shape(best:shape(), target:shape()) then
+    options.raise(("accuracy: predictions (%s) need class ids (%s), got targets (%s)"):format(shape_text(pred:shape()), shape_text(best:shape()),
+      shape_text(target:shape())))
+  end
+  return best:eq(target):float()
 end
 
 --- Share of samples whose largest prediction is the target's class, as a tensor.
@@ -76,6 +89,9 @@ local function names()
     if name ~= "get" then list[#list + 1] = name end
   end
   table.sort(list)
+  for i = #list, 2, -1 do -- a loss and a metric may have one name
+    if list[i] == list[i - 1] then table.remove(list, i) end
+  end
   return list
 end
 
@@ -103,7 +119,7 @@ function metrics.get(spec, index)
     return by_name[spec](given)
   elseif spec == "accuracy" or spec == "acc" or spec == "sparse_categorical_accuracy" or spec == "categorical_accuracy" then
     return Accuracy { name = given.name or spec == "acc" and "accuracy" or spec }
-  elseif type(spec) == "string" and spec ~= "get" and losses[spec] then
+  elseif type(spec) == "string" and spec ~= "get" and rawget(losses, spec) then
     local name = given.name or spec
     given.name = nil
     return Mean { next(given) and losses.get { name = spec, options = given } or losses[spec], name = name }
@@ -114,4 +130,4 @@ function metrics.get(spec, index)
     near and ('; did you mean "' .. near .. '"?') or "", table.concat(list, ", ")))
 end
 
-return metrics
+return options.closed(metrics, "nn.metrics")

@@ -157,7 +157,7 @@ local function names_of(outputs)
   return names
 end
 
-local spec = { inputs = { "table", required = true }, outputs = { "table", required = true }, name = { "string" } }
+local spec = { inputs = { "any", required = true }, outputs = { "any", required = true }, name = { "string" } }
 
 --- `nn.Model{ inputs = {a, b}, outputs = {y, z}, name = "two" }`: one symbolic tensor each, a list, or a table by name.
 ---@param given table

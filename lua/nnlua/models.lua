@@ -132,7 +132,7 @@ end
 function Sequential:build_next(before)
   local layer = self[#self]
   if layer.build_once then
-    self.sizes[#self] = layer:build_once(before)
+    self.sizes[#self] = self:within(layer, "build_once", before)
     self:link(#self)
   else
     rawset(self, "sizes", nil) -- a module of the user's: its result's shape shows when a batch comes
@@ -147,7 +147,7 @@ function Sequential:build_once(shape)
   local size = shape
   for i = 1, #self do
     local layer = self[i]
-    size = layer.build_once and layer:build_once(size)
+    size = layer.build_once and self:within(layer, "build_once", size)
     if not size then
       rawset(self, "sizes", nil)
       break
@@ -160,10 +160,7 @@ function Sequential:build_once(shape)
   return size
 end
 
-function Sequential:build_from(x)
-  local shape = x:shape()
-  self:build_once(table.move(shape, 2, #shape, 1, {}))
-end
+function Sequential:build_from(x) self:build_once(self:sample_shape(x)) end
 
 --- Make all parameters, from the shape of one sample or from an example batch. Returns self.
 ---@param input integer[]|nnlua.Tensor
@@ -181,7 +178,8 @@ function Sequential:children()
   return list
 end
 
-function Sequential:forward(x)
+function Sequential:forward(x, extra)
+  if extra ~= nil then options.raise(("takes one input, got another: %s; nn.Model takes several"):format(options.shown(extra))) end
   for i = 1, #self do x = self[i](x) end
   return x
 end

@@ -517,9 +517,29 @@ local stack, depth = {}, 0
 
 local function name_of(module) return rawget(module, "name") or getmetatable(module).__name end
 
+local enter
+
+-- What the innermost layer was built for and what it was called with, where the last sizes of the two differ; else "".
+local function built_for()
+  local layer = stack[depth]
+  local shape = rawget(layer, "input_size")
+  if not rawget(layer, "built") or type(shape) ~= "table" or #shape == 0 or type(shape[#shape]) ~= "number" then return "" end
+  for level = 3, 250 do
+    local info = debug.getinfo(level, "f")
+    if not info then return "" end
+    if info.func == enter then
+      local _, x = debug.getlocal(level, -1)
+      local got = core.is_tensor(x) and x:shape()
+      if not got or #got == #shape + 1 and got[#got] == shape[#shape] then return "" end
+      return ("; it was built for samples of shape %s, got %s"):format(Module.shape_text(shape),
+        Module.shape_text(table.move(got, 2, #got, 1, {})))
+    end
+  end
+end
+
 -- Runs at the point of the error: "script.lua:12: linear: ..." -> "script.lua:12: net/fc1: linear: ..."
 local function located(message)
-  local names = {}
+  local names, built = {}, type(message) == "string" and depth > 0 and not message:find "%f[%w]got " and built_for() or ""
   for i = 1, depth do names[i] = name_of(stack[i]) end
   depth = 0
   if type(message) ~= "string" or #names == 0 or message:find "interrupted" then return message end
@@ -527,7 +547,7 @@ local function located(message)
   local position, rest = message:match "^([^\n]-:%d+: )(.*)$"
   local text, last = rest or message, names[#names] .. ": "
   if text:sub(1, #last) == last then text = text:sub(#last + 1) end -- the path ends in it
-  return (position or "") .. path .. ": " .. text
+  return (position or "") .. path .. ": " .. text .. built
 end
 
 local function leave(...)
@@ -535,7 +555,7 @@ local function leave(...)
   return ...
 end
 
-local function enter(self, ...)
+function enter(self, ...)
   depth = depth + 1
   stack[depth] = self
   local _ <close> = depth == 1 and core.is_tensor((...)) and core.here((...)) or nil -- layers make tensors where the input lies
@@ -544,9 +564,36 @@ local function enter(self, ...)
   return leave(self:forward(...))
 end
 
+local function enter_method(layer, method, ...)
+  depth = depth + 1
+  stack[depth] = layer
+  return leave(layer[method](layer, ...))
+end
+
 local function result(ok, ...)
   if ok then return ... end
   error(..., 0)
+end
+
+--- The shape of a sample of the batch x; raises when x is no tensor.
+---@param x nnlua.Tensor
+---@return integer[]
+function Module:sample_shape(x)
+  if not core.is_tensor(x) then options.raise(("%s: needs a tensor, got %s"):format(name_of(self), options.shown(x))) end
+  local shape = x:shape()
+  return table.move(shape, 2, #shape, 1, {})
+end
+
+--- `layer[method](layer, ...)` on behalf of `self`, which holds it: errors tell the path of both.
+---@param layer nnlua.Module
+---@param method string
+function Module:within(layer, method, ...)
+  if depth > 0 then return enter_method(layer, method, ...) end
+  return result(xpcall(function(...)
+    depth = 1
+    stack[1] = self
+    return leave(enter_method(layer, method, ...))
+  end, located, ...))
 end
 
 --- `module(x)` computes `module:forward(x)`; errors name the layer. On symbolic tensors (nn.Input) it gives symbolic tensors.
@@ -561,7 +608,7 @@ function Module:__call(...)
 end
 
 function Module:forward()
-  options.raise(("%s has no forward(); define `function %s:forward(x) ... end`"):format(getmetatable(self).__name, getmetatable(self).__name))
+  options.raise(("no forward(); define `function %s:forward(x) ... end`"):format(getmetatable(self).__name))
 end
 
 -- ---- printing --------------------------------------------------------------------------------------------------------

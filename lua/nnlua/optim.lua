@@ -59,4 +59,4 @@ function optim.get(spec)
   options.raise("an optimizer must be a name or an object such as nn.optim.Adam{lr = 1e-3}, got " .. options.shown(spec))
 end
 
-return optim
+return options.closed(optim, "nn.optim")

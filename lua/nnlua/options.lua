@@ -26,6 +26,7 @@ local options = {}
 ---@field max? number        value <= max
 ---@field above? number      value > above
 ---@field below? number      value < below
+---@field layer? boolean     the table is a layer, or a list of them
 
 local this_file = debug.getinfo(1, "S").source
 local library = this_file:match "^(@.*[/\\])" or this_file -- "@.../nnlua/": chunk names of the library's files begin so
@@ -40,6 +41,21 @@ function options.raise(message)
     end
   end
   error(message, 3)
+end
+
+--- Let a name that the table `family` has not be an error which names the nearest: nn.optim.Adm. Ask with rawget where nil is wanted. Returns it.
+---@param family table
+---@param name string what messages call it
+function options.closed(family, name)
+  local mt = getmetatable(family) or {}
+  function mt.__index(_, key)
+    local names = {}
+    for known in next, family do names[#names + 1] = type(known) == "string" and known or nil end
+    table.sort(names)
+    local near = type(key) == "string" and options.nearest(key, names)
+    options.raise(("%s has no %s%s"):format(name, options.shown(key), near and ('; did you mean "' .. near .. '"?') or ""))
+  end
+  return setmetatable(family, mt)
 end
 
 -- Edits (insert, delete, change, swap of neighbours) that turn a into b.
@@ -86,26 +102,37 @@ end
 
 local function quoted(s) return '"' .. s .. '"' end
 
+local function is_tensor(v)
+  local mt = type(v) == "userdata" and getmetatable(v)
+  local name = type(mt) == "table" and mt.__name
+  return type(name) == "string" and name:lower():find("tensor", 1, true) ~= nil
+end
+
 -- A value as a message shows it: short, and on one line.
 local function shown(v)
   local kind = type(v)
-  if kind == "string" then
+  if v ~= v then
+    return "nan"
+  elseif kind == "string" then
     if #v > 40 then v = v:sub(1, 37) .. "..." end
     return quoted((v:gsub("%c", "?")))
   elseif kind == "number" or kind == "boolean" or kind == "nil" then
     return tostring(v)
   elseif kind == "userdata" then
     local mt = getmetatable(v)
+    if is_tensor(v) then return ("a tensor of shape (%s)"):format(table.concat(v:shape(), ", ")) end
     return "a " .. (type(mt) == "table" and type(mt.__name) == "string" and mt.__name or kind)
   end
   return "a " .. kind
 end
 options.shown = shown
 
-local function is_tensor(v)
-  local mt = type(v) == "userdata" and getmetatable(v)
-  local name = type(mt) == "table" and mt.__name
-  return type(name) == "string" and name:lower():find("tensor", 1, true) ~= nil
+--- A list of numbers as text, {1, 2}; anything else as shown() has it.
+function options.list_text(v)
+  if type(v) ~= "table" or #v == 0 then return shown(v) end
+  local words = {}
+  for i, n in ipairs(v) do words[i] = type(n) == "table" and options.list_text(n) or shown(n) end
+  return "{" .. table.concat(words, ", ") .. "}"
 end
 
 -- Per type name: the value as that type (3.0 is the integer 3), or nil.
@@ -154,7 +181,7 @@ end
 -- The checked value, or nil and what is wrong with it ("must be an integer, got ...").
 local function checked(v, rule)
   local c, ok = converted(v, rule[1])
-  if not ok then return nil, ("must be %s, got %s"):format(types_text(rule[1]), shown(v)) end
+  if not ok then return nil, ("must be %s, got %s"):format(rule.layer and "a layer, such as nn.Dense{10}" or types_text(rule[1]), shown(v)) end
   if rule.choices and type(c) == "string" then
     for _, choice in ipairs(rule.choices) do
       if c == choice then return c end
@@ -232,14 +259,16 @@ end
 ---@param owner string
 ---@param opts any
 ---@param spec table<string, nnlua.OptionRule>
+---@param aliases? table<string, string> other spellings that the caller has put right; advice knows them
 ---@return table
-function options.check(owner, opts, spec)
+function options.check(owner, opts, spec, aliases)
   if opts == nil then opts = {} elseif type(opts) ~= "table" then opts = { opts } end
   local byplace = positional(owner, opts, spec)
   for key in pairs(opts) do
     if math.type(key) ~= "integer" and not spec[key] then
-      local names = names_of(spec)
-      options.raise(("%s: unknown option %s%s (%s)"):format(owner, shown(key), advice(key, names, quoted),
+      local names, close = names_of(spec), names_of(spec)
+      for alias in pairs(aliases or {}) do close[#close + 1] = alias end
+      options.raise(("%s: unknown option %s%s (%s)"):format(owner, shown(key), advice(key, close, quoted),
         #names == 0 and "it takes none" or "valid: " .. table.concat(names, ", ")))
     end
   end

@@ -223,4 +223,4 @@ function schedules.get(spec)
     .. options.shown(spec))
 end
 
-return schedules
+return options.closed(schedules, "nn.schedules")

@@ -217,6 +217,8 @@ local function infer(node, name)
   local others = list and has_unknown(node.symbols) and probe(node, OTHER)
   if not list then
     why = type(why) == "string" and why or tostring(why)
+    local at = why:match "^[^\n]-:%d+: " -- an error of the layer's has its place and name
+    if not at then options.raise(("%s: %s; given %s"):format(name, why, inputs_text(node.symbols))) end
     error(("%s; given %s"):format(why, inputs_text(node.symbols)), 0)
   end
   if #list == 0 then options.raise(("%s: gives no tensor"):format(name)) end

@@ -97,12 +97,14 @@ end
 ---@param units integer
 function M.Linear(inputs, units, given)
   if type(inputs) == "table" then inputs, units, given = inputs[1], inputs[2], inputs end
+  if math.type(inputs) ~= "integer" or inputs < 1 or math.type(units) ~= "integer" then
+    options.raise(("Linear: needs two sizes, nn.Linear(inputs, units), got %s and %s"):format(options.shown(inputs), options.shown(units)))
+  end
   local o = { units }
   for key, value in pairs(given or {}) do
     if type(key) == "string" then o[key] = value end
   end
   local layer = Dense(o)
-  if math.type(inputs) ~= "integer" or inputs < 1 then options.raise("Linear: needs two sizes, nn.Linear(inputs, units)") end
   layer:build_once { inputs }
   return layer
 end

@@ -188,7 +188,7 @@ local function define_grouped(name, keras, more)
   function c:output_shape(shape)
     local channels, groups = shape[self:dim_of(self.axis, shape) - 1], self.groups
     if groups == 0 or groups < -1 or channels > 0 and groups > 0 and channels % groups ~= 0 then
-      self:refuse(("%d groups must divide the channels"):format(groups), shape)
+      self:refuse(("%d groups must divide the %d channels"):format(groups, channels), shape)
     end
     return shape
   end

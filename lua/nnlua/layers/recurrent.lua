@@ -228,7 +228,8 @@ local function pair(layer, key)
   local ok = #value == 2
   for _, n in ipairs(value) do ok = ok and math.type(n) == "integer" and n >= 1 end
   if not ok then
-    options.raise(("%s: option %q must be an integer or a pair of them, at least 1"):format(getmetatable(layer).__name, key))
+    options.raise(("%s: option %q must be an integer or a pair of them, at least 1, got %s"):format(getmetatable(layer).__name, key,
+      options.list_text(layer[key])))
   end
   rawset(layer, key, { value[1], value[2] })
 end

@@ -90,7 +90,8 @@ local function borders(layer, key)
     if type(side) == "number" then side = { side, side } end
     local ok = #v == rank and type(side) == "table" and #side == 2
     for k = 1, ok and 2 or 0 do ok = ok and math.type(side[k]) == "integer" and side[k] >= 0 end
-    if not ok then options.raise(("%s: option %q must be %s, at least 0"):format(getmetatable(layer).__name, key, forms[rank])) end
+    if not ok then options.raise(("%s: option %q must be %s, at least 0, got %s"):format(getmetatable(layer).__name, key, forms[rank],
+      options.list_text(layer[key]))) end
     out[i] = { side[1], side[2] }
   end
   rawset(layer, key, rank == 1 and out[1] or out)

@@ -35,7 +35,7 @@ end
 
 --- The integer or list `value` of the option `key` as a list of a number per spatial dim.
 function spatial.sizes(layer, key, value, least)
-  local rank = layer.rank
+  local rank, given = layer.rank, value
   if type(value) == "number" then
     local list = {}
     for i = 1, rank do list[i] = value end
@@ -47,7 +47,8 @@ function spatial.sizes(layer, key, value, least)
     ok = ok and out[i] and out[i] >= (least or 1)
   end
   if not ok then
-    options.raise(("%s: option %q must be %s, at least %d"):format(getmetatable(layer).__name, key, many[rank], least or 1))
+    options.raise(("%s: option %q must be %s, at least %d, got %s"):format(getmetatable(layer).__name, key, many[rank], least or 1,
+      options.list_text(given)))
   end
   return out
 end

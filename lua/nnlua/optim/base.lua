@@ -63,7 +63,7 @@ local function checked(self, given, spec)
     if plain[name] ~= nil then options.raise(("%s: %q is given twice"):format(name_of(self), name)) end
     plain[name] = value
   end
-  return options.check(name_of(self), plain, spec)
+  return options.check(name_of(self), plain, spec, self.aliases)
 end
 
 local function set_lr(self, lr)
@@ -101,6 +101,11 @@ local group_spec = {
 
 -- Groups of what the user gave: a list of tensors is one group, a list of tables is one each.
 local function groups_of(self, given)
+  local module = Module.is_module(given) and given or Module.is_module(given[1]) and given[1]
+  if module then
+    options.raise(("%s: takes the parameters of a model, not the model: nn.optim.%s{ model:parameters() }, got %s"):format(name_of(self),
+      name_of(self), rawget(module, "name") or getmetatable(module).__name))
+  end
   if type(given[1]) ~= "table" then return { { params = given, lr_scale = 1 } } end
   local groups = {}
   for i, entry in ipairs(given) do
