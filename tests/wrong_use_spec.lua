@@ -24,6 +24,7 @@ twice.lstm, twice.attention, twice.conv = nn.LSTM { 3 }, nn.MultiHeadAttention {
 twice.lstm(nn.ones(2, 4, 5))
 twice.attention(nn.ones(2, 4, 5))
 twice.conv(nn.ones(1, 5, 5, 3))
+nn.eval() -- or a run that fails loses what was not computed yet
 local Half = nn.class("Half", nn.Layer)
 function Half:forward(input) return input:matmul(nn.ones(3, 3)) end -- luacheck: no unused args
 local Scale = nn.class("Scale", nn.Layer)
