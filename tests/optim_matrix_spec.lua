@@ -77,7 +77,7 @@ local function adafactor(lr, eps2, clip, factored, fixed)
   end
 end
 
-local function muon(lr, decay, momentum, nesterov)
+local function muon(lr, decay, momentum, nesterov, rms_rate, steps)
   return function(w, g, s)
     w = map(w, function(x) return x * (1 - lr * decay) end)
     s.m = map(g, function(x, i, j) return momentum * (s.m and s.m[i][j] or 0) + x end)
@@ -86,14 +86,14 @@ local function muon(lr, decay, momentum, nesterov)
     if tall then x = turned(x) end
     local size = length(x) + 1e-7
     x = map(x, function(v) return v / size end)
-    for _ = 1, 6 do
+    for _ = 1, steps do
       local a = product(x, turned(x))
       local aa = product(a, a)
       local bx = product(map(a, function(v, i, j) return -4.775 * v + 2.0315 * aa[i][j] end), x)
       x = map(x, function(v, i, j) return 3.4445 * v + bx[i][j] end)
     end
     if tall then x = turned(x) end
-    local rate = lr * math.sqrt(math.max(1, #w / #w[1]))
+    local rate = lr * (rms_rate and rms_rate * math.sqrt(math.max(#w, #w[1])) or 1)
     return map(w, function(v, i, j) return v - rate * x[i][j] end)
   end
 end
@@ -122,9 +122,10 @@ describe("twenty steps of", function()
         local n, m = size[1], size[2]
         local start, target, scale = noise(n, m, 1), noise(n, m, 2), map(noise(n, m, 3), function(v) return 1.2 + v end)
         local loose = dtype == "f64" and 1e-7 or 2e-3 -- the iteration is not contracting: what is small grows by 3.4445 at each step
-        close(reference(start, target, scale, muon(0.02, 0.1, 0.95, true)), run(nn.optim.Muon { lr = 0.02 }, start, target, scale, dtype), loose)
-        close(reference(start, target, scale, muon(0.02, 0, 0.5, false)),
-          run(nn.optim.Muon { lr = 0.02, weight_decay = 0, momentum = 0.5, nesterov = false }, start, target, scale, dtype), loose)
+        close(reference(start, target, scale, muon(0.02, 0.004, 0.95, true, 0.2, 5)),
+          run(nn.optim.Muon { lr = 0.02 }, start, target, scale, dtype), loose)
+        close(reference(start, target, scale, muon(0.02, 0.3, 0.5, false, false, 6)),
+          run(nn.optim.Muon { lr = 0.02, weight_decay = 0.3, momentum = 0.5, nesterov = false, rms_rate = false, ns_steps = 6 }, start, target, scale, dtype), loose)
       end
     end)
   end
@@ -149,8 +150,8 @@ describe("Muon", function()
       return model:state()
     end
     local plain = { weight_decay = 0, lr = 0.1 }
-    local all = after({ "word_embedding", "output" }, nn.optim.Muon { lr = 0.1, weight_decay = 0, exclude_layers = { "output" } })
-    local adam = after({ "a", "b" }, nn.optim.Adam { lr = 0.01, epsilon = 1e-7 })
+    local all = after({ "word_embedding", "output" }, nn.optim.Muon { lr = 0.1, weight_decay = 0, adam_weight_decay = 0.02, adam_lr_ratio = 0.1, exclude_layers = { "output" } })
+    local adam = after({ "a", "b" }, nn.optim.AdamW { lr = 0.01, epsilon = 1e-7, weight_decay = 0.2 })
     for _, names in ipairs { { "word_embedding", "a" }, { "output", "b" } } do
       for _, w in ipairs { "kernel", "bias" } do close(adam[names[2] .. "." .. w]:totable(), all[names[1] .. "." .. w], 1e-5) end
     end

@@ -110,8 +110,29 @@ describe("noise:", function()
     local input = nn.Input { 2 }
     local graph = nn.Model { inputs = input, outputs = nn.ActivityRegularization { l1 = 1 }(input) }
     assert.is_nil(graph:regularization()) -- of the call that told the shape
-    graph(nn.tensor { { 1.0, -3.0 } })
-    close({ 4 }, graph:regularization():reshape(1))
+    graph(nn.tensor { { 1.0, -3.0 }, { 2.0, 0.0 } })
+    close({ 3 }, graph:regularization():reshape(1)) -- per sample of the batch
+  end)
+  it("activity_regularizer is an option of every layer", function()
+    for _, layer in ipairs { nn.Dense { 2, init = "identity", activity_regularizer = nn.regularizers.l2 { 0.5 } },
+      nn.ReLU { negative_slope = 1, activity_regularizer = nn.regularizers.l2 { 0.5 } } } do
+      local model = nn.Sequential { nn.Input { 2 }, layer }
+      model(nn.tensor { { 1.0, -3.0 }, { 2.0, 0.0 } })
+      close({ 0.5 * 14 / 2 }, model:regularization():reshape(1))
+      assert.is_nil(model:regularization())
+      local file = os.tmpname()
+      assert(model:save(file))
+      local copy = assert(nn.load(file))
+      os.remove(file)
+      copy:train()
+      copy(nn.tensor { { 1.0, -3.0 }, { 2.0, 0.0 } })
+      close({ 3.5 }, copy:regularization():reshape(1))
+    end
+    -- a sequence and its states: of the sequence
+    local lstm = nn.LSTM { 3, return_sequences = true, return_state = true, activity_regularizer = "l1" }
+    local y, h = lstm(nn.ones(2, 4, 5))
+    assert.same({ 2, 3 }, h:shape())
+    close((y:abs():sum() * 0.01 / 2):reshape(1):totable(), lstm:regularization():reshape(1), 1e-6)
   end)
 end)
 

@@ -36,7 +36,7 @@ function Layer.new_object()
   return object
 end
 
-local common = { name = { "string" }, trainable = { "boolean", default = true },
+local common = { name = { "string" }, trainable = { "boolean", default = true }, activity_regularizer = { "string|table|function" },
   dtype = { "string", choices = policy.names } }
 local specs = setmetatable({}, { __mode = "k" }) -- class -> its options with the common ones
 
@@ -82,6 +82,15 @@ local function compute_in_single(self, act, name)
   return function(x) return act((policy.single(x))) end
 end
 
+-- The forward of a layer with an activity_regularizer: what that says of the (first) result, divided by the size of the batch, joins the loss.
+local function penalized(self, ...)
+  local function note(y, ...)
+    Module.penalize_activity(self, self.activity_regularizer(y) / y:size(1))
+    return y, ...
+  end
+  return note(getmetatable(self).forward(self, ...))
+end
+
 --- Checks the options and stores them as fields.
 ---@param given any
 function Layer:init(given)
@@ -93,6 +102,7 @@ function Layer:init(given)
     if key:find "_constraint$" then value = constraints.get(value, owner(key)) end
     rawset(self, self.fields[key] or key, value)
   end
+  if rawget(self, "activity_regularizer") then rawset(self, "forward", penalized) end
   if not c.options.dtype then set_policy(self) end
   if rawget(self, "activation") then
     local act, name = activations.get(self.activation, owner "activation")

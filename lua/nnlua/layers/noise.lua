@@ -92,7 +92,7 @@ end)
 define("DropPath", function(self, x) return x * core.dropout(core.ones(whole(x, x:dim() + 1), x:dtype()), self.rate) end)
 M.StochasticDepth = M.DropPath
 
---- What comes in; `l1 * sum(|x|) + l2 * sum(x^2)` of its last call is added to the loss, as regularizers of weights are.
+--- What comes in; `(l1 * sum(|x|) + l2 * sum(x^2)) / N` of its last call, of a batch of N, is added to the loss, as regularizers of weights are.
 ---@class nnlua.ActivityRegularization: nnlua.Layer
 ---@overload fun(options: { l1?: number, l2?: number, name?: string }): nnlua.ActivityRegularization
 local ActivityRegularization = Layer.define("ActivityRegularization", { l1 = { "number", position = 1, default = 0, min = 0 },
@@ -102,7 +102,7 @@ M.ActivityRegularization = ActivityRegularization
 function ActivityRegularization:checked() rawset(self, "penalty", regularizers.l1l2 { l1 = self.l1, l2 = self.l2 }) end
 
 function ActivityRegularization:forward(x)
-  Module.penalize_activity(self, self.penalty(x))
+  Module.penalize_activity(self, self.penalty(x) / x:size(1))
   return x
 end
 

@@ -273,8 +273,11 @@ function Optimizer:rule()
   options.raise(("%s has no rule(); define `function %s:rule(p, g, slot, o) ... end`"):format(name_of(self), name_of(self)))
 end
 
+--- The weight decay of the parameter p: that of its group, or the optimizer's.
+function Optimizer:decay_of(_, o) return o.weight_decay end -- luacheck: no unused args
+
 -- Weight decay that is not part of the gradient, as Keras has it: p - lr * weight_decay * p.
-local function decayed(p, o) return o.weight_decay > 0 and p * (1 - o.lr * o.weight_decay) or p end
+local function decayed(p, lr, decay) return decay > 0 and p * (1 - lr * decay) or p end
 
 --- Record the rule for the parameters of a group. Nothing is bound yet, so a rule that raises changes nothing.
 function Optimizer:update_group(group, grads, o, _, updates)
@@ -285,7 +288,7 @@ function Optimizer:update_group(group, grads, o, _, updates)
       local p = self.parameters[i]
       for _, name in ipairs(names) do slot[name] = self.slots[name][i] end
       o.name = self.names[i]
-      bind_later(updates, p, self:rule(decayed(p:detach(), o), grads[i], slot, o))
+      bind_later(updates, p, self:rule(decayed(p:detach(), o.lr, self:decay_of(p, o)), grads[i], slot, o))
       for _, name in ipairs(names) do
         if slot[name] ~= self.slots[name][i] then bind_later(updates, self.slots[name][i], slot[name]) end
       end

@@ -4,6 +4,7 @@
 
 local core = require "nnlua.core"
 local class = require "nnlua.class"
+local options = require "nnlua.options"
 local Optimizer = require "nnlua.optim.base"
 
 local M = {}
@@ -64,16 +65,18 @@ end
 
 -- ---- Muon ------------------------------------------------------------------------------------------------------------
 
---- Muon (Jordan et al.), Keras's rule: the momentum of a matrix is made nearly orthogonal by ns_steps Newton-Schulz steps. For hidden layers; weights
---- that are no matrices (of 2 or 3 dims), embeddings, and those whose name has one of exclude_layers in it get Adam's rule with adam_lr_ratio of the
---- rate. weight_decay is 0.1 unless told.
+--- Muon (Jordan et al.), Keras's rule: the momentum of a matrix is made nearly orthogonal by ns_steps Newton-Schulz steps, and scaled by rms_rate
+--- times the root of its longer side (Liu et al., "Muon is scalable for LLM training"; false: not scaled). For hidden layers; weights that are no
+--- matrices, embeddings, and those whose name has one of exclude_layers in it get Adam's rule with adam_lr_ratio of the rate and adam_weight_decay.
+--- weight_decay is 0.004 unless told.
 ---@class nnlua.Muon: nnlua.Optimizer
 ---@overload fun(options: { [1]?: nnlua.Tensor[], lr?: number, momentum?: number, ns_steps?: integer, exclude_layers?: string[] }): nnlua.Muon
 local Muon = class("Muon", Optimizer)
 M.Muon = Muon
 Muon.options = with_common {
   lr = { "number|table|function", default = 0.001 },
-  weight_decay = { "number", default = 0.1, min = 0 },
+  weight_decay = { "number", default = 0.004, min = 0 },
+  adam_weight_decay = { "number", default = 0.004, min = 0 },
   adam_beta_1 = { "number", default = 0.9, min = 0, below = 1 },
   adam_beta_2 = { "number", default = 0.999, min = 0, below = 1 },
   epsilon = { "number", default = 1e-7, min = 0 },
@@ -82,16 +85,21 @@ Muon.options = with_common {
   muon_a = { "number", default = 3.4445 },
   muon_b = { "number", default = -4.775 },
   muon_c = { "number", default = 2.0315 },
-  adam_lr_ratio = { "number", default = 0.1, min = 0 },
+  adam_lr_ratio = { "number", default = 1, min = 0 },
   momentum = { "number", default = 0.95, min = 0, max = 1 },
-  ns_steps = { "integer", default = 6, min = 1 },
+  ns_steps = { "integer", default = 5, min = 1 },
+  rms_rate = { "number|boolean", default = 0.2, above = 0 },
   nesterov = { "boolean", default = true },
 }
+
+function Muon:checked()
+  if self.rms_rate == true then options.raise 'Muon: option "rms_rate" must be a number, or false' end
+end
 
 function Muon:slot_names() return { "m", "v" } end -- luacheck: no unused args
 
 local function by_adam(self, p, name)
-  if p:dim() < 2 or p:dim() > 3 or self.exclude_embeddings and name:lower():find("embedding", 1, true) then return true end
+  if p:dim() ~= 2 or self.exclude_embeddings and name:lower():find("embedding", 1, true) then return true end
   for _, word in ipairs(self.exclude_layers or {}) do
     if name:find(word, 1, true) then return true end
   end
@@ -110,6 +118,8 @@ local function orthogonal(self, x)
   return tall and x:transpose(-1, -2) or x
 end
 
+function Muon:decay_of(p, o) return by_adam(self, p, o.name) and self.adam_weight_decay or o.weight_decay end
+
 function Muon:rule(p, g, slot, o)
   if by_adam(self, p, o.name) then
     local b1, b2 = self.adam_beta_1, self.adam_beta_2
@@ -120,7 +130,8 @@ function Muon:rule(p, g, slot, o)
   end
   slot.m = slot.m * self.momentum + g
   local direction = self.nesterov and g + slot.m * self.momentum or slot.m
-  return p - orthogonal(self, direction) * (o.lr * math.sqrt(math.max(1, p:size(1) / p:size(2))))
+  local scale = self.rms_rate and math.sqrt(math.max(p:size(1), p:size(2))) * self.rms_rate or 1
+  return p - orthogonal(self, direction) * (o.lr * scale)
 end
 
 return M
