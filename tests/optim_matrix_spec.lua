@@ -125,7 +125,8 @@ describe("twenty steps of", function()
         close(reference(start, target, scale, muon(0.02, 0.004, 0.95, true, 0.2, 5)),
           run(nn.optim.Muon { lr = 0.02 }, start, target, scale, dtype), loose)
         close(reference(start, target, scale, muon(0.02, 0.3, 0.5, false, false, 6)),
-          run(nn.optim.Muon { lr = 0.02, weight_decay = 0.3, momentum = 0.5, nesterov = false, rms_rate = false, ns_steps = 6 }, start, target, scale, dtype), loose)
+          run(nn.optim.Muon { lr = 0.02, weight_decay = 0.3, momentum = 0.5, nesterov = false, rms_rate = false, ns_steps = 6 },
+            start, target, scale, dtype), loose)
       end
     end)
   end
@@ -150,7 +151,8 @@ describe("Muon", function()
       return model:state()
     end
     local plain = { weight_decay = 0, lr = 0.1 }
-    local all = after({ "word_embedding", "output" }, nn.optim.Muon { lr = 0.1, weight_decay = 0, adam_weight_decay = 0.02, adam_lr_ratio = 0.1, exclude_layers = { "output" } })
+    local all = after({ "word_embedding", "output" }, nn.optim.Muon {
+      lr = 0.1, weight_decay = 0, adam_weight_decay = 0.02, adam_lr_ratio = 0.1, exclude_layers = { "output" } })
     local adam = after({ "a", "b" }, nn.optim.AdamW { lr = 0.01, epsilon = 1e-7, weight_decay = 0.2 })
     for _, names in ipairs { { "word_embedding", "a" }, { "output", "b" } } do
       for _, w in ipairs { "kernel", "bias" } do close(adam[names[2] .. "." .. w]:totable(), all[names[1] .. "." .. w], 1e-5) end

@@ -451,4 +451,12 @@ return {
     PolynomialDecay = { { "initial_learning_rate" }, { "decay_steps" }, { "end_learning_rate", 0.0001 }, { "power", 1.0 }, { "cycle", false },
       { "name", "PolynomialDecay" } },
   },
+  masks = {
+    "Activation", "ActivityRegularization", "Add", "AdditiveAttention", "AlphaDropout", "Attention", "Average", "BatchNormalization",
+    "Bidirectional", "Concatenate", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "Dense", "Dot", "Dropout", "ELU", "Embedding", "GRU",
+    "GaussianDropout", "GaussianNoise", "GlobalAveragePooling1D", "GroupNormalization", "GroupedQueryAttention", "Identity", "LSTM", "Lambda",
+    "LayerNormalization", "LeakyReLU", "Masking", "Maximum", "Minimum", "MultiHeadAttention", "Multiply", "Normalization", "PReLU", "RNN",
+    "ReLU", "Rescaling", "ReversibleEmbedding", "SimpleRNN", "Softmax", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "Subtract",
+    "TernaryDense", "UnitNormalization",
+  },
 }

@@ -73,11 +73,11 @@ end
 ---@class nnlua.SpatialDropout1D: nnlua.Layer
 ---@class nnlua.SpatialDropout2D: nnlua.Layer
 ---@class nnlua.SpatialDropout3D: nnlua.Layer
-spatial.each(M, "SpatialDropout%dD", function(name, rank)
+spatial.each(M, "SpatialDropout%dD", function(name)
   local c = define(name, function(self, x)
     return x * core.dropout(core.ones(whole(x, self.rank + 2), x:dtype()), self.rate)
   end, spatial.options {})
-  c.checked, c.keeps_mask = spatial.check_format, rank == 1
+  c.checked = spatial.check_format
   function c:output_shape(shape)
     spatial.need(self, shape)
     return shape

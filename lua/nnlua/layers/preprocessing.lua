@@ -37,7 +37,7 @@ local Normalization = Layer.define("Normalization", {
   invert = { "boolean", default = false },
 })
 Normalization.fields = { mean = "given_mean", variance = "given_variance" }
-M.Normalization = Normalization
+M.Normalization, Normalization.keeps_mask = Normalization, true
 
 function Normalization:checked()
   if (self.given_mean == nil) ~= (self.given_variance == nil) then
