@@ -174,8 +174,15 @@ local function inbound(class_name, args)
   local names = call_names[class_name]
   if #args > 1 and names then -- the first, with the others as its options
     local entry, more = place_of(args[1]), {}
-    for i = 2, #args do more[names[i]] = place_of(args[i]) end
     if not entry then return nil end
+    for i = 2, #args do
+      local place = place_of(args[i])
+      if place and names[i] then
+        more[names[i]] = place
+      elseif next(args[i]) ~= nil then -- an option of the call
+        return nil
+      end
+    end
     entry[4] = more
     return { entry }
   end
