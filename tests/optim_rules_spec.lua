@@ -145,7 +145,7 @@ describe("twenty steps of", function()
   for _, row in ipairs(rules) do
     it(("%s{%s}"):format(row[1], described(row[2])), function()
       local w = nn.parameter(start)
-      close(reference(row[3]), train(make(row[1], w, row[2]), w), 2e-6)
+      close(reference(row[3]), train(make(row[1], w, row[2]), w), 1e-6)
     end)
     it(("%s{%s} in f64"):format(row[1], described(row[2])), function()
       local w = nn.parameter(nn.tensor(start, { dtype = "f64" }))
@@ -165,7 +165,7 @@ describe("twenty steps of", function()
       end
       for i = 1, N do w[i] = w[i] - 0.05 * math.sqrt(ww / ss) * step[i] end
     end
-    for dtype, tolerance in pairs { f32 = 2e-6, f64 = 1e-12 } do
+    for dtype, tolerance in pairs { f32 = 1e-6, f64 = 1e-12 } do
       local p = nn.parameter(nn.tensor(start, { dtype = dtype }))
       close(w, train(make("Lamb", p, { lr = 0.05 }), p), tolerance, dtype)
     end

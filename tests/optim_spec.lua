@@ -29,7 +29,7 @@ end
 
 describe("SGD", function()
   it("plain", function()
-    close(reference(function(g, p) return p - 0.1 * g end), (trajectory(function(w) return nn.optim.SGD { { w }, lr = 0.1 } end)), 1e-5)
+    close(reference(function(g, p) return p - 0.1 * g end), (trajectory(function(w) return nn.optim.SGD { { w }, lr = 0.1 } end)), 1e-6)
   end)
   for _, nesterov in ipairs { false, true } do
     it("with momentum" .. (nesterov and ", nesterov" or ""), function()
@@ -37,12 +37,12 @@ describe("SGD", function()
         s.v = 0.9 * (s.v or 0) + g
         return p - 0.05 * (nesterov and g + 0.9 * s.v or s.v)
       end)
-      close(want, (trajectory(function(w) return nn.optim.SGD { { w }, lr = 0.05, momentum = 0.9, nesterov = nesterov } end)), 1e-5)
+      close(want, (trajectory(function(w) return nn.optim.SGD { { w }, lr = 0.05, momentum = 0.9, nesterov = nesterov } end)), 1e-6)
     end)
   end
   it("with weight decay", function()
     close(reference(function(g, p) return p - 0.1 * (g + 0.01 * p) end),
-      (trajectory(function(w) return nn.optim.SGD { { w }, lr = 0.1, weight_decay = 0.01 } end)), 1e-5)
+      (trajectory(function(w) return nn.optim.SGD { { w }, lr = 0.1, weight_decay = 0.01 } end)), 1e-6)
   end)
 end)
 
@@ -59,10 +59,10 @@ describe("Adam", function()
   end)
   it("with other options, under either spelling", function()
     local want = reference(rule(0.1, 0.8, 0.99, 1e-3))
-    close(want, (trajectory(function(w) return nn.optim.Adam { { w }, lr = 0.1, beta1 = 0.8, beta2 = 0.99, eps = 1e-3 } end)), 1e-5)
+    close(want, (trajectory(function(w) return nn.optim.Adam { { w }, lr = 0.1, beta1 = 0.8, beta2 = 0.99, eps = 1e-3 } end)), 1e-6)
     close(want, (trajectory(function(w)
       return nn.optim.Adam { { w }, learning_rate = 0.1, beta_1 = 0.8, beta_2 = 0.99, epsilon = 1e-3 }
-    end)), 1e-5)
+    end)), 1e-6)
   end)
 end)
 
