@@ -290,3 +290,29 @@ describe("a configuration makes the same", function()
     end)
   end
 end)
+
+describe("a file holds the metric", function()
+  local options = { ConfusionMatrix = {}, FBeta = { beta = 2 }, TopK = { k = 2 }, Precision = { average = "micro" }, IoU = { { 1, 2 } } }
+  for _, name in ipairs(functions_of(nn.metrics, "lower_is_better", "accuracy", "RootMeanSquaredError", "Sums", "Mean")) do
+    it(name, function()
+      local metric = nn.metrics[name](options[name] or {})
+      local model = nn.Sequential { nn.Input { 3 }, nn.Dense { 3, activation = "softmax" } }
+      model:compile { optimizer = "sgd", loss = "sparse_categorical_crossentropy", metrics = { metric } }
+      local file = os.tmpname()
+      assert(model:save(file))
+      local again = assert(nn.load(file))
+      os.remove(file)
+      local found
+      for i, meter in ipairs(model.compiled.meters) do
+        local other = again.compiled.meters[i]
+        assert.equal(meter.name, other.name)
+        assert.equal(getmetatable(meter), getmetatable(other))
+        if meter.config and meter.label then
+          assert.same(meter:config(), other:config())
+        end
+        found = found or getmetatable(meter) == nn.metrics[name]
+      end
+      assert(found, name .. " is not among the meters")
+    end)
+  end
+end)

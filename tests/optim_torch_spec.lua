@@ -217,3 +217,42 @@ for _, name in ipairs(names) do
     end)
   end
 end
+
+describe("a checkpoint goes on exactly with", function()
+  local x, y = nn.randn(8, 3), nn.randn(8, 2)
+  -- Two batches, a file, and two batches more of both: the model's and the file's.
+  local function resumed(optimizer)
+    local model = nn.Sequential { nn.Input { 3 }, nn.Dense { 4, activation = "tanh" }, nn.Dense { 2 } }
+    model:compile { optimizer = optimizer, loss = "mse" }
+    for _ = 1, 2 do model:train_on_batch(x, y) end
+    local file = os.tmpname()
+    assert(model:save(file))
+    local again = assert(nn.load(file))
+    os.remove(file)
+    assert.equal(tostring(model.compiled.optimizer), tostring(again.compiled.optimizer))
+    for _ = 1, 2 do
+      model:train_on_batch(x, y)
+      again:train_on_batch(x, y)
+    end
+    local want, got = model:state(), again:state()
+    for key, value in pairs(want) do assert.same(value:totable(), got[key]:totable(), key) end
+  end
+  for _, name in ipairs(names) do
+    if not nn.optim[name].needs_function then
+      it(name, function() resumed(nn.optim[name] { lr = 0.05, clipnorm = 1, use_ema = true, weight_decay = 0.01 }) end)
+    end
+  end
+  local S = nn.schedules
+  local schedules = {
+    constant = S.constant { 0.1 }, exponential = S.exponential { 0.1, 2, 0.5 }, piecewise = S.piecewise { { 1, 3 }, { 0.3, 0.2, 0.1 } },
+    polynomial = S.polynomial { 0.1, 4 }, inverse_time = S.inverse_time { 0.1, 2, 0.5 },
+    cosine = S.cosine { 0, 10, warmup_target = 0.1, warmup_steps = 3 }, cosine_restarts = S.cosine_restarts { 0.1, 2 },
+    step = S.step { 0.1, 2, 0.5 }, linear = S.linear { 0.1, 0.01, 4 }, one_cycle = S.one_cycle { 0.1, 10 }, cyclic = S.cyclic { 0.01, 0.1, 2 },
+    noam = S.noam { 64, 10 }, join = S.join { { S.linear { 0, 0.1, 2 }, S.exponential { 0.1, 1, 0.5 } }, { 2 } },
+  }
+  for name, value in pairs(S) do
+    if name ~= "get" and (type(value) == "table" or type(value) == "function") then
+      it("the schedule " .. name, function() resumed(nn.optim.SGD { lr = assert(schedules[name], name .. " has no row") }) end)
+    end
+  end
+end)
