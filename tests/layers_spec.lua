@@ -45,7 +45,7 @@ describe("Dense", function()
   end)
 
   it("refuses bad options with help", function()
-    assert.equal('Dense: unknown option "activaton"; did you mean "activation"? (valid: units, activation, bias_constraint, '
+    assert.equal('Dense: unknown option "activaton"; did you mean "activation"? (valid: units, activation, activity_regularizer, bias_constraint, '
       .. "bias_initializer, bias_regularizer, dtype, kernel_constraint, kernel_initializer, kernel_regularizer, name, trainable, use_bias)",
       message(nn.Dense, { 128, activaton = "relu" }))
     assert.truthy(message(nn.Dense, {}):find('option "units" is missing', 1, true))

@@ -413,6 +413,7 @@ function losses.get(loss, from_logits)
       options.raise(("unknown loss %q%s (valid: %s)"):format(loss, near and ('; did you mean "' .. near .. '"?') or "", table.concat(names, ", ")))
     end
   end
+  if type(f) ~= "function" then options.raise("a loss must be a name, a function or a table of a name and options, got " .. options.shown(loss)) end
   if from_logits == nil and next(given) == nil then return f, name end
   local rules = rules_of[f]
   if not rules then options.raise(("the loss %s takes no options"):format(name)) end

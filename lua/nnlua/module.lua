@@ -219,7 +219,7 @@ function Module:regularization()
   for _, w in ipairs(self:named_parameters()) do
     local penalty = penalties[w.tensor]
     if penalty then
-      local value = penalty(w.tensor)
+      local value = self:within({ name = w.name, penalty = function(_, p) return penalty(p) end }, "penalty", w.tensor)
       total = total and total + value or value
     end
   end

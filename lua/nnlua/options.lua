@@ -281,7 +281,8 @@ function options.check(owner, opts, spec, aliases)
     end
     if v == nil then
       if rule.required then
-        options.raise(("%s: option %s is missing; it must be %s"):format(owner, quoted(name), types_text(rule[1])))
+        options.raise(("%s: option %s is missing%s"):format(owner, quoted(name),
+          rule[1] == "any" and "" or "; it must be " .. types_text(rule[1])))
       end
       v = rule.default
     elseif rule.rest then

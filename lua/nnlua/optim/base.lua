@@ -470,6 +470,9 @@ end
 --- Take back what state() gave. Nothing changes unless every name and shape fits. Returns self.
 ---@param state table
 function Optimizer:set_state(state)
+  if type(state) ~= "table" or type(state.slots) ~= "table" then
+    options.raise(("%s: set_state needs what state() gave, got %s"):format(name_of(self), options.shown(state)))
+  end
   local mine, from = {}, {}
   for _, entry in ipairs(self:state().slots) do mine[entry.slot .. " of " .. entry.name] = entry.tensor end
   for _, entry in ipairs(state.slots) do
