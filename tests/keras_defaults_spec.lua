@@ -15,12 +15,12 @@ end
 -- Options of Keras that have no meaning here: of its back ends, its quantization, its sparse and ragged tensors; seed: nn.seed is of everything;
 -- axis of a loss or metric: the last dim; data_format: channels last; weights: load_state; input_axes: kernels have one layout.
 local meaningless = words [[lora_rank lora_alpha quantization_config gptq_unpacked_column_size flash_attention use_cudnn autocast sparse seed weights
-  input_axes output_axes loss_scale_factor dtype name]]
+  input_axes output_axes loss_scale_factor data_format dtype name]]
 
 -- Class.option: not here, or otherwise.
 local others = {
   layers = words [[BatchNormalization.renorm BatchNormalization.renorm_clipping BatchNormalization.renorm_momentum BatchNormalization.synchronized
-    ConvLSTM2D.data_format Flatten.data_format Discretization.epsilon GroupedQueryAttention.sliding_window GroupedQueryAttention.use_gate
+    RandomFlip.mode Discretization.epsilon GroupedQueryAttention.sliding_window GroupedQueryAttention.use_gate
     MultiHeadAttention.attention_axes MultiHeadAttention.sliding_window MultiHeadAttention.use_gate Lambda.mask Lambda.arguments
     Resizing.antialias Hashing.salt CategoryEncoding.num_tokens AveragePooling1D.pool_size AveragePooling2D.pool_size AveragePooling3D.pool_size]],
   optimizers = {}, initializers = {}, regularizers = {}, constraints = {}, schedules = {},
@@ -36,9 +36,9 @@ local others = {
 local absent = {
   layers = words [[AugMix AutoContrast CenterCrop ContrastLimitedAdaptiveHistogramEqualization ConvLSTM1D ConvLSTM3D CutMix Equalization
     FeatureSpace HashedCrossing InputLayer InputSpec IntegerLookup MaxNumBoundingBoxes MelSpectrogram MixUp Pipeline RandAugment RandomBrightness
-    RandomColorDegeneration RandomColorJitter RandomContrast RandomCrop RandomElasticTransform RandomErasing RandomFlip RandomGaussianBlur
-    RandomGrayscale RandomHue RandomInvert RandomPerspective RandomPosterization RandomRotation RandomSaturation RandomSharpness RandomShear
-    RandomTranslation RandomZoom ReversibleEmbedding STFTSpectrogram Solarization StringLookup TernaryDense TextVectorization Wrapper]],
+    RandomColorDegeneration RandomColorJitter RandomContrast RandomCrop RandomElasticTransform RandomErasing RandomGaussianBlur
+    RandomHue RandomInvert RandomPerspective RandomPosterization RandomSaturation RandomSharpness RandomShear
+    ReversibleEmbedding STFTSpectrogram Solarization StringLookup TernaryDense TextVectorization Wrapper]],
   optimizers = words "LegacyOptimizerWarning LossScaleOptimizer MultiOptimizer OptimizerMap ScheduleFreeAdamW",
   initializers = words "STFT", regularizers = {}, constraints = {}, schedules = {},
   metrics = words [[BinaryCrossentropy BinaryIoU CategoricalAccuracy CategoricalCrossentropy CategoricalHinge ConcordanceCorrelation F1Score
@@ -85,7 +85,7 @@ end
 
 -- Defaults that are written otherwise: option -> Keras's -> ours.
 local written = {
-  data_format = { None = "channels_last" }, activation = { None = "linear" }, reduction = { sum_over_batch_size = "mean" },
+  activation = { None = "linear" }, reduction = { sum_over_batch_size = "mean" },
   weight_decay = { None = 0 }, gradient_accumulation_steps = { None = 1 }, alpha_initializer = { Zeros = "zeros" },
 }
 

@@ -121,7 +121,7 @@ local cases = {
     { "Sequential: layer 2 is a class; make one of it: nn.Flatten{...}", function() seq(nn.Dense { 3 }, nn.Flatten) end },
     { 'Sequential: there is no layer "frist"; did you mean "first"? (layers: first)',
       function() seq(nn.Dense { 3, name = "first" }):layer "frist" end },
-    { "parameters: Sequential is not built yet, its input size is unknown", function() seq(nn.Dense { 3 }):parameters() end },
+    { "parameters: dense (Dense) is not built yet, its input size is unknown", function() seq(nn.Dense { 3 }):parameters() end },
     { "load_state: dense.kernel is 4x1 here but 4x2 in the state",
       function() seq(nn.Input { 4 }, nn.Dense { 1 }):load_state(seq(nn.Input { 4 }, nn.Dense { 2 }):state()) end },
     { "set_weights: dense.kernel is 4x1, got 4x2", function() seq(nn.Input { 4 }, nn.Dense { 1 }):set_weights { nn.ones(4, 2), nn.ones(1) } end },

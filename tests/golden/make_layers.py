@@ -310,6 +310,11 @@ def hashed(i, bins, salt):  # splitmix64 of Steele, Lea and Flood, in whole numb
 
 case("nn.Hashing{7, salt = 3}", lambda i: hashed(i, 7, 3), torch.tensor([[5, -17, 123456], [0, 1, 2]]))
 
+image = torch.rand(1, 3, 4, 3)
+for text in ("RandomFlip{}", "RandomRotation{0.1}", "RandomTranslation{0.1, 0.2}", "RandomZoom{0.2}", "RandomGrayscale{}", "ColorJitter{hue = 0.2}",
+             "SaltPepper{0.1}"):
+    case("nn." + text, lambda x: x * 1, image)
+
 print("-- Written by make_layers.py with PyTorch %s. Tensors are { shape, values }." % torch.__version__)
 print("return {")
 for text in cases:
