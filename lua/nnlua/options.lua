@@ -102,6 +102,9 @@ local function shown(v)
 end
 options.shown = shown
 
+--- Is it a table without a metatable: a list or options, and no object?
+function options.is_plain(value) return type(value) == "table" and getmetatable(value) == nil end
+
 local function is_tensor(v)
   local mt = type(v) == "userdata" and getmetatable(v)
   local name = type(mt) == "table" and mt.__name
