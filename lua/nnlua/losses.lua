@@ -2,7 +2,8 @@
 --
 -- Owns: what a loss is called, which shapes it takes and how it is averaged. The last dim of predictions holds the classes; class ids are 1-based.
 -- Options: `from_logits` (predictions are scores before softmax or sigmoid), `reduction`: "mean" (default), "sum" or "none" (one value per sample,
--- the mean over its last dim), and what the loss has of its own. Formulas and names are Keras's.
+-- the mean over its last dim), `sample_weight` (a tensor (N), or (N, T) for steps of sequences; values are multiplied by it, and the mean is still
+-- over the number of values), and what the loss has of its own. Formulas and names are Keras's.
 -- compile() takes a name, a function, or a table of a name and options: `loss = { "huber", delta = 2 }`.
 --
 --     local nn = require "nnlua"
@@ -15,6 +16,7 @@
 local core = require "nnlua.core"
 local options = require "nnlua.options"
 local masks = require "nnlua.mask"
+local weighting = require "nnlua.weighting"
 local shape_text = require("nnlua.module").shape_text
 local real = require("nnlua.functional.shapes").real
 local single = require("nnlua.policy").single -- losses of halves are f32
@@ -26,12 +28,13 @@ local EPSILON = 1e-7 -- Keras's: probabilities are kept this far from 0 and 1
 local common = {
   from_logits = { "boolean", default = false },
   reduction = { "string", default = "mean", choices = { "mean", "sum", "none" } },
+  sample_weight = { "tensor" },
 }
 local rules_of = {} -- function -> the options it takes
 
 -- The options of a loss: reduction, and those given.
 local function with_reduction(more)
-  local spec = { reduction = common.reduction }
+  local spec = { reduction = common.reduction, sample_weight = common.sample_weight }
   for key, rule in pairs(more or {}) do spec[key] = rule end
   return spec
 end
@@ -47,15 +50,20 @@ local function checked(owner, given, rules)
   return o
 end
 
--- Predictions that carry a mask (nnlua.mask): what it leaves out counts 0, and the mean is over the rest.
-local function reduced(values, o, pred)
-  local mask = masks.of(pred)
-  if mask and mask:numel() == values:numel() then
-    mask = mask:reshape(values:shape()):float()
-    values = core.where(mask:gt(0), values, 0)
-    if not o or o.reduction == "mean" then return values:sum() / core.maximum(mask:sum(), 1) end
+-- Predictions that carry a mask (nnlua.mask): what it leaves out, or `kept` does, counts 0, and the mean is over the rest.
+local function reduced(values, o, pred, kept)
+  local mask, weight, count = masks.of(pred), o and o.sample_weight, nil
+  if mask and mask:numel() ~= values:numel() then mask = nil end
+  for _, m in ipairs { mask or kept, mask and kept } do
+    m = m:reshape(values:shape()):float()
+    values = core.where(m:gt(0), values, 0)
+    count = count and count * m or m
   end
-  if not o or o.reduction == "mean" then return values:mean() end
+  if weight then
+    if values:dim() == 0 then options.raise "sample_weight: this loss is one value for the whole batch" end
+    values = values * weighting.fit(weight, values:shape())
+  end
+  if not o or o.reduction == "mean" then return count and values:sum() / core.maximum(count:sum(), 1) or values:mean() end
   return o.reduction == "sum" and values:sum() or values
 end
 
@@ -93,7 +101,7 @@ end
 --- Cross-entropy of class ids (N) under predictions (N, classes), which are probabilities or, with from_logits, scores.
 ---@param pred nnlua.Tensor
 ---@param ids nnlua.Tensor
----@param given? { from_logits?: boolean, reduction?: string, ignore_class?: integer }
+---@param given? { from_logits?: boolean, reduction?: string, ignore_class?: integer, sample_weight?: nnlua.Tensor }
 ---@return nnlua.Tensor
 function losses.sparse_categorical_crossentropy(pred, ids, given)
   local o = checked("sparse_categorical_crossentropy", given, spec)
@@ -108,24 +116,25 @@ function losses.sparse_categorical_crossentropy(pred, ids, given)
   else
     values = core.nll(rows:clamp(EPSILON, 1 - EPSILON):log(), flat)
   end
-  if kept then
-    kept = kept:float()
-    values = values * kept
-    if o.reduction == "mean" then return values:sum() / core.maximum(kept:sum(), 1) end
-  end
-  if shape and o and o.reduction == "none" then values = values:reshape(shape) end
-  return reduced(values, o, pred)
+  if shape and o and (o.reduction == "none" or o.sample_weight) then values = values:reshape(shape) end
+  return reduced(values, o, pred, kept)
 end
 rules_of[losses.sparse_categorical_crossentropy] = spec
+
+local cross_entropy_spec = with_reduction()
 
 --- PyTorch's name: cross-entropy of class ids under scores (logits), averaged.
 ---@param logits nnlua.Tensor
 ---@param ids nnlua.Tensor
+---@param given? { reduction?: string, sample_weight?: nnlua.Tensor }
 ---@return nnlua.Tensor
-function losses.cross_entropy(logits, ids)
-  local rows, flat = rows_and_ids("cross_entropy", logits, ids)
-  return reduced(core.softmax_cross_entropy(rows, flat), nil, logits)
+function losses.cross_entropy(logits, ids, given)
+  local o = checked("cross_entropy", given, cross_entropy_spec)
+  local rows, flat, shape = rows_and_ids("cross_entropy", logits, ids)
+  local values = core.softmax_cross_entropy(rows, flat)
+  return reduced(shape and o and values:reshape(shape) or values, o, logits)
 end
+rules_of[losses.cross_entropy] = cross_entropy_spec
 
 local function exact(owner, pred, target)
   if not same_shape(pred:shape(), target:shape()) then
@@ -367,7 +376,22 @@ end
 
 -- ---- by name ---------------------------------------------------------------------------------------------------------
 
---- The function of `spec` (a name, a function, or a table { name, option = ... }), with `from_logits` bound when it is given.
+-- A function of the user's: where it gives a value for each sample, they are weighted and averaged here.
+local function of_function(f)
+  return function(pred, target, weight)
+    local values = f(pred, target)
+    if core.is_tensor(values) and values:dim() > 0 and values:numel() > 1 then
+      return reduced(values, { reduction = "mean", sample_weight = weight }, pred)
+    end
+    if weight then
+      options.raise "sample_weight: the loss function must give one value for each sample, (N) or (N, T), to be weighted; it gave one for all"
+    end
+    return values
+  end
+end
+
+--- The function of `spec` (a name, a function, or a table { name, option = ... }), with `from_logits` bound when it is given. It takes
+--- predictions, targets and, where there are any, weights of the samples.
 ---@param loss string|function|table
 ---@param from_logits? boolean
 ---@return function apply
@@ -393,15 +417,26 @@ function losses.get(loss, from_logits)
       options.raise(("unknown loss %q%s (valid: %s)"):format(loss, near and ('; did you mean "' .. near .. '"?') or "", table.concat(names, ", ")))
     end
   end
-  if from_logits == nil and next(given) == nil then return f, name end
-  local rules = rules_of[f]
-  if not rules then options.raise(("the loss %s takes no options"):format(name)) end
+  local rules, plain = rules_of[f], from_logits == nil and next(given) == nil
+  if not rules then
+    if plain then return of_function(f), name end
+    options.raise(("the loss %s takes no options"):format(name))
+  end
   if from_logits ~= nil and not rules.from_logits then options.raise(("from_logits has no meaning for the loss %s"):format(name)) end
   local kept = next(given) and { name = name, options = given } or name
   local all = { from_logits = from_logits }
   for key, value in pairs(given) do all[key] = value end
   local o = checked(name, all, rules)
-  return function(pred, target) return f(pred, target, o) end, kept
+  return function(pred, target, weight)
+    if not weight then
+      if plain then return f(pred, target) end
+      return f(pred, target, o)
+    end
+    local weighted = { sample_weight = weight }
+    for key, value in pairs(o) do weighted[key] = value end
+    known[weighted] = true
+    return f(pred, target, weighted)
+  end, kept
 end
 
 return setmetatable(losses, { rules_of = rules_of }) -- nn.help tells the options

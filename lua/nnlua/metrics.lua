@@ -2,7 +2,7 @@
 --
 -- Owns: which metrics there are, accuracy, and finding them by name; how they accumulate is in metrics/base.lua. A metric keeps its sums on the
 -- device: `update` only records operators, and nothing is computed or copied back for it until `result` is asked for. Batches weigh as many samples
--- as they have, so an odd last batch is no problem.
+-- as they have, so an odd last batch is no problem. A third argument of `update`, (N), or (N, T) of steps, weighs them.
 --
 --     local nn = require "nnlua"
 --     local acc = nn.metrics.Accuracy{}
@@ -93,9 +93,7 @@ function metrics.get(spec, index)
     spec = spec.class_name or spec[1]
   end
   if type(spec) == "function" then
-    for name, f in pairs(metrics) do
-      if f == spec and name == "accuracy" then return Accuracy { name = name } end
-    end
+    if spec == metrics.accuracy then return Accuracy { name = "accuracy" } end
     return Mean { spec, name = ("metric_%d"):format(index or 1) }
   end
   local losses = require "nnlua.losses"
@@ -104,9 +102,10 @@ function metrics.get(spec, index)
   elseif spec == "accuracy" or spec == "acc" or spec == "sparse_categorical_accuracy" or spec == "categorical_accuracy" then
     return Accuracy { name = given.name or spec == "acc" and "accuracy" or spec }
   elseif type(spec) == "string" and spec ~= "get" and losses[spec] then
-    local name = given.name or spec
+    local name, each = given.name or spec, { reduction = "none" }
     given.name = nil
-    return Mean { next(given) and losses.get { name = spec, options = given } or losses[spec], name = name }
+    for key, value in pairs(given) do each[key] = value end
+    return Mean { losses.get { name = spec, options = given }, each = losses.get { name = spec, options = each }, name = name }
   end
   local list = names()
   local near = type(spec) == "string" and options.nearest(spec, list)

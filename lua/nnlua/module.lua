@@ -588,7 +588,7 @@ end
 -- ---- what other files add --------------------------------------------------------------------------------------------
 
 -- nnlua.training replaces these when the first of them is called.
-for _, name in ipairs { "compile", "fit", "evaluate", "predict", "train_on_batch", "test_on_batch" } do
+for _, name in ipairs { "compile", "fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "predict_on_batch" } do
   Module[name] = function(self, ...)
     require "nnlua.training"
     return Module[name](self, ...)

@@ -105,6 +105,18 @@ options.shown = shown
 --- Is it a table without a metatable: a list or options, and no object?
 function options.is_plain(value) return type(value) == "table" and getmetatable(value) == nil end
 
+--- `given` with other spellings of options replaced: { x = "data" } makes data of x.
+---@param owner string for messages
+function options.renamed(owner, given, aliases)
+  local plain = {}
+  for key, value in next, given do
+    local name = aliases[key] or key
+    if plain[name] ~= nil then options.raise(('%s: %q is another name of %q; give one of them'):format(owner, tostring(key), name)) end
+    plain[name] = value
+  end
+  return plain
+end
+
 local function is_tensor(v)
   local mt = type(v) == "userdata" and getmetatable(v)
   local name = type(mt) == "table" and mt.__name

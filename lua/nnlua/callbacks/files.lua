@@ -42,7 +42,7 @@ end
 --- The file of an epoch.
 function Checkpoint:name_for(epoch, logs)
   return (self.file:gsub("{([%w_]+):?([^}]*)}", function(name, form)
-    local value = name == "epoch" and epoch or base.figure(self, name, logs)
+    local value = name == "epoch" and epoch or base.figure(self, name, logs) or 0 / 0
     return ("%" .. (form ~= "" and form or name == "epoch" and "d" or ".4f")):format(value)
   end))
 end
@@ -51,7 +51,7 @@ function Checkpoint:on_epoch_saved(model, epoch, logs)
   if epoch % self.every ~= 0 then return end
   if self.best then
     local value = base.figure(self, self.best, logs)
-    if not base.better(self, value, self.value) then return end
+    if not value or not base.better(self, value, self.value) then return end
     self.value = value
   end
   local file = self:name_for(epoch, logs)
@@ -120,6 +120,7 @@ function CSVLogger:on_epoch_end(_, epoch, logs)
     self.columns = {}
     for name, value in pairs(logs) do
       if type(value) == "number" then self.columns[#self.columns + 1] = name end
+      if type(value) == "number" and base.was_passed_over(logs) then self.columns[#self.columns + 1] = "val_" .. name end
     end
     table.sort(self.columns)
     if self.header then

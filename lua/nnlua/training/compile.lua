@@ -1,8 +1,8 @@
 --- compile: how a model is to be trained and judged. A method of every module.
 --
 -- Owns: which loss, weight and metrics each output has, in whatever form they were given, and the names of the figures. The result is
--- `model.compiled`: { optimizer =, outputs = list of { name =, loss =, loss_name =, from_logits =, weight =, meters = list, meter = of the loss },
--- targets = list of { name =, output = }, meters = all of them, the loss first, names = theirs }.
+-- `model.compiled`: { optimizer =, outputs = list of { name =, loss =, loss_name =, from_logits =, weight =, meters = list, weighted = list of
+-- meters that heed weights, meter = of the loss }, targets = list of { name =, output = }, meters = all of them, the loss first, names = theirs, jit = boolean }.
 
 local options = require "nnlua.options"
 local Module = require "nnlua.module"
@@ -19,6 +19,8 @@ local compile_spec = {
   from_logits = { "boolean|table" },
   loss_weights = { "number|table" },
   metrics = { "table|string|function", default = {} },
+  weighted_metrics = { "table|string|function", default = {} },
+  jit = { "boolean", default = false },
 }
 
 -- Does any layer? Then gradients vanish without a loss scale.
@@ -29,6 +31,7 @@ local function computes_in_f16(module)
   end
   return false
 end
+
 -- What `value` says of each output, by place: one value for all, a list, or a table by the names of outputs.
 local function per_output(what, value, names, is_one)
   local list = {}
@@ -74,30 +77,33 @@ local function meters_of(given)
 end
 
 -- One output of the model: how it is judged. `name` is nil when it is the only one.
-local function new_output(name, loss, from_logits, weight, meters)
-  local output = { name = name, weight = weight or 1, meters = meters, from_logits = from_logits }
+local function new_output(name, loss, from_logits, weight, meters, weighted)
+  local output = { name = name, weight = weight or 1, meters = meters, weighted = weighted, from_logits = from_logits }
   if type(output.weight) ~= "number" then options.raise("compile: loss_weights must be numbers, got " .. options.shown(weight)) end
   if loss ~= nil then output.loss, output.loss_name = losses.get(loss, from_logits) end
   return output
 end
 
+-- What was given for a model with one output, which may have a name all the same.
+local function compile_output(o, name)
+  local loss, weight, logits = o.loss, o.loss_weights, o.from_logits
+  if is_plain(loss) and not is_loss(loss) and type(loss[1]) ~= "string" then loss = loss[name] or loss[1] or loss end
+  if type(weight) == "table" then weight = weight[1] or weight[name] end
+  if type(logits) == "table" then logits = logits[name] end
+  local function own(given) return is_plain(given) and name and given[name] or given end
+  return new_output(nil, loss, logits, weight, meters_of(own(o.metrics)), meters_of(own(o.weighted_metrics)))
+end
+
 local function compile_outputs(o, names)
-  if #names < 2 then
-    local loss, weight = o.loss, o.loss_weights
-    if is_plain(loss) and not is_loss(loss) and type(loss[1]) ~= "string" then loss = loss[names[1]] or loss[1] or loss end
-    if type(weight) == "table" then weight = weight[1] or weight[names[1]] end
-    local given = o.metrics
-    if is_plain(given) and names[1] and given[names[1]] then given = given[names[1]] end
-    if type(o.from_logits) == "table" then o.from_logits = o.from_logits[names[1]] end
-    return { new_output(nil, loss, o.from_logits, weight, meters_of(given)) }
+  if #names < 2 then return { compile_output(o, names[1]) } end
+  local function metrics_for(key)
+    return per_output(key, o[key], names, function(value) return next(value) == nil or is_metric(value) end)
   end
   local loss, logits = per_output("loss", o.loss, names, is_loss), per_output("from_logits", o.from_logits, names, never)
-  local weights, given = per_output("loss_weights", o.loss_weights, names, never), per_output("metrics", o.metrics, names, function(value)
-    return next(value) == nil or is_metric(value)
-  end)
+  local weights, given, weighted = per_output("loss_weights", o.loss_weights, names, never), metrics_for "metrics", metrics_for "weighted_metrics"
   local list, judged = {}, false
   for i, name in ipairs(names) do
-    list[i] = new_output(name, loss[i], loss[i] and logits[i], weights[i], meters_of(given[i]))
+    list[i] = new_output(name, loss[i], loss[i] and logits[i], weights[i], meters_of(given[i]), meters_of(weighted[i]))
     judged = judged or loss[i] ~= nil
   end
   if not judged then options.raise "compile: no output has a loss" end
@@ -111,6 +117,10 @@ end
 --- from_logits: `loss = { kind = "sparse_categorical_crossentropy", price = "mse" }, loss_weights = { price = 0.1 },
 --- metrics = { kind = "accuracy" }`. Figures are then called loss, kind_loss, price_loss, kind_accuracy. Your own module with several results
 --- names them in `self.output_names`.
+---
+--- weighted_metrics heed the weights of samples and classes that fit is given, and the masks of predictions; metrics count all samples alike. One
+--- that is in both lists is called weighted_accuracy there. `jit = true` replays the steps of training (nn.jit): worth it where a step is many
+--- small operators.
 ---@param given table
 ---@return nnlua.Module
 function Module:compile(given)
@@ -128,15 +138,20 @@ function Module:compile(given)
       add(output.meter, output.meter.name)
     end
   end
+  local function in_output(output, name) return output.name and output.name .. "_" .. name or name end
   for i, output in ipairs(outputs) do
-    for _, meter in ipairs(output.meters) do add(meter, output.name and output.name .. "_" .. meter.name or meter.name) end
-    if output.loss or #output.meters > 0 then
+    for _, meter in ipairs(output.meters) do add(meter, in_output(output, meter.name)) end
+    for _, meter in ipairs(output.weighted) do
+      local name = in_output(output, meter.name)
+      add(meter, taken[name] and in_output(output, "weighted_" .. meter.name) or name)
+    end
+    if output.loss or #output.meters + #output.weighted > 0 then
       targets[#targets + 1] = { name = output.name or (rawget(self, "output_names") or {})[1], output = i }
     end
   end
   local optimizer = optim.get(o.optimizer)
   if optimizer.loss_scale == nil and computes_in_f16(self) then optimizer:use_loss_scale "dynamic" end
-  rawset(self, "compiled", { optimizer = optimizer, outputs = outputs, targets = targets, meters = meters, names = names })
+  rawset(self, "compiled", { optimizer = optimizer, outputs = outputs, targets = targets, meters = meters, names = names, jit = o.jit })
   return self
 end
 
