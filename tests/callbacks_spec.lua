@@ -36,8 +36,8 @@ describe("fit", function()
       if event:find "^on_" then return function() seen[#seen + 1] = event end end
     end })
     fit(one(0.1), 1, { recorder }, { validation = { x, y } })
-    assert.same({ "on_fit", "on_train_begin", "on_epoch_begin", "on_batch_begin", "on_batch_end", "on_test_begin", "on_test_batch_begin", "on_test_batch_end",
-      "on_test_end", "on_epoch_end", "on_epoch_saved", "on_train_end" }, seen)
+    assert.same({ "on_fit", "on_train_begin", "on_epoch_begin", "on_batch_begin", "on_batch_end", "on_test_begin", "on_test_batch_begin",
+      "on_test_batch_end", "on_test_end", "on_epoch_end", "on_epoch_saved", "on_train_end" }, seen)
   end)
 end)
 

@@ -1,8 +1,9 @@
 --- compile: how a model is to be trained and judged. A method of every module.
 --
 -- Owns: which loss, weight and metrics each output has, in whatever form they were given, and the names of the figures. The result is
--- `model.compiled`: { optimizer =, outputs = list of { name =, loss =, loss_name =, from_logits =, weight =, meters = list, weighted = list of
--- meters that heed weights, meter = of the loss }, targets = list of { name =, output = }, meters = all of them, the loss first, names = theirs, jit = boolean }.
+-- `model.compiled`: { optimizer =, outputs =, targets = list of { name =, output = }, meters = all of them, the loss first, names = theirs,
+-- jit = boolean }; an output is { name =, loss =, loss_name =, from_logits =, weight =, meters = list, weighted = list of meters that heed weights,
+-- meter = of the loss }.
 
 local options = require "nnlua.options"
 local Module = require "nnlua.module"

@@ -1,21 +1,31 @@
 --- What training measured, epoch by epoch: the history that fit returns.
 --
--- Owns: the values per epoch and which of them was best.
+-- Owns: the values per epoch, which of them was best, and their charts.
+--
+--     local nn = require "nnlua"
+--     local model = nn.Sequential{ nn.Input{1}, nn.Dense{1, use_bias = false, init = "ones"} }
+--     model:compile{ optimizer = nn.optim.SGD{ lr = 0.1 }, loss = "mse" }
+--     local history = model:fit{ nn.ones(1, 1), nn.zeros(1, 1), epochs = 3, verbose = 0 }
+--     print(history:best "loss", #history.loss)     --> 3  3
+--     print(history:plot_text{ width = 40, height = 1 }:match "[^\n]*")   --> loss
 
+local core = require "nnlua.core"
 local class = require "nnlua.class"
 local options = require "nnlua.options"
 local metrics = require "nnlua.metrics"
+local plot = require "nnlua.plot"
 
 ---@class nnlua.History
 --- Values per epoch: `history.loss[3]`, `history.val_accuracy[#history.val_accuracy]`; `history.epoch` numbers them.
 local History = class "History"
 
-local reserved = { best = true, names = true, add = true, init = true, isa = true }
+local reserved = { best = true, names = true, add = true, init = true, isa = true, plot = true, plot_text = true, svg = true, draw = true }
 
 function History:init(values)
+  local epochs = values and values.epoch or {}
   self.epoch = {}
-  for name, list in pairs(values or {}) do
-    if not reserved[name] then self[name] = table.move(list, 1, #list, 1, {}) end
+  for name, list in pairs(values or {}) do -- lists may have holes: not every epoch is validated
+    if not reserved[name] then self[name] = table.move(list, 1, math.max(#epochs, #list), 1, {}) end
   end
 end
 
@@ -37,17 +47,18 @@ function History:add(epoch, logs)
   end
 end
 
---- The epoch with the best value, and the value. Losses and errors are best when small, everything else when large.
----@param name string
+--- The epoch with the best value, and the value: `history:best "val_accuracy"`. Losses and errors are best when small, everything else when large.
+---@param name? string by default val_loss, or loss where there was no validation
 ---@return integer epoch, number value
 function History:best(name)
+  name = name or (rawget(self, "val_loss") and "val_loss" or "loss")
   local list = not reserved[name] and rawget(self, name)
   if not list then options.raise(("history: there is no %s (measured: %s)"):format(options.shown(name), table.concat(self:names(), ", "))) end
   local small = metrics.lower_is_better(name)
   local at
   for i = 1, #self.epoch do
     local v = list[i]
-    if v and v == v and (not at or small and v < list[at] or not small and v > list[at]) then at = i end
+    if type(v) == "number" and v == v and (not at or small and v < list[at] or not small and v > list[at]) then at = i end
   end
   return at and self.epoch[at], at and list[at]
 end
@@ -57,12 +68,85 @@ function History:__tostring()
   for i, epoch in ipairs(self.epoch) do
     local words = { ("epoch %d"):format(epoch) }
     for _, name in ipairs(self:names()) do
-      local value = self[name][i] or 0 / 0
+      local value = self[name][i]
       if type(value) == "number" then words[#words + 1] = ("%s %.4f"):format(name, value) end
     end
     lines[i] = table.concat(words, "  ")
   end
   return table.concat(lines, "\n")
+end
+
+-- ---- charts ----------------------------------------------------------------------------------------------------------
+
+local chart_spec = {
+  names = { "string", position = 1, rest = true }, width = { "integer", min = 20 }, height = { "integer", min = 1 },
+  log = { "boolean", default = false },
+}
+
+-- The charts of a call: one of the names given, else one for each figure, with that of validation.
+local function charts_of(self, what, given)
+  local o = options.check(what, type(given) == "string" and { given } or given or {}, chart_spec)
+  local function series(name)
+    local list = not reserved[name] and rawget(self, name)
+    if not list then options.raise(("%s: there is no %s (measured: %s)"):format(what, options.shown(name), table.concat(self:names(), ", "))) end
+    return { name = name, values = list }
+  end
+  local charts = {}
+  local function add(title, names)
+    local chart = { title = title, x = self.epoch, log = o.log, series = {} }
+    for i, name in ipairs(names) do chart.series[i] = series(name) end
+    charts[#charts + 1] = chart
+  end
+  if #(o.names or {}) > 0 then
+    add(table.concat(o.names, ", "), o.names)
+    return charts, o
+  end
+  for _, name in ipairs(self:names()) do
+    local numbers = false
+    for i = 1, #self.epoch do numbers = numbers or type(self[name][i]) == "number" end
+    if numbers and not (name:find "^val_" and rawget(self, name:sub(5))) then
+      add(name, { name, rawget(self, "val_" .. name) and "val_" .. name })
+    end
+  end
+  return charts, o
+end
+
+--- The figures as charts of text, one for each figure with that of validation, or one with those named: `history:plot_text{ "loss", "val_loss" }`.
+--- Options: width (80 columns), height (10 lines), log (a logarithmic scale).
+---@param given? table
+---@return string
+function History:plot_text(given)
+  local charts, o = charts_of(self, "plot_text", given)
+  local texts = {}
+  for i, chart in ipairs(charts) do texts[i] = plot.text(chart, o.width or 80, o.height or 10) end
+  return table.concat(texts, "\n\n")
+end
+
+--- Print the charts of plot_text, as wide as the terminal unless `width =` says otherwise.
+---@param given? table
+function History:plot(given)
+  local o = { width = math.min(120, core.sys.terminal_width(1)) }
+  for key, value in pairs(type(given) == "table" and given or { given }) do o[key] = value end
+  io.stdout:write(self:plot_text(o), "\n")
+end
+
+--- The charts as an SVG picture. Options as for plot_text; width and height are in pixels, the height that of one chart.
+---@param given? table
+---@return string
+function History:svg(given)
+  local charts, o = charts_of(self, "svg", given)
+  return plot.svg(charts, o.width, o.height)
+end
+
+--- Draw the charts into a file: `history:draw "history.svg"`. True, or nil and a message.
+---@param file string
+---@param given? table
+---@return true?, string?
+function History:draw(file, given)
+  if type(file) ~= "string" or not file:find "%.svg$" then
+    options.raise("draw: needs the name of a file that ends in .svg, got " .. options.shown(file))
+  end
+  return plot.write(file, self:svg(given))
 end
 
 return History
