@@ -4,7 +4,8 @@
 -- numbers (1, 2, ...), title =, log = true for a logarithmic scale }. History and the Health callback draw with it.
 --
 --     local plot = require "nnlua.plot"
---     print(plot.text({ series = { { name = "loss", values = { 4, 2, 1 } } } }, 24, 2))
+--     local text = plot.text({ series = { { name = "loss", values = { 4, 2, 1 } } } }, 24, 2)
+--     for line in text:gmatch "%s*([^\n]+)" do print(line) end
 --     --> 4 ⠉⠑⠒⠢⠤⢄⣀⣀
 --     --> 1         ⠉⠉⠒⠒⠒⠒⠤⠤⠤⠤⠤⣀⣀⣀
 --     -->   1                    3
@@ -145,7 +146,8 @@ local function svg_chart(out, chart, width, height, y)
       local v = scaled(chart, s.values[i])
       if v then points[#points + 1] = ("%.1f,%.1f"):format(px(chart.x and chart.x[i] or i), py(v)) end
     end
-    put('<polyline points="%s" fill="none" stroke="%s" stroke-width="1.5" stroke-dasharray="%s"/>', table.concat(points, " "), style.colour, style.dash)
+    put('<polyline points="%s" fill="none" stroke="%s" stroke-width="1.5" stroke-dasharray="%s"/>', table.concat(points, " "), style.colour,
+      style.dash)
     put('<path d="M%d %dh18" stroke="%s" stroke-width="2" stroke-dasharray="%s"/>', legend, y + TOP + h + 12, style.colour, style.dash)
     put('<text x="%d" y="%d">%s</text>', legend + 22, y + TOP + h + 16, escaped(s.name))
     legend = legend + 34 + 7 * #s.name
