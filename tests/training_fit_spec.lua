@@ -83,6 +83,45 @@ describe("fit with steps_per_epoch", function()
   end)
 end)
 
+describe("compile{ jit = true }", function()
+  local function run(jit, given)
+    nn.seed(9)
+    local model = nn.Sequential { nn.Input { 6 }, nn.Dense { 8, activation = "relu", kernel_regularizer = "l2" }, nn.ActivityRegularization { l2 = 0.1 },
+      nn.BatchNorm {}, nn.Dropout { 0.3 }, nn.Dense { 3 } }
+    model:compile { optimizer = given.optimizer and given.optimizer() or "adam", loss = "sparse_categorical_crossentropy", from_logits = true,
+      metrics = "accuracy", weighted_metrics = "accuracy", jit = jit }
+    local ds = nn.data.from_tensors(nn.randn(40, 6), nn.randint(1, 4, { 40 }), nn.rand(40)):batch(8)
+    local history = model:fit { ds, epochs = 4, verbose = 0, class_weight = { 1, 2, 0.5 }, callbacks = given.callbacks and given.callbacks(),
+      validation = ds }
+    local list = {}
+    for i, w in ipairs(model:weights()) do list[i] = w.tensor:totable() end
+    return { history.loss, history.accuracy, history.weighted_accuracy, history.val_loss, list }, model.compiled.step
+  end
+
+  it("gives the same bits, replayed", function()
+    local given = {}
+    local want, got = run(false, given), nil
+    local step
+    got, step = run(true, given)
+    assert.same(want, got)
+    assert.is_true(step:replays() >= 15, tostring(step))
+  end)
+
+  it("heeds schedules, and callbacks that look at layers", function()
+    local text
+    local given = {
+      optimizer = function() return nn.optim.SGD { lr = nn.schedules.cosine { 0.1, 20 }, momentum = 0.9 } end,
+      callbacks = function() return { nn.callbacks.Health { every = 2, write = function(s) text = s end } } end,
+    }
+    local want = run(false, given)
+    local told = text
+    local got, step = run(true, given)
+    assert.same(want, got)
+    assert.equal(told, text)
+    assert.is_true(step:replays() >= 4, tostring(step))
+  end)
+end)
+
 describe("validation", function()
   local x, y = column(1, 2, 3, 4, 5), nn.zeros(5, 1)
 

@@ -97,7 +97,10 @@ function Health:on_train_end()
   end
 end
 
-function Health:on_batch_begin(_, batch) self.looking = (batch - 1) % self.every == 0 end
+function Health:on_batch_begin(model, batch)
+  self.looking = (batch - 1) % self.every == 0
+  model.compiled.observed = self.looking or nil
+end
 
 -- ---- gradients -------------------------------------------------------------------------------------------------------
 
@@ -117,9 +120,10 @@ local function norm(list)
 end
 
 -- Norms of the gradients and of the weights of every layer that has gradients.
-function Health:on_batch_end()
+function Health:on_batch_end(model)
   if not self.looking then return end
   self.looking, self.looks = false, self.looks + 1
+  model.compiled.observed = nil
   local norms = {}
   do
     local _ <close> = core.no_grad()

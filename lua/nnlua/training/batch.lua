@@ -171,17 +171,21 @@ local function loss_of(self, c, preds, y, weights, values)
   return penalty and total + penalty or total
 end
 
--- What a batch gives: predictions by output, targets and weights by output, the loss, and `values`, the loss of each output.
+-- What a batch gives: the loss; and by output predictions, targets, losses, and the weights for weighted metrics.
 local function judged(self, c, b)
   local device, values = self:device(), {}
   local x, y = batch.beside(device, b.x), targets_of(self, c, batch.beside(device, b.y))
   local preds = predictions(self, c, x)
   local weights = weights_of(c, batch.beside(device, b.weight), b.classes, preds, y)
-  return preds, y, weights, loss_of(self, c, preds, y, weights, values), values
+  local loss = loss_of(self, c, preds, y, weights, values)
+  for i, output in ipairs(c.outputs) do
+    weights[i] = #output.weighted > 0 and weighting.product(masks.of(preds[i]), weights[i]) or nil
+  end
+  return loss, preds, y, values, weights
 end
 
 -- Records what is measured of a batch.
-local function measure(c, b, preds, y, weights, loss, values)
+local function measure(c, b, loss, preds, y, values, weights)
   local _ <close> = core.no_grad()
   local first = b.x
   if type(first) == "table" then first = select(2, next(first)) end
@@ -190,24 +194,40 @@ local function measure(c, b, preds, y, weights, loss, values)
   for i, output in ipairs(c.outputs) do
     if output.meter then output.meter:add(values[i], n) end
     if #output.meters + #output.weighted > 0 then
-      local seen, weight = single(preds[i]):detach(), nil
-      if #output.weighted > 0 then weight = weighting.product(masks.of(preds[i]), weights[i]) end
+      local seen = single(preds[i]):detach()
       for _, meter in ipairs(output.meters) do meter:update(seen, y[i]) end
-      for _, meter in ipairs(output.weighted) do meter:update(seen, y[i], weight) end
+      for _, meter in ipairs(output.weighted) do meter:update(seen, y[i], weights[i]) end
     end
   end
+end
+
+-- compile{ jit = true }: all of a step but its figures, as a function that is recorded once and replayed.
+local function replayed(self, c)
+  local function step(x, y, weight, classes)
+    local results = table.pack(judged(self, c, { x = x, y = y, weight = weight, classes = classes }))
+    c.optimizer:zero_grad()
+    c.optimizer:scale_loss(results[1]):backward()
+    c.optimizer:step()
+    return table.unpack(results, 1, results.n)
+  end
+  return require("nnlua.jit").jit(step)
 end
 
 --- One step of training.
 function batch.train(self, c, b)
   do
     local _ <close> = core.scope() -- the handles made here expire before the step runs: only what lives on is computed
-    local preds, y, weights, loss, values = judged(self, c, b)
-    c.optimizer:zero_grad()
-    c.optimizer:scale_loss(loss):backward()
-    measure(c, b, preds, y, weights, loss, values)
+    if c.jit and not c.observed then
+      c.step = c.step or replayed(self, c)
+      measure(c, b, c.step(b.x, b.y, b.weight, b.classes))
+    else
+      local loss, preds, y, values, weights = judged(self, c, b)
+      c.optimizer:zero_grad()
+      c.optimizer:scale_loss(loss):backward()
+      measure(c, b, loss, preds, y, values, weights)
+    end
   end
-  c.optimizer:step()
+  if c.jit and not c.observed then core.eval() else c.optimizer:step() end
 end
 
 --- nn.device "auto": the steps of the trial are those of training, but for the figures, which are not for the history.
