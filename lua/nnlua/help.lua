@@ -13,7 +13,7 @@ local help = {}
 
 -- Families: what `nn.<family>` is called, the files of its members, and the sort of thing they are.
 local families = {
-  { "optim", { "optim.momentum", "optim.adaptive", "optim.adam", "optim.matrix", "optim.lbfgs", "optim.base", "optim" }, "optimizer" },
+  { "optim", { "optim.momentum", "optim.adaptive", "optim.adam", "optim.matrix", "optim.lbfgs", "optim.cg", "optim.base", "optim" }, "optimizer" },
   { "losses", { "losses" }, "loss" },
   { "metrics", { "metrics.base", "metrics.classes", "metrics.numbers", "metrics" }, "metric" },
   { "schedules", { "schedules" }, "schedule" },
