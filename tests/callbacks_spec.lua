@@ -121,6 +121,13 @@ describe("other callbacks", function()
     assert.truthy(lines[2]:find "^epoch 1 batch 6  loss 0%.%d+\n$")
   end)
 
+  it("keep one history of several fits", function()
+    local all, model = cb.History {}, one(0.25)
+    fit(model, 2, { all })
+    fit(model, 1, { all })
+    assert.same({ { 1, 2, 3 }, { 1, 0.25, 0.0625 } }, { all.history.epoch, all.history.loss })
+  end)
+
   it("take functions by event", function()
     assert.truthy(message(cb.Lambda, { on_epoch = print }):find('unknown option "on_epoch"', 1, true))
   end)

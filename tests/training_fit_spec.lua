@@ -86,8 +86,8 @@ end)
 describe("compile{ jit = true }", function()
   local function run(jit, given)
     nn.seed(9)
-    local model = nn.Sequential { nn.Input { 6 }, nn.Dense { 8, activation = "relu", kernel_regularizer = "l2" }, nn.ActivityRegularization { l2 = 0.1 },
-      nn.BatchNorm {}, nn.Dropout { 0.3 }, nn.Dense { 3 } }
+    local model = nn.Sequential { nn.Input { 6 }, nn.Dense { 8, activation = "relu", kernel_regularizer = "l2" },
+      nn.ActivityRegularization { l2 = 0.1 }, nn.BatchNorm {}, nn.Dropout { 0.3 }, nn.Dense { 3 } }
     model:compile { optimizer = given.optimizer and given.optimizer() or "adam", loss = "sparse_categorical_crossentropy", from_logits = true,
       metrics = "accuracy", weighted_metrics = "accuracy", jit = jit }
     local ds = nn.data.from_tensors(nn.randn(40, 6), nn.randint(1, 4, { 40 }), nn.rand(40)):batch(8)
@@ -99,10 +99,8 @@ describe("compile{ jit = true }", function()
   end
 
   it("gives the same bits, replayed", function()
-    local given = {}
-    local want, got = run(false, given), nil
-    local step
-    got, step = run(true, given)
+    local want = run(false, {})
+    local got, step = run(true, {})
     assert.same(want, got)
     assert.is_true(step:replays() >= 15, tostring(step))
   end)

@@ -52,7 +52,7 @@ end
 local function comment_of(module, name)
   local lines = lines_of(module)
   local ways = { "^%-%-%-@class nnlua%." .. name .. "%f[^%w_]", "^[%w_ ]*function [%w_]*[%.:]?" .. name .. "%f[^%w_]", "^[%w_%.]+%(\"" .. name .. '"',
-    "^[%w_%.]+%." .. name .. " = " }
+    "^[%w_%.]+%." .. name .. " = ", "^local " .. name .. " = " }
   for _, way in ipairs(ways) do
     for i, line in ipairs(lines) do
       if line:find(way) then
@@ -153,6 +153,9 @@ local function member_text(family, name)
   for _, file in ipairs(family[2]) do
     local asked = type(value) == "table" and rawget(value, "label") and value.__name ~= name and { name, value.__name } or { name }
     for _, word in ipairs(asked) do comment = comment or comment_of("nnlua." .. file, word) end
+    for other, same in pairs(comment and {} or members) do -- under another name
+      if same == value and other ~= name then comment = comment or comment_of("nnlua." .. file, other) end
+    end
   end
   local rules = type(value) == "function" and family[1] == "losses" and getmetatable(members).rules_of[value]
   return told(("nn.%s.%s: %s"):format(family[1], name, family[3]), comment,

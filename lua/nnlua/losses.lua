@@ -214,6 +214,7 @@ define("binary_focal_crossentropy", focal, function(pred, target, o)
   return per_sample(values)
 end)
 
+-- categorical_crossentropy that counts easy samples less: times alpha * (1 - p)^gamma (Lin et al.).
 define("categorical_focal_crossentropy", { from_logits = common.from_logits, label_smoothing = smoothing, alpha = focal.alpha, gamma = focal.gamma },
   function(pred, target, o)
     local p = o.from_logits and pred:softmax(-1) or pred / pred:sum(-1, true)
@@ -228,8 +229,11 @@ local function signs(target)
   return core.where(zero_one, target * 2 - 1, target)
 end
 
+-- max(1 - t p, 0) for targets of -1 and 1 (or 0 and 1).
 define("hinge", {}, function(pred, target) return per_sample(core.relu(1 - signs(target) * pred)) end)
+-- The square of hinge.
 define("squared_hinge", {}, function(pred, target) return per_sample(core.relu(1 - signs(target) * pred):square()) end)
+-- By how much the best wrong class of a one-hot target comes within 1 of the right one.
 define("categorical_hinge", {}, function(pred, target)
   return core.relu(((1 - target) * pred):amax(-1) - (target * pred):sum(-1) + 1)
 end)
@@ -242,11 +246,15 @@ end)
 
 -- ---- numbers ---------------------------------------------------------------------------------------------------------
 
+-- The square of the error.
 define("mean_squared_error", {}, function(pred, target) return per_sample((pred - target):square()) end)
+-- The size of the error.
 define("mean_absolute_error", {}, function(pred, target) return per_sample((pred - target):abs()) end)
+-- The size of the error in percent of the target's.
 define("mean_absolute_percentage_error", {}, function(pred, target)
   return per_sample(((target - pred) / core.maximum(target:abs(), EPSILON)):abs()) * 100
 end)
+-- The square of the difference of log(1 + x).
 define("mean_squared_logarithmic_error", {}, function(pred, target)
   local p, t = core.maximum(pred, EPSILON), core.maximum(target, EPSILON)
   return per_sample(((p + 1):log() - (t + 1):log()):square())
@@ -270,6 +278,7 @@ define("log_cosh", {}, function(pred, target)
   return per_sample(e + ((e * -2):exp() + 1):log() - math.log(2))
 end)
 
+-- p - t log p: for counts, under a Poisson distribution with the mean p.
 define("poisson", {}, function(pred, target) return per_sample(pred - target * (pred + EPSILON):log()) end)
 
 local function unit(x) return x / core.maximum(x:square():sum(-1, true), 1e-12):sqrt() end

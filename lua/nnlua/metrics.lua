@@ -22,6 +22,10 @@ for _, file in ipairs { "base", "classes", "numbers" } do
 end
 local Mean = metrics.Mean
 
+-- Keras's names of metrics that are others under ours.
+local aliases = { top_k_accuracy = "top_k", top_k_categorical_accuracy = "top_k", sparse_top_k_categorical_accuracy = "top_k",
+  root_mean_squared_error = "rmse", f1_score = "f1", fbeta_score = "fbeta", r2_score = "r2" }
+
 -- ---- values per sample -----------------------------------------------------------------------------------------------
 
 -- 1 where a sample is right, else 0, as floats. Targets are class ids or, in the shape of the predictions, one-hot rows;
@@ -49,6 +53,7 @@ end
 function metrics.accuracy(pred, target) return hits(pred, target):mean() end
 
 --- Share of right classes over all batches; targets are class ids or one-hot rows.
+---@class nnlua.Accuracy: nnlua.Mean
 local Accuracy = class("Accuracy", Mean)
 metrics.Accuracy = Accuracy
 
@@ -72,6 +77,7 @@ end
 local function names()
   local list = { "accuracy", "sparse_categorical_accuracy", "categorical_accuracy" }
   for name in pairs(by_name) do list[#list + 1] = name end
+  for name in pairs(aliases) do list[#list + 1] = name end
   for name in pairs(require "nnlua.losses") do
     if name ~= "get" then list[#list + 1] = name end
   end
@@ -97,7 +103,10 @@ function metrics.get(spec, index)
     return Mean { spec, name = ("metric_%d"):format(index or 1) }
   end
   local losses = require "nnlua.losses"
-  if by_name[spec] then
+  if aliases[spec] then
+    given.name = given.name or spec
+    return by_name[aliases[spec]](given)
+  elseif by_name[spec] then
     return by_name[spec](given)
   elseif spec == "accuracy" or spec == "acc" or spec == "sparse_categorical_accuracy" or spec == "categorical_accuracy" then
     return Accuracy { name = given.name or spec == "acc" and "accuracy" or spec }

@@ -170,6 +170,16 @@ function M.Lambda(given)
   return callback
 end
 
+--- Keeps figures over several fits in one history: `local all = nn.callbacks.History{}`, then `all.history:plot()`. Its epochs are numbered on.
+---@class nnlua.HistoryCallback: nnlua.Callback
+---@overload fun(): nnlua.HistoryCallback
+local History = base.define("History", {})
+M.History = History
+
+function History:checked() self.history = require "nnlua.training.history" {} end
+
+function History:on_epoch_end(_, _, logs) self.history:add(#self.history.epoch + 1, logs) end
+
 --- A line with the figures so far every `every` batches, for logs: `write` takes it (standard output).
 ---@class nnlua.ProgressLines: nnlua.Callback
 ---@overload fun(options?: { [1]?: integer, write?: function }): nnlua.ProgressLines

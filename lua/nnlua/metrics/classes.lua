@@ -102,9 +102,13 @@ local function define_ratio(name, label, spec, over, under)
 end
 
 local function both_of(_, both) return both end
+-- Of what is said to be of a class, the share that is.
 define_ratio("Precision", "precision", {}, both_of, function(_, _, found) return found end)
+-- Of what is of a class, the share that is found.
 define_ratio("Recall", "recall", {}, both_of, function(_, _, _, truth) return truth end)
+-- The harmonic mean of precision and recall.
 define_ratio("F1", "f1", {}, function(_, both) return 2 * both end, function(_, _, found, truth) return found + truth end)
+-- F1 with recall beta times as important as precision.
 define_ratio("FBeta", "fbeta", { beta = { "number", position = 1, default = 1, above = 0 } },
   function(self, both) return (1 + self.beta ^ 2) * both end, function(self, _, found, truth) return found + self.beta ^ 2 * truth end)
 
@@ -197,6 +201,7 @@ define_share("TopK", "top_k", { k = { "integer", position = 1, default = 5, min 
   return scores:gt(own):float():sum(2):lt(self.k):float()
 end)
 
+-- The share of right answers to yes or no, by a threshold.
 define_share("BinaryAccuracy", "binary_accuracy", {
   threshold = { "number", default = 0.5 }, from_logits = { "boolean", default = false },
 }, false, function(self, pred, target)
@@ -261,6 +266,21 @@ function AUC:result()
   local yes, no = self:value "yes", self:value "no"
   if not yes or yes == 0 or no == 0 then return 0 / 0 end
   return (self.curve == "roc" and roc or pr)(self:value "right", self:value "wrong", yes, no)
+end
+
+--- The curve itself: result() is { thresholds =, false_rates =, true_rates = }, lists from the lowest threshold (all say yes) to the highest.
+---@class nnlua.ROC: nnlua.Sums
+local ROC = Sums.define("ROC", "roc", { num_thresholds = { "integer", default = 200, min = 3 }, from_logits = { "boolean", default = false } })
+M.ROC = ROC
+ROC.checked, ROC.update = AUC.checked, AUC.update
+
+function ROC:result()
+  local yes, no = self:value "yes" or 0, self:value "no" or 0
+  local curve = { thresholds = self.thresholds:totable(), true_rates = self:value "right" or {}, false_rates = self:value "wrong" or {} }
+  for i = 1, #curve.true_rates do
+    curve.true_rates[i], curve.false_rates[i] = curve.true_rates[i] / yes, curve.false_rates[i] / no
+  end
+  return curve
 end
 
 return M

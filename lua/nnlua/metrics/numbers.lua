@@ -24,11 +24,13 @@ local function define(name, label, spec, values, finish)
   function c:result() return finish(self:mean()) end
 end
 
+-- The root of the mean square of the errors.
 define("RootMeanSquaredError", "rmse", {}, function(self, pred, target)
   same(self, pred, target)
   return (pred - target):square()
 end, math.sqrt)
 
+-- The cosine between predictions and targets along the last dim: 1 is the same direction.
 define("CosineSimilarity", "cosine", {}, function(self, pred, target)
   same(self, pred, target)
   return -require("nnlua.losses").cosine_similarity(pred, target, { reduction = "none" })

@@ -2,8 +2,8 @@
 --
 -- Owns: which loss, weight and metrics each output has, in whatever form they were given, and the names of the figures. The result is
 -- `model.compiled`: { optimizer =, outputs =, targets = list of { name =, output = }, meters = all of them, the loss first, names = theirs,
--- jit = boolean, observed = true while a callback must see the layers run (then nothing is replayed) }; an output is { name =, loss =, loss_name =, from_logits =, weight =, meters = list, weighted = list of meters that heed weights,
--- meter = of the loss }.
+-- jit = boolean, observed = true while a callback must see the layers run (then nothing is replayed) }; an output is { name =, loss =,
+-- loss_name =, from_logits =, weight =, meters = list, weighted = list of meters that heed weights, meter = of the loss }.
 
 local options = require "nnlua.options"
 local Module = require "nnlua.module"
