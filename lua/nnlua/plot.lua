@@ -11,6 +11,9 @@
 --     -->   1                    3
 --     -->   ── loss
 
+local core = require "nnlua.core"
+local options = require "nnlua.options"
+
 local plot = {}
 
 local styles = { -- of lines, in turn: what a legend shows; how many dots of how many are drawn; the SVG's colour and dashes
@@ -110,9 +113,16 @@ function plot.text(chart, width, height)
   end
   local first, last = number_text(r.first), number_text(r.last)
   out[#out + 1] = (" "):rep(margin + 1) .. first .. (r.last > r.first and (" "):rep(columns - #first - #last) .. last or "")
-  local names = {}
-  for k, s in ipairs(chart.series) do names[k] = style_of(k).mark .. " " .. s.name end
-  out[#out + 1] = (" "):rep(margin + 1) .. table.concat(names, "   ")
+  local row, used = {}, 0
+  for k, s in ipairs(chart.series) do
+    local size = #s.name + 6
+    if used > 0 and used + size - 3 > columns then
+      out[#out + 1] = (" "):rep(margin + 1) .. table.concat(row, "   ")
+      row, used = {}, 0
+    end
+    row[#row + 1], used = style_of(k).mark .. " " .. s.name, used + size
+  end
+  out[#out + 1] = (" "):rep(margin + 1) .. table.concat(row, "   ")
   return table.concat(out, "\n")
 end
 
@@ -178,6 +188,54 @@ function plot.write(file, text)
   local closed, late = f:close()
   if not (ok and closed) then return nil, why or late end
   return true
+end
+
+-- ---- methods ---------------------------------------------------------------------------------------------------------
+
+local chart_spec = {
+  names = { "string", position = 1, rest = true }, width = { "integer", min = 20 }, height = { "integer", min = 1 },
+  log = { "boolean", default = false },
+}
+
+--- Gives a class the methods plot, plot_text, svg and draw. `charts_of(self, what, o)` makes the charts of a call: of o.names, what the caller
+--- named (an empty list: all); o.log: a logarithmic scale. `what` is the method, for messages.
+---@param class table
+---@param charts_of fun(self: table, what: string, o: table): table[]
+function plot.give_methods(class, charts_of)
+  local function charts(self, what, given)
+    local o = options.check(what, type(given) == "string" and { given } or given or {}, chart_spec)
+    o.names = o.names or {}
+    return charts_of(self, what, o), o
+  end
+
+  --- Charts as text. Options: names by place, width (80 columns), height (10 lines), log (a logarithmic scale).
+  function class:plot_text(given)
+    local list, o = charts(self, "plot_text", given)
+    local texts = {}
+    for i, chart in ipairs(list) do texts[i] = plot.text(chart, o.width or 80, o.height or 10) end
+    return table.concat(texts, "\n\n")
+  end
+
+  --- Print them, as wide as the terminal unless `width =` says otherwise.
+  function class:plot(given)
+    local o = { width = math.min(120, core.sys.terminal_width(1)) }
+    for key, value in pairs(type(given) == "table" and given or { given }) do o[key] = value end
+    io.stdout:write(self:plot_text(o), "\n")
+  end
+
+  --- Charts as an SVG picture; width and height (of one chart) are in pixels.
+  function class:svg(given)
+    local list, o = charts(self, "svg", given)
+    return plot.svg(list, o.width, o.height)
+  end
+
+  --- Draw them into a file that ends in .svg. True, or nil and a message.
+  function class:draw(file, given)
+    if type(file) ~= "string" or not file:find "%.svg$" then
+      options.raise("draw: needs the name of a file that ends in .svg, got " .. options.shown(file))
+    end
+    return plot.write(file, self:svg(given))
+  end
 end
 
 return plot

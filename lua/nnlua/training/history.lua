@@ -9,7 +9,6 @@
 --     print(history:best "loss", #history.loss)     --> 3  3
 --     print(history:plot_text{ width = 40, height = 1 }:match "[^\n]*")   --> loss
 
-local core = require "nnlua.core"
 local class = require "nnlua.class"
 local options = require "nnlua.options"
 local metrics = require "nnlua.metrics"
@@ -78,14 +77,9 @@ end
 
 -- ---- charts ----------------------------------------------------------------------------------------------------------
 
-local chart_spec = {
-  names = { "string", position = 1, rest = true }, width = { "integer", min = 20 }, height = { "integer", min = 1 },
-  log = { "boolean", default = false },
-}
 
 -- The charts of a call: one of the names given, else one for each figure, with that of validation.
-local function charts_of(self, what, given)
-  local o = options.check(what, type(given) == "string" and { given } or given or {}, chart_spec)
+local function charts_of(self, what, o)
   local function series(name)
     local list = not reserved[name] and rawget(self, name)
     if not list then options.raise(("%s: there is no %s (measured: %s)"):format(what, options.shown(name), table.concat(self:names(), ", "))) end
@@ -99,7 +93,7 @@ local function charts_of(self, what, given)
   end
   if #(o.names or {}) > 0 then
     add(table.concat(o.names, ", "), o.names)
-    return charts, o
+    return charts
   end
   for _, name in ipairs(self:names()) do
     local numbers = false
@@ -108,45 +102,11 @@ local function charts_of(self, what, given)
       add(name, { name, rawget(self, "val_" .. name) and "val_" .. name })
     end
   end
-  return charts, o
+  return charts
 end
 
---- The figures as charts of text, one for each figure with that of validation, or one with those named: `history:plot_text{ "loss", "val_loss" }`.
---- Options: width (80 columns), height (10 lines), log (a logarithmic scale).
----@param given? table
----@return string
-function History:plot_text(given)
-  local charts, o = charts_of(self, "plot_text", given)
-  local texts = {}
-  for i, chart in ipairs(charts) do texts[i] = plot.text(chart, o.width or 80, o.height or 10) end
-  return table.concat(texts, "\n\n")
-end
-
---- Print the charts of plot_text, as wide as the terminal unless `width =` says otherwise.
----@param given? table
-function History:plot(given)
-  local o = { width = math.min(120, core.sys.terminal_width(1)) }
-  for key, value in pairs(type(given) == "table" and given or { given }) do o[key] = value end
-  io.stdout:write(self:plot_text(o), "\n")
-end
-
---- The charts as an SVG picture. Options as for plot_text; width and height are in pixels, the height that of one chart.
----@param given? table
----@return string
-function History:svg(given)
-  local charts, o = charts_of(self, "svg", given)
-  return plot.svg(charts, o.width, o.height)
-end
-
---- Draw the charts into a file: `history:draw "history.svg"`. True, or nil and a message.
----@param file string
----@param given? table
----@return true?, string?
-function History:draw(file, given)
-  if type(file) ~= "string" or not file:find "%.svg$" then
-    options.raise("draw: needs the name of a file that ends in .svg, got " .. options.shown(file))
-  end
-  return plot.write(file, self:svg(given))
-end
+--- The charts: `history:plot()` prints one for each figure with that of validation, or one with those named: `history:plot{ "loss", "accuracy" }`;
+--- plot_text, svg and draw are nnlua.plot's.
+plot.give_methods(History, charts_of)
 
 return History
