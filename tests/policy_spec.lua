@@ -20,6 +20,53 @@ local function bytes_of(model, optimizer)
   return table.concat(list)
 end
 
+-- Layers over sequences (N, T, 4), by name: made under a policy, called with x (and themselves as value).
+local sequences = {
+  SimpleRNN = function() return nn.SimpleRNN { 6, return_sequences = true } end,
+  LSTM = function() return nn.LSTM { 6, return_sequences = true } end,
+  ["LSTM, step by step"] = function() return nn.LSTM { 6, activation = "relu", return_sequences = true } end,
+  GRU = function() return nn.GRU { 6 } end,
+  ["GRU, reset before"] = function() return nn.GRU { 6, reset_after = false } end,
+  ["RNN of cells"] = function() return nn.RNN { { nn.LSTMCell { 6 }, nn.GRUCell { 5 } }, return_sequences = true } end,
+  Bidirectional = function() return nn.Bidirectional { nn.LSTM { 3 } } end,
+  MultiHeadAttention = function() return nn.MultiHeadAttention { 2, 3 } end,
+  GroupedQueryAttention = function() return nn.GroupedQueryAttention { 3, 4, 2 } end,
+}
+
+describe("under a policy", function()
+  for name, make in pairs(sequences) do
+    it(name .. " computes in halves, near what it gives in f32", function()
+      local x = nn.normal { 3, 5, 4 }
+      local mask = nn.tensor { { true, true, true, true, true }, { true, true, false, false, false }, { false, true, true, false, true } }
+      for policy, dtype in pairs { mixed_float16 = "f16", mixed_bfloat16 = "bf16" } do
+        local unit = dtype == "f16" and 2 ^ -10 or 2 ^ -7
+        local full = make()
+        local half
+        with_policy(policy, function() half = make() end) -- parameters are made under another policy
+        local function call(layer, input)
+          if name:find "Attention" then return (layer(input, input)) end
+          return (layer(input))
+        end
+        for _, input in ipairs { x, nn.with_mask(x, mask) } do
+          local want = call(full, input)
+          call(half, input)
+          half:load_state(full:state())
+          local got = call(half, input)
+          assert.equal(dtype, got:dtype())
+          local off = (got:float() - want):abs()
+          if name:find "Attention" and input ~= x then off = off * mask:float():unsqueeze(3) end -- what a step that does not count sees is open
+          local error = off:amax():item()
+          assert(error < 8 * unit, ("%s: off by %g"):format(policy, error)) -- false for NaN
+          assert(error > 0, "computed in f32")
+        end
+        for _, w in ipairs(half:weights()) do assert.equal("f32", w.tensor:dtype()) end
+        call(half, x):float():square():sum():backward()
+        for _, w in ipairs(half:named_parameters()) do assert.is_true(w.tensor:grad():abs():sum():item() < math.huge, w.name) end
+      end
+    end)
+  end
+end)
+
 describe("policy", function()
   it("has three names, and says so", function()
     assert.equal("float32", nn.policy())
