@@ -48,11 +48,9 @@ local function comment_above(lines, last)
   return #out > 0 and table.concat(out, "\n") or nil
 end
 
--- The comment about `name` in a file: that of its class, its function, or the definition that names it.
-local function comment_of(module, name)
+-- The comment above the first line of a file that one of the patterns finds, tried in their order.
+local function comment_at(module, ways)
   local lines = lines_of(module)
-  local ways = { "^%-%-%-@class nnlua%." .. name .. "%f[^%w_]", "^[%w_ ]*function [%w_]*[%.:]?" .. name .. "%f[^%w_]", "^[%w_%.]+%(\"" .. name .. '"',
-    "^[%w_%.]+%." .. name .. " = ", "^local " .. name .. " = " }
   for _, way in ipairs(ways) do
     for i, line in ipairs(lines) do
       if line:find(way) then
@@ -62,6 +60,12 @@ local function comment_of(module, name)
       end
     end
   end
+end
+
+-- The comment about `name` in a file: that of its class, its function, or the definition that names it.
+local function comment_of(module, name)
+  return comment_at(module, { "^%-%-%-@class nnlua%." .. name .. "%f[^%w_]", "^[%w_ ]*function [%w_]*[%.:]?" .. name .. "%f[^%w_]",
+    "^[%w_%.]+%(\"" .. name .. '"', "^[%w_%.]+%." .. name .. " = ", "^local " .. name .. " = " })
 end
 
 -- What a file begins with: the comment of a family or of the one thing that it holds.
@@ -162,6 +166,17 @@ local function member_text(family, name)
     is_class(value) and value.options and options_text(value) or rules and options_text { options = rules })
 end
 
+-- Methods of every module, and where their comments stand.
+local method_files = { "module", "training.compile", "training.fit", "training.predict", "summary", "lint" }
+
+local function method_text(name)
+  if type(require("nnlua.module")[name]) ~= "function" then return nil end
+  for _, file in ipairs(method_files) do
+    local comment = comment_at("nnlua." .. file, { "^function Module:" .. name .. "%(" })
+    if comment then return told(("model:%s: method of models and layers"):format(name), comment) end
+  end
+end
+
 local function names_of(nn)
   local list = {}
   for name in pairs(nn) do list[#list + 1] = name end
@@ -207,6 +222,8 @@ function help.text(what)
       text = member_text(family, name)
       if text then return text end
     end
+    local text = method_text(name)
+    if text then return text end
   end
   local near = options.nearest(name, names_of(nn))
   options.raise(("help: there is no %q%s"):format(what, near and ('; did you mean "' .. near .. '"?') or ""))
