@@ -67,6 +67,36 @@ describe("under a policy", function()
   end
 end)
 
+describe("under a policy", function()
+  it("ConvLSTM2D and a cell alone compute in halves", function()
+    local x, full, half, cell = nn.normal { 2, 3, 4, 4, 1 }, nn.ConvLSTM2D { 2, 3, padding = "same" }, nil, nil
+    with_policy("mixed_float16", function() half, cell = nn.ConvLSTM2D { 2, 3, padding = "same" }, nn.LSTMCell { 4 } end)
+    full(x)
+    half(x)
+    half:load_state(full:state())
+    local y = half(x)
+    assert.equal("f16", y:dtype())
+    assert.is_true((y:float() - full(x)):abs():amax():item() < 2 ^ -8)
+    local h, states = cell(nn.ones(2, 3))
+    assert.same({ "f16", "f16" }, { h:dtype(), states[2]:dtype() })
+  end)
+
+  it("a model with recurrent layers trains, and comes back from its file computing in halves", function()
+    local model
+    with_policy("mixed_float16", function() model = nn.Sequential { nn.Input { 6, 3 }, nn.LSTM { 4 }, nn.Dense { 1 } } end)
+    model:compile { optimizer = "adam", loss = "mse" }
+    local history = model:fit { nn.normal { 32, 6, 3 }, nn.zeros(32, 1), epochs = 5, verbose = 0 }
+    assert.is_true(history.loss[5] < history.loss[1])
+    assert.equal(32768, model.compiled.optimizer:current_scale())
+    local file = os.tmpname()
+    assert(model:save(file))
+    local again = assert(nn.load(file))
+    os.remove(file)
+    assert.same({ "f16", "f16" }, { again[2].compute_dtype, again[2].cell.compute_dtype })
+    assert.same(model:predict(nn.ones(2, 6, 3)):totable(), again:predict(nn.ones(2, 6, 3)):totable())
+  end)
+end)
+
 describe("policy", function()
   it("has three names, and says so", function()
     assert.equal("float32", nn.policy())
