@@ -222,7 +222,7 @@ function help.text(what)
       text = member_text(family, name)
       if text then return text end
     end
-    local text = method_text(name)
+    text = method_text(name)
     if text then return text end
   end
   local near = options.nearest(name, names_of(nn))

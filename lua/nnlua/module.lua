@@ -481,7 +481,7 @@ end
 -- ---- building --------------------------------------------------------------------------------------------------------
 
 -- Does the module make no weights of its own when it is built?
-local function weightless(module) return module.only_children or module.build == require("nnlua.layer").build end
+local function weightless(module) return module.only_children or getmetatable(module).build == require("nnlua.layer").build end
 
 --- The path of the first layer below that waits for its input size, or nil when there is none. With `weights` those that make none do not count.
 ---@param weights? boolean
