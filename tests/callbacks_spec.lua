@@ -36,8 +36,8 @@ describe("fit", function()
       if event:find "^on_" then return function() seen[#seen + 1] = event end end
     end })
     fit(one(0.1), 1, { recorder }, { validation = { x, y } })
-    assert.same({ "on_fit", "on_train_begin", "on_epoch_begin", "on_batch_begin", "on_batch_end", "on_test_begin", "on_test_end", "on_epoch_end",
-      "on_epoch_saved", "on_train_end" }, seen)
+    assert.same({ "on_fit", "on_train_begin", "on_epoch_begin", "on_batch_begin", "on_batch_end", "on_test_begin", "on_test_batch_begin",
+      "on_test_batch_end", "on_test_end", "on_epoch_end", "on_epoch_saved", "on_train_end" }, seen)
   end)
 end)
 
@@ -119,6 +119,13 @@ describe("other callbacks", function()
       callbacks = { cb.Progress { 3, write = function(line) lines[#lines + 1] = line end } } }
     assert.equal(2, #lines)
     assert.truthy(lines[2]:find "^epoch 1 batch 6  loss 0%.%d+\n$")
+  end)
+
+  it("keep one history of several fits", function()
+    local all, model = cb.History {}, one(0.25)
+    fit(model, 2, { all })
+    fit(model, 1, { all })
+    assert.same({ { 1, 2, 3 }, { 1, 0.25, 0.0625 } }, { all.history.epoch, all.history.loss })
   end)
 
   it("take functions by event", function()

@@ -91,6 +91,50 @@ describe("catalogue:", function()
   end)
 end)
 
+-- ---- the library -------------------------------------------------------------------------------------------------------
+local library = {
+  optim = words [[SGD Adam AdamW Adamax Nadam RAdam RMSprop Adagrad Adadelta Ftrl Lion Lamb Adafactor Muon Rprop ASGD LBFGS CG]],
+  schedules = words [[exponential piecewise polynomial inverse_time cosine cosine_restarts step linear one_cycle cyclic noam join plateau warmup
+    constant]],
+  callbacks = words [[EarlyStopping Checkpoint Resume ReduceLROnPlateau LRSchedule CSVLogger JSONLogger TensorBoard TerminateOnNaN SwapEMA Progress
+    Health History Lambda]],
+  losses = words [[categorical_crossentropy sparse_categorical_crossentropy binary_crossentropy binary_focal_crossentropy
+    categorical_focal_crossentropy cross_entropy mse mae mape msle huber log_cosh hinge squared_hinge categorical_hinge kl poisson cosine nll
+    gaussian_nll smooth_l1 triplet margin_ranking dice tversky ctc circle contrastive]],
+  metrics = words [[Accuracy BinaryAccuracy TopK Precision Recall F1 FBeta AUC ROC ConfusionMatrix IoU MeanIoU RMSE R2 Perplexity CosineSimilarity
+    Mean]],
+  initializers = words [[zeros ones constant random_normal random_uniform truncated_normal variance_scaling glorot_normal glorot_uniform he_normal
+    he_uniform lecun_normal lecun_uniform orthogonal identity]],
+  regularizers = words [[l1 l2 l1l2 orthogonal]],
+  constraints = words [[max_norm non_neg unit_norm min_max_norm]],
+}
+local metric_names = words [[accuracy binary_accuracy categorical_accuracy sparse_categorical_accuracy top_k_accuracy top_k_categorical_accuracy
+  sparse_top_k_categorical_accuracy precision recall f1 fbeta auc roc confusion_matrix iou mean_iou mse mae mape msle rmse r2 perplexity cosine
+  binary_crossentropy categorical_crossentropy sparse_categorical_crossentropy]]
+local common_options = words [[weight_decay clipnorm clipvalue global_clipnorm use_ema ema_momentum ema_overwrite_frequency
+  gradient_accumulation_steps loss_scale lr]]
+
+describe("the library has", function()
+  for family, names in pairs(library) do
+    it(family .. ", each with help", function()
+      for _, name in ipairs(names) do
+        assert(rawget(nn[family], name) ~= nil, ("there is no nn.%s.%s"):format(family, name))
+        local text = nn.help.text(family .. "." .. name)
+        local comment = text:match "^[^\n]*\n\n([^\n]+)"
+        assert(comment and not comment:find "^options %(", ("nn.%s.%s has no doc comment:\n%s"):format(family, name, text))
+      end
+    end)
+  end
+  it("metrics by name", function()
+    for _, name in ipairs(metric_names) do assert.equal(name, nn.metrics.get(name).name) end
+  end)
+  it("the common options in every optimizer", function()
+    for _, name in ipairs(library.optim) do
+      for _, key in ipairs(common_options) do assert(nn.optim[name].options[key], name .. " has no option " .. key) end
+    end
+  end)
+end)
+
 -- ---- dims --------------------------------------------------------------------------------------------------------------
 local x = nn.tensor { { { 0.5, -1, 2 }, { 1.5, 0.25, -2 } }, { { 3, -0.5, 1 }, { 0.75, 2.5, -1.5 } } } -- (2, 2, 3)
 local ids = nn.tensor { { { 1, 2, 1 } }, { { 2, 2, 1 } } }

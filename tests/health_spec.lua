@@ -77,6 +77,57 @@ describe("Health", function()
     assert.truthy(row(health, "dense").flags[1]:find "all weights are zero")
   end)
 
+  it("finds an exploding recurrent layer, and names the layer, not its cell", function()
+    local model = nn.Sequential { nn.Input { 40, 4 },
+      nn.SimpleRNN { 16, activation = "linear", recurrent_initializer = nn.initializers.normal { stddev = 0.6 } }, nn.Dense { 1 } }
+    local health = watch(model, nil, nn.optim.SGD { lr = 0 }, 1, nn.normal { 32, 40, 4 }, nn.normal { 32, 1 })
+    assert.truthy(row(health, "simple_rnn").flags[1]:find "^exploding: clip")
+    assert.equal(2, #health.rows)
+    model = nn.Sequential { nn.Input { 12, 4 }, nn.SimpleRNN { 8, init = nn.initializers.normal { stddev = 50 } }, nn.Dense { 1 } }
+    health = watch(model, nil, nn.optim.SGD { lr = 0 }, 1, nn.normal { 32, 12, 4 }, nn.normal { 32, 1 })
+    assert.truthy(row(health, "simple_rnn").flags[1]:find "saturated: scale the input")
+  end)
+
+  it("says so when a step made numbers that are not finite", function()
+    local model = nn.Sequential { nn.Input { 8 }, nn.Dense { 4, activation = "relu", init = nn.initializers.constant { 1e30 } }, nn.Dense { 1 } }
+    local text = {}
+    local health = nn.callbacks.Health { every = 1, write = function(s) text[#text + 1] = s end }
+    local stop = nn.callbacks.Lambda { on_batch_end = function(m) m.stop_training = true end }
+    model:compile { optimizer = nn.optim.SGD { lr = 0 }, loss = "mse" }
+    model:fit { nn.ones(16, 8) * 1e9, nn.ones(16, 1), verbose = 0, callbacks = { health, stop } }
+    assert.truthy(health.rows[1].flags[1]:find("exploding: gradient or weights are not finite", 1, true), tostring(health))
+  end)
+
+  it("stays quiet on healthy models of every kind", function()
+    local function quiet(layers, x, y)
+      nn.seed(11)
+      local health, text = watch(nn.Sequential(layers), nil, nn.optim.Adam { lr = 1e-3 }, 3, x, y)
+      assert.is_true(health:ok(), text)
+    end
+    nn.seed(3)
+    local y = nn.normal { 64, 1 }
+    quiet({ nn.Input { 8, 8, 1 }, nn.Conv2D { 8, 3, activation = "relu", init = "he_normal" }, nn.BatchNorm {}, nn.MaxPooling2D {}, nn.Flatten {},
+      nn.Dense { 16, activation = "relu" }, nn.Dropout { 0.3 }, nn.Dense { 1 } }, nn.normal { 64, 8, 8, 1 }, y)
+    quiet({ nn.Input { 10, 4 }, nn.LSTM { 12, return_sequences = true }, nn.GRU { 8 }, nn.Dense { 1 } }, nn.normal { 64, 10, 4 }, y)
+    quiet({ nn.Input { 10, 4 }, nn.Bidirectional { nn.SimpleRNN { 8 } }, nn.LayerNorm {}, nn.Dense { 1, activation = "sigmoid" } },
+      nn.normal { 64, 10, 4 }, y)
+    local deep = { nn.Input { 8 } }
+    for _ = 1, 6 do deep[#deep + 1] = nn.Dense { 32, activation = "relu", init = "he_normal" } end
+    deep[#deep + 1] = nn.Dense { 1 }
+    quiet(deep, nn.normal { 64, 8 }, y)
+  end)
+
+  it("draws its figures by epoch", function()
+    local health = watch(nn.Sequential { nn.Input { 8 }, nn.Dense { 4, activation = "relu" }, nn.Dense { 1 } }, nil, nil, 3)
+    assert.equal(3, #health.epochs)
+    local text = health:plot_text { width = 40, height = 3 }
+    for _, title in ipairs { "gradient", "ratio", "weight", "dead" } do assert.truthy(("\n" .. text):find("\n" .. title .. "\n", 1, true), title) end
+    assert.is_nil(text:find("saturated", 1, true))
+    assert.truthy(text:find("── dense   ·· dense_1", 1, true))
+    assert.equal(2, select(2, health:svg { "weight" }:gsub("<polyline", "")))
+    assert.truthy(support.message(health.plot_text, health, "gradients"):find('did you mean "gradient"?', 1, true))
+  end)
+
   it("measures norms", function()
     local model = nn.Sequential { nn.Input { 2 }, nn.Dense { 1, init = function() return nn.tensor({ { 3 }, { 4 } }, { dtype = "f32" }) end } }
     local health = watch(model, nil, nn.optim.SGD { lr = 0 }, 1, nn.ones(16, 2), nn.full({ 16, 1 }, 6))

@@ -565,3 +565,28 @@ describe("jit:", function()
     assert.truthy(message(nn.jit, print, { loud = true }):find "loud")
   end)
 end)
+
+describe("penalties of activities", function()
+  it("are part of each replay", function()
+    nn.seed(1)
+    local net = nn.Sequential { nn.Input { 4 }, nn.Dense { 3 }, nn.ActivityRegularization { l1 = 0.5, l2 = 0.1 } }
+    local f = nn.jit(function(x) return net(x):sum() + net:regularization() end)
+    for _ = 1, 5 do
+      local x = nn.randn(2, 4)
+      local y = net(x)
+      net:regularization() -- taken away, so that f has none but its own
+      local want = y:sum():item() + 0.5 * y:abs():sum():item() + 0.1 * y:square():sum():item()
+      assert.is_true(math.abs(f(x):item() - want) < 1e-5)
+    end
+    assert.equal(3, f:replays())
+  end)
+  it("that are taken outside keep the function from being replayed", function()
+    local net = nn.Sequential { nn.Input { 4 }, nn.Dense { 3 }, nn.ActivityRegularization { l2 = 0.1 } }
+    local f = nn.jit(function(x) return net(x) end)
+    for _ = 1, 4 do
+      local y = f(nn.randn(2, 4))
+      assert.is_true(math.abs(net:regularization():item() - 0.1 * y:square():sum():item()) < 1e-5)
+    end
+    assert.equal(0, f:replays())
+  end)
+end)

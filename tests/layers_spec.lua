@@ -342,3 +342,26 @@ describe("your own layer", function()
     close({ 2, 2 }, Twice()(nn.ones(2)))
   end)
 end)
+
+describe("layer:build", function()
+  it("of sizes or a batch makes a layer that is built, once", function()
+    local dense = nn.Dense { 3 }
+    assert.equal(dense, dense:build { 4 })
+    assert.is_true(dense.built)
+    assert.equal("Dense(4 -> 3)", tostring(dense))
+    assert.equal(2, #dense:parameters())
+    local kernel = dense.kernel
+    dense:build { 4 }
+    assert.equal(kernel, dense.kernel)
+    assert.same({ 2, 3 }, nn.LSTM { 3 }:build(nn.ones(2, 5, 4))(nn.ones(2, 5, 4)):shape())
+    assert.equal(8, #nn.MultiHeadAttention { 2, 3 }:build { 5, 4 }:parameters())
+    assert.equal(1, #nn.Embedding { 7, 2 }:build { 5 }:parameters())
+    local Own = nn.class("OwnBuilt", nn.Layer)
+    function Own:build(shape) self.gain = self:weight({ shape[#shape] }, "ones") end
+    function Own:forward(x) return x * self.gain end
+    local own = Own()
+    own:build { 3 }
+    assert.is_true(own.built)
+    assert.is_nil(own:first_unbuilt())
+  end)
+end)

@@ -201,14 +201,14 @@ describe("every metric", function()
     if type(c) == "table" and c.label and name ~= "RMSE" then objects[#objects + 1] = c end
   end
   it("starts again, goes on from its state, comes back from its configuration", function()
-    assert.equal(14, #objects)
+    assert.equal(15, #objects)
     for _, c in ipairs(objects) do
       local regression = c.label == "rmse" or c.label == "r2" or c.label == "cosine"
       local function feed(m, from, to)
         local function part(t, dtype) return nn.tensor(table.move(t, from, to, 1, {}), { dtype = dtype or "f32" }) end
         if regression then
           m:update(part(numbers), part(wanted))
-        elseif c.label == "auc" or c.label == "binary_accuracy" then
+        elseif c.label == "auc" or c.label == "roc" or c.label == "binary_accuracy" then
           m:update(part(chance), part(truth))
         else
           m:update(part(scores), part(ids, "i64"))
@@ -255,5 +255,20 @@ describe("every metric", function()
     assert.equal(2, copy.compiled.meters[4].k)
     assert.truthy(message(M.get, "precison"):find('did you mean "precision"?', 1, true))
     assert.truthy(message(M.get, { "top_k", n = 3 }):find('unknown option "n"', 1, true))
+  end)
+end)
+
+describe("ROC", function()
+  it("is the curve whose area AUC is", function()
+    local roc, auc = nn.metrics.get { "roc", num_thresholds = 5 }, nn.metrics.get { "auc", num_thresholds = 5 }
+    local p, t = nn.tensor { 0.9, 0.6, 0.4, 0.1 }, nn.tensor { 1, 0, 1, 0 }
+    roc:update(p, t)
+    auc:update(p, t)
+    local curve = roc:result() -- thresholds just below 0, 1/4, 1/2, 3/4, just above 1
+    assert.same({ 1, 1, 0.5, 0.5, 0 }, curve.true_rates)
+    assert.same({ 1, 0.5, 0.5, 0, 0 }, curve.false_rates)
+    local area = 0
+    for i = 1, 4 do area = area + (curve.false_rates[i] - curve.false_rates[i + 1]) * (curve.true_rates[i] + curve.true_rates[i + 1]) / 2 end
+    assert.equal(area, auc:result())
   end)
 end)

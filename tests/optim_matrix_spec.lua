@@ -1,4 +1,5 @@
--- lua/nnlua/optim/matrix.lua and lbfgs.lua: Adafactor and Muon over 20 steps against plain doubles, LBFGS against PyTorch (golden/optim.lua).
+-- lua/nnlua/optim/matrix.lua, lbfgs.lua and cg.lua: Adafactor and Muon over 20 steps against plain doubles, LBFGS against PyTorch
+-- (golden/optim.lua), CG against the linear method in doubles.
 local nn = require "nnlua"
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
 local support = dofile(here .. "support.lua")
@@ -201,5 +202,79 @@ describe("LBFGS", function()
     assert(message(function() nn.optim.LBFGS { { w } }:step() end):find("step needs a function", 1, true))
     assert(message(nn.optim.LBFGS, { { w }, clipnorm = 1 }):find("it takes no clipnorm", 1, true))
     assert(message(nn.optim.LBFGS, { { w }, weight_decay = 1 }):find("add penalties to the loss", 1, true))
+  end)
+end)
+
+describe("CG", function()
+  local function rosenbrock(opt, w, count)
+    return function()
+      count[1] = count[1] + 1
+      opt:zero_grad()
+      local a, b = w:narrow(1, 1, 1), w:narrow(1, 2, 1)
+      local loss = ((b - a:square()):square() * 100 + (1 - a):square()):sum()
+      loss:backward()
+      return loss
+    end
+  end
+
+  it("finds the end of Rosenbrock's valley", function()
+    for dtype, tolerance in pairs { f64 = 1e-8, f32 = 1e-3 } do
+      local w, count = nn.parameter(nn.tensor({ -1.2, 1 }, { dtype = dtype })), { 0 }
+      local opt = nn.optim.CG { { w }, max_iter = 60 }
+      local f = rosenbrock(opt, w, count)
+      close(24.2, opt:step(f):item(), 1e-5)
+      close({ 1, 1 }, w, tolerance)
+      assert.is_true(count[1] <= 100, count[1])
+      assert.equal(1, opt.iterations)
+    end
+  end)
+
+  -- Hestenes and Stiefel: for f(w) = |A w - b|^2 / 2 and exact searches these are the iterates.
+  it("takes the steps of the linear method where its searches are exact", function()
+    local n, m = 6, 4
+    local a, b = noise(n, m, 1), noise(n, 1, 5)
+    local square, r = product(turned(a), a), product(turned(a), b)
+    local want, d, iterates = map(r, function() return 0 end), r, {}
+    local function dot(x, y) return product(turned(x), y)[1][1] end
+    for k = 1, m do
+      local q = product(square, d)
+      local alpha, rr = dot(r, r) / dot(d, q), dot(r, r)
+      local step, direction = alpha, d
+      want = map(want, function(v, i) return v + step * direction[i][1] end)
+      r = map(r, function(v, i) return v - step * q[i][1] end)
+      local beta = dot(r, r) / rr
+      d = map(r, function(v, i) return v + beta * direction[i][1] end)
+      iterates[k] = want
+    end
+    for k = 1, m do
+      local w = nn.parameter(nn.zeros({ m, 1 }, "f64"))
+      local opt = nn.optim.CG { { w }, max_iter = k, max_eval = 200, c2 = 1e-7 }
+      local A, B = nn.tensor(a, { dtype = "f64" }), nn.tensor(b, { dtype = "f64" })
+      opt:step(function()
+        opt:zero_grad()
+        local loss = (A:matmul(w) - B):square():sum() * 0.5
+        loss:backward()
+        return loss
+      end)
+      close(iterates[k], w, 1e-5, "iterate " .. k)
+    end
+  end)
+
+  it("never ends higher than it began, and calls no more often than it may", function()
+    for _, most in ipairs { 1, 2, 3, 5, 9 } do
+      local w, count = nn.parameter(nn.tensor({ -1.2, 1 }, { dtype = "f64" })), { 0 }
+      local opt = nn.optim.CG { { w }, max_iter = 9, max_eval = most, lr = 1000 }
+      local f = rosenbrock(opt, w, count)
+      local first = opt:step(f):item()
+      assert.is_true(count[1] <= most)
+      assert.is_true(f():item() <= first)
+    end
+  end)
+
+  it("says what it needs", function()
+    local w = nn.parameter { 1 }
+    assert(message(function() nn.optim.CG { { w } }:step() end):find("CG: step needs a function", 1, true))
+    assert(message(nn.optim.CG, { { w }, use_ema = true }):find("CG: it takes no weight_decay", 1, true))
+    assert(message(nn.optim.CG, { { w }, c2 = 1 }):find("c2", 1, true))
   end)
 end)

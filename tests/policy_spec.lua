@@ -20,6 +20,83 @@ local function bytes_of(model, optimizer)
   return table.concat(list)
 end
 
+-- Layers over sequences (N, T, 4), by name: made under a policy, called with x (and themselves as value).
+local sequences = {
+  SimpleRNN = function() return nn.SimpleRNN { 6, return_sequences = true } end,
+  LSTM = function() return nn.LSTM { 6, return_sequences = true } end,
+  ["LSTM, step by step"] = function() return nn.LSTM { 6, activation = "relu", return_sequences = true } end,
+  GRU = function() return nn.GRU { 6 } end,
+  ["GRU, reset before"] = function() return nn.GRU { 6, reset_after = false } end,
+  ["RNN of cells"] = function() return nn.RNN { { nn.LSTMCell { 6 }, nn.GRUCell { 5 } }, return_sequences = true } end,
+  Bidirectional = function() return nn.Bidirectional { nn.LSTM { 3 } } end,
+  MultiHeadAttention = function() return nn.MultiHeadAttention { 2, 3 } end,
+  GroupedQueryAttention = function() return nn.GroupedQueryAttention { 3, 4, 2 } end,
+}
+
+describe("under a policy", function()
+  for name, make in pairs(sequences) do
+    it(name .. " computes in halves, near what it gives in f32", function()
+      local x = nn.normal { 3, 5, 4 }
+      local mask = nn.tensor { { true, true, true, true, true }, { true, true, false, false, false }, { false, true, true, false, true } }
+      for policy, dtype in pairs { mixed_float16 = "f16", mixed_bfloat16 = "bf16" } do
+        local unit = dtype == "f16" and 2 ^ -10 or 2 ^ -7
+        local full = make()
+        local half
+        with_policy(policy, function() half = make() end) -- parameters are made under another policy
+        local function call(layer, input)
+          if name:find "Attention" then return (layer(input, input)) end
+          return (layer(input))
+        end
+        for _, input in ipairs { x, nn.with_mask(x, mask) } do
+          local want = call(full, input)
+          call(half, input)
+          half:load_state(full:state())
+          local got = call(half, input)
+          assert.equal(dtype, got:dtype())
+          local off = (got:float() - want):abs()
+          if name:find "Attention" and input ~= x then off = off * mask:float():unsqueeze(3) end -- what a step that does not count sees is open
+          local error = off:amax():item()
+          assert(error < 8 * unit, ("%s: off by %g"):format(policy, error)) -- false for NaN
+          assert(error > 0, "computed in f32")
+        end
+        for _, w in ipairs(half:weights()) do assert.equal("f32", w.tensor:dtype()) end
+        call(half, x):float():square():sum():backward()
+        for _, w in ipairs(half:named_parameters()) do assert.is_true(w.tensor:grad():abs():sum():item() < math.huge, w.name) end
+      end
+    end)
+  end
+end)
+
+describe("under a policy", function()
+  it("ConvLSTM2D and a cell alone compute in halves", function()
+    local x, full, half, cell = nn.normal { 2, 3, 4, 4, 1 }, nn.ConvLSTM2D { 2, 3, padding = "same" }, nil, nil
+    with_policy("mixed_float16", function() half, cell = nn.ConvLSTM2D { 2, 3, padding = "same" }, nn.LSTMCell { 4 } end)
+    full(x)
+    half(x)
+    half:load_state(full:state())
+    local y = half(x)
+    assert.equal("f16", y:dtype())
+    assert.is_true((y:float() - full(x)):abs():amax():item() < 2 ^ -8)
+    local h, states = cell(nn.ones(2, 3))
+    assert.same({ "f16", "f16" }, { h:dtype(), states[2]:dtype() })
+  end)
+
+  it("a model with recurrent layers trains, and comes back from its file computing in halves", function()
+    local model
+    with_policy("mixed_float16", function() model = nn.Sequential { nn.Input { 6, 3 }, nn.LSTM { 4 }, nn.Dense { 1 } } end)
+    model:compile { optimizer = "adam", loss = "mse" }
+    local history = model:fit { nn.normal { 32, 6, 3 }, nn.zeros(32, 1), epochs = 5, verbose = 0 }
+    assert.is_true(history.loss[5] < history.loss[1])
+    assert.equal(32768, model.compiled.optimizer:current_scale())
+    local file = os.tmpname()
+    assert(model:save(file))
+    local again = assert(nn.load(file))
+    os.remove(file)
+    assert.same({ "f16", "f16" }, { again[2].compute_dtype, again[2].cell.compute_dtype })
+    assert.same(model:predict(nn.ones(2, 6, 3)):totable(), again:predict(nn.ones(2, 6, 3)):totable())
+  end)
+end)
+
 describe("policy", function()
   it("has three names, and says so", function()
     assert.equal("float32", nn.policy())

@@ -48,3 +48,34 @@ describe("schedule", function()
     assert.truthy(message(S.get, { class_name = "Cosinus" }):find("CosineDecay", 1, true))
   end)
 end)
+
+describe("warmup", function()
+  it("rises in a line to where its schedule begins", function()
+    local lr = nn.schedules.warmup { nn.schedules.exponential { 0.8, 10, 0.5 }, 4 }
+    local got = {}
+    for i, step in ipairs { 0, 1, 3, 4, 14 } do got[i] = lr(step) end
+    support.close({ 0, 0.2, 0.6, 0.8, 0.4 }, got, 1e-12)
+    local again = nn.schedules.get(lr:config())
+    assert.equal(lr(7), again(7))
+    support.close(0.3, nn.schedules.warmup { 0.5, 10, initial_learning_rate = 0.1 }(5), 1e-12)
+  end)
+end)
+
+describe("plateau", function()
+  it("falls when what it is told gets no better", function()
+    local lr = nn.schedules.plateau { 1, factor = 0.5, patience = 2, min_lr = 0.2 }
+    local opt = nn.optim.SGD { { nn.parameter { 1 } }, lr = lr }
+    local rates = {}
+    for i, loss in ipairs { 5, 4, 4, 4, 3, 3, 3, 3, 3 } do
+      lr:report(loss)
+      opt:step()
+      rates[i] = opt.lr
+    end
+    assert.same({ 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.2 }, rates)
+    assert.equal(0.2, nn.schedules.get(lr:config())(0))
+    local up = nn.schedules.plateau { 1, mode = "max", patience = 1 }
+    up:report(1)
+    assert.equal(1, up:report(2))
+    assert.equal(0.1, up:report(2))
+  end)
+end)

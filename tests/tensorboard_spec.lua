@@ -9,9 +9,10 @@ local folder
 before_each(function() folder = program.folder() end)
 after_each(function() program.remove(folder) end)
 
--- A message as a list of { field, value }: numbers, or strings for nested messages and texts.
+-- A message as field -> value: numbers, or strings for nested messages and texts. Of a field that comes again the last one; all of them are in the
+-- second result, a list of { field, value }.
 local function fields(data)
-  local list, at = {}, 1
+  local list, at, every = {}, 1, {}
   local function varint()
     local n, shift = 0, 0
     while true do
@@ -34,8 +35,17 @@ local function fields(data)
       value, at = data:sub(at, at + n - 1), at + n
     end
     list[field] = value
+    every[#every + 1] = { field, value }
   end
-  return list
+  return list, every
+end
+
+local function each(data, field)
+  local out, _, every = {}, fields(data)
+  for _, entry in ipairs(every) do
+    if entry[1] == field then out[#out + 1] = entry[2] end
+  end
+  return out
 end
 
 -- Every event after the first: { step, tag, value = scalar or nil, histogram = fields or nil }; checks frames and sums.
@@ -55,9 +65,12 @@ local function events(file)
     assert.is_true(math.abs(event[1] - os.time()) < 100)
     if #list == 0 and not list.version then
       list.version = event[3]
+    elseif event[4] then
+      list.graph = event[4]
     else
       local value = fields(fields(event[5])[1])
-      list[#list + 1] = { step = event[2], tag = value[1], value = value[2], histogram = value[5] and fields(value[5]) }
+      list[#list + 1] = { step = event[2], tag = value[1], value = value[2], histogram = value[5] and fields(value[5]),
+        image = value[4] and fields(value[4]), tensor = value[8], metadata = value[9] }
     end
   end
   return list
@@ -110,6 +123,98 @@ describe("an event file", function()
     assert.same({ { 2 }, { 5 } }, { doubles(list[2].histogram[6]), doubles(list[2].histogram[7]) })
   end)
 
+  -- The pixels of a PNG file whose data are stored: checks names, sizes and sums of its chunks, with checksums of its own.
+  local function pixels(bytes)
+    local function crc(s)
+      local c = 0xffffffff
+      for i = 1, #s do
+        c = c ~ s:byte(i)
+        for _ = 1, 8 do c = (c & 1) * 0xedb88320 ~ c >> 1 end
+      end
+      return c ~ 0xffffffff
+    end
+    assert.equal("\x89PNG\r\n\x1a\n", bytes:sub(1, 8))
+    local at, chunks = 9, {}
+    while at <= #bytes do
+      local n, name = (">I4c4"):unpack(bytes, at)
+      chunks[name] = bytes:sub(at + 8, at + 7 + n)
+      assert.equal(crc(name .. chunks[name]), ((">I4"):unpack(bytes, at + 8 + n)))
+      at = at + 12 + n
+    end
+    local width, height, depth, colours = (">I4I4BB"):unpack(chunks.IHDR)
+    local data, raw, done = chunks.IDAT, {}
+    assert.equal(0, (data:byte(1) * 256 + data:byte(2)) % 31)
+    at = 3
+    repeat
+      local last, n, inverse = ("<BI2I2"):unpack(data, at)
+      assert.equal(0xffff, n ~ inverse)
+      raw[#raw + 1], done, at = data:sub(at + 5, at + 4 + n), last == 1, at + 5 + n
+    until done
+    raw = table.concat(raw)
+    local a, b = 1, 0
+    for i = 1, #raw do a = (a + raw:byte(i)) % 65521 b = (b + a) % 65521 end
+    assert.equal(b * 65536 + a, ((">I4"):unpack(data, at)))
+    local channels, rows = ({ [0] = 1, [2] = 3, [4] = 2, [6] = 4 })[colours], {}
+    assert.same({ 8, (1 + width * channels) * height }, { depth, #raw })
+    for r = 1, height do
+      local start = (r - 1) * (1 + width * channels) + 1
+      assert.equal(0, raw:byte(start))
+      rows[r] = { raw:byte(start + 1, start + width * channels) }
+    end
+    return rows, channels
+  end
+
+  it("holds images as PNG", function()
+    local writer = assert(tb.open(folder))
+    writer:image("gray", nn.tensor { { 0, 0.5, 1 }, { -1, 2, 0.1 } }, 3)
+    writer:image("colours", nn.arange(0, 24):reshape { 2, 2, 2, 3 }:to "u8", 4)
+    writer:image("large", nn.zeros(270, 250):to "u8", 5) -- more than one block
+    assert.truthy(message(writer.image, writer, "x", nn.zeros(2, 2, 5), 1):find("1 to 4 channels, got (2x2x5)", 1, true))
+    assert(writer:close())
+    local list = events(writer.file)
+    assert.same({ "gray", "colours/1", "colours/2", "large" }, { list[1].tag, list[2].tag, list[3].tag, list[4].tag })
+    assert.same({ 2, 3, 1, 3 }, { list[1].image[1], list[1].image[2], list[1].image[3], list[1].step })
+    assert.same({ { 0, 128, 255 }, { 0, 255, 26 } }, (pixels(list[1].image[4])))
+    local rows, channels = pixels(list[3].image[4])
+    assert.same({ 3, { { 12, 13, 14, 15, 16, 17 }, { 18, 19, 20, 21, 22, 23 } } }, { channels, rows })
+    assert.equal(250, #pixels(list[4].image[4])[270])
+  end)
+
+  it("holds text", function()
+    local writer = assert(tb.open(folder))
+    writer:text("note", "a **b**", 2)
+    writer:text("list", { "one", "two" }, 2)
+    assert.truthy(message(writer.text, writer, "x", 5, 1):find("a string or a list of strings", 1, true))
+    assert(writer:close())
+    local list = events(writer.file)
+    assert.same({ "note", 2 }, { list[1].tag, list[1].step })
+    assert.equal("text", fields(fields(list[1].metadata)[1])[1]) -- the plugin's name
+    assert.equal(7, fields(list[1].tensor)[1]) -- DT_STRING
+    assert.same({ "a **b**" }, each(list[1].tensor, 8))
+    assert.equal("", fields(list[1].tensor)[2]) -- a scalar
+    assert.same({ "one", "two" }, each(list[2].tensor, 8))
+    assert.equal(2, fields(fields(fields(list[2].tensor)[2])[2])[1])
+  end)
+
+  it("holds the graph of a model", function()
+    local a = nn.Input { 6, name = "a" }
+    local shared = nn.Dense { 6, name = "shared" }
+    local model = nn.Model { inputs = a, outputs = nn.Add { name = "sum" } { shared(shared(a)), a } }
+    local writer = assert(tb.open(folder))
+    writer:graph(model)
+    assert.truthy(message(writer.graph, writer, nn.Dense { 2 }):find("needs an nn.Model or a built nn.Sequential", 1, true))
+    assert(writer:close())
+    local found = {}
+    for i, node in ipairs(each(events(writer.file).graph, 1)) do
+      local f, attributes = fields(node), {}
+      for _, entry in ipairs(each(node, 5)) do attributes[fields(entry)[1]] = fields(entry)[2] end
+      local sizes = each(fields(fields(attributes._output_shapes)[1])[7], 2)
+      found[i] = { f[1], f[2], table.concat(each(node, 3), " "), fields(sizes[1])[1], fields(sizes[2])[1], fields(attributes.parameters)[3] }
+    end
+    assert.same({ { "a", "Input", "", -1, 6, 0 }, { "shared", "Dense", "a", -1, 6, 42 }, { "shared_call2", "Dense", "shared", -1, 6, 42 },
+      { "sum", "Add", "shared_call2 a", -1, 6, 0 } }, found)
+  end)
+
   it("tells when it cannot be made", function()
     program.write(folder .. "/file", "")
     local writer, why = tb.open(folder .. "/file/run")
@@ -119,6 +224,27 @@ describe("an event file", function()
 end)
 
 describe("the callback", function()
+  it("writes kernels as pictures, and nothing of a model that has no layers to show", function()
+    nn.seed(1)
+    local model = nn.Sequential { nn.Input { 4, 4, 3 }, nn.Conv2D { 20, 2 }, nn.Flatten {}, nn.Dense { 1 } }
+    model:compile { optimizer = "sgd", loss = "mse" }
+    local board = nn.callbacks.TensorBoard { folder, images = 1, graph = false }
+    model:fit { nn.rand(4, 4, 4, 3), nn.rand(4, 1), verbose = 0, callbacks = { board } }
+    local seen, list = {}, events(board.train.file)
+    for _, e in ipairs(list) do seen[e.tag] = e.image and { e.image[1], e.image[2], e.image[3] } or true end
+    assert.same({ 2, 2, 3 }, seen["conv2d.kernel/16"])
+    assert.is_nil(seen["conv2d.kernel/17"])
+    assert.same({ 180, 1, 1 }, seen["dense.kernel"])
+    assert.is_nil(list.graph)
+    local Own = nn.class("OwnNet", nn.Module)
+    function Own:init() self.fc = nn.Dense { 1 } end
+    function Own:forward(x) return self.fc(x) end
+    local own = Own():compile { optimizer = "sgd", loss = "mse" }
+    board = nn.callbacks.TensorBoard { folder .. "/own" }
+    own:fit { nn.rand(4, 2), nn.rand(4, 1), verbose = 0, callbacks = { board } }
+    assert.is_nil(events(board.train.file).graph)
+  end)
+
   it("writes figures, rates, histograms and health", function()
     nn.seed(1)
     local model = nn.Sequential { nn.Input { 2 }, nn.Dense { 4, activation = "relu" }, nn.Dense { 1 } }
@@ -134,6 +260,9 @@ describe("the callback", function()
     local list = events(board.validation.file)
     assert.equal(2, #list)
     assert.equal("epoch_loss", list[1].tag)
+    assert.is_nil(list.graph)
+    assert.equal(3, #each(events(board.train.file).graph, 1))
+    assert.equal(1, seen.model)
     close({ model.history.val_loss[2] }, { list[2].value }, 1e-6)
   end)
 end)

@@ -6,12 +6,15 @@
 --   on_train_begin(model)                everything is loaded and where it should be
 --   on_epoch_begin(model, epoch)
 --   on_batch_begin(model, batch)         on_batch_end(model, batch): after the step; gradients are still there
---   on_test_begin(model)                 on_test_end(model): around the validation of an epoch
+--   on_test_begin(model)                 on_test_end(model): around the validation of an epoch, and evaluate{ callbacks = }
+--   on_test_batch_begin(model, batch)    on_test_batch_end(model, batch)
 --   on_epoch_end(model, epoch, logs)     logs: the figures by name, "val_..." among them
 --   on_epoch_saved(model, epoch, logs)   model.progress stands at the end of the epoch: files are written here
 --   on_train_end(model)
 --   state(), set_state(state, model)     plain data that fit's files keep
 --
+-- predict{ callbacks = } calls on_predict_begin(model), on_predict_batch_begin(model, batch), on_predict_batch_end(model, batch),
+-- on_predict_end(model).
 -- `model.stop_training = true` ends training after the batch or epoch. A function in the list is an on_epoch_end(model, epoch, logs).
 --
 --     local nn = require "nnlua"

@@ -8,11 +8,13 @@
 --   architecture                    JSON { class_name, config, input_size }; or architecture_missing, the reason why there is none
 --   weights                         JSON list of { name, path }: every parameter and buffer, in the model's order
 --   optimizer                       JSON { class_name, config, iterations, pending, slots = { { name, slot, path } } }
---   compile                         JSON { loss, from_logits, loss_weights, metrics }; of several outputs tables by their names (by_name)
+--   compile                         JSON { loss, from_logits, loss_weights, metrics, weighted_metrics, jit }; of several outputs tables by their
+--                                   names (by_name)
 --   epoch, batch, step              whole epochs done; steps of an epoch that was interrupted; steps of the optimizer
 --   rng_seed, rng_position          where the random stream stood
 --   data, history, meters           JSON: state of the data set when the epoch began, figures per epoch, sums within the epoch
 --   callbacks                       JSON: what the callbacks of fit remember, by place; false for those that remember nothing
+--   labels                          JSON list: what the class ids stand for (nn.data.LabelEncoder)
 --   user                            JSON: what the caller gave to keep
 --
 -- Saving replaces the file only when the new one is whole and on disk. Loading builds everything, checks it, then binds it: a file that does not fit
@@ -167,21 +169,27 @@ end
 
 -- Of one output the loss and the metrics as compile() takes them; of several, tables by name.
 local function put_compiled(tree, c, architecture)
-  local loss, logits, weights, all = {}, {}, {}, {}
+  local loss, logits, weights, all, weighted = {}, {}, {}, {}, {}
+  local function described(meters)
+    local list = setmetatable({}, core.json_array)
+    for i, meter in ipairs(meters) do list[i] = meter.config and meter:config() or meter.name end
+    return list
+  end
+  local jit = c.jit or nil
   for _, output in ipairs(c.outputs) do
-    local described = setmetatable({}, core.json_array)
-    for i, meter in ipairs(output.meters) do described[i] = meter.config and meter:config() or meter.name end
+    local own = #output.weighted > 0 and described(output.weighted) or nil
     if not output.name then
       tree.json("compile", { loss = output.loss_name, from_logits = output.from_logits, loss_weights = output.weight ~= 1 and output.weight or nil,
-        metrics = described })
+        metrics = described(output.meters), weighted_metrics = own, jit = jit })
     else
-      loss[output.name], logits[output.name], all[output.name] = output.loss_name, output.from_logits, described
-      weights[output.name] = output.weight
+      loss[output.name], logits[output.name], all[output.name] = output.loss_name, output.from_logits, described(output.meters)
+      weights[output.name], weighted[output.name] = output.weight, own
     end
   end
   local only = c.outputs[1]
   if only.name then
-    tree.json("compile", { loss = loss, from_logits = next(logits) and logits or nil, loss_weights = weights, metrics = all, by_name = true })
+    tree.json("compile", { loss = loss, from_logits = next(logits) and logits or nil, loss_weights = weights, metrics = all,
+      weighted_metrics = next(weighted) and weighted or nil, jit = jit, by_name = true })
   elseif architecture and require("nnlua.keras").models[architecture.class_name] and only.weight == 1 then
     local metrics = setmetatable({}, core.json_array)
     for i, meter in ipairs(only.meters) do metrics[i] = meter.name end
@@ -229,6 +237,8 @@ function checkpoint.save(model, file, given)
   if optimizer then put_optimizer(tree, optimizer) end
   if compiled then put_compiled(tree, compiled, architecture) end
   put_progress(tree, o.progress or rawget(model, "progress"))
+  local labels = rawget(model, "labels")
+  if labels then tree.json("labels", setmetatable(table.move(labels.values, 1, #labels.values, 1, {}), core.json_array)) end
   tree.json("user", o.user)
   return core.h5_write(file, tree)
 end
@@ -251,7 +261,7 @@ local function read(file)
   end
   local info = { file = file, nnlua_version = own.nnlua_version, cpu_level = own.cpu_level, architecture_missing = own.architecture_missing,
     step = own.step, rng = own.rng_seed and { seed = own.rng_seed, position = own.rng_position } }
-  for _, name in ipairs { "architecture", "weights", "optimizer", "compile", "data", "history", "meters", "callbacks", "user" } do
+  for _, name in ipairs { "architecture", "weights", "optimizer", "compile", "data", "history", "meters", "callbacks", "labels", "user" } do
     if own[name] then
       local value, why = core.json_decode(own[name])
       if type(value) ~= "table" then return bad(("bad JSON in %s: %s"):format(name, why or "no table")) end
@@ -321,6 +331,11 @@ local function warn_of_cpu(info)
   end
 end
 
+-- What class ids stand for goes with the model.
+local function bind_labels(info, model)
+  if info.labels then rawset(model, "labels", require("nnlua.data").LabelEncoder { values = info.labels }) end
+end
+
 --- Bind the model's weights to those of the file: true, or nil and a message that names the first difference; then nothing has changed.
 ---@param model nnlua.Module
 ---@param file string
@@ -331,6 +346,7 @@ function checkpoint.load_weights(model, file)
   local ok, why = check_weights(info, model)
   if not ok then return nil, why end
   bind_weights(info, model)
+  bind_labels(info, model)
   return true
 end
 
@@ -350,6 +366,7 @@ function checkpoint.restore(model, file, given)
   if ok and optimizer then ok, why = bind_optimizer(info, model, optimizer) end
   if not ok then return nil, why end
   bind_weights(info, model)
+  bind_labels(info, model)
   rawset(model, "progress", info.progress)
   warn_of_cpu(info)
   return true, info
@@ -375,7 +392,7 @@ local function compile(info, model)
     if loss == "function" then return true end
   end
   local made = pcall(model.compile, model, { optimizer = { class_name = optimizer.class_name, config = optimizer.config }, loss = c.loss,
-    from_logits = c.from_logits, loss_weights = c.loss_weights, metrics = c.metrics })
+    from_logits = c.from_logits, loss_weights = c.loss_weights, metrics = c.metrics, weighted_metrics = c.weighted_metrics, jit = c.jit })
   if not made then return true end -- a metric or an optimizer of the user's
   return bind_optimizer(info, model, model.compiled.optimizer)
 end
@@ -401,6 +418,7 @@ function checkpoint.load(file)
   bind_weights(info, model)
   fits, why = compile(info, model)
   if not fits then return nil, why end
+  bind_labels(info, model)
   rawset(model, "progress", info.progress)
   if info.history and info.compile then rawset(model, "history", require("nnlua.training").History(info.history)) end
   return model, info

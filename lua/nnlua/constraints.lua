@@ -17,13 +17,16 @@ local axis = { "integer|table", default = 1 }
 
 local function norms(w, dims) return w:square():sum(dims, true):sqrt() end
 
+-- Norms along `axis` of at most max_value.
 define("max_norm", "MaxNorm", { max_value = { "number", position = 1, default = 2, min = 0 }, axis = axis }, function(self, w)
   local n = norms(w, self.axis)
   return w * (n:clamp(0, self.max_value) / (n + EPSILON))
 end)
 
+-- Norms along `axis` of 1.
 define("unit_norm", "UnitNorm", { axis = axis }, function(self, w) return w / (norms(w, self.axis) + EPSILON) end)
 
+-- Norms along `axis` between min_value and max_value; with a rate below 1 put back by that part only.
 define("min_max_norm", "MinMaxNorm", {
   min_value = { "number", position = 1, default = 0, min = 0 }, max_value = { "number", position = 2, default = 1, min = 0 },
   rate = { "number", default = 1, min = 0, max = 1 }, axis = axis,
@@ -33,6 +36,7 @@ define("min_max_norm", "MinMaxNorm", {
   return w * (wanted / (n + EPSILON))
 end)
 
+-- No weight below 0.
 define("non_neg", "NonNeg", {}, function(_, w) return core.maximum(w, 0) end)
 
 return constraints

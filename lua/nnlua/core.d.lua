@@ -260,6 +260,12 @@ function nn.custom(options) end
 function nn.hook(x, fn) end
 Tensor.hook = nn.hook
 
+--- The raw labels of the likeliest classes of predictions, or of class ids. What model:predict gives knows its labels, where the model was trained on
+--- a data set that has them.
+---@param encoder? nnlua.LabelEncoder|any[]
+---@return any[]
+function Tensor:labels(encoder) end
+
 --- Value of fn at x, and its derivative along v (tensors, or lists of them).
 ---@param fn function
 ---@param x nnlua.Tensor|nnlua.Tensor[]

@@ -13,7 +13,7 @@ local help = {}
 
 -- Families: what `nn.<family>` is called, the files of its members, and the sort of thing they are.
 local families = {
-  { "optim", { "optim.momentum", "optim.adaptive", "optim.adam", "optim.matrix", "optim.lbfgs", "optim.base", "optim" }, "optimizer" },
+  { "optim", { "optim.momentum", "optim.adaptive", "optim.adam", "optim.matrix", "optim.lbfgs", "optim.cg", "optim.base", "optim" }, "optimizer" },
   { "losses", { "losses" }, "loss" },
   { "metrics", { "metrics.base", "metrics.classes", "metrics.numbers", "metrics" }, "metric" },
   { "schedules", { "schedules" }, "schedule" },
@@ -48,11 +48,9 @@ local function comment_above(lines, last)
   return #out > 0 and table.concat(out, "\n") or nil
 end
 
--- The comment about `name` in a file: that of its class, its function, or the definition that names it.
-local function comment_of(module, name)
+-- The comment above the first line of a file that one of the patterns finds, tried in their order.
+local function comment_at(module, ways)
   local lines = lines_of(module)
-  local ways = { "^%-%-%-@class nnlua%." .. name .. "%f[^%w_]", "^[%w_ ]*function [%w_]*[%.:]?" .. name .. "%f[^%w_]", "^[%w_%.]+%(\"" .. name .. '"',
-    "^[%w_%.]+%." .. name .. " = " }
   for _, way in ipairs(ways) do
     for i, line in ipairs(lines) do
       if line:find(way) then
@@ -62,6 +60,12 @@ local function comment_of(module, name)
       end
     end
   end
+end
+
+-- The comment about `name` in a file: that of its class, its function, or the definition that names it.
+local function comment_of(module, name)
+  return comment_at(module, { "^%-%-%-@class nnlua%." .. name .. "%f[^%w_]", "^[%w_ ]*function [%w_]*[%.:]?" .. name .. "%f[^%w_]",
+    "^[%w_%.]+%(\"" .. name .. '"', "^[%w_%.]+%." .. name .. " = ", "^local " .. name .. " = " })
 end
 
 -- What a file begins with: the comment of a family or of the one thing that it holds.
@@ -153,10 +157,24 @@ local function member_text(family, name)
   for _, file in ipairs(family[2]) do
     local asked = type(value) == "table" and rawget(value, "label") and value.__name ~= name and { name, value.__name } or { name }
     for _, word in ipairs(asked) do comment = comment or comment_of("nnlua." .. file, word) end
+    for other, same in pairs(comment and {} or members) do -- under another name
+      if same == value and other ~= name then comment = comment or comment_of("nnlua." .. file, other) end
+    end
   end
   local rules = type(value) == "function" and family[1] == "losses" and getmetatable(members).rules_of[value]
   return told(("nn.%s.%s: %s"):format(family[1], name, family[3]), comment,
     is_class(value) and value.options and options_text(value) or rules and options_text { options = rules })
+end
+
+-- Methods of every module, and where their comments stand.
+local method_files = { "module", "training.compile", "training.fit", "training.predict", "summary", "lint" }
+
+local function method_text(name)
+  if type(require("nnlua.module")[name]) ~= "function" then return nil end
+  for _, file in ipairs(method_files) do
+    local comment = comment_at("nnlua." .. file, { "^function Module:" .. name .. "%(" })
+    if comment then return told(("model:%s: method of models and layers"):format(name), comment) end
+  end
 end
 
 local function names_of(nn)
@@ -204,6 +222,8 @@ function help.text(what)
       text = member_text(family, name)
       if text then return text end
     end
+    text = method_text(name)
+    if text then return text end
   end
   local near = options.nearest(name, names_of(nn))
   options.raise(("help: there is no %q%s"):format(what, near and ('; did you mean "' .. near .. '"?') or ""))

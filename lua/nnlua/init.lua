@@ -90,6 +90,7 @@ for _, name in ipairs { "split", "chunk", "unbind", "index_put", "full_like", "e
 end
 
 function methods.hook(...) return nn.hook(...) end
+function methods.labels(...) return require("nnlua.training.labels").of(...) end
 
 -- Loading a family waits until one of its functions is called. max_pool2d is the core's with more options.
 for _, names in pairs(functions) do

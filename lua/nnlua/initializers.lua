@@ -70,16 +70,22 @@ local function truncated(shape)
 end
 local TRUNCATED_STD = 0.87962566103423978 -- the deviation of those draws
 
+-- All 0: for biases; kernels that begin so never learn different things.
 define("zeros", "Zeros", {}, function(_, shape) return core.zeros(shape) end)
+-- All 1: for gains.
 define("ones", "Ones", {}, function(_, shape) return core.ones(shape) end)
+-- All `value`.
 define("constant", "Constant", { value = { "number", position = 1, default = 0 } },
   function(self, shape) return core.full(shape, self.value) end)
 
 local spread = { mean = { "number", position = 1, default = 0 }, stddev = { "number", position = 2, default = 0.05, min = 0 } }
+-- Normal draws.
 define("random_normal", "RandomNormal", spread,
   function(self, shape) return core.normal(shape, self.mean, self.stddev) end)
+-- Normal draws that lie within two deviations.
 define("truncated_normal", "TruncatedNormal", spread,
   function(self, shape) return truncated(shape) * self.stddev + self.mean end)
+-- Even draws between minval and maxval.
 define("random_uniform", "RandomUniform",
   { minval = { "number", position = 1, default = -0.05 }, maxval = { "number", position = 2, default = 0.05 } },
   function(self, shape) return core.uniform(shape, self.minval, self.maxval) end)
@@ -98,19 +104,30 @@ local function scaled(shape, scale, mode, distribution)
   return truncated(shape) * (math.sqrt(variance) / TRUNCATED_STD)
 end
 
+-- Draws with the variance scale / fan, the fan being that of `mode`.
 define("variance_scaling", "VarianceScaling", {
   scale = { "number", position = 1, default = 1, above = 0 },
   mode = { "string", default = "fan_in", choices = { "fan_in", "fan_out", "fan_avg" } },
   distribution = { "string", default = "truncated_normal", choices = { "truncated_normal", "untruncated_normal", "uniform" } },
 }, function(self, shape) return scaled(shape, self.scale, self.mode, self.distribution) end)
 
-for name, row in pairs {
-  glorot = { "Glorot", 1, "fan_avg" }, he = { "He", 2, "fan_in" }, lecun = { "Lecun", 1, "fan_in" },
-} do
-  local keras, scale, mode = row[1], row[2], row[3]
-  define(name .. "_normal", keras .. "Normal", {}, function(_, shape) return scaled(shape, scale, mode, "truncated_normal") end)
-  define(name .. "_uniform", keras .. "Uniform", {}, function(_, shape) return scaled(shape, scale, mode, "uniform") end)
+local function define_scaled(name, keras, scale, mode, distribution)
+  define(name, keras, {}, function(_, shape) return scaled(shape, scale, mode, distribution) end)
 end
+
+-- Normal draws with the variance 2 / (inputs + outputs), for tanh and sigmoid (Glorot and Bengio).
+define_scaled("glorot_normal", "GlorotNormal", 1, "fan_avg", "truncated_normal")
+-- Even draws with the variance 2 / (inputs + outputs), for tanh and sigmoid (Glorot and Bengio): what layers begin with by default.
+define_scaled("glorot_uniform", "GlorotUniform", 1, "fan_avg", "uniform")
+-- Normal draws with the variance 2 / inputs, for relu (He et al.).
+define_scaled("he_normal", "HeNormal", 2, "fan_in", "truncated_normal")
+-- Even draws with the variance 2 / inputs, for relu (He et al.).
+define_scaled("he_uniform", "HeUniform", 2, "fan_in", "uniform")
+-- Normal draws with the variance 1 / inputs, for selu (LeCun et al.).
+define_scaled("lecun_normal", "LecunNormal", 1, "fan_in", "truncated_normal")
+-- Even draws with the variance 1 / inputs, for selu (LeCun et al.).
+define_scaled("lecun_uniform", "LecunUniform", 1, "fan_in", "uniform")
+
 local function eye(n, m) return core.arange(0, n):reshape { n, 1 }:eq(core.arange(0, m)):float() end
 
 -- A random matrix with orthonormal columns (rows, when there are more of those): the orthogonal factor of the polar decomposition of normal draws,
@@ -135,6 +152,7 @@ define("orthogonal", "Orthogonal", { gain = { "number", position = 1, default = 
   return orthogonal(shape) * self.gain
 end)
 
+-- 1 on the diagonal, times gain.
 define("identity", "Identity", { gain = { "number", position = 1, default = 1 } }, function(self, shape)
   if #shape ~= 2 then options.raise(("identity: needs a matrix, got a weight with %d dims"):format(#shape)) end
   return eye(shape[1], shape[2]) * self.gain

@@ -30,9 +30,25 @@ local Layer = class("Layer", Module)
 ---@field fields table<string, string> option -> field that holds it, where its own name is taken
 Layer.options, Layer.aliases, Layer.fields = {}, {}, {}
 
+-- layer:build{28, 28, 1} by the user: the class's build() makes parameters only, and a built layer knows its sizes too. Layers of several inputs
+-- find theirs in a call.
+local function build_by_hand(self, input, ...)
+  local c = getmetatable(self)
+  if select("#", ...) > 0 then return c.build(self, input, ...) end
+  if self.built then return self end
+  if c.build_from ~= Layer.build_from then return Module.build(self, input) end
+  local shape = input
+  if type(input) == "userdata" then
+    shape = input:shape()
+    table.remove(shape, 1)
+  end
+  self:build_once(shape)
+  return self
+end
+
 function Layer.new_object()
   local object = Module.new_object()
-  object.built = false
+  object.built, object.build = false, build_by_hand
   return object
 end
 
@@ -194,6 +210,13 @@ function Layer:operands(x, kernel)
   return x:to(dtype), kernel:to(dtype), bias and bias:to(dtype)
 end
 
+--- t in the dtype that the layer computes in (nn.policy): t itself without a policy; nil for nil.
+---@param t? nnlua.Tensor
+function Layer:lowered(t)
+  local dtype = rawget(self, "compute_dtype")
+  return dtype and t and t:to(dtype) or t
+end
+
 --- Make the parameters for samples of `shape`. Layers without parameters leave it.
 ---@param shape integer[]
 function Layer:build(shape) end -- luacheck: no unused args
@@ -209,7 +232,7 @@ function Layer:output_shape(shape) return shape end -- luacheck: no unused args
 function Layer:build_once(shape)
   local out = self:output_shape(shape)
   if not self.built then
-    self:build(shape)
+    getmetatable(self).build(self, shape)
     rawset(self, "input_size", shape)
     rawset(self, "output_size", out)
     rawset(self, "built", true)

@@ -2,7 +2,8 @@
 --
 -- Owns: what a loss is called, which shapes it takes and how it is averaged. The last dim of predictions holds the classes; class ids are 1-based.
 -- Options: `from_logits` (predictions are scores before softmax or sigmoid), `reduction`: "mean" (default), "sum" or "none" (one value per sample,
--- the mean over its last dim), and what the loss has of its own. Formulas and names are Keras's.
+-- the mean over its last dim), `sample_weight` (a tensor (N), or (N, T) for steps of sequences; values are multiplied by it, and the mean is still
+-- over the number of values), and what the loss has of its own. Formulas and names are Keras's.
 -- compile() takes a name, a function, or a table of a name and options: `loss = { "huber", delta = 2 }`.
 --
 --     local nn = require "nnlua"
@@ -15,6 +16,7 @@
 local core = require "nnlua.core"
 local options = require "nnlua.options"
 local masks = require "nnlua.mask"
+local weighting = require "nnlua.weighting"
 local shape_text = require("nnlua.module").shape_text
 local real = require("nnlua.functional.shapes").real
 local single = require("nnlua.policy").single -- losses of halves are f32
@@ -26,12 +28,13 @@ local EPSILON = 1e-7 -- Keras's: probabilities are kept this far from 0 and 1
 local common = {
   from_logits = { "boolean", default = false },
   reduction = { "string", default = "mean", choices = { "mean", "sum", "none" } },
+  sample_weight = { "tensor" },
 }
 local rules_of = {} -- function -> the options it takes
 
 -- The options of a loss: reduction, and those given.
 local function with_reduction(more)
-  local spec = { reduction = common.reduction }
+  local spec = { reduction = common.reduction, sample_weight = common.sample_weight }
   for key, rule in pairs(more or {}) do spec[key] = rule end
   return spec
 end
@@ -47,19 +50,21 @@ local function checked(owner, given, rules)
   return o
 end
 
--- Predictions that carry a mask (nnlua.mask), and values that `kept` (of their shape) tells from others: what is left out counts 0, and the mean is
+-- Predictions that carry a mask (nnlua.mask), and values that `kept` (of their number) tells from others: what is left out counts 0, and the mean is
 -- over the rest.
 local function reduced(values, o, pred, kept)
-  local mask = masks.of(pred)
+  local mask, weight = masks.of(pred), o and o.sample_weight
+  if kept then kept = kept:reshape(values:shape()) end
   if mask and mask:numel() == values:numel() then
     mask = mask:reshape(values:shape())
     kept = kept and kept:logical_and(mask) or mask
   end
-  if kept then
-    values = core.where(kept, values, 0)
-    if not o or o.reduction == "mean" then return values:sum() / core.maximum(kept:to(values:dtype()):sum(), 1) end
+  if kept then values = core.where(kept, values, 0) end
+  if weight then
+    if values:dim() == 0 then options.raise "sample_weight: this loss is one value for the whole batch" end
+    values = values * weighting.fit(weight, values:shape())
   end
-  if not o or o.reduction == "mean" then return values:mean() end
+  if not o or o.reduction == "mean" then return kept and values:sum() / core.maximum(kept:to(values:dtype()):sum(), 1) or values:mean() end
   return o.reduction == "sum" and values:sum() or values
 end
 
@@ -114,10 +119,7 @@ local function of_ids(owner, pred, ids, o, from_logits)
   else
     values = core.nll(rows:clamp(EPSILON, 1 - EPSILON):log(), flat)
   end
-  if shape and o and o.reduction == "none" then
-    values = values:reshape(shape)
-    kept = kept and kept:reshape(shape)
-  end
+  if shape and o and (o.reduction == "none" or o.sample_weight) then values = values:reshape(shape) end
   return reduced(values, o, pred, kept)
 end
 
@@ -125,7 +127,7 @@ end
 --- count 0 and are not in the mean.
 ---@param pred nnlua.Tensor
 ---@param ids nnlua.Tensor
----@param given? { from_logits?: boolean, reduction?: string, ignore_class?: integer }
+---@param given? { from_logits?: boolean, reduction?: string, ignore_class?: integer, sample_weight?: nnlua.Tensor }
 ---@return nnlua.Tensor
 function losses.sparse_categorical_crossentropy(pred, ids, given)
   local o = checked("sparse_categorical_crossentropy", given, spec)
@@ -138,7 +140,7 @@ local scores_spec = with_reduction { ignore_class = spec.ignore_class }
 --- PyTorch's name: cross-entropy of class ids under scores (logits); sparse_categorical_crossentropy with from_logits.
 ---@param logits nnlua.Tensor
 ---@param ids nnlua.Tensor
----@param given? { reduction?: string, ignore_class?: integer }
+---@param given? { reduction?: string, ignore_class?: integer, sample_weight?: nnlua.Tensor }
 ---@return nnlua.Tensor
 function losses.cross_entropy(logits, ids, given)
   return of_ids("cross_entropy", logits, ids, checked("cross_entropy", given, scores_spec), true)
@@ -225,6 +227,7 @@ define("binary_focal_crossentropy", focal, function(pred, target, o)
   return per_sample(values)
 end)
 
+-- categorical_crossentropy that counts easy samples less: times alpha * (1 - p)^gamma (Lin et al.).
 define("categorical_focal_crossentropy", { from_logits = common.from_logits, label_smoothing = smoothing, alpha = focal.alpha, gamma = focal.gamma },
   function(pred, target, o)
     local p = o.from_logits and pred:softmax(-1) or pred / pred:sum(-1, true)
@@ -239,8 +242,11 @@ local function signs(target)
   return core.where(zero_one, target * 2 - 1, target)
 end
 
+-- max(1 - t p, 0) for targets of -1 and 1 (or 0 and 1).
 define("hinge", {}, function(pred, target) return per_sample(core.relu(1 - signs(target) * pred)) end)
+-- The square of hinge.
 define("squared_hinge", {}, function(pred, target) return per_sample(core.relu(1 - signs(target) * pred):square()) end)
+-- By how much the best wrong class of a one-hot target comes within 1 of the right one.
 define("categorical_hinge", {}, function(pred, target)
   return core.relu(((1 - target) * pred):amax(-1) - (target * pred):sum(-1) + 1)
 end)
@@ -253,11 +259,15 @@ end)
 
 -- ---- numbers ---------------------------------------------------------------------------------------------------------
 
+-- The square of the error.
 define("mean_squared_error", {}, function(pred, target) return per_sample((pred - target):square()) end)
+-- The size of the error.
 define("mean_absolute_error", {}, function(pred, target) return per_sample((pred - target):abs()) end)
+-- The size of the error in percent of the target's.
 define("mean_absolute_percentage_error", {}, function(pred, target)
   return per_sample(((target - pred) / core.maximum(target:abs(), EPSILON)):abs()) * 100
 end)
+-- The square of the difference of log(1 + x).
 define("mean_squared_logarithmic_error", {}, function(pred, target)
   local p, t = core.maximum(pred, EPSILON), core.maximum(target, EPSILON)
   return per_sample(((p + 1):log() - (t + 1):log()):square())
@@ -281,6 +291,7 @@ define("log_cosh", {}, function(pred, target)
   return per_sample(e + ((e * -2):exp() + 1):log() - math.log(2))
 end)
 
+-- p - t log p: for counts, under a Poisson distribution with the mean p.
 define("poisson", {}, function(pred, target) return per_sample(pred - target * (pred + EPSILON):log()) end)
 
 local function unit(x) return x / core.maximum(x:square():sum(-1, true), 1e-12):sqrt() end
@@ -387,7 +398,22 @@ end
 
 -- ---- by name ---------------------------------------------------------------------------------------------------------
 
---- The function of `spec` (a name, a function, or a table { name, option = ... }), with `from_logits` bound when it is given.
+-- A function of the user's: where it gives a value for each sample, they are weighted and averaged here.
+local function of_function(f)
+  return function(pred, target, weight)
+    local values = f(pred, target)
+    if core.is_tensor(values) and values:dim() > 0 and values:numel() > 1 then
+      return reduced(values, { reduction = "mean", sample_weight = weight }, pred)
+    end
+    if weight then
+      options.raise "sample_weight: the loss function must give one value for each sample, (N) or (N, T), to be weighted; it gave one for all"
+    end
+    return values
+  end
+end
+
+--- The function of `spec` (a name, a function, or a table { name, option = ... }), with `from_logits` bound when it is given. It takes
+--- predictions, targets and, where there are any, weights of the samples.
 ---@param loss string|function|table
 ---@param from_logits? boolean
 ---@return function apply
@@ -414,15 +440,26 @@ function losses.get(loss, from_logits)
     end
   end
   if type(f) ~= "function" then options.raise("a loss must be a name, a function or a table of a name and options, got " .. options.shown(loss)) end
-  if from_logits == nil and next(given) == nil then return f, name end
-  local rules = rules_of[f]
-  if not rules then options.raise(("the loss %s takes no options"):format(name)) end
+  local rules, plain = rules_of[f], from_logits == nil and next(given) == nil
+  if not rules then
+    if plain then return of_function(f), name end
+    options.raise(("the loss %s takes no options"):format(name))
+  end
   if from_logits ~= nil and not rules.from_logits then options.raise(("from_logits has no meaning for the loss %s"):format(name)) end
   local kept = next(given) and { name = name, options = given } or name
   local all = { from_logits = from_logits }
   for key, value in pairs(given) do all[key] = value end
   local o = checked(name, all, rules)
-  return function(pred, target) return f(pred, target, o) end, kept
+  return function(pred, target, weight)
+    if not weight then
+      if plain then return f(pred, target) end
+      return f(pred, target, o)
+    end
+    local weighted = { sample_weight = weight }
+    for key, value in pairs(o) do weighted[key] = value end
+    known[weighted] = true
+    return f(pred, target, weighted)
+  end, kept
 end
 
 return options.closed(setmetatable(losses, { rules_of = rules_of }), "nn.losses") -- nn.help tells the options

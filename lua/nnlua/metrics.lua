@@ -2,7 +2,7 @@
 --
 -- Owns: which metrics there are, accuracy, and finding them by name; how they accumulate is in metrics/base.lua. A metric keeps its sums on the
 -- device: `update` only records operators, and nothing is computed or copied back for it until `result` is asked for. Batches weigh as many samples
--- as they have, so an odd last batch is no problem.
+-- as they have, so an odd last batch is no problem. A third argument of `update`, (N), or (N, T) of steps, weighs them.
 --
 --     local nn = require "nnlua"
 --     local acc = nn.metrics.Accuracy{}
@@ -21,6 +21,10 @@ for _, file in ipairs { "base", "classes", "numbers" } do
   end
 end
 local Mean = metrics.Mean
+
+-- Keras's names of metrics that are others under ours.
+local aliases = { top_k_accuracy = "top_k", top_k_categorical_accuracy = "top_k", sparse_top_k_categorical_accuracy = "top_k",
+  root_mean_squared_error = "rmse", f1_score = "f1", fbeta_score = "fbeta", r2_score = "r2" }
 
 -- ---- values per sample -----------------------------------------------------------------------------------------------
 
@@ -62,6 +66,7 @@ end
 function metrics.accuracy(pred, target) return hits(pred, target):mean() end
 
 --- Share of right classes over all batches; targets are class ids or one-hot rows.
+---@class nnlua.Accuracy: nnlua.Mean
 local Accuracy = class("Accuracy", Mean)
 metrics.Accuracy = Accuracy
 
@@ -85,6 +90,7 @@ end
 local function names()
   local list = { "accuracy", "sparse_categorical_accuracy", "categorical_accuracy" }
   for name in pairs(by_name) do list[#list + 1] = name end
+  for name in pairs(aliases) do list[#list + 1] = name end
   for name in pairs(require "nnlua.losses") do
     if name ~= "get" then list[#list + 1] = name end
   end
@@ -109,20 +115,22 @@ function metrics.get(spec, index)
     spec = spec.class_name or spec[1]
   end
   if type(spec) == "function" then
-    for name, f in pairs(metrics) do
-      if f == spec and name == "accuracy" then return Accuracy { name = name } end
-    end
+    if spec == metrics.accuracy then return Accuracy { name = "accuracy" } end
     return Mean { spec, name = ("metric_%d"):format(index or 1) }
   end
   local losses = require "nnlua.losses"
-  if by_name[spec] then
+  if aliases[spec] then
+    given.name = given.name or spec
+    return by_name[aliases[spec]](given)
+  elseif by_name[spec] then
     return by_name[spec](given)
   elseif spec == "accuracy" or spec == "acc" or spec == "sparse_categorical_accuracy" or spec == "categorical_accuracy" then
     return Accuracy { name = given.name or spec == "acc" and "accuracy" or spec }
   elseif type(spec) == "string" and spec ~= "get" and rawget(losses, spec) then
-    local name = given.name or spec
+    local name, each = given.name or spec, { reduction = "none" }
     given.name = nil
-    return Mean { next(given) and losses.get { name = spec, options = given } or losses[spec], name = name }
+    for key, value in pairs(given) do each[key] = value end
+    return Mean { losses.get { name = spec, options = given }, each = losses.get { name = spec, options = each }, name = name }
   end
   local list = names()
   local near = type(spec) == "string" and options.nearest(spec, list)

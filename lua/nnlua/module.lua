@@ -481,7 +481,7 @@ end
 -- ---- building --------------------------------------------------------------------------------------------------------
 
 -- Does the module make no weights of its own when it is built?
-local function weightless(module) return module.only_children or module.build == require("nnlua.layer").build end
+local function weightless(module) return module.only_children or getmetatable(module).build == require("nnlua.layer").build end
 
 --- The path of the first layer below that waits for its input size, or nil when there is none. With `weights` those that make none do not count.
 ---@param weights? boolean
@@ -635,7 +635,7 @@ end
 -- ---- what other files add --------------------------------------------------------------------------------------------
 
 -- nnlua.training replaces these when the first of them is called.
-for _, name in ipairs { "compile", "fit", "evaluate", "predict", "train_on_batch", "test_on_batch" } do
+for _, name in ipairs { "compile", "fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "predict_on_batch" } do
   Module[name] = function(self, ...)
     require "nnlua.training"
     return Module[name](self, ...)

@@ -24,7 +24,7 @@ local options = require "nnlua.options"
 local Optimizer = require "nnlua.optim.base"
 
 local optim = { Optimizer = Optimizer }
-for _, file in ipairs { "momentum", "adaptive", "adam", "matrix", "lbfgs" } do
+for _, file in ipairs { "momentum", "adaptive", "adam", "matrix", "lbfgs", "cg" } do
   for name, value in pairs(require("nnlua.optim." .. file)) do
     if type(value) == "table" then optim[name] = value end
   end

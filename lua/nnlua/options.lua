@@ -135,6 +135,21 @@ function options.list_text(v)
   return "{" .. table.concat(words, ", ") .. "}"
 end
 
+--- Is it a table without a metatable: a list or options, and no object?
+function options.is_plain(value) return type(value) == "table" and getmetatable(value) == nil end
+
+--- `given` with other spellings of options replaced: { x = "data" } makes data of x.
+---@param owner string for messages
+function options.renamed(owner, given, aliases)
+  local plain = {}
+  for key, value in next, given do
+    local name = aliases[key] or key
+    if plain[name] ~= nil then options.raise(('%s: %q is another name of %q; give one of them'):format(owner, tostring(key), name)) end
+    plain[name] = value
+  end
+  return plain
+end
+
 -- Per type name: the value as that type (3.0 is the integer 3), or nil.
 local converters = {
   integer = function(v) return math.type(v) and math.tointeger(v) end,

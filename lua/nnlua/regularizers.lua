@@ -15,8 +15,11 @@ local initializers = require "nnlua.initializers"
 
 local regularizers, define = require("nnlua.catalogue").new "a regularizer"
 
+-- The sum of absolute values, times l1: weights that are not needed become 0.
 define("l1", "L1", { l1 = { "number", position = 1, default = 0.01, min = 0 } }, function(self, w) return w:abs():sum() * self.l1 end)
+-- The sum of squares, times l2: weights stay small.
 define("l2", "L2", { l2 = { "number", position = 1, default = 0.01, min = 0 } }, function(self, w) return w:square():sum() * self.l2 end)
+-- Both.
 define("l1l2", "L1L2", {
   l1 = { "number", position = 1, default = 0, min = 0 }, l2 = { "number", position = 2, default = 0, min = 0 },
 }, function(self, w) return w:abs():sum() * self.l1 + w:square():sum() * self.l2 end)

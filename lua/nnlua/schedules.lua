@@ -67,6 +67,7 @@ end
 local initial = { "number", position = 1, required = true, min = 0 }
 local steps = { "number", position = 2, required = true, above = 0 }
 
+-- Times decay_rate every decay_steps steps; with staircase only after whole ones.
 define("exponential", "ExponentialDecay", {
   initial_learning_rate = initial, decay_steps = steps, decay_rate = { "number", position = 3, required = true, above = 0 },
   staircase = { "boolean", default = false },
@@ -89,6 +90,8 @@ end, function(self)
   end
 end)
 
+-- From the first rate to end_learning_rate in decay_steps, along (1 - step / decay_steps)^power; with cycle it begins again, over more and more
+-- steps.
 define("polynomial", "PolynomialDecay", {
   initial_learning_rate = initial, decay_steps = steps, end_learning_rate = { "number", default = 1e-4, min = 0 },
   power = { "number", default = 1, above = 0 }, cycle = { "boolean", default = false },
@@ -99,6 +102,7 @@ define("polynomial", "PolynomialDecay", {
   return (self.initial_learning_rate - self.end_learning_rate) * left ^ self.power + self.end_learning_rate
 end)
 
+-- The first rate / (1 + decay_rate * step / decay_steps).
 define("inverse_time", "InverseTimeDecay", {
   initial_learning_rate = initial, decay_steps = steps, decay_rate = { "number", position = 3, required = true, min = 0 },
   staircase = { "boolean", default = false },
@@ -197,6 +201,40 @@ end, function(self)
   self.schedules = list
 end)
 
+-- In a straight line from initial_learning_rate (0) to where `schedule` begins, in warmup_steps; then the schedule, which counts from 0.
+define("warmup", "WarmupSchedule", {
+  schedule = { "table|function|number", position = 1, required = true }, warmup_steps = { "number", position = 2, required = true, above = 0 },
+  initial_learning_rate = { "number", default = 0, min = 0 },
+}, function(self, step)
+  if step >= self.warmup_steps then return self.schedule(step - self.warmup_steps) end
+  return self.initial_learning_rate + (self.schedule(0) - self.initial_learning_rate) * step / self.warmup_steps
+end, function(self) self.schedule = schedules.get(self.schedule) end)
+
+-- The same rate until the figures that it is told get no better: times `factor` when `patience` calls of lr:report(figure) brought nothing better by
+-- min_delta. For loops by hand; with fit use the callback ReduceLROnPlateau.
+define("plateau", "PlateauSchedule", {
+  learning_rate = initial, factor = { "number", default = 0.1, above = 0, below = 1 }, patience = { "integer", default = 10, min = 0 },
+  min_delta = { "number", default = 1e-4, min = 0 }, min_lr = { "number", default = 0, min = 0 },
+  mode = { "string", default = "min", choices = { "min", "max" } },
+}, function(self) return self.learning_rate end, function(self) self.wait = 0 end)
+
+--- Tell a figure, such as the loss of validation. Returns the rate from now on.
+---@param figure number
+function schedules.plateau:report(figure)
+  local better = self.best == nil or self.mode == "min" and figure < self.best - self.min_delta
+    or self.mode == "max" and figure > self.best + self.min_delta
+  if better then
+    self.best, self.wait = figure, 0
+  else
+    self.wait = self.wait + 1
+    if self.wait >= math.max(1, self.patience) then
+      self.learning_rate, self.wait = math.max(self.learning_rate * self.factor, self.min_lr), 0
+    end
+  end
+  return self.learning_rate
+end
+
+-- The same rate at all steps.
 define("constant", "ConstantLearningRate", { learning_rate = initial }, function(self) return self.learning_rate end)
 
 --- The schedule of `spec`: a schedule, what config() gave, a function of the step, or a number.

@@ -8,6 +8,9 @@
 --     local writer = assert(nn.tensorboard.open(folder))
 --     writer:scalar("loss", 0.5, 1)
 --     writer:histogram("weights", nn.arange(0, 10), 1)
+--     writer:image("sample", nn.rand(28, 28, 1), 1)
+--     writer:text("note", "a **first** try", 1)
+--     writer:graph(nn.Sequential{ nn.Input{4}, nn.Dense{2} })
 --     assert(writer:close())
 --     os.remove(writer.file); os.remove(folder)
 
@@ -133,6 +136,63 @@ function Writer:histogram(tag, tensor, step)
   summary(self, tag, bytes_field(5, double_field(1, h.min) .. double_field(2, h.max) .. double_field(3, h.num) .. double_field(4, h.sum)
     .. double_field(5, h.squares) .. packed_doubles(6, h.limits) .. packed_doubles(7, h.counts)), step)
   return true
+end
+
+--- A picture (H, W) or (H, W, C), or several (N, H, W, C), which are called tag/1, tag/2, ...; bytes (u8) are 0 to 255, other dtypes 0 to 1.
+function Writer:image(tag, tensor, step)
+  if not core.is_tensor(tensor) then options.raise("tensorboard: image needs a tensor, got " .. options.shown(tensor)) end
+  if tensor:dim() == 4 then
+    for i = 1, tensor:size(1) do self:image(("%s/%d"):format(tag, i), tensor[i], step) end
+    return
+  end
+  local bytes, height, width, channels = require("nnlua.png").encode(tensor)
+  summary(self, tag, bytes_field(4, number_field(1, height) .. number_field(2, width) .. number_field(3, channels) .. bytes_field(4, bytes)), step)
+end
+
+local DT_STRING, DATA_CLASS_TENSOR = 7, 2
+
+--- Text in Markdown: a string, or a list of them.
+function Writer:text(tag, text, step)
+  local list, values = type(text) == "table" and text or { text }, {}
+  for i, s in ipairs(list) do
+    if type(s) ~= "string" then options.raise("tensorboard: text needs a string or a list of strings, got " .. options.shown(s)) end
+    values[i] = bytes_field(8, s)
+  end
+  local shape = type(text) == "table" and bytes_field(2, number_field(1, #list)) or ""
+  local tensor = number_field(1, DT_STRING) .. bytes_field(2, shape) .. table.concat(values)
+  local metadata = bytes_field(1, bytes_field(1, "text")) .. number_field(4, DATA_CLASS_TENSOR)
+  summary(self, tag, bytes_field(9, metadata) .. bytes_field(8, tensor), step)
+end
+
+-- One attribute of a node: a map's entry.
+local function attribute(key, value) return bytes_field(5, bytes_field(1, key) .. bytes_field(2, value)) end
+
+-- A NodeDef: name, operator, the nodes it reads, the shape of its result with the batch unknown.
+local function node_def(name, op, inputs, sample, parameters)
+  local parts = { bytes_field(1, name), bytes_field(2, op) }
+  for _, from in ipairs(inputs) do parts[#parts + 1] = bytes_field(3, from) end
+  local dims = { bytes_field(2, number_field(1, -1)) }
+  for _, n in ipairs(sample) do dims[#dims + 1] = bytes_field(2, number_field(1, n)) end
+  parts[#parts + 1] = attribute("_output_shapes", bytes_field(1, bytes_field(7, table.concat(dims))))
+  parts[#parts + 1] = attribute("parameters", number_field(3, parameters))
+  return bytes_field(1, table.concat(parts))
+end
+
+--- The layers of a model and what they read (a GraphDef): nn.Model or a built nn.Sequential.
+---@param model nnlua.Module
+function Writer:graph(model)
+  if not (type(model) == "table" and model.call_list) then
+    options.raise("tensorboard: graph needs an nn.Model or a built nn.Sequential, got " .. options.shown(model))
+  end
+  local nodes = {}
+  local function name_of(layer, call) return layer.name .. (call > 1 and "_call" .. call or "") end
+  for i, call in ipairs(model:call_list()) do
+    local inputs = {}
+    for k, at in ipairs(call.from) do inputs[k] = name_of(at.layer, at.call) end
+    local trained, other = call.layer:count_params()
+    nodes[i] = node_def(name_of(call.layer, call.call), getmetatable(call.layer).__name, inputs, call.node.results[1].sample, trained + other)
+  end
+  add(self, bytes_field(4, table.concat(nodes) .. bytes_field(4, number_field(1, 22)))) -- 22: the version of the format
 end
 
 --- All that was added is in the file: true, or nil and a message.

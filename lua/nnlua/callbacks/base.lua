@@ -44,10 +44,17 @@ function M.monitor_options(more)
   return spec
 end
 
---- The watched figure of an epoch; raises when it is not measured.
+local passed_over = setmetatable({}, { __mode = "k" }) -- figures of epochs after which validation was not due
+
+--- `logs` are of an epoch after which validation was not due (fit's validation_freq).
+function M.passed_over(logs) passed_over[logs] = true end
+function M.was_passed_over(logs) return passed_over[logs] ~= nil end
+
+--- The watched figure of an epoch; raises when it is not measured, gives nil when it is one of validation and that was not due.
 function M.figure(callback, name, logs)
   local value = logs[name]
   if type(value) == "number" then return value end
+  if passed_over[logs] and name:find "^val_" then return nil end
   local names = {}
   for key in pairs(logs) do names[#names + 1] = key end
   table.sort(names)
@@ -63,6 +70,19 @@ function M.better(callback, value, best)
   local delta = callback.min_delta or 0
   if lower then return value < best - delta end
   return value > best + delta
+end
+
+--- Tell all of them: a callback is a table with any of the methods that nnlua.callbacks lists, or a function that is called at the end of each epoch.
+---@param callbacks table
+---@param event string
+function M.announce(callbacks, event, model, ...)
+  for _, callback in ipairs(callbacks) do
+    if type(callback) == "function" then
+      if event == "on_epoch_end" then callback(model, ...) end
+    elseif callback[event] then
+      callback[event](callback, model, ...)
+    end
+  end
 end
 
 return M

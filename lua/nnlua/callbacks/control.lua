@@ -34,6 +34,7 @@ end
 function EarlyStopping:on_epoch_end(model, epoch, logs)
   if epoch <= self.start_from_epoch then return end
   local value = base.figure(self, self.monitor, logs)
+  if not value then return end
   self.wait = self.wait + 1
   if base.better(self, value, self.best) then
     self.best, self.best_epoch = value, epoch
@@ -82,6 +83,7 @@ end
 
 function ReduceLROnPlateau:on_epoch_end(model, _, logs)
   local value = base.figure(self, self.monitor, logs)
+  if not value then return end
   if self.cool > 0 then self.cool, self.wait = self.cool - 1, 0 end
   if base.better(self, value, self.best) then
     self.best, self.wait = value, 0
@@ -158,13 +160,25 @@ end
 --- Any functions as a callback: `nn.callbacks.Lambda{ on_epoch_end = function(model, epoch, logs) ... end }`.
 ---@param given table<string, function>
 function M.Lambda(given)
-  local events = { on_fit = {}, on_train_begin = {}, on_epoch_begin = {}, on_batch_begin = {}, on_batch_end = {}, on_test_begin = {},
-    on_test_end = {}, on_epoch_end = {}, on_epoch_saved = {}, on_train_end = {} }
-  for _, rule in pairs(events) do rule[1] = "function" end
+  local events = {}
+  for event in ([[fit train_begin train_end epoch_begin epoch_end epoch_saved batch_begin batch_end test_begin test_end test_batch_begin
+    test_batch_end predict_begin predict_end predict_batch_begin predict_batch_end]]):gmatch "%S+" do
+    events["on_" .. event] = { "function" }
+  end
   local callback = {}
   for event, f in pairs(options.check("Lambda", given, events)) do callback[event] = function(_, ...) return f(...) end end
   return callback
 end
+
+--- Keeps figures over several fits in one history: `local all = nn.callbacks.History{}`, then `all.history:plot()`. Its epochs are numbered on.
+---@class nnlua.HistoryCallback: nnlua.Callback
+---@overload fun(): nnlua.HistoryCallback
+local History = base.define("History", {})
+M.History = History
+
+function History:checked() self.history = require "nnlua.training.history" {} end
+
+function History:on_epoch_end(_, _, logs) self.history:add(#self.history.epoch + 1, logs) end
 
 --- A line with the figures so far every `every` batches, for logs: `write` takes it (standard output).
 ---@class nnlua.ProgressLines: nnlua.Callback

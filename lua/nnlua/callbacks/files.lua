@@ -42,7 +42,7 @@ end
 --- The file of an epoch.
 function Checkpoint:name_for(epoch, logs)
   return (self.file:gsub("{([%w_]+):?([^}]*)}", function(name, form)
-    local value = name == "epoch" and epoch or base.figure(self, name, logs)
+    local value = name == "epoch" and epoch or base.figure(self, name, logs) or 0 / 0
     return ("%" .. (form ~= "" and form or name == "epoch" and "d" or ".4f")):format(value)
   end))
 end
@@ -51,7 +51,7 @@ function Checkpoint:on_epoch_saved(model, epoch, logs)
   if epoch % self.every ~= 0 then return end
   if self.best then
     local value = base.figure(self, self.best, logs)
-    if not base.better(self, value, self.value) then return end
+    if not value or not base.better(self, value, self.value) then return end
     self.value = value
   end
   local file = self:name_for(epoch, logs)
@@ -120,6 +120,7 @@ function CSVLogger:on_epoch_end(_, epoch, logs)
     self.columns = {}
     for name, value in pairs(logs) do
       if type(value) == "number" then self.columns[#self.columns + 1] = name end
+      if type(value) == "number" and base.was_passed_over(logs) then self.columns[#self.columns + 1] = "val_" .. name end
     end
     table.sort(self.columns)
     if self.header then
@@ -155,20 +156,53 @@ end
 
 JSONLogger.on_train_end = CSVLogger.on_train_end
 
---- Figures, the learning rate and, every `histograms` epochs, histograms of the weights for TensorBoard, in `folder`; those of validation in its
---- folder "validation". With `health = ` a Health callback that stands before it, its figures too. Steps are epochs, or batches with `every`.
+--- Figures and the learning rate for TensorBoard, in `folder`; those of validation in its folder "validation". Every `histograms` epochs histograms
+--- of the weights, every `images` epochs kernels as pictures; `graph`: the layers of the model and its summary as text, at the start. With
+--- `health =` a Health callback that stands before it, its figures too. Steps are epochs, or batches with `every`. `callback.train` is the writer
+--- (nn.tensorboard), for more of your own: `board.train:image("samples", x, epoch)`.
 ---@class nnlua.TensorBoard: nnlua.Callback
----@overload fun(options: { [1]?: string, histograms?: integer, every?: integer, health?: table }): nnlua.TensorBoard
+---@overload fun(options: { [1]?: string, histograms?: integer, images?: integer, graph?: boolean, every?: integer }): nnlua.TensorBoard
 local TensorBoard = base.define("TensorBoard", {
-  folder = { "string", position = 1, default = "runs" }, histograms = { "integer", default = 0, min = 0 }, every = { "integer", min = 1 },
-  health = { "table" } })
+  folder = { "string", position = 1, default = "runs" }, histograms = { "integer", default = 0, min = 0 },
+  images = { "integer", default = 0, min = 0 }, graph = { "boolean", default = true }, every = { "integer", min = 1 }, health = { "table" } },
+  { histogram_freq = "histograms", write_images = "images", write_graph = "graph", log_dir = "folder" })
 M.TensorBoard = TensorBoard
 
-function TensorBoard:on_train_begin()
+-- The layers and their table; a model whose forward is the user's has neither.
+local function write_model(writer, model)
+  if not model.call_list or model:first_unbuilt() then return end
+  writer:graph(model)
+  writer:text("model", "```\n" .. model:summary_text { flops = false } .. "\n```", 0)
+end
+
+local MOST_IMAGES = 16
+
+-- A weight as pictures between 0 and 1: a matrix as one, the kernel (H, W, in, out) of a convolution as one for each of its first outputs, in
+-- colours where it has three inputs, else averaged over them. Nil for other weights.
+local function pictures(w)
+  local _ <close> = core.no_grad()
+  w = w:detach():float()
+  local low, high = w:amin(), w:amax()
+  w = (w - low) / core.maximum(high - low, 1e-12)
+  if w:dim() == 2 then return w end
+  if w:dim() ~= 4 then return nil end
+  w = w:permute(4, 1, 2, 3):narrow(1, 1, math.min(MOST_IMAGES, w:size(4)))
+  return w:size(4) == 3 and w or w:mean(4, true)
+end
+
+local function write_images(writer, model, epoch)
+  for _, w in ipairs(model:named_parameters()) do
+    local picture = w.tensor:dim() > 1 and pictures(w.tensor)
+    if picture then writer:image(w.name, picture, epoch) end
+  end
+end
+
+function TensorBoard:on_train_begin(model)
   local open_writer = require("nnlua.tensorboard").open
   self.train = check(open_writer(self.folder))
   self.validation = nil
   self.open_writer = open_writer
+  if self.graph then write_model(self.train, model) end
 end
 
 function TensorBoard:on_batch_end(model, batch)
@@ -189,6 +223,7 @@ function TensorBoard:on_epoch_end(model, epoch, logs)
   if self.histograms > 0 and epoch % self.histograms == 0 then
     for _, w in ipairs(model:weights()) do self.train:histogram(w.name, w.tensor, epoch) end
   end
+  if self.images > 0 and epoch % self.images == 0 then write_images(self.train, model, epoch) end
   for _, row in ipairs(self.health and self.health.rows or {}) do
     for _, what in ipairs { "dead", "saturated", "gradient", "weight", "ratio" } do
       if row[what] then self.train:scalar(("health/%s/%s"):format(row.name, what), row[what], epoch) end

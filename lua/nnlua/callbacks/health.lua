@@ -1,7 +1,8 @@
 --- Health: is every layer alive? Dead units, saturation, sizes of gradients and weights, per layer.
 --
 -- Owns: what is measured of a layer and when it is called ill. Every `every`-th batch is looked at: while it runs, the results of layers whose
--- activation is ReLU, sigmoid or tanh; after its step, the gradients. Other batches cost nothing. A table is written after each epoch.
+-- activation is ReLU, sigmoid or tanh; after its step, the gradients. Other batches cost nothing. A table is written after each epoch;
+-- health:plot() draws how its figures went, the TensorBoard callback takes them with `health =`.
 --
 --     local nn = require "nnlua"
 --     nn.seed(1)
@@ -15,12 +16,16 @@
 --     print(health.rows[1].flags[1])                --> 100 % dead: lower the learning rate, or try leaky_relu
 
 local core = require "nnlua.core"
+local options = require "nnlua.options"
+local plot = require "nnlua.plot"
 local activations = require "nnlua.activations"
 local base = require "nnlua.callbacks.base"
 
 --- Options: every (batches between looks), batches (a unit is dead when it did not fire in so many looks), write (takes the table's text; standard
 --- error), and the limits dead, saturated (shares of units), vanishing (a layer's gradient per element, relative to the largest of all layers) and
---- exploding (norm of the gradient over norm of the weights). `rows` holds the last table: name, dead, saturated, gradient, weight, ratio, flags.
+--- exploding (norm of the gradient over norm of the weights). `rows` holds the last table: name, dead, saturated, gradient, weight, ratio, flags;
+--- `epochs` the tables of all epochs. health:plot() draws gradients, ratios, dead and saturated shares by epoch; health:plot{ "weight" } one figure;
+--- health:draw "health.svg" writes the charts.
 ---@class nnlua.Health: nnlua.Callback
 ---@overload fun(options?: { every?: integer, batches?: integer, write?: function }): nnlua.Health
 local Health = base.define("Health", {
@@ -59,9 +64,12 @@ local function saturation(low, high)
 end
 observers.sigmoid, observers.tanh = saturation(0.01, 0.99), saturation(-0.99, 0.99)
 
+-- A layer is what has no layers in it, or walks over steps with a cell.
+local function is_layer(module) return #module:children() == 0 or rawget(module, "cell") ~= nil end
+
 local function observer_of(module)
   if getmetatable(module).__name == "ReLU" then return observers.relu end
-  local _, name = activations.get(rawget(module, "activation"))
+  local _, name = activations.get(rawget(rawget(module, "cell") or module, "activation"))
   return observers[name]
 end
 
@@ -79,10 +87,12 @@ local function attach(self, module, watch, observe)
 end
 
 function Health:on_train_begin(model)
-  self.watches, self.looks, self.rows = {}, 0, {}
+  self.watches, self.looks, self.rows, self.epochs = {}, 0, {}, {}
+  local within = {} -- what belongs to a layer
   for _, entry in ipairs(model:modules()) do
     local module = entry[2]
-    if #module:children() == 0 then
+    if is_layer(module) and not within[module] then
+      for _, part in ipairs(module:modules()) do within[part[2]] = true end
       local observe = observer_of(module)
       local watch = { name = entry[1], module = module, observed = observe ~= nil }
       if observe then attach(self, module, watch, observe) end
@@ -97,7 +107,10 @@ function Health:on_train_end()
   end
 end
 
-function Health:on_batch_begin(_, batch) self.looking = (batch - 1) % self.every == 0 end
+function Health:on_batch_begin(model, batch)
+  self.looking = (batch - 1) % self.every == 0
+  model.compiled.observed = self.looking or nil
+end
 
 -- ---- gradients -------------------------------------------------------------------------------------------------------
 
@@ -117,9 +130,10 @@ local function norm(list)
 end
 
 -- Norms of the gradients and of the weights of every layer that has gradients.
-function Health:on_batch_end()
+function Health:on_batch_end(model)
   if not self.looking then return end
   self.looking, self.looks = false, self.looks + 1
+  model.compiled.observed = nil
   local norms = {}
   do
     local _ <close> = core.no_grad()
@@ -221,8 +235,45 @@ end
 function Health:on_epoch_end(_, epoch)
   if self.looks == 0 then return end
   self.rows = rows_of(self)
+  self.epochs[#self.epochs + 1] = { epoch = epoch, rows = self.rows }
   local text = ("health after epoch %d\n%s\n"):format(epoch, tostring(self))
   if self.write then self.write(text) else io.stderr:write(text) end
 end
+
+-- ---- charts ----------------------------------------------------------------------------------------------------------
+
+local figures = { "gradient", "ratio", "weight", "dead", "saturated" }
+local logarithmic = { gradient = true, ratio = true, weight = true }
+
+-- A figure by epoch, a line for each layer that has it; nil where none has.
+local function chart_of(self, figure)
+  local chart, by_name = { title = figure, x = {}, series = {}, log = logarithmic[figure] }, {}
+  for i, entry in ipairs(self.epochs or {}) do
+    chart.x[i] = entry.epoch
+    for _, row in ipairs(entry.rows) do
+      if row[figure] and not by_name[row.name] then
+        by_name[row.name] = { name = row.name, values = {} }
+        chart.series[#chart.series + 1] = by_name[row.name]
+      end
+      if row[figure] then by_name[row.name].values[i] = row[figure] end
+    end
+  end
+  return #chart.series > 0 and chart or nil
+end
+
+plot.give_methods(Health, function(self, what, o)
+  local charts = {}
+  for _, name in ipairs(o.names) do
+    local known = false
+    for _, figure in ipairs(figures) do known = known or figure == name end
+    if not known then
+      local near = options.nearest(name, figures)
+      options.raise(("%s: there is no figure %q%s (figures: %s)"):format(what, name, near and ('; did you mean "' .. near .. '"?') or "",
+        table.concat(figures, ", ")))
+    end
+  end
+  for _, figure in ipairs(#o.names > 0 and o.names or figures) do charts[#charts + 1] = chart_of(self, figure) end
+  return charts
+end)
 
 return { Health = Health }

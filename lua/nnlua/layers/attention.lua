@@ -107,9 +107,14 @@ local function pair_mask(self, o, query, value, key)
   return joined
 end
 
+-- What is added to scores of a dtype where `allowed` is false; in halves -1e9 would be no number.
+local function barrier(allowed, dtype)
+  return core.where(allowed, core.full({ 1 }, 0, dtype), dtype == "f16" and -3e4 or NEVER)
+end
+
 -- Softmax of q k^T * scale over q (N, H, T, E), k (N, H, S, E), and its product with v; the scores after dropout too, when wanted.
 local function attend(self, q, k, v, mask, scale, want_scores)
-  local bias = mask and core.where(mask, core.full({ 1 }, 0, q:dtype()), NEVER)
+  local bias = mask and barrier(mask, q:dtype())
   local rate = self.training and self.dropout or 0
   if not want_scores then
     return core.scaled_dot_product_attention(q, k, v, { mask = bias, dropout_p = rate, scale = scale })
@@ -131,7 +136,7 @@ local Projection = Layer.define("Projection", Layer.with_kernel {
   shape = { "integer", position = 1, rest = true, required = true }, inputs = { "integer", default = 1 } })
 
 function Projection.of(layer, kernel_shape, inputs)
-  local given = { shape = kernel_shape, inputs = inputs }
+  local given = { shape = kernel_shape, inputs = inputs, dtype = layer.dtype or "float32" } -- built later, perhaps under another policy
   for _, key in ipairs(projection_names) do given[key] = layer[key] end
   return Projection(given)
 end
@@ -149,7 +154,8 @@ function Projection:onto_heads(x)
   if x:size(3) ~= c then
     options.raise(("%s: was built for %d features, got (%s)"):format(self.name, c, table.concat(x:shape(), ", ")))
   end
-  local y = core.linear(x, self.kernel:reshape { c, heads * size }, self.bias and self.bias:reshape { heads * size })
+  local input, kernel, bias = self:operands(x)
+  local y = core.linear(input, kernel:reshape { c, heads * size }, bias and bias:reshape { heads * size })
   return y:reshape({ x:size(1), x:size(2), heads, size }):permute(1, 3, 2, 4)
 end
 
@@ -157,7 +163,8 @@ end
 function Projection:from_heads(x)
   local heads, size, c = table.unpack(self.shape)
   x = x:permute(1, 3, 2, 4):reshape { x:size(1), x:size(3), heads * size }
-  return core.linear(x, self.kernel:reshape { heads * size, c }, self.bias)
+  local input, kernel, bias = self:operands(x)
+  return core.linear(input, kernel:reshape { heads * size, c }, bias)
 end
 
 function Projection:detail() return table.concat(self.shape, "x") end
@@ -262,7 +269,7 @@ local function weighted(self, scores, query, value, o)
   local q, v = o.query_mask or o.mask and o.mask[1] or masks.of(query), o.value_mask or o.mask and o.mask[2] or masks.of(value)
   local n, t, s = query:size(1), query:size(2), value:size(2)
   local allowed = both(v and v:reshape { n, 1, s }, o.use_causal_mask and causal(t, s) or nil)
-  if allowed then scores = scores + core.where(allowed, core.full({ 1 }, 0, scores:dtype()), NEVER) end
+  if allowed then scores = scores + barrier(allowed, scores:dtype()) end
   scores = scores:softmax(-1)
   if self.training and self.dropout > 0 then scores = core.dropout(scores, self.dropout) end
   local y = core.matmul(scores, value)

@@ -31,6 +31,7 @@
 local core = require "nnlua.core"
 local class = require "nnlua.class"
 local options = require "nnlua.options"
+local single = require("nnlua.policy").single
 local masks = require "nnlua.mask"
 local initializers = require "nnlua.initializers"
 local Layer = require "nnlua.layer"
@@ -82,11 +83,14 @@ function Cell:initial_state(x)
   return list
 end
 
---- What the steps of one walk from `states` share: a table. noise: what the state h is multiplied with in the products, or nil.
+--- What the steps of one walk from `states` share: a table. recurrent: the recurrent kernel in the dtype that the cell computes in; noise: what the
+--- state h is multiplied with in the products, or nil.
 function Cell:begin(states)
-  local h = states[1]
-  if not self.training or self.recurrent_dropout == 0 then return {} end
-  return { noise = core.dropout(core.full(h:shape(), 1, h:dtype()), self.recurrent_dropout) }
+  local h, shared = states[1], { recurrent = self:lowered(self.recurrent_kernel) }
+  if self.training and self.recurrent_dropout > 0 then
+    shared.noise = core.dropout(core.full(h:shape(), 1, h:dtype()), self.recurrent_dropout)
+  end
+  return shared
 end
 
 -- x (T, N, ...) of many steps or (N, ...) of one, with dropout; one draw for all steps.
@@ -100,10 +104,19 @@ function Cell:dropped(x, shared, many)
   return x * shared.input_noise
 end
 
-function Cell:project(x, shared, many) return core.linear(self:dropped(x, shared, many), self.kernel, self.bias) end
+function Cell:project(x, shared, many) return core.linear(self:operands(self:dropped(x, shared, many))) end
+
+--- States in the dtype that the cell computes in.
+function Cell:lowered_states(states)
+  if not rawget(self, "compute_dtype") then return states end
+  local list = {}
+  for k, state in ipairs(states) do list[k] = self:lowered(state) end
+  return list
+end
 
 function Cell:forward(x, states)
-  states = states or self:initial_state(x)
+  x = self:lowered(x)
+  states = self:lowered_states(states or self:initial_state(x))
   local shared = self:begin(states)
   return self:step(self:project(x, shared), states, shared)
 end
@@ -130,7 +143,7 @@ local units = { "integer", position = 1, required = true, min = 1 }
 local SimpleRNNCell = define_cell("SimpleRNNCell", 1, 1, { units = units })
 
 function SimpleRNNCell:step(x, states, shared)
-  local h = apply(self.act, x + core.matmul(noisy(states[1], shared), self.recurrent_kernel))
+  local h = apply(self.act, x + core.matmul(noisy(states[1], shared), shared.recurrent))
   return h, { h }
 end
 
@@ -162,23 +175,26 @@ local function lstm_states(cell, z, c, dim, size)
 end
 
 function LSTMCell:step(x, states, shared)
-  return lstm_states(self, x + core.matmul(noisy(states[1], shared), self.recurrent_kernel), states[2], 2, self.units)
+  return lstm_states(self, x + core.matmul(noisy(states[1], shared), shared.recurrent), states[2], 2, self.units)
 end
 
 -- Does the core's operator of all steps compute this cell?
 function LSTMCell:has_sequence(x)
-  return self.act == core.tanh and self.recurrent_act == core.sigmoid and x:dtype() == "f32"
+  return self.act == core.tanh and self.recurrent_act == core.sigmoid and (x:dtype() == "f32" or rawget(self, "compute_dtype") == x:dtype())
     and (self.recurrent_dropout == 0 or not self.training)
 end
 
--- All steps of x (N, T, C) by one operator: h and c of each step, (N, T, H).
+-- All steps of x (N, T, C) by one operator: h and c of each step, (N, T, H). The operator computes in f32: of a layer that computes in halves only
+-- the product with the input does.
 function LSTMCell:sequence(x, states)
   if self.training and self.dropout > 0 then
     local shape = x:shape()
     shape[2] = 1
     x = x * core.dropout(core.full(shape, 1, x:dtype()), self.dropout)
   end
-  local h, c = core.lstm_sequence(core.linear(x, self.kernel, self.bias), self.recurrent_kernel, states[1], states[2])
+  local z, halves = single(core.linear(self:operands(x)))
+  local h, c = core.lstm_sequence(z, self.recurrent_kernel, (single(states[1])), (single(states[2])))
+  if halves then h, c = h:to(x:dtype()), c:to(x:dtype()) end
   return h, { h, c }
 end
 
@@ -192,15 +208,17 @@ function GRUCell:bias_shape() return self.reset_after and { 2, 3 * self.units } 
 function GRUCell:begin(states)
   local shared = Cell.begin(self, states)
   if self.reset_after then
-    if self.bias then shared.input_bias, shared.bias = self.bias[1], self.bias[2] end
+    if self.bias then shared.input_bias, shared.bias = self:lowered(self.bias[1]), self:lowered(self.bias[2]) end
   else
-    shared.input_bias = self.bias
-    shared.gates, shared.new = core.split4(self.recurrent_kernel, 2, { 2 * self.units, self.units, 0, 0 })
+    shared.input_bias = self:lowered(self.bias)
+    shared.gates, shared.new = core.split4(shared.recurrent, 2, { 2 * self.units, self.units, 0, 0 })
   end
   return shared
 end
 
-function GRUCell:project(x, shared, many) return core.linear(self:dropped(x, shared, many), self.kernel, shared.input_bias) end
+function GRUCell:project(x, shared, many)
+  return core.linear(self:lowered(self:dropped(x, shared, many)), self:lowered(self.kernel), shared.input_bias)
+end
 
 function GRUCell:step(x, states, shared)
   local h, n, gated = states[1], self.units, self.recurrent_act
@@ -208,7 +226,7 @@ function GRUCell:step(x, states, shared)
   local x_update, x_reset, x_new = core.split4(x, 2, { n, n, n, 0 })
   local h_update, h_reset, h_new
   if self.reset_after then
-    h_update, h_reset, h_new = core.split4(core.linear(seen, self.recurrent_kernel, shared.bias), 2, { n, n, n, 0 })
+    h_update, h_reset, h_new = core.split4(core.linear(seen, shared.recurrent, shared.bias), 2, { n, n, n, 0 })
   else
     h_update, h_reset = core.split4(core.matmul(seen, shared.gates), 2, { n, n, 0, 0 })
   end
@@ -281,12 +299,13 @@ function ConvLSTM2DCell:project(x, shared, many)
   x = self:dropped(x, shared, many)
   local s = x:shape()
   if many then x = x:reshape { s[1] * s[2], s[3], s[4], s[5] } end
-  local y = core.conv2d(x, self.kernel, self.bias, { stride = self.strides, padding = self.padding, dilation = self.dilation_rate })
+  local input, kernel, bias = self:operands(x)
+  local y = core.conv2d(input, kernel, bias, { stride = self.strides, padding = self.padding, dilation = self.dilation_rate })
   return many and y:reshape { s[1], s[2], y:size(2), y:size(3), y:size(4) } or y
 end
 
 function ConvLSTM2DCell:step(x, states, shared)
-  local z = x + core.conv2d(noisy(states[1], shared), self.recurrent_kernel, nil, { padding = "same" })
+  local z = x + core.conv2d(noisy(states[1], shared), shared.recurrent, nil, { padding = "same" })
   return lstm_states(self, z, states[2], 4, self.filters)
 end
 
@@ -348,6 +367,16 @@ local function states_of(self, states, i)
   return table.move(states, at, at + self.counts[i] - 1, 1, {})
 end
 
+function Stacked:lowered_states(states)
+  local list = {}
+  for i, cell in ipairs(self.cells) do
+    local own = states_of(self, states, i)
+    if cell.lowered_states then own = cell:lowered_states(own) end
+    table.move(own, 1, #own, #list + 1, list)
+  end
+  return list
+end
+
 function Stacked:begin(states)
   local shared = {}
   for i, cell in ipairs(self.cells) do shared[i] = cell.begin and cell:begin(states_of(self, states, i)) or {} end
@@ -370,7 +399,7 @@ end
 
 function Stacked:forward(x, states)
   local first = self:initial_state(x)
-  states = states or first
+  states = self:lowered_states(states or first)
   return self:step(x, states, self:begin(states))
 end
 
@@ -520,6 +549,7 @@ function RNN:forward(x, given)
   end
   local mask = given.mask or masks.of(x)
   x = shapes.real(x)
+  if self.cell.lowered_states then x = self.cell:lowered(x) end
   if mask then
     if not same_shape(mask:shape(), { x:size(1), x:size(2) }) then
       options.raise(("%s: the mask must be (%d, %d): (N, T), got (%s)"):format(owner(self), x:size(1), x:size(2), table.concat(mask:shape(), ", ")))
@@ -527,6 +557,7 @@ function RNN:forward(x, given)
     if mask:dtype() ~= "bool" then mask = mask:ne(0) end
   end
   local states = start(self, x, given.initial_state)
+  if self.cell.lowered_states then states = self.cell:lowered_states(states) end
   if self.go_backwards then
     x, mask = x:flip(2), mask and mask:flip(2)
   end
@@ -566,7 +597,7 @@ local function define_layer(name, cell)
   local c = class(name, RNN)
   c.options, c.aliases, c.keras, c.wraps = layer_options(cell.options), aliases, name, cell
   function c:checked()
-    local given = { trainable = self.trainable }
+    local given = { trainable = self.trainable, dtype = self.dtype }
     for key in pairs(cell.options) do given[key] = self[key] end
     self.cell = cell(given)
   end

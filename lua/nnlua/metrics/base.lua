@@ -4,6 +4,7 @@
 
 local core = require "nnlua.core"
 local class = require "nnlua.class"
+local weighting = require "nnlua.weighting"
 local options = require "nnlua.options"
 
 local M = {}
@@ -18,14 +19,17 @@ end
 local Mean = class "Mean"
 M.Mean = Mean
 
+local mean_spec = { measure = { "function", position = 1 }, each = { "function" }, name = { "string", default = "mean" } }
+
 --- A weighted mean. With a function `measure(pred, target)`, update takes predictions and targets, and the function gives the value of a batch (a
---- number or a tensor; the mean over the batch, or one value per sample).
+--- number or a tensor; the mean over the batch, or one value per sample). For weights `each(pred, target)` gives a value for each sample; without
+--- it `measure` must.
 function Mean:init(given)
-  local o = options.check("Mean", given, { measure = { "function", position = 1 }, name = { "string", default = "mean" } })
-  self.name, self.measure = o.name, o.measure
+  local o = options.check("Mean", given, mean_spec)
+  self.name, self.measure, self.each = o.name, o.measure, o.each or o.measure
   self.total = core.zeros {}
   self.total:keep()
-  self.count = 0
+  self.count = 0 -- samples; what weights sum to is in self.weight, on the device
 end
 
 --- Add `value`, the mean of `n` samples, or one value for each of them.
@@ -47,25 +51,50 @@ function Mean:add(value, n)
   self.count = self.count + n
 end
 
---- Measure one batch.
-function Mean:update(pred, target) self:add(self.measure(pred, target), pred:size(1)) end
+-- Adds values and their weights.
+local function add_weighted(self, values, weight)
+  if not core.is_tensor(values) or values:dim() == 0 then
+    options.raise(("%s: with weights it needs a value for each sample; the function gave one for all"):format(self.name))
+  end
+  values, weight = weighting.samplewise(values:detach(), weight)
+  beside(self.total, values)
+  if not self.weight then
+    self.weight = self.total:zeros_like()
+    self.weight:keep()
+  end
+  beside(self.weight, values)
+  self.total:assign(self.total + (values * weight):sum())
+  self.weight:assign(self.weight + weight:sum())
+  self.count = self.count + values:size(1)
+end
+
+--- Measure one batch, with weights (N), or (N, T) of steps: then the mean is that of values times weights over weights.
+---@param weight? nnlua.Tensor
+function Mean:update(pred, target, weight)
+  if weight then return add_weighted(self, self.each(pred, target), weight) end
+  self:add(self.measure(pred, target), pred:size(1))
+end
 
 --- The mean so far: a number (NaN when nothing was added). Reads from the device.
 ---@return number
-function Mean:result() return self.total:item() / self.count end
+function Mean:result() return self.total:item() / (self.weight and self.weight:item() or self.count) end
 
 --- Start again.
 function Mean:reset()
   self.total:assign(self.total:zeros_like())
-  self.count = 0
+  self.count, self.weight = 0, nil
 end
 
 --- What was added so far, as plain numbers; set_state takes it back.
-function Mean:state() return { total = self.total:item(), count = self.count } end
+function Mean:state() return { total = self.total:item(), count = self.count, weight = self.weight and self.weight:item() } end
 
 function Mean:set_state(state)
   self.total:assign(self.total:zeros_like() + state.total)
-  self.count = state.count
+  self.count, self.weight = state.count, nil
+  if state.weight then
+    self.weight = self.total:zeros_like() + state.weight
+    self.weight:keep()
+  end
 end
 
 -- ---- sums of any shape -----------------------------------------------------------------------------------------------
@@ -83,7 +112,8 @@ function Sums:init(given)
   if self.checked then self:checked() end
 end
 
---- A metric class: update(self, pred, target) calls self:add, result(self) makes a number (or a table of them) of self:value(name).
+--- A metric class: update(self, pred, target, weight) calls self:add, result(self) makes a number (or a table of them) of self:value(name).
+--- weight is nil, or a tensor (N), or (N, T) of steps (nnlua.weighting).
 ---@param name string
 ---@param label string
 ---@param spec table<string, nnlua.OptionRule>
@@ -92,6 +122,16 @@ function Sums.define(name, label, spec)
   c.label, c.options = label, spec
   return c
 end
+
+--- Add values, (N, ...), times weights where there are any, for self:mean(), their mean.
+function Sums:add_mean(values, weight)
+  if weight then values, weight = weighting.samplewise(values, weight) end
+  self:add("total", weight and (values * weight):sum() or values:sum())
+  if weight then self:add("weights", weight:sum()) else self.count = self.count + values:numel() end
+end
+
+--- The mean of what add_mean() was given.
+function Sums:mean() return (self:value "total" or 0) / (self.count + (self:value "weights" or 0)) end
 
 --- Add to the sum `name`, which has the shape of its first value.
 function Sums:add(name, value)

@@ -7,6 +7,7 @@ local core = require "nnlua.core"
 local options = require "nnlua.options"
 local shape_text = require("nnlua.module").shape_text
 local Sums = require("nnlua.metrics.base").Sums
+local weighting = require "nnlua.weighting"
 
 local M = {}
 
@@ -16,6 +17,16 @@ local function chances(self, pred) return self.from_logits and pred:sigmoid() or
 
 -- Is this a question of yes and no?
 local function yes_or_no(pred) return pred:dim() == 1 or pred:size(-1) == 1 end
+
+-- A weight for each row of marks(), as a column; nil without weights.
+local function row_weights(pred, weight)
+  if not weight then return nil end
+  local rows = pred:shape()
+  if not yes_or_no(pred) then rows[#rows] = nil end
+  return weighting.flat(weight, rows):reshape { -1, 1 }
+end
+
+local function weighted(values, weight) return weight and values * weight or values end
 
 -- Class ids (N) of predictions and of targets, and the number of classes.
 local function ids_of(self, pred, target)
@@ -60,11 +71,12 @@ local function define_ratio(name, label, spec, over, under)
   local c = Sums.define(name, label, ratio_options(spec))
   M[name] = c
 
-  function c:update(pred, target)
+  function c:update(pred, target, weight)
     local found, truth = marks(self, pred, target)
-    self:add("both", (found * truth):sum(1))
-    self:add("found", found:sum(1))
-    self:add("truth", truth:sum(1))
+    local w = row_weights(pred, weight)
+    self:add("both", weighted(found * truth, w):sum(1))
+    self:add("found", weighted(found, w):sum(1))
+    self:add("truth", weighted(truth, w):sum(1))
     self.count = self.count + found:size(1)
   end
 
@@ -90,31 +102,35 @@ local function define_ratio(name, label, spec, over, under)
 end
 
 local function both_of(_, both) return both end
+-- Of what is said to be of a class, the share that is.
 define_ratio("Precision", "precision", {}, both_of, function(_, _, found) return found end)
+-- Of what is of a class, the share that is found.
 define_ratio("Recall", "recall", {}, both_of, function(_, _, _, truth) return truth end)
+-- The harmonic mean of precision and recall.
 define_ratio("F1", "f1", {}, function(_, both) return 2 * both end, function(_, _, found, truth) return found + truth end)
+-- F1 with recall beta times as important as precision.
 define_ratio("FBeta", "fbeta", { beta = { "number", position = 1, default = 1, above = 0 } },
   function(self, both) return (1 + self.beta ^ 2) * both end, function(self, _, found, truth) return found + self.beta ^ 2 * truth end)
 
 -- ---- the confusion matrix --------------------------------------------------------------------------------------------
 
---- How often a class (row) is taken for a class (column): result() is a table of rows of integers.
+--- How often a class (row) is taken for a class (column): result() is a table of rows of integers; of sums of weights, where there are weights.
 ---@class nnlua.ConfusionMatrix: nnlua.Sums
 local ConfusionMatrix = Sums.define("ConfusionMatrix", "confusion_matrix", {
   threshold = { "number", default = 0.5 }, from_logits = { "boolean", default = false } })
 M.ConfusionMatrix = ConfusionMatrix
 
-function ConfusionMatrix:update(pred, target)
+function ConfusionMatrix:update(pred, target, weight)
   local found, truth = marks(self, pred, target)
   if found:size(2) == 1 then found, truth = core.cat({ 1 - found, found }, 2), core.cat({ 1 - truth, truth }, 2) end
-  self:add("matrix", truth:transpose(1, 2):matmul(found))
+  self:add("matrix", weighted(truth, row_weights(pred, weight)):transpose(1, 2):matmul(found))
   self.count = self.count + found:size(1)
 end
 
 function ConfusionMatrix:result()
   local matrix = self:value "matrix" or {}
   for _, row in ipairs(matrix) do
-    for j = 1, #row do row[j] = math.floor(row[j] + 0.5) end
+    for j = 1, #row do row[j] = math.tointeger(row[j]) or row[j] end -- f32 counts are whole numbers
   end
   return matrix
 end
@@ -165,29 +181,30 @@ end
 
 -- ---- shares of samples -----------------------------------------------------------------------------------------------
 
--- A metric that is the mean of what hits(self, pred, target) gives per sample.
-local function define_share(name, label, spec, hits)
+-- A metric that is the mean of what hits(self, pred, target) gives per sample, in a row; by_classes: a sample is a row of scores.
+local function define_share(name, label, spec, by_classes, hits)
   local c = Sums.define(name, label, spec)
   M[name] = c
-  function c:update(pred, target)
-    local list = hits(self, pred, target)
-    self:add("hits", list:sum())
-    self.count = self.count + list:numel()
+  function c:update(pred, target, weight)
+    local samples = pred:shape()
+    if by_classes then samples[#samples] = nil end
+    self:add_mean(hits(self, pred, target), weight and weighting.flat(weight, samples))
   end
-  function c:result() return (self:value "hits" or 0) / self.count end
+  function c:result() return self:mean() end
 end
 
 -- The share of samples whose class is among the k with the largest scores.
-define_share("TopK", "top_k", { k = { "integer", position = 1, default = 5, min = 1 } }, function(self, pred, target)
+define_share("TopK", "top_k", { k = { "integer", position = 1, default = 5, min = 1 } }, true, function(self, pred, target)
   local _, ids, classes = ids_of(self, pred, target)
   local scores = pred:reshape { -1, classes }
   local own = (scores * ids:one_hot(classes)):sum(2, true)
   return scores:gt(own):float():sum(2):lt(self.k):float()
 end)
 
+-- The share of right answers to yes or no, by a threshold.
 define_share("BinaryAccuracy", "binary_accuracy", {
   threshold = { "number", default = 0.5 }, from_logits = { "boolean", default = false },
-}, function(self, pred, target)
+}, false, function(self, pred, target)
   return chances(self, pred):reshape { -1 }:gt(self.threshold):eq(floats(target):reshape { -1 }:gt(0.5)):float()
 end)
 
@@ -208,7 +225,7 @@ function AUC:checked()
   self.thresholds:keep()
 end
 
-function AUC:update(pred, target)
+function AUC:update(pred, target, weight)
   if pred:numel() ~= target:numel() then
     options.raise(("%s: predictions (%s) and targets (%s) must have as many elements"):format(self.name, shape_text(pred:shape()),
       shape_text(target:shape())))
@@ -216,10 +233,11 @@ function AUC:update(pred, target)
   if self.thresholds:device() ~= pred:device() then core.move(self.thresholds, pred:device()) end
   local over = chances(self, pred):reshape { -1, 1 }:gt(self.thresholds):float()
   local truth = floats(target):reshape { -1, 1 }
-  self:add("right", (over * truth):sum(1))
-  self:add("wrong", (over * (1 - truth)):sum(1))
-  self:add("yes", truth:sum())
-  self:add("no", (1 - truth):sum())
+  local w = weight and weighting.flat(weight, pred:shape()):reshape { -1, 1 }
+  self:add("right", weighted(over * truth, w):sum(1))
+  self:add("wrong", weighted(over * (1 - truth), w):sum(1))
+  self:add("yes", weighted(truth, w):sum())
+  self:add("no", weighted(1 - truth, w):sum())
   self.count = self.count + pred:numel()
 end
 
@@ -248,6 +266,21 @@ function AUC:result()
   local yes, no = self:value "yes", self:value "no"
   if not yes or yes == 0 or no == 0 then return 0 / 0 end
   return (self.curve == "roc" and roc or pr)(self:value "right", self:value "wrong", yes, no)
+end
+
+--- The curve itself: result() is { thresholds =, false_rates =, true_rates = }, lists from the lowest threshold (all say yes) to the highest.
+---@class nnlua.ROC: nnlua.Sums
+local ROC = Sums.define("ROC", "roc", { num_thresholds = { "integer", default = 200, min = 3 }, from_logits = { "boolean", default = false } })
+M.ROC = ROC
+ROC.checked, ROC.update = AUC.checked, AUC.update
+
+function ROC:result()
+  local yes, no = self:value "yes" or 0, self:value "no" or 0
+  local curve = { thresholds = self.thresholds:totable(), true_rates = self:value "right" or {}, false_rates = self:value "wrong" or {} }
+  for i = 1, #curve.true_rates do
+    curve.true_rates[i], curve.false_rates[i] = curve.true_rates[i] / yes, curve.false_rates[i] / no
+  end
+  return curve
 end
 
 return M

@@ -5,6 +5,7 @@
 local options = require "nnlua.options"
 local shape_text = require("nnlua.module").shape_text
 local Sums = require("nnlua.metrics.base").Sums
+local weighting = require "nnlua.weighting"
 
 local M = {}
 
@@ -19,19 +20,17 @@ end
 local function define(name, label, spec, values, finish)
   local c = Sums.define(name, label, spec)
   M[name] = c
-  function c:update(pred, target)
-    local list = values(self, pred, target)
-    self:add("total", list:sum())
-    self.count = self.count + list:numel()
-  end
-  function c:result() return finish((self:value "total" or 0) / self.count) end
+  function c:update(pred, target, weight) self:add_mean(values(self, pred, target), weight) end
+  function c:result() return finish(self:mean()) end
 end
 
+-- The root of the mean square of the errors.
 define("RootMeanSquaredError", "rmse", {}, function(self, pred, target)
   same(self, pred, target)
   return (pred - target):square()
 end, math.sqrt)
 
+-- The cosine between predictions and targets along the last dim: 1 is the same direction.
 define("CosineSimilarity", "cosine", {}, function(self, pred, target)
   same(self, pred, target)
   return -require("nnlua.losses").cosine_similarity(pred, target, { reduction = "none" })
@@ -47,16 +46,20 @@ end, math.exp)
 local R2 = Sums.define("R2", "r2", {})
 M.R2 = R2
 
-function R2:update(pred, target)
+function R2:update(pred, target, weight)
   same(self, pred, target)
   local width = pred:dim() > 1 and pred:size(-1) or 1
   local p, t = pred:reshape { -1, width }, target:reshape { -1, width }
+  local rows = pred:shape()
+  if #rows > 1 then rows[#rows] = nil end
+  local w = weight and weighting.flat(weight, rows):reshape { -1, 1 }
+  local function sum(values) return w and (values * w):sum(1) or values:sum(1) end
   if not self.sums.shift then self:add("shift", t:mean(1)) end -- sums of squares are taken about the first batch's mean, so they keep their digits
   local away = t - self.sums.shift:detach()
-  self:add("first", away:sum(1))
-  self:add("second", away:square():sum(1))
-  self:add("errors", (p - t):square():sum(1))
-  self.count = self.count + t:size(1)
+  self:add("first", sum(away))
+  self:add("second", sum(away:square()))
+  self:add("errors", sum((p - t):square()))
+  if w then self:add("weights", w:sum()) else self.count = self.count + t:size(1) end
 end
 
 function R2:reset()
@@ -66,9 +69,9 @@ end
 
 function R2:result()
   local first, second, errors = self:value "first", self:value "second", self:value "errors"
-  if not first or self.count == 0 then return 0 / 0 end
-  local sum = 0
-  for i = 1, #first do sum = sum + 1 - errors[i] / (second[i] - first[i] ^ 2 / self.count) end
+  local count, sum = self.count + (self:value "weights" or 0), 0
+  if not first or count == 0 then return 0 / 0 end
+  for i = 1, #first do sum = sum + 1 - errors[i] / (second[i] - first[i] ^ 2 / count) end
   return sum / #first
 end
 

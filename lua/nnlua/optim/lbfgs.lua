@@ -15,17 +15,17 @@
 
 local core = require "nnlua.core"
 local class = require "nnlua.class"
-local options = require "nnlua.options"
-local Optimizer = require "nnlua.optim.base"
+local Closure = require "nnlua.optim.closure"
+
+local dot, largest = Closure.dot, Closure.largest
 
 --- Limited-memory BFGS (Liu and Nocedal), PyTorch's rule without line search: opt:step(f) calls f, which zeroes the gradients, computes the loss,
 --- calls its backward() and returns it, for up to max_iter steps along directions made of the last history_size changes. What it remembers of them
 --- is not kept in files. fit() cannot use it.
----@class nnlua.LBFGS: nnlua.Optimizer
+---@class nnlua.LBFGS: nnlua.ClosureOptimizer
 ---@overload fun(options: { [1]?: nnlua.Tensor[], lr?: number, max_iter?: integer, history_size?: integer }): nnlua.LBFGS
-local LBFGS = class("LBFGS", Optimizer)
-LBFGS.needs_function = true
-LBFGS.options = Optimizer.with_common {
+local LBFGS = class("LBFGS", Closure)
+LBFGS.options = Closure.with_common {
   lr = { "number|table|function", default = 1 },
   max_iter = { "integer", default = 20, min = 1 },
   max_eval = { "integer", min = 1 },
@@ -33,43 +33,6 @@ LBFGS.options = Optimizer.with_common {
   tolerance_change = { "number", default = 1e-9, min = 0 },
   history_size = { "integer", default = 100, min = 1 },
 }
-
-function LBFGS:checked()
-  for _, key in ipairs { "clipnorm", "clipvalue", "global_clipnorm" } do
-    if self[key] then options.raise(("LBFGS: it takes no %s: a changed gradient tells a wrong curvature"):format(key)) end
-  end
-  if self.weight_decay > 0 or self.use_ema or self.gradient_accumulation_steps > 1 then
-    options.raise "LBFGS: it takes no weight_decay, use_ema or gradient_accumulation_steps; add penalties to the loss"
-  end
-  if not self.max_eval then self.max_eval = self.max_iter * 5 // 4 end
-end
-
-local function dot(a, b) return (a * b):sum():item() end
-local function largest(a) return a:abs():amax():item() end
-
--- The gradients of all parameters as one row.
-local function gather(self)
-  local list = {}
-  for i, p in ipairs(self.parameters) do
-    local g = p:grad()
-    list[i] = g and g:reshape(-1) or core.zeros({ p:numel() }, p:dtype())
-  end
-  local row = (#list > 1 and core.cat(list, 1) or list[1]):detach()
-  row:keep()
-  return row
-end
-
--- parameters + rate * direction
-local function move(self, rate, direction)
-  local _ <close> = core.no_grad()
-  local at = 1
-  for _, p in ipairs(self.parameters) do
-    local n = p:numel()
-    p:assign(p:detach() + direction:narrow(1, at, n):reshape(p:shape()) * rate)
-    at = at + n
-  end
-  core.eval()
-end
 
 -- The direction that the remembered changes give for gradient g; remembers the last one first.
 local function direction(self, m, g)
@@ -95,14 +58,10 @@ end
 --- Step as often as max_iter and the tolerances allow; `f` computes loss and gradients. Returns the first loss.
 ---@param f fun(): nnlua.Tensor
 function LBFGS:step(f)
-  if type(f) ~= "function" then
-    options.raise "LBFGS: step needs a function that computes the loss and its gradients: opt:step(function() ... return loss end)"
-  end
-  if not self.parameters then return Optimizer.step(self) end -- which says so
-  if self.schedule then self.lr = self.schedule(self.iterations) end
+  self:begin(f)
   local first = f()
   local loss, evaluations = first:item(), 1
-  local g = gather(self)
+  local g = self:gather()
   local m = self.memory or { changes = {}, scale = 1 }
   local n, done = 0, largest(g) <= self.tolerance_grad
   while not done and n < self.max_iter do
@@ -112,11 +71,11 @@ function LBFGS:step(f)
     local rate = fresh and math.min(1, 1 / g:abs():sum():item()) * self.lr or self.lr
     m.direction, m.gradient, m.rate = d, g, rate
     if dot(g, d) > -self.tolerance_change then break end
-    move(self, rate, d)
+    self:move_from(self:values(), rate, d)
     if n == self.max_iter then break end
     local before = loss
     loss, evaluations = f():item(), evaluations + 1
-    g = gather(self)
+    g = self:gather()
     done = evaluations >= self.max_eval or largest(g) <= self.tolerance_grad or largest(d) * rate <= self.tolerance_change
       or math.abs(loss - before) < self.tolerance_change
   end
