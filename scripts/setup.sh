@@ -1,15 +1,17 @@
 #!/bin/sh
-# Installs what building nnlua needs (`sh scripts/setup.sh`) and, with the word `test`, what its tests need too. Silent and quick when nothing is
-# missing. Without apt it names the packages and stops with code 1.
+# Installs what building nnlua needs (`sh scripts/setup.sh`), with the word `test` also what its tests need; with `cross` a compiler and an emulator for
+# aarch64, for scripts/cross.sh. Silent and quick when nothing is missing. Without apt it names the packages and stops with code 1.
 set -eu
 
 # The one list of packages.
 build="build-essential cmake ninja-build pkg-config liblua5.4-dev libopenblas-dev libhdf5-dev zlib1g-dev libedit-dev libcurl4-openssl-dev \
 libjansson-dev libmd-dev ca-certificates glslc spirv-tools libvulkan-volk-dev libvulkan-dev"
 test="lua5.4 lua-busted lua-check hdf5-tools python3-h5py python3-numpy python3-onnx mesa-vulkan-drivers vulkan-validationlayers"
+cross="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 
 wanted=$build
 [ "${1-}" = test ] && wanted="$build $test"
+[ "${1-}" = cross ] && wanted=$cross
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -63,6 +63,13 @@ exit %d]]):format(missing, missing == "" and 0 or 1))
       assert.matches("recommends libmd%-dev lua%-busted\n", all)
     end)
 
+    it("installs a compiler for another processor when asked", function()
+      packages "qemu-user lua-busted"
+      stand_in "apt-get"
+      local _, _, _, called = sh "sh scripts/setup.sh cross"
+      assert.matches("recommends qemu%-user\n", called)
+    end)
+
     it("fetches the lists and tries again when that fails", function()
       packages "libmd-dev"
       stand_in("apt-get", ('case $1 in update) : >%s/updated;; *) [ -e %s/updated ];; esac'):format(folder, folder))
@@ -134,6 +141,7 @@ exit %d]]):format(missing, missing == "" and 0 or 1))
     local function world(o)
       stand_in "root/scripts/setup.sh"
       stand_in("root/scripts/build.sh", o.build)
+      stand_in("root/scripts/cross.sh", o.cross or "echo 0 passed, 0 failed")
       stand_in("ctest", ([[for a; do last=$a; done
 [ -n '%s' ] && printf '<testsuite name="x"\n\t%s\n>' >"$last"
 exit %d]]):format(o.ctest or "", o.ctest or "", o.ctest_code or 0))
@@ -173,6 +181,14 @@ exit %d]]):format(o.ctest or "", o.ctest or "", o.ctest_code or 0))
       assert.same({ "28 passed, 1 failed, 1 skipped", 1 }, (world { ctest = ctest, one = fine, luacheck = "exit 1" }))
     end)
 
+    it("counts the tests for another processor, which may be skipped or fail", function()
+      assert.same({ "36 passed, 0 failed, 1 skipped", 0 }, (world { ctest = ctest, one = fine, cross = "echo 7 passed, 0 failed" }))
+      assert.same({ "29 passed, 0 failed, 2 skipped", 0 }, (world { ctest = ctest, one = fine, cross = "echo skipped: aarch64: no qemu; exit 77" }))
+      assert.same({ "35 passed, 1 failed, 1 skipped", 1 }, (world { ctest = ctest, one = fine, cross = "echo 6 passed, 1 failed; exit 1" }))
+      assert.same({ "29 passed, 1 failed, 1 skipped", 1 }, (world { ctest = ctest, one = fine, cross = "echo 6 passed, 0 failed; exit 1" }))
+      assert.same({ "29 passed, 1 failed, 1 skipped", 1 }, (world { ctest = ctest, one = fine, cross = "exit 2" }))
+    end)
+
     it("counts what crashes or says nothing as a failure", function()
       assert.same({ "17 passed, 1 failed, 1 skipped", 1 }, (world { ctest = ctest, one = "kill -SEGV $$", two = fine }))
       assert.same({ "17 passed, 1 failed, 1 skipped", 1 }, (world { ctest = ctest, one = "exit 0", two = fine }))
@@ -185,7 +201,7 @@ exit %d]]):format(o.ctest or "", o.ctest or "", o.ctest_code or 0))
   end)
 
   it("hold for any shell, and .ci/run is test.sh and nothing else", function()
-    for _, file in ipairs { "scripts/setup.sh", "scripts/build.sh", "scripts/run.sh", "scripts/test.sh", ".ci/run" } do
+    for _, file in ipairs { "scripts/setup.sh", "scripts/build.sh", "scripts/run.sh", "scripts/test.sh", "scripts/cross.sh", ".ci/run" } do
       assert(os.execute("sh -n " .. file))
       assert.matches("^#!/bin/sh\n", program.read(file))
     end

@@ -36,7 +36,7 @@ const char *nn_cpu_level_name(void) {
   static const char *const names[] = {"x86-64-v2", "x86-64-v3", "x86-64-v4"};
   return names[nn_cpu_level()];
 #elif defined(__aarch64__)
-  return "aarch64";
+  return "aarch64-neon";
 #else
   return "generic";
 #endif

@@ -1,6 +1,6 @@
 /* tensor/half.h - f16 and bf16 in memory to and from f32, rounding to nearest, halves to even.
 **
-** n elements at a time through F16C where the level has it; bit arithmetic that vectorises otherwise. A NaN stays one.
+** Conversion instructions where the level has them (F16C, every aarch64); bit arithmetic that vectorises otherwise. A NaN stays one.
 */
 #ifndef NNI_HALF_H
 #define NNI_HALF_H
@@ -28,6 +28,18 @@ static inline uint16_t nni_to_bf16(float x) {
 #if defined(__F16C__)
 static inline float nni_from_f16(uint16_t h) { return _cvtsh_ss(h); }
 static inline uint16_t nni_to_f16(float x) { return _cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT); }
+#elif defined(__aarch64__)
+static inline float nni_from_f16(uint16_t h) {
+  __fp16 x;
+  memcpy(&x, &h, 2);
+  return (float)x;
+}
+static inline uint16_t nni_to_f16(float x) {
+  const __fp16 y = (__fp16)x;
+  uint16_t h;
+  memcpy(&h, &y, 2);
+  return h;
+}
 #else
 /* exponents are moved by a multiplication, which makes denormals right */
 static inline float nni_from_f16(uint16_t h) {

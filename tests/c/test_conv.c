@@ -1,4 +1,4 @@
-/* tests/c/test_conv.c - convolution and max pooling kernels against naive loops in double, at every instruction-set level.
+/* tests/c/test_conv.c - convolution and max pooling kernels against naive loops in double, at one instruction-set level: ctest runs it at each.
 **
 ** Each case: forward, input gradient, weight gradient, with 1, 2 and 3 threads (same bits), exact and not. Operands are followed by NaN and
 ** scratch is filled with NaN, so that a kernel which lets foreign memory reach a result is caught; a guard after outputs and scratch catches
@@ -7,8 +7,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
 #include "cpu/cpu.h"
 
 enum { GUARD = 64, FILL = 0xff, MARK = 0xa5 };
@@ -282,7 +280,7 @@ static const pool_case pools[] = {
     {4, 25, 23, 40, 3, 3, 2, 2, 1, 1, 1, 1, true},  {0, 4, 4, 8, 2, 2, 2, 2, 0, 0, 0, 0, false},
 };
 
-static int run_all(void) {
+int main(void) {
   mem = nni_memory_open(NULL, NULL);
   for (int i = 0; i < 3; i++) pool[i] = nni_threads_open(mem, i + 1);
   if (!mem || !pool[0] || !pool[1] || !pool[2]) return 2;
@@ -292,25 +290,4 @@ static int run_all(void) {
   nni_memory_close(mem);
   if (failed) printf("%s: %d checks failed\n", nn_cpu_level_name(), failed);
   return failed ? 1 : 0;
-}
-
-/* The level is read once per process, so each has a process of its own. */
-int main(void) {
-#if defined(__x86_64__)
-  static const char *const levels[] = {"v2", "v3", "v4"};
-  int bad = 0;
-  if (getenv("NNLUA_ISA")) return run_all();
-  for (int i = 0; i < 3; i++) {
-    const pid_t child = fork();
-    if (child == 0) {
-      setenv("NNLUA_ISA", levels[i], 1);
-      exit(run_all());
-    }
-    int status = 0;
-    if (child < 0 || waitpid(child, &status, 0) != child || status != 0) bad = 1;
-  }
-  return bad;
-#else
-  return run_all();
-#endif
 }

@@ -1,6 +1,7 @@
 /* tests/c/test_vm.c - the vector mathematics of cpu/isa/vm.h, through the tile kernels of the level in use, against double libm.
 **
-** Dense samples over all floats and over the interesting ranges; the bounds are those that vm.h states. `test_vm -v` prints what was measured.
+** Dense samples over all floats and over the interesting ranges; the bounds are those that vm.h states. `test_vm -v` prints what was measured;
+** NNLUA_TEST_SHARE=15 takes one sample of 15 (under an emulator).
 */
 #include <math.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #define N 4096
 static int failures;
 static bool verbose;
+static int share = 1;
 #define FAIL(...) (failures++ < 40 ? (void)(printf(__VA_ARGS__), putchar('\n')) : (void)0)
 
 typedef double (*ref_fn)(double, double);
@@ -73,9 +75,9 @@ static void sweep(const char *name, int op, ref_fn ref, double rel, double abs, 
                                      0xc2d00000, 0x4b000000, 0x4b000001, 0x4b7fffff, 0xcb000001, 0x3f000000, 0x3fc00000, 0x40200000, 0xbf000000,
                                      0xbfc00000, 0x4f000000, 0x5f000000, 0x3effffff, 0x4afffffe, 0x4affffff, 0x3f1fffff, 0x3f200000};
   batch *b = begin(name, op, ref, rel, abs);
-  for (uint64_t u = 0; u <= UINT32_MAX; u += 1009) sample(b, from_bits((uint32_t)u), 0);
+  for (uint64_t u = 0; u <= UINT32_MAX; u += 1009 * (uint64_t)share) sample(b, from_bits((uint32_t)u), 0);
   for (int i = 0; i < NNI_COUNT(special); i++) sample(b, from_bits(special[i]), 0);
-  for (int i = 0; i <= 1000000; i++) sample(b, (float)(lo + (hi - lo) * i / 1e6), 0);
+  for (int i = 0; i <= 1000000; i += share) sample(b, (float)(lo + (hi - lo) * i / 1e6), 0);
   end(b);
 }
 
@@ -141,14 +143,14 @@ static void remainders(void) {
     for (int i = 0; i < 2 * NNI_COUNT(odd); i++)
       for (int j = 0; j < 2 * NNI_COUNT(odd); j++) sample(b, i % 2 ? odd[i / 2] : -odd[i / 2], j % 2 ? odd[j / 2] : -odd[j / 2]);
     for (int i = -700; i < 700; i++)
-      for (int j = -700; j < 700; j++) sample(b, (float)i / 7, (float)j / 64);
+      for (int j = -700; j < 700; j += share) sample(b, (float)i / 7, (float)j / 64);
     for (int i = 0; i < 700; i++)
-      for (int j = 0; j < 700; j++) sample(b, (float)pow(10, (i - 350) / 10.), -(float)pow(10, (j - 350) / 20.));
+      for (int j = 0; j < 700; j += share) sample(b, (float)pow(10, (i - 350) / 10.), -(float)pow(10, (j - 350) / 20.));
     end(b);
   }
   batch *b = begin("floordiv", NNI_PW_floor_div, ref_floordiv, 1.2e-7, 0);
   for (int i = -700; i < 700; i++)
-    for (int j = -700; j < 700; j++) sample(b, (float)i / 7, (float)j / 64);
+    for (int j = -700; j < 700; j += share) sample(b, (float)i / 7, (float)j / 64);
   end(b);
 }
 
@@ -159,7 +161,7 @@ static void two_arguments(void) {
   for (int i = 0; i < 2 * NNI_COUNT(odd); i++)
     for (int j = 0; j < 2 * NNI_COUNT(odd); j++) sample(b, i % 2 ? odd[i / 2] : -odd[i / 2], j % 2 ? odd[j / 2] : -odd[j / 2]);
   for (int i = 0; i < 1500; i++)
-    for (int j = 0; j < 1500; j++) sample(b, (float)pow(10, (i - 750) / 20.), (float)((j - 750) / 50.));
+    for (int j = 0; j < 1500; j += share) sample(b, (float)pow(10, (i - 750) / 20.), (float)((j - 750) / 50.));
   for (int i = -2000; i < 2000; i++)
     for (int j = -30; j < 30; j++) sample(b, (float)i / 7, (float)j);
   end(b);
@@ -173,7 +175,9 @@ static void two_arguments(void) {
 }
 
 int main(int argc, char **argv) {
+  const char *part = getenv("NNLUA_TEST_SHARE");
   verbose = argc > 1 && strcmp(argv[1], "-v") == 0;
+  if (part && atoi(part) > 0) share = atoi(part);
   if (verbose) printf("%s\n", nn_cpu_level_name());
   sweep("exp", NNI_PW_exp, ref_exp, 1.2e-7, 0, -105, 90);
   sweep("log", NNI_PW_log, ref_log, 2e-7, 0, 0.2, 3);

@@ -94,6 +94,9 @@ static void load_f16(void *o_, const void *src, int64_t stride, int64_t n) {
 #if defined(__F16C__)
   if (stride == 1)
     for (; i + 8 <= n; i += 8) _mm256_storeu_ps((float *)o + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(a + i))));
+#elif defined(__aarch64__)
+  if (stride == 1)
+    for (; i + 4 <= n; i += 4) vst1q_f32((float *)o + i, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(a + i))));
 #endif
   for (; i < n; i++) o[i] = nni_from_f16(a[i * stride]);
 }
@@ -112,6 +115,8 @@ static void store_f16(void *dst, const void *a_, int64_t n) {
 #if defined(__F16C__)
   for (; i + 8 <= n; i += 8)
     _mm_storeu_si128((__m128i *)(void *)(o + i), _mm256_cvtps_ph(_mm256_loadu_ps((const float *)a + i), _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__aarch64__)
+  for (; i + 4 <= n; i += 4) vst1_u16(o + i, vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32((const float *)a + i))));
 #endif
   for (; i < n; i++) o[i] = nni_to_f16(a[i]);
 }
@@ -170,6 +175,8 @@ static void index_fill(int64_t *o, int64_t first, int64_t n) {
 #define MUL_EVEN(a, b) ((vu)_mm256_mul_epu32((__m256i)(a), (__m256i)(b)))
 #elif defined(__SSE4_1__) && VW == 4
 #define MUL_EVEN(a, b) ((vu)_mm_mul_epu32((__m128i)(a), (__m128i)(b)))
+#elif defined(__aarch64__)
+#define MUL_EVEN(a, b) ((vu)vmull_u32(vmovn_u64((uint64x2_t)(a)), vmovn_u64((uint64x2_t)(b))))
 #else
 static inline vu MUL_EVEN(vu a, vu b) {
   typedef uint64_t vq __attribute__((vector_size(VM_BYTES)));

@@ -1,7 +1,8 @@
 /* cpu/isa/vec.h - the vector type of the kernels in cpu/isa, on GCC vector extensions.
 **
 ** `vf` holds VW floats, `vi` VW int32; a comparison of two vf gives a vi of 0 / -1 lanes. Loads and stores need no alignment. Included only by
-** files of cpu/isa, which are compiled with VW set (see ../isa.h). vm.h builds the mathematics on it.
+** files of cpu/isa, which are compiled with VW set (see ../isa.h). vm.h builds the mathematics on it. With four lanes these become SSE or NEON as they
+** stand; x86's wider levels, and what has an instruction of its own (minima, halves, products into 64 bits), are named by intrinsics where they are used.
 */
 #ifndef NN_CPU_VEC_H
 #define NN_CPU_VEC_H

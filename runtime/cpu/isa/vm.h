@@ -4,7 +4,7 @@
 ** and go into vm_sel*, vm_any*. Everything is lane by lane: the value of a lane never depends on its neighbours or its place.
 **
 ** Never compile this with -ffast-math: vm_exp rounds by adding and taking away 1.5 * 2^23, which "associative" mathematics removes.
-** Error bounds in the comments are measured by tests/c/test_vm.c against double libm, over all three levels.
+** Error bounds in the comments are measured by tests/c/test_vm.c against double libm, at every level.
 */
 #ifndef NN_CPU_VM_H
 #define NN_CPU_VM_H
@@ -12,6 +12,8 @@
 #include <stdint.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #define VM_BYTES (VW * 4)
@@ -81,11 +83,15 @@ VM_FN int vm_anyl(vlm m) { return _mm256_movemask_ps((__m256)m) != 0; }
 VM_FN vf vm_self(vfm m, vf a, vf b) { return (vf)(((vi)a & m) | ((vi)b & ~m)); }
 VM_FN vi vm_seli(vfm m, vi a, vi b) { return (a & m) | (b & ~m); }
 VM_FN vl vm_sell(vlm m, vl a, vl b) { return (a & m) | (b & ~m); }
+#if defined(__aarch64__)
+VM_FN int vm_anyl(vlm m) { return vmaxvq_u32((uint32x4_t)m) != 0; }
+#else
 VM_FN int vm_anyl(vlm m) {
   int64_t r = 0;
   for (int j = 0; j < VW / 2; j++) r |= m[j];
   return r != 0;
 }
+#endif
 VM_FN int vm_anyf(vfm m) { return vm_anyl((vlm)m); }
 #endif
 VM_FN vi vm_onei(vfm m) { return m & 1; }
@@ -97,6 +103,12 @@ VM_FN vlm vm_notl(vlm m) { return ~m; }
 
 /* ---- exact functions ------------------------------------------------------------------------------------------------------ */
 /* NaN if either is NaN, as NumPy. A constant goes second: then the NaN test of it folds away and one instruction is left. */
+#if defined(__aarch64__) /* NEON's own instructions are NaN if either is */
+VM_FN vf vm_min(vf a, vf b) { return (vf)vminq_f32((float32x4_t)a, (float32x4_t)b); }
+VM_FN vf vm_max(vf a, vf b) { return (vf)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }
+VM_FN vf vm_min_const(vf a, float k) { return vm_min(a, vm_f(k)); }
+VM_FN vf vm_max_const(vf a, float k) { return vm_max(a, vm_f(k)); }
+#else
 #if defined(__AVX512F__) && VW == 16
 #define VM_MINPS(a, b) ((vf)_mm512_min_ps((__m512)(a), (__m512)(b))) /* a < b ? a : b, so b when one is NaN */
 #define VM_MAXPS(a, b) ((vf)_mm512_max_ps((__m512)(a), (__m512)(b)))
@@ -114,6 +126,7 @@ VM_FN vf vm_min(vf a, vf b) { return vm_self(vm_nef(b, b), b, VM_MINPS(b, a)); }
 VM_FN vf vm_max(vf a, vf b) { return vm_self(vm_nef(b, b), b, VM_MAXPS(b, a)); }
 VM_FN vf vm_min_const(vf a, float k) { return VM_MINPS(vm_f(k), a); }
 VM_FN vf vm_max_const(vf a, float k) { return VM_MAXPS(vm_f(k), a); }
+#endif
 VM_FN vf vm_abs(vf x) { return (vf)((vi)x & 0x7fffffff); }
 VM_FN vf vm_neg(vf x) { return (vf)((vi)x ^ INT32_MIN); }
 VM_FN vf vm_copysign(vf magnitude, vf sign) { return (vf)(((vi)magnitude & 0x7fffffff) | ((vi)sign & INT32_MIN)); }
@@ -135,7 +148,7 @@ VM_FN vf vm_floor(vf x) { return (vf)_mm_round_ps((__m128)x, _MM_FROUND_TO_NEG_I
 VM_FN vf vm_ceil(vf x) { return (vf)_mm_round_ps((__m128)x, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC); }
 VM_FN vf vm_rint(vf x) { return (vf)_mm_round_ps((__m128)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 VM_FN vf vm_trunc(vf x) { return (vf)_mm_round_ps((__m128)x, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
-#else
+#else /* one instruction each on aarch64 */
 #define VM_LANES(name, fn)      \
   VM_FN vf name(vf x) {         \
     for (int j = 0; j < VW; j++) x[j] = fn(x[j]); \

@@ -1,0 +1,16 @@
+# CMake toolchain: builds for aarch64 Linux against the libraries in the folder NNLUA_SYSROOT and runs what it built under qemu; for scripts/cross.sh.
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
+set(CMAKE_LIBRARY_ARCHITECTURE aarch64-linux-gnu)
+set(CMAKE_TRY_COMPILE_PLATFORM_VARIABLES NNLUA_SYSROOT)
+set(CMAKE_SYSROOT ${NNLUA_SYSROOT})
+set(CMAKE_FIND_ROOT_PATH ${NNLUA_SYSROOT})
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
+set(ENV{PKG_CONFIG_SYSROOT_DIR} ${NNLUA_SYSROOT})
+set(ENV{PKG_CONFIG_LIBDIR} ${NNLUA_SYSROOT}/usr/lib/aarch64-linux-gnu/pkgconfig:${NNLUA_SYSROOT}/usr/share/pkgconfig)
+# A processor of the first generation, ARMv8.0: an instruction that not all have stops the test.
+set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64;-cpu;cortex-a72;-L;${NNLUA_SYSROOT})
