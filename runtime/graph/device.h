@@ -27,7 +27,7 @@ typedef struct nni_kernel_call {
   const int64_t *ia;     /* structural attributes, see structural.def */
   const nni_param *pa;   /* run-time parameters */
   int param;             /* number of pa[0] among the parameters of the run: a device that replays runs reads values from there */
-  const char *by;        /* the operator it runs for, for failures that are seen later; NULL: none */
+  int unit;              /* which part of the run it is, for failures that are seen later */
   void *scratch;         /* as many bytes as the kernel's scratch function asked for, 64-byte aligned; contents undefined */
   nni_error *err;        /* filled when a status other than NN_OK is returned (only kernels that read indices may fail) */
 } nni_kernel_call;
@@ -125,6 +125,7 @@ struct nni_device {
   nni_threads *threads;
   int index;            /* in the context's list; 0 is the CPU */
   bool host;            /* its buffers are the program's own memory */
+  int blamed;           /* the unit of the run whose failure `finish` reported last */
   bool unfused;         /* every node is a unit of its own: to find out what fusion has to do with a result */
   char name[24];        /* "cpu", "vulkan:1" */
 };

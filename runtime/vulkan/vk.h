@@ -101,7 +101,7 @@ nn_vk_cut nn_vk_cut_columns(uint64_t outer, uint64_t n, uint64_t inner);
 nn_status nn_vk_join_parts(const nni_kernel_call *k, uint32_t parts);
 
 /* Kernels report bad ids by writing to fault words of their own: NN_VK_FAULT_WORDS uint32, 0 before every run; word 0 not 0 afterwards is a failure, and `say` makes
-** the message of the words on the host, when the run's end is waited for; the operator's name is put in front. ia: what say needs besides (copied; at most NN_VK_FAULT_IA numbers).
+** the message of the words on the host, when the run's end is waited for. ia: what say needs besides (copied; at most NN_VK_FAULT_IA numbers).
 ** Make the words the same whichever invocation comes first (atomicMin of a position, say), so that messages are. */
 #define NN_VK_FAULT_IA 24
 typedef nn_status (*nn_vk_say)(const uint32_t *words, const int64_t *ia, int nia, nni_error *err);

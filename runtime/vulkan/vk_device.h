@@ -59,7 +59,7 @@ typedef struct nn_vk_slice {
 } nn_vk_slice;
 typedef struct nn_vk_fault {
   nn_vk_say say;
-  const char *by;
+  int unit;
   uint32_t *words;
   int nia;
   int64_t ia[NN_VK_FAULT_IA];
@@ -144,7 +144,8 @@ struct nn_vk_device {
   nn_vk_variant *recording; /* the variant that target belongs to, or NULL */
   const nni_param *param;   /* of the run that is being recorded */
   int nparam;
-  nni_error fault; /* first failure that a run reported, until somebody waits */
+  nni_error fault; /* first failure that a run reported, until somebody waits; */
+  int faulty;      /* and the unit it is of */
   nn_vk_record *records;
   /* pipelines */
   VkDescriptorSetLayout setlayout;

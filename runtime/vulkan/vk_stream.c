@@ -212,7 +212,8 @@ void nn_vk_look(nn_vk_device *d, nn_vk_batch *b) {
     if (words[0] == 0 || d->fault.status != NN_OK) continue;
     nni_error said = {0};
     const nn_status st = b->fault[i].say(words, b->fault[i].ia, b->fault[i].nia, &said);
-    nni_fail(&d->fault, st, "%s%s%s", b->fault[i].by ? b->fault[i].by : "", b->fault[i].by ? ": " : "", said.text);
+    nni_fail(&d->fault, st, "%s", said.text);
+    d->faulty = b->fault[i].unit;
   }
 }
 
@@ -230,6 +231,7 @@ nn_status nn_vk_reported(nn_vk_device *d, nni_error *err) {
   const nn_status st = d->fault.status;
   if (st == NN_OK) return NN_OK;
   d->fault.status = NN_OK;
+  d->base.blamed = d->faulty;
   return nni_fail(err, st, "%s", d->fault.text);
 }
 
@@ -420,7 +422,7 @@ nn_status nn_vk_faults(const nni_kernel_call *k, nn_vk_say say, const int64_t *i
   if (!ROOM(d, b, fault, nfault, capfault) || !host_take(d, b, sizeof(uint32_t) * NN_VK_FAULT_WORDS, d->range_align, &h))
     return nni_fail(err, NN_ENOMEM, "%s: out of memory while recording", d->base.name);
   nn_vk_fault *f = &b->fault[b->nfault++];
-  *f = (nn_vk_fault){.say = say, .by = k->by, .words = (uint32_t *)(void *)h.map, .nia = nia < NN_VK_FAULT_IA ? nia : NN_VK_FAULT_IA};
+  *f = (nn_vk_fault){.say = say, .unit = k->unit, .words = (uint32_t *)(void *)h.map, .nia = nia < NN_VK_FAULT_IA ? nia : NN_VK_FAULT_IA};
   memcpy(f->ia, ia, sizeof *ia * (size_t)f->nia);
   b->tohost = true;
   *words = (nn_vk_bind){.data = h.address, .bytes = sizeof(uint32_t) * NN_VK_FAULT_WORDS, .write = true};
