@@ -306,6 +306,7 @@ static int run_stats(lua_State *L) {
   nnL_count(L, "submissions", r.submissions);
   nnL_count(L, "uploads", r.uploads);
   nnL_count(L, "downloads", r.downloads);
+  nnL_count(L, "waits", r.waits);
   return 1;
 }
 

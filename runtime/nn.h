@@ -143,7 +143,7 @@ NN_API nn_status nn_finish(nn_context *ctx); /* run what is pending and wait unt
 typedef struct nn_run_info {
   uint64_t runs, plan_hits, plan_misses; /* windows run; plans found in the cache; plans built */
   uint64_t nodes, units;                 /* nodes recorded; kernels launched */
-  uint64_t submissions, uploads, downloads; /* of all devices beside the CPU: work handed to them, transfers from and to the host */
+  uint64_t submissions, uploads, downloads, waits; /* of all devices beside the CPU: work handed to them, transfers from and to the host, times that the host stood still for one */
 } nn_run_info;
 NN_API nn_run_info nn_run_stats(const nn_context *ctx);
 NN_API uint64_t nn_runs(const nn_context *ctx); /* its first number alone */

@@ -1,7 +1,7 @@
 -- The window, its plans and runs: what is cached, what stays in memory, what a failed run leaves behind, scopes.
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
-local it = support.on_device(it, pending)
+local it = support.on_device(it)
 local message, close = support.message, support.close
 
 local function misses() return nn.run_stats().plan_misses end
@@ -233,8 +233,6 @@ describe("fused parts", function()
     end)
   end)
 end)
-
--- A device tells that a run failed, not which of its operators did, so all of the run is lost.
 
 describe("a run that fails", function()
   local function bad_loss(w)

@@ -89,7 +89,7 @@ typedef struct nni_submission {
 } nni_submission;
 
 /* What a device that is not the host has done so far. */
-typedef struct nni_device_counts { uint64_t submissions, uploads, downloads; } nni_device_counts;
+typedef struct nni_device_counts { uint64_t submissions, uploads, downloads, waits; } nni_device_counts;
 
 typedef struct nni_backend {
   /* Buffers. The CPU's are pointers; another device's are addresses of its own that can be added to (base + offset) but not followed. */
@@ -116,6 +116,10 @@ typedef struct nni_backend {
   nn_status (*download)(nni_device *d, void *dst, const void *src, size_t bytes, nni_error *err); /* waits for the runs so far; reports what failed in them */
   nn_status (*finish)(nni_device *d, nni_error *err);                                              /* waits for all work; reports what failed in it */
   nni_device_counts (*counted)(const nni_device *d);
+  /* A clock of the device's own, for profiles: mark i of 0..n-1 of the run that is being recorded lies behind all that was recorded before it (mark 0 comes first); marked waits
+  ** for the run and gives the times in seconds, from some start. Zeros where the device has no clock. */
+  nn_status (*mark)(nni_device *d, int i, int n, nni_error *err);
+  nn_status (*marked)(nni_device *d, int n, double *seconds, nni_error *err);
   void (*close)(nni_device *d);
 } nni_backend;
 

@@ -215,25 +215,33 @@ static nn_status submit_units(run *r) {
   for (int u = 0; u < p->nunit; u++)
     for (int i = 0; i < p->unit[u].nparam; i++) pa[p->unit[u].param0 + i] = r->param[p->unit[u].param[i]];
   r->unit = -1;
+  const double started = nni_clock();
   nni_submission s = {.recorded = &p->recorded, .address = address, .naddress = n, .param = pa, .nparam = p->nparam, .err = &ctx->core.err};
+  const bool timed = nni_trace_on(ctx); /* then it is recorded for this once, with marks between the units */
+  double *times = timed ? nni_arena_get(&ctx->win.arena, sizeof *times * (size_t)(p->nunit + 1)) : NULL;
+  if (timed && !times) return nni_fail(&ctx->core.err, NN_ENOMEM, "out of memory while starting a run");
+  if (timed) s.recorded = NULL;
   bool replay = false;
   nn_status st = dev->is->begin(dev, &s, &replay);
   if (st != NN_OK) return st;
+  if (timed) st = dev->is->mark(dev, 0, p->nunit + 1, &ctx->core.err);
   for (int i = 0; i < p->nunit && !replay && st == NN_OK; i++) {
     r->unit = i;
     st = run_unit(r, &p->unit[i]);
     if (st != NN_OK) r->blame = i;
+    else if (timed) st = dev->is->mark(dev, i + 1, p->nunit + 1, &ctx->core.err);
   }
   nn_status end = dev->is->end(dev, st != NN_OK, &ctx->core.err);
   if (st == NN_OK) st = end;
-  if (st != NN_OK && p->recorded) r->unit = -1; /* all of it was submitted or, as here, nothing */
+  if (st != NN_OK && s.recorded && p->recorded) r->unit = -1; /* all of it was submitted or, as here, nothing */
   if (st == NN_OK && r->late) { /* nothing takes the place of anything before it is known to be right */
     dev->blamed = -1;
     st = dev->is->finish(dev, &ctx->core.err);
     r->blame = dev->blamed;
   }
   ctx->info.units += (uint64_t)p->nunit;
-  for (int i = 0; st == NN_OK && ctx->trace && i < p->nunit; i++) nni_trace_unit(ctx, i, 0, 0); /* no clock of their own */
+  if (timed && st == NN_OK) st = dev->is->marked(dev, p->nunit + 1, times, &ctx->core.err);
+  for (int i = 0; timed && st == NN_OK && i < p->nunit; i++) nni_trace_unit(ctx, i, started + times[i], started + times[i + 1]);
   return st;
 }
 
