@@ -241,12 +241,6 @@ end
 
 -- ---- one batch -------------------------------------------------------------------------------------------------------
 
--- Parameters must exist, outside any scope, before a step.
-local function prepare(self, c, x)
-  if self:first_unbuilt() then self:build(x) end
-  if not c.optimizer.parameters then c.optimizer:bind(self:parameters()) end
-end
-
 -- A batch where the weights are. Data sets give batches on the CPU; the copy to a device does not wait.
 local function beside(device, value)
   if core.is_tensor(value) then return value:device() == device and value or value:to(device) end
@@ -254,6 +248,12 @@ local function beside(device, value)
   local moved = {}
   for key, part in pairs(value) do moved[key] = beside(device, part) end
   return moved
+end
+
+-- Parameters must exist, outside any scope, before a step.
+local function prepare(self, c, x)
+  if self:first_unbuilt() then self:build(beside(self:device(), x)) end
+  if not c.optimizer.parameters then c.optimizer:bind(self:parameters()) end
 end
 
 -- The targets by output, from what a batch brought. A model with one output takes them as they are: its loss may want a table.

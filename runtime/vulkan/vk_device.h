@@ -95,7 +95,7 @@ typedef struct nn_vk_batch {
   int nread, nwrite;
 } nn_vk_batch;
 
-#define NN_VK_NVARIANT 3
+#define NN_VK_NVARIANT 4 /* two sets of addresses in turn, three runs under way */
 typedef struct nn_vk_variant {
   nn_vk_batch *batch;
   void **address; /* that it was recorded for; NULL: for none */
