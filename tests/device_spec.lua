@@ -119,8 +119,8 @@ describe("a device", function()
       local model = cnn():to(DEVICE)
       local list = model:parameters()
       local half = #list // 2
-      local opt = nn.optim.Adam { { { params = table.move(list, 1, half, 1, {}) }, { params = table.move(list, half + 1, #list, 1, {}), lr_scale = 0.5 } },
-        lr = 0.01, loss_scale = "dynamic", global_clipnorm = 1 }
+      local groups = { { params = table.move(list, 1, half, 1, {}) }, { params = table.move(list, half + 1, #list, 1, {}), lr_scale = 0.5 } }
+      local opt = nn.optim.Adam { groups, lr = 0.01, loss_scale = "dynamic", global_clipnorm = 1 }
       local function step()
         local loss
         do

@@ -88,7 +88,8 @@ describe("jit:", function()
     w:requires_grad(true)
     thrice(x, 3)
     thrice(x, nil)
-    assert.same({ "recorded: the first call", "recorded: argument 1 changed shape: 2x3 -> 4x3", "recorded: argument 1 changed dtype: f32 -> " .. other,
+    assert.same({ "recorded: the first call", "recorded: argument 1 changed shape: 2x3 -> 4x3",
+      "recorded: argument 1 changed dtype: f32 -> " .. other,
       "recorded: argument 2 changed: 2 -> 3", "recorded: gradients are off now", "recorded: its variable lr changed: 1 -> 2",
       "recorded: tensor 1 of those that it uses requires a gradient now" }, table.move(f:why(), 1, 7, 1, {}))
     assert.truthy(tostring(f):find("changed shape: 2x3 -> 4x3", 1, true))
