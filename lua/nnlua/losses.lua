@@ -158,6 +158,7 @@ local function own(name, more, values)
       options.raise(("%s: needs %s, got predictions (%s) and targets (%s)"):format(name, needed, shape_text(pred:shape()),
         shape_text(target:shape())))
     end
+    local _ <close> = core.here(pred) -- what it makes lies there
     return reduced(values(pred, target, o, fail), o)
   end
   rules_of[losses[name]] = rules

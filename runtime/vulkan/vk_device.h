@@ -193,8 +193,13 @@ nn_status nn_vk_failed(nn_vk_device *d, VkResult r, const char *doing, nni_error
 nn_status nn_vk_upload(nni_device *d, void *dst, const void *src, size_t bytes, nni_error *err);
 nn_status nn_vk_download(nni_device *d, void *dst, const void *src, size_t bytes, nni_error *err);
 nn_status nn_vk_finish(nni_device *d, nni_error *err);
+nn_status nn_vk_current(nn_vk_device *d, nn_vk_batch **out, nni_error *err); /* what is recorded into now */
+void nn_vk_settle(nn_vk_device *d, nn_vk_batch *b);                          /* a full barrier */
+
+/* times (vk_marks.c) */
 nn_status nn_vk_mark(nni_device *d, int i, int n, nni_error *err);
 nn_status nn_vk_marked(nni_device *d, int n, double *seconds, nni_error *err);
+void nn_vk_marks_close(nn_vk_device *d);
 
 /* records (vk_record.c) */
 nn_status nn_vk_begin(nni_device *d, const nni_submission *s, bool *replay);

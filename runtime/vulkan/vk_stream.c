@@ -112,15 +112,19 @@ void nn_vk_batch_free(nn_vk_device *d, nn_vk_batch *b) {
   nni_free(d->base.mem, b, sizeof *b);
 }
 
+void nn_vk_settle(nn_vk_device *d, nn_vk_batch *b) {
+  barrier(d, b->cmd, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, VK_ACCESS_2_MEMORY_WRITE_BIT, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
+          VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT);
+  b->nread = b->nwrite = 0;
+}
+
 static VkResult begin_cmd(nn_vk_device *d, nn_vk_batch *b) {
   const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
                                           .flags = b->again ? 0 : VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
   VkResult r = d->vk.vkBeginCommandBuffer(b->cmd, &begin);
   if (r != VK_SUCCESS) return r;
-  barrier(d, b->cmd, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, VK_ACCESS_2_MEMORY_WRITE_BIT, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
-          VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT);
+  nn_vk_settle(d, b);
   b->ops = 0;
-  b->nread = b->nwrite = 0;
   return VK_SUCCESS;
 }
 
@@ -178,8 +182,7 @@ nn_status nn_vk_loose(nn_vk_device *d, nn_vk_batch **out, nni_error *err) {
   return st;
 }
 
-/* what is recorded into now */
-static nn_status current(nn_vk_device *d, nn_vk_batch **out, nni_error *err) {
+nn_status nn_vk_current(nn_vk_device *d, nn_vk_batch **out, nni_error *err) {
   if (d->lost) return nn_vk_failed(d, VK_ERROR_DEVICE_LOST, "recording", err);
   if (!d->target) return nn_vk_loose(d, out, err);
   *out = d->target;
@@ -468,7 +471,7 @@ nn_status nn_vk_dispatch(nn_vk_device *d, const nn_vk_work *w, nni_error *err) {
   if (w->ninfo > NN_VK_MAXINFO || w->nparam > NN_VK_MAXPARAM || (w->nparam > 0 && w->param + w->nparam > d->nparam))
     return nni_fail(err, NN_EINTERNAL, "%s: a dispatch of %zu bytes and %d parameters from %d of %d (a bug in nnlua)", d->base.name, w->ninfo,
                     w->nparam, w->param, d->nparam);
-  nn_status st = current(d, &b, err);
+  nn_status st = nn_vk_current(d, &b, err);
   if (st == NN_OK) st = next_set(d, b, &set, err);
   if (st == NN_OK) st = put_ranges(d, w, set, &s, span, &writes, err);
   if (st != NN_OK) return st;
@@ -492,7 +495,7 @@ nn_status nn_vk_faults(const nni_kernel_call *k, nn_vk_say say, const int64_t *i
   nni_error *err = k->err;
   nn_vk_batch *b;
   piece h;
-  nn_status st = current(d, &b, err);
+  nn_status st = nn_vk_current(d, &b, err);
   if (st != NN_OK) return st;
   if (!ROOM(d, b, fault, nfault, capfault) || !host_take(d, b, sizeof(uint32_t) * NN_VK_FAULT_WORDS, d->range_align, &h))
     return nni_fail(err, NN_ENOMEM, "%s: out of memory while recording", d->base.name);
@@ -502,47 +505,6 @@ nn_status nn_vk_faults(const nni_kernel_call *k, nn_vk_say say, const int64_t *i
   b->tohost = true;
   *words = (nn_vk_bind){.data = h.address, .bytes = sizeof(uint32_t) * NN_VK_FAULT_WORDS, .write = true};
   return NN_OK;
-}
-
-/* ---- times ------------------------------------------------------------------------------------------------------------------------------- */
-nn_status nn_vk_mark(nni_device *base, int i, int n, nni_error *err) {
-  nn_vk_device *d = nn_vk_of(base);
-  nn_vk_batch *b;
-  if (!d->clock) return NN_OK;
-  if (i == 0 && n > d->nmarks) {
-    const VkQueryPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO, .queryType = VK_QUERY_TYPE_TIMESTAMP, .queryCount = (uint32_t)n};
-    nn_status st = nn_vk_wait(d, d->value, err); /* nothing uses the old ones */
-    if (st != NN_OK) return st;
-    d->vk.vkDestroyQueryPool(d->handle, d->marks, NULL);
-    d->marks = VK_NULL_HANDLE;
-    d->nmarks = 0;
-    const VkResult r = d->vk.vkCreateQueryPool(d->handle, &info, NULL, &d->marks);
-    if (r != VK_SUCCESS) return nn_vk_failed(d, r, "profiling", err);
-    d->nmarks = n;
-  }
-  nn_status st = current(d, &b, err);
-  if (st != NN_OK) return st;
-  if (i == 0) d->vk.vkCmdResetQueryPool(b->cmd, d->marks, 0, (uint32_t)n);
-  barrier(d, b->cmd, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, VK_ACCESS_2_MEMORY_WRITE_BIT, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
-          VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT); /* units follow each other, so that a time is of one */
-  b->nread = b->nwrite = 0;
-  d->vk.vkCmdWriteTimestamp2(b->cmd, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, d->marks, (uint32_t)i);
-  b->commands++;
-  return NN_OK;
-}
-
-nn_status nn_vk_marked(nni_device *base, int n, double *seconds, nni_error *err) {
-  nn_vk_device *d = nn_vk_of(base);
-  memset(seconds, 0, sizeof *seconds * (size_t)n);
-  nn_status st = nn_vk_wait(d, d->value, err);
-  for (int i = 0; i < n && d->clock && st == NN_OK; i++) {
-    uint64_t first = 0, now = 0;
-    VkResult r = d->vk.vkGetQueryPoolResults(d->handle, d->marks, 0, 1, sizeof first, &first, sizeof first, VK_QUERY_RESULT_64_BIT);
-    if (r == VK_SUCCESS) r = d->vk.vkGetQueryPoolResults(d->handle, d->marks, (uint32_t)i, 1, sizeof now, &now, sizeof now, VK_QUERY_RESULT_64_BIT);
-    if (r != VK_SUCCESS) st = nn_vk_failed(d, r, "profiling", err);
-    seconds[i] = 1e-9 * (double)d->props.limits.timestampPeriod * (double)((now - first) & d->clock);
-  }
-  return st;
 }
 
 /* ---- transfers ------------------------------------------------------------------------------------------------------------------------- */
@@ -569,7 +531,7 @@ nn_status nn_vk_fill(nn_vk_device *d, void *dst, size_t bytes, uint32_t word, nn
   if (bytes == 0) return NN_OK;
   const nn_vk_block *to = find(d, dst, bytes, &at, err);
   if (!to) return err->status;
-  nn_status st = current(d, &b, err);
+  nn_status st = nn_vk_current(d, &b, err);
   if (st != NN_OK) return st;
   order(d, b, &(nn_vk_span){nn_vk_address(to, at), nn_vk_address(to, at + bytes)}, 1, 1);
   d->vk.vkCmdFillBuffer(b->cmd, to->buffer, at, bytes, word);
@@ -581,7 +543,7 @@ nn_status nn_vk_copy_bytes(nn_vk_device *d, void *dst, const void *src, size_t b
   uint64_t at;
   if (bytes == 0 || dst == src) return NN_OK;
   if (!find(d, dst, bytes, &at, err) || !find(d, src, bytes, &at, err)) return err->status;
-  nn_status st = current(d, &b, err);
+  nn_status st = nn_vk_current(d, &b, err);
   if (st == NN_OK) copy(d, b, dst, src, bytes);
   return st;
 }
@@ -595,7 +557,7 @@ nn_status nn_vk_upload(nni_device *base, void *dst, const void *src, size_t byte
   for (uint64_t done = 0, n; done < bytes; done += n) {
     nn_vk_batch *b = NULL;
     piece h;
-    nn_status st = current(d, &b, err);
+    nn_status st = nn_vk_current(d, &b, err);
     if (st != NN_OK) return st;
     n = bytes - done < PIECE ? bytes - done : PIECE;
     if (!host_take(d, b, n, 16, &h)) return nni_fail(err, NN_ENOMEM, "%s: no memory for an upload of %zu bytes", d->base.name, bytes);
@@ -647,6 +609,6 @@ nn_status nn_vk_stream_open(nn_vk_device *d, nni_error *err) {
 void nn_vk_stream_close(nn_vk_device *d) {
   while (d->records) nn_vk_recorded_free(&d->base, d->records);
   for (int i = 0; i < NN_VK_NLOOSE; i++) nn_vk_batch_free(d, d->loose[i]);
-  d->vk.vkDestroyQueryPool(d->handle, d->marks, NULL);
+  nn_vk_marks_close(d);
   if (d->timeline) d->vk.vkDestroySemaphore(d->handle, d->timeline, NULL);
 }
