@@ -306,6 +306,7 @@ static int run_stats(lua_State *L) {
   nnL_count(L, "submissions", r.submissions);
   nnL_count(L, "uploads", r.uploads);
   nnL_count(L, "downloads", r.downloads);
+  nnL_count(L, "waits", r.waits);
   return 1;
 }
 
@@ -377,13 +378,13 @@ static int count(lua_State *L, int arg) {
 
 static nn_sgd sgd_options(lua_State *L, int t) {
   return (nn_sgd){.lr = number(L, t, "lr", 0.01), .momentum = number(L, t, "momentum", 0), .dampening = number(L, t, "dampening", 0),
-                  .weight_decay = number(L, t, "weight_decay", 0), .nesterov = flag(L, t, "nesterov")};
+                  .weight_decay = number(L, t, "weight_decay", 0), .nesterov = flag(L, t, "nesterov"), .defer = flag(L, t, "defer")};
 }
 
 static nn_adam adam_options(lua_State *L, int t) {
   double step = number(L, t, "step", 1);
   return (nn_adam){.lr = number(L, t, "lr", 0.001), .beta1 = number(L, t, "beta1", 0.9), .beta2 = number(L, t, "beta2", 0.999), .eps = number(L, t, "eps", 1e-7),
-                   .weight_decay = number(L, t, "weight_decay", 0), .step = step >= 1 && step < 0x1p53 ? (int64_t)step : 0};
+                   .weight_decay = number(L, t, "weight_decay", 0), .step = step >= 1 && step < 0x1p53 ? (int64_t)step : 0, .defer = flag(L, t, "defer")};
 }
 
 /* sgd_renew(options), adam_renew(options): the numbers of the step that nn.jit is about to replay */
@@ -404,7 +405,7 @@ static int adam_renew(lua_State *L) {
   return renew(L, num, nn_adam_numbers(&o, num));
 }
 
-/* sgd_step(params, velocities | nil, {lr, momentum, nesterov, weight_decay, dampening}) */
+/* sgd_step(params, velocities | nil, {lr, momentum, nesterov, weight_decay, dampening, defer}) */
 static int sgd_step(lua_State *L) {
   int n = count(L, 1);
   nn_sgd o = sgd_options(L, 3);
@@ -417,7 +418,7 @@ static int sgd_step(lua_State *L) {
   return 0;
 }
 
-/* adam_step(params, ms, vs, {lr, beta1, beta2, eps, weight_decay, step}) */
+/* adam_step(params, ms, vs, {lr, beta1, beta2, eps, weight_decay, step, defer}) */
 static int adam_step(lua_State *L) {
   int n = count(L, 1);
   nn_adam o = adam_options(L, 4);

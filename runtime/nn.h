@@ -143,7 +143,7 @@ NN_API nn_status nn_finish(nn_context *ctx); /* run what is pending and wait unt
 typedef struct nn_run_info {
   uint64_t runs, plan_hits, plan_misses; /* windows run; plans found in the cache; plans built */
   uint64_t nodes, units;                 /* nodes recorded; kernels launched */
-  uint64_t submissions, uploads, downloads; /* of all devices beside the CPU: work handed to them, transfers from and to the host */
+  uint64_t submissions, uploads, downloads, waits; /* of all devices beside the CPU: work handed to them, transfers from and to the host, times that the host stood still for one */
 } nn_run_info;
 NN_API nn_run_info nn_run_stats(const nn_context *ctx);
 NN_API uint64_t nn_runs(const nn_context *ctx); /* its first number alone */
@@ -294,10 +294,11 @@ NN_API int nn_jit_handles(const nn_jit *j);                       /* how many we
 NN_API nn_status nn_jit_replay(nn_jit *j, nn_tensor **const *handles, nn_jit_call host, void *ud, nn_tensor **results);
 NN_API void nn_jit_free(nn_jit *j);
 
-/* ---- optimizer steps: record the update of every parameter that has a gradient, run, and only then replace the tensors ---- */
-typedef struct nn_sgd { double lr, momentum, dampening, weight_decay; bool nesterov; } nn_sgd;
+/* ---- optimizer steps: record the update of every parameter that has a gradient, replace the tensors, and run ----
+** defer: without running, so that several steps, and what the caller records besides, are one run; nn_eval runs them, and puts everything back when that fails. */
+typedef struct nn_sgd { double lr, momentum, dampening, weight_decay; bool nesterov, defer; } nn_sgd;
 NN_API nn_status nn_sgd_step(nn_context *ctx, const nn_sgd *o, int n, nn_tensor **param, nn_tensor **velocity); /* velocity may be NULL when momentum is 0 */
-typedef struct nn_adam { double lr, beta1, beta2, eps, weight_decay; int64_t step; } nn_adam; /* step counts from 1; weight_decay as in AdamW */
+typedef struct nn_adam { double lr, beta1, beta2, eps, weight_decay; int64_t step; bool defer; } nn_adam; /* step counts from 1; weight_decay as in AdamW */
 NN_API nn_status nn_adam_step(nn_context *ctx, const nn_adam *o, int n, nn_tensor **param, nn_tensor **m, nn_tensor **v);
 #define NN_MAXNUMBER 8
 NN_API int nn_sgd_numbers(const nn_sgd *o, double num[NN_MAXNUMBER]);   /* what a step computes with, for nn_jit_renew; how many */

@@ -97,8 +97,10 @@ again() {
 
 # These once more with every tensor on the first Vulkan device, watched by the validation layers: a message of theirs fails the process. What the device says
 # it has not (f64, LAPACK) is counted among the skipped.
-on_device="ops functional autograd gradient_functions layers layers_more losses losses_list metrics optim optim_rules recurrent batchnorm training graph tensor
-  module checkpoint random_graphs augmentation_layers library library_functions optim_torch wrong_use"
+on_device="ops functional autograd gradient_functions layers layers_more conv_layers norm_layers attention_layers recurrent_layers other_layers functional_models
+  initializers regularizers losses losses_list losses_pairs metrics optim optim_rules optim_matrix policy recurrent batchnorm training callbacks health graph jit profile
+  modes index positions errors tensor module checkpoint random_graphs augmentation_layers
+  library library_functions optim_torch wrong_use training_weights training_fit"
 run_on_device() {
   if ! NNLUA_DEVICE=vulkan "$build/nnlua" -e 'require "nnlua"' >"$out/device.log" 2>&1; then
     for spec in $on_device; do

@@ -1,7 +1,7 @@
 -- Gradients: accumulation, histories and their end, kinks and ties, gradients through indexing, long chains.
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
-local it = support.on_device(it, pending)
+local it = support.on_device(it)
 local close, message = support.close, support.message
 
 local function leaf(t) return nn.tensor(t, { dtype = "f32", requires_grad = true }) end

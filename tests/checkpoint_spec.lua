@@ -4,7 +4,7 @@ local core = require "nnlua.core"
 local checkpoint = require "nnlua.checkpoint"
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
 local support = dofile(here .. "support.lua")
-local it = support.on_device(it, pending)
+local it = support.on_device(it)
 local message = support.message
 
 local files = {}

@@ -67,6 +67,7 @@ describe("a device", function()
     local a = cnn()
     local want = train(a, x, y, 4)
     local b = cnn():to(DEVICE)
+    assert.same({ "cpu", "vulkan:1" }, { a:device(), b:device() })
     close(want, train(b, x:to(DEVICE), y:to(DEVICE), 4), 1e-4)
     making(DEVICE, function() close(want, train(cnn():to(DEVICE), x:to(DEVICE), y:to(DEVICE), 4), 1e-4) end)
   end)
@@ -110,6 +111,109 @@ describe("a device", function()
     assert.equal(20, after.submissions - before.submissions) -- the step's, and the copy's
   end)
 
+  on_device("does so with a loss scale, several groups and clipped gradients too", function()
+    local was = nn.policy "mixed_float16"
+    local ok, why = pcall(function()
+      local x, y = data(12)
+      x, y = x:to(DEVICE), y:to(DEVICE)
+      local model = cnn():to(DEVICE)
+      local list = model:parameters()
+      local half = #list // 2
+      local groups = { { params = table.move(list, 1, half, 1, {}) }, { params = table.move(list, half + 1, #list, 1, {}), lr_scale = 0.5 } }
+      local opt = nn.optim.Adam { groups, lr = 0.01, loss_scale = "dynamic", global_clipnorm = 1 }
+      local function step()
+        local loss
+        do
+          local _ <close> = nn.scope()
+          loss = nn.losses.cross_entropy(model(x), y)
+          opt:zero_grad()
+          opt:scale_loss(loss):backward()
+          loss = loss:detach():keep()
+        end
+        opt:step()
+        return loss:item()
+      end
+      local first = step()
+      for _ = 1, 5 do step() end
+      local before = nn.run_stats()
+      for _ = 1, 10 do step() end
+      local after = nn.run_stats()
+      assert.equal(0, after.plan_misses - before.plan_misses)
+      assert.equal(10, after.runs - before.runs)
+      assert.equal(10, after.downloads - before.downloads)
+      assert.equal(20, after.submissions - before.submissions)
+      assert.is_true(step() < first)
+      assert.equal(2 ^ 15, opt:current_scale())
+    end)
+    nn.policy(was)
+    assert(ok, why)
+  end)
+
+  on_device("is not waited for: steps with uploads and class ids go out while the last ones compute", function()
+    local x, y = data(12)
+    local model = cnn():to(DEVICE)
+    local opt = nn.optim.SGD { model:parameters(), lr = 0.01 }
+    local function step(a, b)
+      local _ <close> = nn.scope()
+      opt:zero_grad()
+      nn.losses.cross_entropy(model(a:to(DEVICE)), b:to(DEVICE)):backward()
+      opt:step()
+    end
+    for _ = 1, 20 do step(x, y) end
+    nn.finish()
+    local before = nn.run_stats()
+    for _ = 1, 3 do step(x, y) end -- as many as may be under way
+    local after = nn.run_stats()
+    assert.equal(3, after.submissions - before.submissions)
+    assert.equal(6, after.uploads - before.uploads)
+    assert.equal(0, after.waits - before.waits)
+    nn.finish()
+    -- ids that the host has not seen may be wrong: that is waited for, and an error
+    local made = (nn.rand(12):to(DEVICE) * 3):floor():to "i64" + 1
+    before = nn.run_stats()
+    step(x, made)
+    assert.is_true(nn.run_stats().waits > before.waits)
+    assert.truthy(message(function() step(x, made + 2) end):find("class id", 1, true))
+    y[3] = 4
+    local weights = numbers(model)
+    assert.truthy(message(function() step(x, y) end):find("class id 4 at position 3 is not in 1..3", 1, true))
+    assert.same(weights, numbers(model))
+  end)
+
+  on_device("takes the batches of fit from the CPU, and reads nothing back at each", function()
+    local x, y = data(48)
+    local model = cnn():to(DEVICE)
+    model:compile { optimizer = nn.optim.SGD { lr = 0.01 }, loss = "sparse_categorical_crossentropy", from_logits = true }
+    local set = nn.data.from_tensors(x, y):batch(4):prefetch(2)
+    model:fit { set, epochs = 1, verbose = 0 }
+    local function cost(n)
+      local before = nn.run_stats()
+      model:fit { set:take(n), epochs = 1, verbose = 0 }
+      local after = nn.run_stats()
+      return after.uploads - before.uploads, after.downloads - before.downloads
+    end
+    local up, down = cost(3)
+    assert.equal(6, up)
+    assert.same({ 24, down }, { cost(12) })
+  end)
+
+  on_device("tells what its kernels cost", function()
+    local p = nn.profile(function()
+      local a = nn.rand(96, 96):to(DEVICE)
+      for _ = 1, 3 do (a:matmul(a) + 1):sum():eval() end
+    end)
+    local calls = {}
+    for _, row in ipairs(p.rows) do
+      calls[row.name] = row.calls
+      assert.is_true(row.seconds >= 0 and row.seconds < 10)
+    end
+    assert.equal(3, calls.matmul)
+    assert.is_true(p.seconds > 0)
+    for _, row in ipairs(p.rows) do
+      if row.name == "matmul" then assert.is_true(row.seconds > 0) end
+    end
+  end)
+
   on_device("holds its memory over 1000 steps, and gives it back", function()
     local x = nn.rand(4, 3):to(DEVICE)
     local w = nn.rand(3, 2):to(DEVICE):requires_grad(true)
@@ -120,7 +224,7 @@ describe("a device", function()
       w:set_grad(nil)
       core.eval()
     end
-    for _ = 1, 200 do step() end -- a plan keeps up to three records of its run, for runs that overlap
+    for _ = 1, 200 do step() end -- a plan keeps up to four records of its run, for runs that overlap
     nn.finish()
     collectgarbage()
     local live, held = nn.memory(DEVICE).live, nn.memory(DEVICE).cached
@@ -197,6 +301,21 @@ describe("a device", function()
 end)
 
 -- ---- processes of their own: switches are read when a device is opened ----
+local FULL = [[
+local nn = require "nnlua"
+local kept, why = {}, nil
+for i = 1, 40 do
+  local ok, message = pcall(function() kept[i] = (nn.zeros(1 << 20) + i):eval() end)
+  if not ok then why = message break end
+end
+assert(why:find("out of memory on vulkan:1: a run needs %d+ bytes"), why)
+local n = #kept
+assert(n > 4 and n < 20, n)
+kept[1], kept[2] = nil, nil
+assert(kept[3]:mean():item() == 3) -- what was there is there
+local y = (nn.zeros(1 << 20) + 5):eval() -- dead tensors make room
+print(n, y:mean():item())
+]]
 local SCRIPT = [[
 local nn = require "nnlua"
 nn.seed(5)
@@ -216,10 +335,10 @@ print(table.concat(list, " "))
 ]]
 
 describe("the modes of a device", function()
-  local function run(switch)
+  local function run(switch, script)
     local path = os.tmpname()
     local f = assert(io.open(path, "w"))
-    f:write((SCRIPT:gsub("%%%%", "%%")))
+    f:write(script or (SCRIPT:gsub("%%%%", "%%")))
     f:close()
     local pipe = assert(io.popen(("NNLUA_DEVICE=vulkan %s '%s' '%s' 2>&1"):format(switch, program.path, path)))
     local out = pipe:read "a"
@@ -239,7 +358,12 @@ describe("the modes of a device", function()
     assert.is_true(#values(want) > 100)
     assert.equal(want, run "NNLUA_VK_BARRIERS=1")
     assert.equal(want, run "NNLUA_VK_NO_REPLAY=1")
+    assert.equal(want, run "NNLUA_VK_BUDGET=200000") -- dispatches in parts, runs in several submissions
     close(values(want), values(run "NNLUA_VK_NO_FUSION=1"), 1e-4)
+  end)
+
+  on_device("hold on when memory is full: an error with figures, and room again when tensors are dropped", function()
+    assert.truthy(run("NNLUA_VK_VALIDATE=1 NNLUA_VK_MEMORY=48", FULL):find "^%d+%s+5.0")
   end)
 
   on_device("are silent under the validation layers", function()

@@ -1,7 +1,7 @@
 -- lua/nnlua/layers/shapes.lua, pooling.lua, noise.lua, merge.lua and LayerNorm: values, shapes without running, gradients, files, wrong use.
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
-local it = support.on_device(it, pending)
+local it = support.on_device(it)
 local close, message = support.close, support.message
 
 -- x[n][h][w][c] = 1000 n + 100 h + 10 w + c

@@ -1,7 +1,7 @@
 -- lua/nnlua/layer.lua and lua/nnlua/layers: values against plain loops, shapes, options, configuration, printing.
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
-local it = support.on_device(it, pending)
+local it = support.on_device(it)
 local close, message, noise = support.close, support.message, support.noise
 
 -- A table of `shape` filled by f().

@@ -1,7 +1,7 @@
 -- lua/nnlua/losses.lua: the whole list against the formulas in doubles, gradients against central differences, options by table and in files.
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
-local it = support.on_device(it, pending)
+local it = support.on_device(it)
 local close, message = support.close, support.message
 
 local L = nn.losses

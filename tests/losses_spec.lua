@@ -1,7 +1,7 @@
 -- lua/nnlua/losses.lua and metrics.lua: values against doubles, gradients against central differences, shapes.
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
-local it = support.on_device(it, pending)
+local it = support.on_device(it)
 local close, message = support.close, support.message
 
 local scores = { { 1.5, -0.3, 0.2 }, { -2, 0.1, 3 }, { 0.4, 0.4, 0.4 }, { 30, -40, 2 } }

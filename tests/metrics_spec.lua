@@ -1,7 +1,7 @@
 -- lua/nnlua/metrics/: counts and areas against plain loops over the samples, in batches; names, options, state, files.
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
-local it = support.on_device(it, pending)
+local it = support.on_device(it)
 local close, message = support.close, support.message
 local M = nn.metrics
 

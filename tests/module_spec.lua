@@ -1,7 +1,7 @@
 -- lua/nnlua/module.lua
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
-local it = support.on_device(it, pending)
+local it = support.on_device(it)
 local message = support.message
 
 describe("Module", function()

@@ -959,9 +959,22 @@ return function(M)
   local function linspace(a, b, n)
     return build({ n }, function(idx) return n == 1 and a or a + (b - a) * (idx[1] - 1) / (n - 1) end)
   end
+  -- the same in whole numbers: eighths, so that fractions of the ends count
+  local function integers(a, b, n)
+    return build({ n }, function(idx)
+      local p, q = math.tointeger(a * 8 // 1), math.tointeger(b * 8 // 1)
+      local over, under = n == 1 and p or p * (n - 1) + (q - p) * (idx[1] - 1), n == 1 and 8 or 8 * (n - 1)
+      return over < 0 and -(-over // under) or over // under
+    end)
+  end
   cases.linspace = { { 0, 1, 7, ref = linspace }, { -3, 3, 4, ref = linspace }, { 5, 2, 5, ref = linspace }, { 2, 5, 1, ref = linspace },
     { 0, 1, 0, ref = linspace }, { 0, 8, 5, "i64", ref = linspace, dtype = "i64" }, { 0.1, 0.7, 1001, ref = linspace },
-    no_gradient = "no argument is a tensor", bad = { { 0, 1, -1, "negative or too large" }, { 0, 1, 1 << 62, "too large" } } }
+    { 0, 7, 50, "i64", ref = integers, dtype = "i64", tol = 0 }, { -7, 7, 5, "i64", ref = integers, dtype = "i64", tol = 0 },
+    { 3, -10, 12, "i32", ref = integers, dtype = "i32", tol = 0 }, { -0.75, 9.25, 9, "i64", ref = integers, dtype = "i64", tol = 0 },
+    { -2.5, -2.5, 1, "i64", ref = integers, dtype = "i64", tol = 0 }, { -3 * 2 ^ 50, 4e15, 6, "i64", ref = integers, dtype = "i64", tol = 0 },
+    { 0, 0.2, 3, "i64", ref = integers, dtype = "i64", tol = 0 }, { 0, 255, 4, "u8", ref = integers, dtype = "u8", tol = 0 },
+    no_gradient = "no argument is a tensor", bad = { { 0, 1, -1, "negative or too large" }, { 0, 1, 1 << 62, "too large" },
+      { 0, 2 ^ 52, 3, "i64", "both must be below 2^52" }, { 0, 0 / 0, 3, "i64", "both must be below 2^52" } } }
   local function logspace(a, b, n, base)
     local l = linspace(a, b, n)
     for i = 1, #l do l[i] = (base or 10) ^ l[i] end

@@ -4,6 +4,7 @@ local nn = require "nnlua"
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
 local support = dofile(here .. "support.lua")
 local close, matrix, message = support.close, support.matrix, support.message
+local it = support.on_device(it)
 
 local function noise(n, m, seed) return matrix(n, m, function(i, j) return math.sin(7 * i + 3 * j + seed) end) end
 local function map(x, f) return matrix(#x, #x[1], function(i, j) return f(x[i][j], i, j) end) end

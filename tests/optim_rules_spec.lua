@@ -1,7 +1,7 @@
 -- lua/nnlua/optim/: every rule over 20 steps against plain doubles; clipping, accumulation, averages, groups, schedules, state.
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
-local it = support.on_device(it, pending)
+local it = support.on_device(it)
 local close, message = support.close, support.message
 
 -- f(w) = sum(a * w^2 / 2 + b * w): the gradient is a * w + b.

@@ -1,7 +1,7 @@
 -- lua/nnlua/optim.lua: trajectories against the rules in doubles, state, options.
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
-local it = support.on_device(it, pending)
+local it = support.on_device(it)
 local close, message = support.close, support.message
 
 -- Twenty steps on f(w) = sum(a * w^2 / 2 + b * w) from `start`; the gradient is a * w + b.

@@ -3,6 +3,7 @@
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
 local close, message = support.close, support.message
+local it = support.on_device(it)
 
 local function refuses(text, f, ...)
   local told = message(f, ...)

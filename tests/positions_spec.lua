@@ -3,6 +3,7 @@
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
 local close, message = support.close, support.message
+local it = support.on_device(it)
 
 local function same(expected, x) assert.same(expected, type(x) == "table" and x or x:totable()) end
 -- a[i][j] = 10 i + j

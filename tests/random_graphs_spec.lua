@@ -2,7 +2,7 @@
 -- handles kept, freed and left to the collector at random. Every way must give the same bits.
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
-local it, host_it = support.on_device(it, pending)
+local it, host_it = support.on_device(it)
 local on_cpu = nn.device() == "cpu"
 
 local DTYPES = { "f32", "f32", "f32", "f32", "i64", "i32", "u8", "bool" }

@@ -110,18 +110,19 @@ end
 
 --- `it` on the CPU. On another device (NNLUA_DEVICE) one under which a test that needs what the device has not becomes pending, by name and with
 --- what the device said, so that it is counted. `host(name, why, f)`, the second result, is for what holds on the CPU only.
-function support.on_device(it, pending)
+function support.on_device(it)
   local device = require "nnlua".device()
   if device == "cpu" then return it, function(name, _, f) it(name, f) end end
+  local function excepted(why) require "busted.core"().pending(device .. " excepts: " .. why) end -- what `pending` is inside of a test
   local function tolerant(name, f)
     it(name, f and function()
       local ok, err = xpcall(f, function(e) return type(e) == "string" and not support.lacks(e) and debug.traceback(e, 2) or e end)
       if ok then return end
       local why = support.lacks(err)
-      if why then pending(device .. " excepts: " .. why) else error(err, 0) end
+      if why then excepted(why) else error(err, 0) end
     end)
   end
-  return tolerant, function(name, why) it(name, function() pending(device .. " excepts: " .. why) end) end
+  return tolerant, function(name, why) it(name, function() excepted(why) end) end
 end
 
 return support

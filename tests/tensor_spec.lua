@@ -1,7 +1,7 @@
 -- Tensors: making them, what they are, reading them back, handles; how they print (lua/nnlua/print.lua).
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
-local it = support.on_device(it, pending)
+local it = support.on_device(it)
 local close, message = support.close, support.message
 
 describe("making tensors", function()

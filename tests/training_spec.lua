@@ -1,7 +1,7 @@
 -- lua/nnlua/models.lua and training.lua.
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
-local it = support.on_device(it, pending)
+local it = support.on_device(it)
 local close, message = support.close, support.message
 
 -- Three classes of points that a line cannot part: noise around three centres, twice.

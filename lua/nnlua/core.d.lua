@@ -287,17 +287,17 @@ function nn.hvp(fn, x, v) end
 ---@return boolean, string?
 function nn.gradcheck(fn, inputs, options) end
 
---- One step of SGD: parameters and velocities are bound to their new values. nn.optim.SGD is made of it.
+--- One step of SGD: parameters and velocities are bound to their new values; it runs at once but with `defer`. nn.optim.SGD is made of it.
 ---@param parameters nnlua.Tensor[]
 ---@param velocities? nnlua.Tensor[]
----@param options { lr?: number, momentum?: number, nesterov?: boolean, weight_decay?: number, dampening?: number }
+---@param options { lr?: number, momentum?: number, nesterov?: boolean, weight_decay?: number, dampening?: number, defer?: boolean }
 function nn.sgd_step(parameters, velocities, options) end
 
---- One step of Adam; with weight_decay AdamW. nn.optim.Adam is made of it.
+--- One step of Adam; with weight_decay AdamW. It runs at once but with `defer`. nn.optim.Adam is made of it.
 ---@param parameters nnlua.Tensor[]
 ---@param first nnlua.Tensor[]
 ---@param second nnlua.Tensor[]
----@param options { lr?: number, beta1?: number, beta2?: number, eps?: number, weight_decay?: number, step: integer }
+---@param options { lr?: number, beta1?: number, beta2?: number, eps?: number, weight_decay?: number, step: integer, defer?: boolean }
 function nn.adam_step(parameters, first, second, options) end
 
 -- ---- running ---------------------------------------------------------------------------------------------------------

@@ -313,11 +313,10 @@ function Module:unfreeze(given) return set_trainable(self, true, "unfreeze", giv
 local function first_tensor(module)
   for _, value in attributes(module) do
     if kinds[value] then return value end
-    if is_module(value) then value = { value } end
-    for _, child in ipairs(type(value) == "table" and getmetatable(value) == nil and value or {}) do
-      local found = is_module(child) and first_tensor(child)
-      if found then return found end
-    end
+  end
+  for _, child in ipairs(module:children()) do
+    local found = first_tensor(child[2])
+    if found then return found end
   end
 end
 

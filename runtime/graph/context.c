@@ -65,7 +65,7 @@ nn_run_info nn_run_stats(const nn_context *ctx) {
   for (int i = 1; i < NN_MAXDEVICE; i++) {
     if (!ctx->dev[i]) continue;
     const nni_device_counts c = ctx->dev[i]->is->counted(ctx->dev[i]);
-    info.submissions += c.submissions, info.uploads += c.uploads, info.downloads += c.downloads;
+    info.submissions += c.submissions, info.uploads += c.uploads, info.downloads += c.downloads, info.waits += c.waits;
   }
   return info;
 }

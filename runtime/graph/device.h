@@ -27,7 +27,7 @@ typedef struct nni_kernel_call {
   const int64_t *ia;     /* structural attributes, see structural.def */
   const nni_param *pa;   /* run-time parameters */
   int param;             /* number of pa[0] among the parameters of the run: a device that replays runs reads values from there */
-  const char *by;        /* the operator it runs for, for failures that are seen later; NULL: none */
+  int unit;              /* which part of the run it is, for failures that are seen later */
   void *scratch;         /* as many bytes as the kernel's scratch function asked for, 64-byte aligned; contents undefined */
   nni_error *err;        /* filled when a status other than NN_OK is returned (only kernels that read indices may fail) */
 } nni_kernel_call;
@@ -89,7 +89,7 @@ typedef struct nni_submission {
 } nni_submission;
 
 /* What a device that is not the host has done so far. */
-typedef struct nni_device_counts { uint64_t submissions, uploads, downloads; } nni_device_counts;
+typedef struct nni_device_counts { uint64_t submissions, uploads, downloads, waits; } nni_device_counts;
 
 typedef struct nni_backend {
   /* Buffers. The CPU's are pointers; another device's are addresses of its own that can be added to (base + offset) but not followed. */
@@ -116,6 +116,10 @@ typedef struct nni_backend {
   nn_status (*download)(nni_device *d, void *dst, const void *src, size_t bytes, nni_error *err); /* waits for the runs so far; reports what failed in them */
   nn_status (*finish)(nni_device *d, nni_error *err);                                              /* waits for all work; reports what failed in it */
   nni_device_counts (*counted)(const nni_device *d);
+  /* A clock of the device's own, for profiles: mark i of 0..n-1 of the run that is being recorded lies behind all that was recorded before it (mark 0 comes first); marked waits
+  ** for the run and gives the times in seconds, from some start. Zeros where the device has no clock. */
+  nn_status (*mark)(nni_device *d, int i, int n, nni_error *err);
+  nn_status (*marked)(nni_device *d, int n, double *seconds, nni_error *err);
   void (*close)(nni_device *d);
 } nni_backend;
 
@@ -125,6 +129,7 @@ struct nni_device {
   nni_threads *threads;
   int index;            /* in the context's list; 0 is the CPU */
   bool host;            /* its buffers are the program's own memory */
+  int blamed;           /* the unit of the run whose failure `finish` reported last */
   bool unfused;         /* every node is a unit of its own: to find out what fusion has to do with a result */
   char name[24];        /* "cpu", "vulkan:1" */
 };

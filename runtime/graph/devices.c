@@ -216,7 +216,11 @@ static nn_tensor *copy_to(nn_tensor *t, nni_device *dev) {
     const char *src = nni_value_host(ctx, t->v);
     st = src ? dev->is->upload(dev, p, src + from, bytes, &ctx->core.err) : ctx->core.err.status;
   }
-  if (st == NN_OK) return nni_tensor_adopt_on(ctx, dev, t->dtype, t->l.ndim, t->l.shape, p);
+  if (st == NN_OK) {
+    nn_tensor *moved = nni_tensor_adopt_on(ctx, dev, t->dtype, t->l.ndim, t->l.shape, p);
+    if (moved && bytes && !dev->host && t->v->dev->host) nni_bounds_look(moved->v, (const char *)t->v->data + from);
+    return moved;
+  }
   dev->is->buffer_put(dev, p, bytes);
   return NULL;
 }

@@ -102,6 +102,11 @@ void nni_window_drop(nn_context *ctx, bool failed); /* forget the nodes; failed:
 void nni_window_close(nn_context *ctx);
 void nni_plans_free(nn_context *ctx);      /* the whole cache */
 
+/* ---- bounds of integers (bounds.c) ------------------------------------------------------------------------------------------- */
+void nni_bounds_look(nni_value *v, const void *elements);  /* v's elements, which the host has */
+void nni_bounds_follow(const nni_node *n);                 /* of its result, from those of its arguments */
+bool nni_bounds_suffice(const nni_node *n);                /* a kernel that fails on bad ids: can it not? */
+
 /* ---- devices (devices.c) --------------------------------------------------------------------------------------------------- */
 nn_status nni_devices_open(nn_context *ctx);   /* the CPU */
 void nni_devices_close(nn_context *ctx);

@@ -458,16 +458,15 @@ static bool may_fail(const nni_unit *u) {
   }
 }
 
-/* A run that fails must not have overwritten anything: up to the last unit that may fail results get memory of their own. A device that tells of failures
-** when the whole run is over spares all inputs then. */
+/* A run that fails must not have overwritten anything: up to the last unit that may fail results get memory of their own. (A device that tells of failures
+** when the whole run is over spares all inputs of a run that may fail, and only of such: run.c.) */
 static void spare_inputs(nni_plan *p) {
   int last = -1;
   for (int u = 0; u < p->nunit; u++)
-    if (may_fail(&p->unit[u])) last = u;
+    if ((p->unit[u].fallible = may_fail(&p->unit[u]))) last = u;
   p->fallible = last >= 0;
-  if (p->fallible && !p->dev->host) last = p->nunit;
   for (int o = 0; o < p->nout; o++)
-    if (p->output[o].unit <= last) p->output[o].ndonor = 0;
+    if (p->dev->host && p->output[o].unit <= last) p->output[o].ndonor = 0;
 }
 
 static bool fill(build *b) {

@@ -17,6 +17,7 @@ typedef struct nni_slot {
 
 typedef struct nni_unit {
   bool program;
+  bool fallible;            /* it looks at values that may be wrong (ids out of range) */
   int kernel;               /* nni_kernel_id when it is no program */
   void *prog;               /* the device's form of the row program */
   int nin, nout, nparam, nia;
@@ -51,7 +52,7 @@ typedef struct nni_plan {
   nni_device *dev;
   void *recorded;    /* the device's own, nni_submission.recorded */
   int nparam;        /* of all units together */
-  bool fallible;     /* a unit looks at values that may be wrong (ids out of range) */
+  bool fallible;     /* a unit is */
   size_t arena;      /* bytes of all TEMP slots */
   size_t scratch;    /* largest scratch of a unit, for `threads` threads */
   int threads;

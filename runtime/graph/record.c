@@ -196,6 +196,7 @@ nn_status nni_record(nn_context *ctx, const nni_rec *r, nn_tensor **result) {
   n->line = ctx->line;
   n->param = w->nparam;
   w->nparam += r->npa;
+  if (!dev->host) nni_bounds_follow(n);
   w->node[w->n++] = n;
   ctx->info.nodes++;
   if (!ctx->eager && !ctx->check_finite) return NN_OK;

@@ -124,6 +124,7 @@ typedef struct run {
   nni_value **donor; /* per output: whose buffer it took, or NULL */
   char *arena, *scratch;
   int unit, blame;   /* the one that runs, or ran last; the one that failed, or -1 */
+  bool late;         /* a device that tells of failures when the run is over, and it may fail: it overwrites nothing, and is waited for */
 } run;
 
 static nni_kernel_call unit_call(nn_context *ctx, const nni_plan *p, const nni_unit *u, const nni_operand *op, const nni_param *pa, void *scratch) {
@@ -150,7 +151,7 @@ static bool take_memory(run *r) {
   if (p->scratch && !(r->scratch = p->dev->is->buffer_get(p->dev, p->scratch))) return false;
   for (int o = 0; o < p->nout; o++) {
     const nni_planout *po = &p->output[o];
-    for (int d = 0; d < po->ndonor && !r->donor[o]; d++) {
+    for (int d = 0; d < po->ndonor && !r->late && !r->donor[o]; d++) {
       nni_value *v = r->input[po->donor[d]];
       bool taken = v->ext > 0 || !v->data;
       for (int q = 0; q < o && !taken; q++) taken = r->donor[q] == v;
@@ -186,7 +187,7 @@ static nn_status run_unit(run *r, nni_unit *u) {
   for (int i = 0; i < u->nin; i++) u->op[i].data = at(r, &u->in[i]);
   for (int i = 0; i < u->nout; i++) u->op[u->nin + i].data = at(r, &u->out[i]);
   nni_kernel_call k = unit_call(ctx, r->p, u, u->op, pa, r->scratch);
-  k.by = ctx->win.node[u->first]->by;
+  k.unit = r->unit;
   return u->program ? r->p->dev->is->program_run(u->prog, &k) : r->p->dev->is->kernel(u->kernel)(&k);
 }
 
@@ -213,20 +214,34 @@ static nn_status submit_units(run *r) {
   address[n++] = r->scratch;
   for (int u = 0; u < p->nunit; u++)
     for (int i = 0; i < p->unit[u].nparam; i++) pa[p->unit[u].param0 + i] = r->param[p->unit[u].param[i]];
+  r->unit = -1;
+  const double started = nni_clock();
   nni_submission s = {.recorded = &p->recorded, .address = address, .naddress = n, .param = pa, .nparam = p->nparam, .err = &ctx->core.err};
+  const bool timed = nni_trace_on(ctx); /* then it is recorded for this once, with marks between the units */
+  double *times = timed ? nni_arena_get(&ctx->win.arena, sizeof *times * (size_t)(p->nunit + 1)) : NULL;
+  if (timed && !times) return nni_fail(&ctx->core.err, NN_ENOMEM, "out of memory while starting a run");
+  if (timed) s.recorded = NULL;
   bool replay = false;
   nn_status st = dev->is->begin(dev, &s, &replay);
   if (st != NN_OK) return st;
+  if (timed) st = dev->is->mark(dev, 0, p->nunit + 1, &ctx->core.err);
   for (int i = 0; i < p->nunit && !replay && st == NN_OK; i++) {
     r->unit = i;
     st = run_unit(r, &p->unit[i]);
     if (st != NN_OK) r->blame = i;
+    else if (timed) st = dev->is->mark(dev, i + 1, p->nunit + 1, &ctx->core.err);
   }
   nn_status end = dev->is->end(dev, st != NN_OK, &ctx->core.err);
   if (st == NN_OK) st = end;
-  if (st == NN_OK && p->fallible) st = dev->is->finish(dev, &ctx->core.err); /* nothing takes the place of anything before it is known to be right */
+  if (st != NN_OK && s.recorded && p->recorded) r->unit = -1; /* all of it was submitted or, as here, nothing */
+  if (st == NN_OK && r->late) { /* nothing takes the place of anything before it is known to be right */
+    dev->blamed = -1;
+    st = dev->is->finish(dev, &ctx->core.err);
+    r->blame = dev->blamed;
+  }
   ctx->info.units += (uint64_t)p->nunit;
-  for (int i = 0; st == NN_OK && ctx->trace && i < p->nunit; i++) nni_trace_unit(ctx, i, 0, 0); /* no clock of their own */
+  if (timed && st == NN_OK) st = dev->is->marked(dev, p->nunit + 1, times, &ctx->core.err);
+  for (int i = 0; timed && st == NN_OK && i < p->nunit; i++) nni_trace_unit(ctx, i, started + times[i], started + times[i + 1]);
   return st;
 }
 
@@ -281,8 +296,16 @@ static nn_status no_memory(nn_context *ctx, const nni_plan *p) {
                   p->dev->name, results, p->arena + p->scratch, p->dev->is->memory(p->dev).live);
 }
 
+/* Ids whose bounds the host knows cannot be bad. (A recording of nn.jit has no nodes to ask.) */
+static bool tells_late(const nn_context *ctx, const nni_plan *p) {
+  if (p->dev->host || !p->fallible) return false;
+  for (int i = 0; i < p->nunit; i++)
+    if (p->unit[i].fallible && (ctx->win.n == 0 || !nni_bounds_suffice(ctx->win.node[p->unit[i].first]))) return true;
+  return false;
+}
+
 nn_status nni_run_on(nn_context *ctx, nni_plan *p, nni_value *const *input, int ninput, nni_value *const *result, const nni_param *param, int *unit) {
-  run r = {.ctx = ctx, .p = p, .input = input, .ninput = ninput, .result = result, .param = param, .blame = -1};
+  run r = {.ctx = ctx, .p = p, .input = input, .ninput = ninput, .result = result, .param = param, .blame = -1, .late = tells_late(ctx, p)};
   *unit = -1;
   r.out = nni_arena_get(&ctx->win.arena, sizeof(void *) * (size_t)(p->nout + 1));
   r.donor = nni_arena_get(&ctx->win.arena, sizeof(void *) * (size_t)(p->nout + 1));

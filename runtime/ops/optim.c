@@ -1,4 +1,4 @@
-/* ops/optim.c - one step of an optimizer over a list of parameters: record every update, run once, then replace the tensors.
+/* ops/optim.c - one step of an optimizer over a list of parameters: record every update, replace the tensors, run once (or leave that to the caller).
 **
 ** The updates are chains of pointwise operators, so each parameter becomes one row program that works in place (nn_assign). A failed step changes nothing.
 */
@@ -62,7 +62,7 @@ static nn_status check(nni_scope *s, const nn_tensor *p, const nn_tensor *state)
   return nni_opfail(s, NN_ESHAPE, "an optimizer's state does not have its parameter's shape");
 }
 
-static nn_status step(nn_context *ctx, update_fn update, const void *o, const double *num, int nnum, int n, nn_tensor **param, nn_tensor **s1, nn_tensor **s2) {
+static nn_status step(nn_context *ctx, bool defer, update_fn update, const void *o, const double *num, int nnum, int n, nn_tensor **param, nn_tensor **s1, nn_tensor **s2) {
   nni_memory *mem = nni_memory_of(ctx);
   size_t bytes = sizeof(nn_tensor *) * 3 * (size_t)(n + 1);
   nn_tensor **fresh = nni_calloc(mem, bytes); /* what takes the place of param, s1, s2 */
@@ -96,19 +96,19 @@ static nn_status step(nn_context *ctx, update_fn update, const void *o, const do
     }
   for (int i = 0; fresh && i < 3 * n; i++) nn_release(fresh[i]);
   nni_free(mem, fresh, bytes);
-  return st == NN_OK && !nn_jit_recording(ctx) ? nn_eval(ctx) : st; /* a recording runs it when the caller's handles have been told */
+  return st == NN_OK && !defer && !nn_jit_recording(ctx) ? nn_eval(ctx) : st; /* a recording runs it when the caller's handles have been told */
 }
 
 nn_status nn_sgd_step(nn_context *ctx, const nn_sgd *o, int n, nn_tensor **param, nn_tensor **velocity) {
   if (o->momentum != 0 && !velocity) return nni_fail(nni_error_of(ctx), NN_EINVAL, "sgd_step: momentum needs velocities");
   double num[NN_MAXNUMBER];
   int nnum = nn_sgd_numbers(o, num);
-  return step(ctx, sgd_update, o, num, nnum, n, param, o->momentum != 0 ? velocity : NULL, NULL);
+  return step(ctx, o->defer, sgd_update, o, num, nnum, n, param, o->momentum != 0 ? velocity : NULL, NULL);
 }
 
 nn_status nn_adam_step(nn_context *ctx, const nn_adam *o, int n, nn_tensor **param, nn_tensor **m, nn_tensor **v) {
   if (o->step < 1) return nni_fail(nni_error_of(ctx), NN_EINVAL, "adam_step: step counts from 1, got %lld", (long long)o->step);
   double num[NN_MAXNUMBER];
   int nnum = nn_adam_numbers(o, num);
-  return step(ctx, adam_update, o, num, nnum, n, param, m, v);
+  return step(ctx, o->defer, adam_update, o, num, nnum, n, param, m, v);
 }

@@ -399,12 +399,31 @@ nn_status nni_rule_eye(nni_call *c) {
   return nni_give(c, nni_cast(s, nni_do(s, eq, NN_T(nni_do(s, unsqueeze, NN_T(r), NN_I(1))), NN_T(q)), (nn_dtype)c->arg[2].u.i));
 }
 
+/* Integers from a to b, without their fractions, in integers alone: every device has them, and 7 * (1 / 7) is 1. The ends count in units of 2^-shift, so that
+** doubles lose nothing to speak of; value i of them is start + each * i + rest * i / gaps. */
+static nn_tensor *whole_between(nni_scope *s, double a, double b, int64_t n) {
+  const double top = fmax(fabs(a), fabs(b)), most = 0x1p52; /* differences are numbers of an operator, which are doubles */
+  if (!(fabs(a) < most && fabs(b) < most) || n > (int64_t)1 << 31)
+    return nni_opfail(s, NN_EINVAL, "%lld integers from %g to %g: both must be below 2^52, and at most 2^31 of them", (long long)n, a, b), NULL;
+  const int shift = top >= 0x1p-1 ? 51 - ilogb(top) : 52, by = shift > 40 ? 40 : shift;
+  const int64_t start = llrint(ldexp(a, by)), span = llrint(ldexp(b, by)) - start, unit = (int64_t)1 << by, gaps = n > 1 ? n - 1 : 1;
+  const int64_t each = span / gaps - (span % gaps < 0), rest = n > 1 ? span - each * gaps : 0;
+  nn_tensor *i = nni_do(s, arange, NN_F(0), NN_F((double)n), NN_F(1), NN_I(NN_I64));
+  nn_tensor *near = nni_do(s, add, NN_T(nni_do(s, mul, NN_T(i), NN_I(each))), NN_I(start)), *more = nni_do(s, mul, NN_T(i), NN_I(rest));
+  nn_tensor *down = nni_do(s, add, NN_T(near), NN_T(nni_do(s, floor_div, NN_T(more), NN_I(gaps))));
+  if (a >= 0 && b >= 0) return nni_do(s, floor_div, NN_T(down), NN_I(unit));
+  nn_tensor *up = nni_do(s, add, NN_T(near), NN_T(nni_do(s, floor_div, NN_T(nni_do(s, add, NN_T(more), NN_I(gaps - 1))), NN_I(gaps))));
+  up = nni_do(s, floor_div, NN_T(nni_do(s, add, NN_T(up), NN_I(unit - 1))), NN_I(unit)); /* below 0 towards 0 is upwards */
+  return nni_do(s, where, NN_T(nni_do(s, lt, NN_T(down), NN_F(0))), NN_T(up), NN_T(nni_do(s, floor_div, NN_T(down), NN_I(unit))));
+}
+
 nn_status nni_rule_linspace(nni_call *c) {
   nni_scope *s = &c->s;
   const double a = c->arg[0].u.f, b = c->arg[1].u.f;
   const int64_t n = c->arg[2].u.i;
   if (!sizes(s, n, 1, c->arg[3].u.i)) return err(s);
-  const nn_dtype want = (nn_dtype)c->arg[3].u.i, d = want == NN_F64 || !nn_dtype_is_float(want) ? NN_F64 : NN_F32; /* what it is computed in */
+  const nn_dtype want = (nn_dtype)c->arg[3].u.i, d = want == NN_F64 ? NN_F64 : NN_F32; /* what it is computed in */
+  if (!nn_dtype_is_float(want) && want != NN_BOOL) return nni_give(c, nni_cast(s, whole_between(s, a, b, n), want));
   const double step = n > 1 ? (b - a) / (double)(n - 1) : 0;
   nn_tensor *i = nni_do(s, arange, NN_F(0), NN_F((double)n), NN_F(1), NN_I(d)),
             *left = nni_do(s, arange, NN_F((double)n - 1), NN_F(-1), NN_F(-1), NN_I(d));

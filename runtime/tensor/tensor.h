@@ -28,7 +28,9 @@ typedef struct nni_value {
   int32_t ext;           /* references from outside the window to its tensors */
   nn_dtype dtype;
   bool lost;             /* the run that would have made it failed */
+  bool bounded;          /* integers: all elements are in least..most (graph/bounds.c) */
   int64_t numel;         /* elements in the buffer */
+  int64_t least, most;
   void *data;            /* NULL while pending; another device's is an address of its own, not to be followed */
   struct nni_device *dev; /* where it is, or will be */
   void *host;            /* another device's: a copy of all elements that somebody reads, or NULL */

@@ -26,7 +26,7 @@ static nn_status run(const nni_kernel_call *k, mode m, const int64_t *image, con
   b[3] = taps_out ? nn_vk_dense(d, taps_out, true) : b[2];
   info.from = b[0].offset, info.taps_from = b[1].offset, info.to = b[2].offset, info.taps_to = b[3].offset;
   const uint32_t spec[] = {m};
-  nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_pool, spec, 1, k->err), .bind = b, .nbind = 4, .info = &info, .ninfo = sizeof info};
+  nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_pool, spec, 1, k->err), .bind = b, .nbind = 4, .info = &info, .ninfo = sizeof info, .ops = (uint64_t)info.n * info.KH * info.KW * 16};
   nn_vk_grid(d, ((uint64_t)info.n + 255) / 256, w.groups);
   return nn_vk_dispatch(d, &w, k->err);
 }

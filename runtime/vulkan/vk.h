@@ -27,7 +27,7 @@
 ** Switches (read when a device is opened): NNLUA_VK_VALIDATE=1 core and synchronization validation; NNLUA_VK_BARRIERS=1 a barrier after every dispatch;
 ** NNLUA_VK_NO_REPLAY=1 record every run anew; NNLUA_VK_NO_FUSION=1 every node by itself; NNLUA_VK_NO_COOPMAT=1 no cooperative matrices;
 ** NNLUA_VK_NO_LANES=1 a software device makes products as others do;
-** NNLUA_VK_MEMORY=<MiB> at most so much device memory.
+** NNLUA_VK_MEMORY=<MiB> at most so much device memory; NNLUA_VK_BUDGET=<n> nn_vk_budget is n.
 */
 #ifndef NN_VK_H
 #define NN_VK_H
@@ -71,14 +71,17 @@ typedef struct nn_vk_work {
   size_t ninfo;
   int param, nparam;        /* run-time parameters that the shader sees as Params[0..nparam): param is the call's `param`; nparam 0: none */
   uint32_t groups[3];
+  uint64_t ops; /* operations of all groups, roughly (nn_vk_budget's); what its memory takes counts by itself, so 0 where that is the most of it */
 } nn_vk_work;
+/* No dispatch runs for long: where the estimate is beyond nn_vk_budget its groups are dispatched in parts, which see the same numbers as in one (NN_GROUP). So groups must not
+** wait for each other. */
 nn_status nn_vk_dispatch(nn_vk_device *d, const nn_vk_work *w, nni_error *err);
 /* n workgroups over x, y, z so that no axis passes the device's limit; there may be more than n: the shader uses NN_GROUP and returns when it is past n. */
 void nn_vk_grid(const nn_vk_device *d, uint64_t n, uint32_t g[3]);
 /* Size of the subgroups of a device that has cooperative matrices (f16, sums in f32), else 0. */
 uint32_t nn_vk_cooperates(const nn_vk_device *d);
-/* Operations (multiply-adds, say) that one dispatch may do so that it stays far below a second, which drivers take for a hang: a kernel with more work splits it into
-** several dispatches over parts of its result. */
+/* Operations (multiply-adds, say) that one dispatch may do so that it stays far below a second, which drivers take for a hang. nn_vk_dispatch sees to it; a kernel whose single groups would
+** grow beyond it cuts its work smaller by itself. */
 uint64_t nn_vk_budget(const nn_vk_device *d);
 bool nn_vk_is_software(const nn_vk_device *d); /* the CPU behind a driver: kernels keep their tiles small there */
 /* Size of the subgroups of a software device where products go by shaders/lanes.glsl, in tiles of NN_VK_LANE_ROWS rows per lane and NN_VK_LANE_COLUMNS columns in
@@ -101,7 +104,7 @@ nn_vk_cut nn_vk_cut_columns(uint64_t outer, uint64_t n, uint64_t inner);
 nn_status nn_vk_join_parts(const nni_kernel_call *k, uint32_t parts);
 
 /* Kernels report bad ids by writing to fault words of their own: NN_VK_FAULT_WORDS uint32, 0 before every run; word 0 not 0 afterwards is a failure, and `say` makes
-** the message of the words on the host, when the run's end is waited for; the operator's name is put in front. ia: what say needs besides (copied; at most NN_VK_FAULT_IA numbers).
+** the message of the words on the host, when the run's end is waited for. ia: what say needs besides (copied; at most NN_VK_FAULT_IA numbers).
 ** Make the words the same whichever invocation comes first (atomicMin of a position, say), so that messages are. */
 #define NN_VK_FAULT_IA 24
 typedef nn_status (*nn_vk_say)(const uint32_t *words, const int64_t *ia, int nia, nni_error *err);
@@ -132,6 +135,7 @@ typedef struct nn_vk_counts {
   uint64_t submissions, recorded, replayed; /* to the queue; runs that were recorded, and that were not */
   uint64_t dispatches, barriers;            /* recorded */
   uint64_t uploads, downloads, pipelines;   /* transfers from and to the host; pipelines compiled */
+  uint64_t waits;                           /* times that the host stood still until the device was so far */
 } nn_vk_counts;
 nn_vk_counts nn_vk_counted(const nni_device *d);
 /* SPIR-V embedded in the program, in bytes. */

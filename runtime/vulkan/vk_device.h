@@ -59,7 +59,7 @@ typedef struct nn_vk_slice {
 } nn_vk_slice;
 typedef struct nn_vk_fault {
   nn_vk_say say;
-  const char *by;
+  int unit;
   uint32_t *words;
   int nia;
   int64_t ia[NN_VK_FAULT_IA];
@@ -74,8 +74,11 @@ typedef struct nn_vk_host {
 ** batches) or again and again (variants of a plan's record). */
 typedef struct nn_vk_batch {
   VkCommandPool pool;
-  VkCommandBuffer cmd;
-  bool open, tohost; /* is being recorded; the host reads what it wrote */
+  VkCommandBuffer cmd;   /* cmds[icmd], which is recorded into */
+  VkCommandBuffer *cmds; /* a long batch is several, submitted one by one */
+  int icmd, ncmd, capcmd;
+  uint64_t ops;          /* estimate of what cmd holds */
+  bool open, again, tohost; /* is being recorded; will be submitted more than once; the host reads what it wrote */
   uint64_t value;    /* of the timeline when its last submission is done; 0: never submitted */
   VkDescriptorPool *sets;
   int nsets, capsets, set, inset; /* pools; the one in use, and how many sets it gave */
@@ -92,7 +95,7 @@ typedef struct nn_vk_batch {
   int nread, nwrite;
 } nn_vk_batch;
 
-#define NN_VK_NVARIANT 3
+#define NN_VK_NVARIANT 4 /* two sets of addresses in turn, three runs under way */
 typedef struct nn_vk_variant {
   nn_vk_batch *batch;
   void **address; /* that it was recorded for; NULL: for none */
@@ -120,6 +123,7 @@ struct nn_vk_device {
   VkPhysicalDeviceProperties props;
   VkPhysicalDeviceMemoryProperties memtypes;
   int nbuf; /* storage buffers per dispatch */
+  uint64_t budget; /* operations of a dispatch */
   uint64_t range_align, uniform_align, max_alloc;
   uint32_t floats; /* NN_VK_EMIT_*: what it can promise about f32 */
   bool lost, barriers, replay;
@@ -144,8 +148,12 @@ struct nn_vk_device {
   nn_vk_variant *recording; /* the variant that target belongs to, or NULL */
   const nni_param *param;   /* of the run that is being recorded */
   int nparam;
-  nni_error fault; /* first failure that a run reported, until somebody waits */
+  nni_error fault; /* first failure that a run reported, until somebody waits; */
+  int faulty;      /* and the unit it is of */
   nn_vk_record *records;
+  VkQueryPool marks; /* times of the last run that was profiled */
+  int nmarks;        /* room in it */
+  uint64_t clock;    /* bits of a time that count; 0: no clock */
   /* pipelines */
   VkDescriptorSetLayout setlayout;
   VkPipelineLayout layout;
@@ -185,6 +193,13 @@ nn_status nn_vk_failed(nn_vk_device *d, VkResult r, const char *doing, nni_error
 nn_status nn_vk_upload(nni_device *d, void *dst, const void *src, size_t bytes, nni_error *err);
 nn_status nn_vk_download(nni_device *d, void *dst, const void *src, size_t bytes, nni_error *err);
 nn_status nn_vk_finish(nni_device *d, nni_error *err);
+nn_status nn_vk_current(nn_vk_device *d, nn_vk_batch **out, nni_error *err); /* what is recorded into now */
+void nn_vk_settle(nn_vk_device *d, nn_vk_batch *b);                          /* a full barrier */
+
+/* times (vk_marks.c) */
+nn_status nn_vk_mark(nni_device *d, int i, int n, nni_error *err);
+nn_status nn_vk_marked(nni_device *d, int n, double *seconds, nni_error *err);
+void nn_vk_marks_close(nn_vk_device *d);
 
 /* records (vk_record.c) */
 nn_status nn_vk_begin(nni_device *d, const nni_submission *s, bool *replay);

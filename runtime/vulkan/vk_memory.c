@@ -144,11 +144,11 @@ static void join(nn_vk_block *b) {
 }
 
 /* The gap to take n bytes from; of all blocks the first that is best. */
-static nn_vk_block *choose(nn_vk_device *d, nn_vk_place place, uint64_t n, bool smallest, int *at) {
+static nn_vk_block *choose(nn_vk_device *d, nn_vk_place place, uint64_t n, bool smallest, bool any, int *at) {
   nn_vk_block *best = NULL;
   uint64_t size = 0;
   for (nn_vk_block *b = d->blocks; b; b = b->next) {
-    if (b->place != place || b->small != (n < SMALL)) continue;
+    if (b->place != place || (!any && b->small != (n < SMALL))) continue;
     for (int i = 0; i < b->ngap; i++) {
       const uint64_t have = b->gap[i].size;
       if (have < n || (best && (smallest ? have >= size : have <= size))) continue;
@@ -166,11 +166,11 @@ static void *take(nn_vk_device *d, nn_vk_place place, uint64_t n) {
     for (int i = 0; i < b->ngap; i++)
       if (b->gap[i].size == n) return take_gap(d, b, i, n);
   }
-  b = choose(d, place, n, false, &at);
+  b = choose(d, place, n, false, false, &at);
   if (!b) {
     for (nn_vk_block *q = d->blocks; q; q = q->next)
       if (q->place == place) join(q);
-    b = choose(d, place, n, true, &at);
+    b = choose(d, place, n, true, false, &at);
   }
   return b ? take_gap(d, b, at, n) : NULL;
 }
@@ -218,6 +218,9 @@ void *nn_vk_memory_get(nn_vk_device *d, nn_vk_place place, size_t bytes) {
   const uint64_t n = rounded(bytes);
   void *p = take(d, place, n);
   if (!p && grow(d, place, n)) p = take(d, place, n);
+  int at = 0;
+  nn_vk_block *b = !p && n < SMALL ? choose(d, place, n, true, true, &at) : NULL; /* a small one among the large, when nothing else is left */
+  if (b) p = take_gap(d, b, at, n);
   if (!p && place == NN_VK_DEVICE_LOCAL && !d->target) { /* not from within recording, which it would submit */
     drop_unused(d);
     if (grow(d, place, n)) p = take(d, place, n);

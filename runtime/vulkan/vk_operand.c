@@ -47,10 +47,7 @@ uint32_t nn_vk_lanes(const nn_vk_device *d) { return d->lanes; }
 
 uint32_t nn_vk_cooperates(const nn_vk_device *d) { return d->coopmat == NN_VK_CM_NONE ? 0 : d->subgroup; }
 
-uint64_t nn_vk_budget(const nn_vk_device *d) {
-  const bool own = d->props.deviceType == VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU || d->props.deviceType == VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU;
-  return (uint64_t)1 << (own ? 37 : 34); /* a tenth of a second at 1.4 T/s; integrated at 0.17 T/s */
-}
+uint64_t nn_vk_budget(const nn_vk_device *d) { return d->budget; }
 
 nn_vk_div nn_vk_divisor(uint32_t d) {
   uint32_t l = 0; /* Granlund and Montgomery 1994, figure 4.1: right for every 32-bit dividend */

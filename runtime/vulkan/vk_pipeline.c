@@ -64,6 +64,7 @@ static nn_status compile(nn_vk_device *d, nn_vk_pipeline *p, const uint32_t *wor
   VkResult r = d->vk.vkCreateShaderModule(d->handle, &code, NULL, &module);
   if (r != VK_SUCCESS) return nn_vk_failed(d, r, doing, err);
   const VkComputePipelineCreateInfo info = {.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+                                            .flags = VK_PIPELINE_CREATE_DISPATCH_BASE_BIT,
                                             .layout = d->layout,
                                             .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
                                                       .flags = full ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT : 0,

@@ -79,7 +79,8 @@ nn_status nn_vk_program_run(const void *prog, const nni_kernel_call *c) {
                   .info = info.word,
                   .ninfo = info.nwords * sizeof *info.word,
                   .param = c->param,
-                  .nparam = g->nparam};
+                  .nparam = g->nparam,
+                  .ops = (uint64_t)(p->rows * p->cols) * (uint64_t)p->ninstr * 8};
   nn_vk_grid(g->d, info.groups, w.groups);
   return nn_vk_dispatch(g->d, &w, c->err);
 }

@@ -1,6 +1,6 @@
 /* vulkan/vk_record.c - runs of plans: recorded once, submitted again.
 **
-** A plan's record holds up to three variants. A variant is a batch (command buffer, descriptor sets, Info and Params of its own) and the addresses
+** A plan's record holds up to four variants. A variant is a batch (command buffer, descriptor sets, Info and Params of its own) and the addresses
 ** that it was recorded for; a run with the same addresses submits one that is not in flight again, after its Params were rewritten. Otherwise the run is
 ** recorded anew, in place of the variant that was used longest ago. A run without a record (it will not come again), or with NNLUA_VK_NO_REPLAY=1,
 ** goes into the loose batch.

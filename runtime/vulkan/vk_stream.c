@@ -7,7 +7,7 @@
 */
 #include "vk_device.h"
 
-enum { SETS = 64, MAXCOMMANDS = 512 };
+enum { SETS = 64, MAXCOMMANDS = 512, LONG = 16, /* budgets, some two seconds: what one command buffer may hold */ PER_BYTE = 8 /* operations that take as long as a byte */ };
 static const uint64_t PIECE = (uint64_t)32 << 20, STAGED = (uint64_t)64 << 20, HOST = 32 << 10;
 
 /* ---- barriers ------------------------------------------------------------------------------------------------------------------------ */
@@ -56,16 +56,28 @@ static bool room(nn_vk_device *d, void **p, int n, int *cap, size_t each) {
 }
 #define ROOM(d, b, array, n, cap) room(d, (void **)&(b)->array, (b)->n, &(b)->cap, sizeof *(b)->array)
 
+/* Command buffer i becomes the one that is recorded into. */
+static bool next_cmd(nn_vk_device *d, nn_vk_batch *b, int i) {
+  const VkCommandBufferAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+                                            .commandPool = b->pool,
+                                            .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+                                            .commandBufferCount = 1};
+  if (i == b->ncmd) {
+    if (!ROOM(d, b, cmds, ncmd, capcmd) || d->vk.vkAllocateCommandBuffers(d->handle, &info, &b->cmds[i]) != VK_SUCCESS) return false;
+    b->ncmd++;
+  }
+  b->icmd = i;
+  b->cmd = b->cmds[i];
+  return true;
+}
+
 nn_vk_batch *nn_vk_batch_new(nn_vk_device *d) {
   nn_vk_batch *b = nni_calloc(d->base.mem, sizeof *b);
   if (!b) return NULL;
   const VkCommandPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO, .queueFamilyIndex = d->family};
   if (d->vk.vkCreateCommandPool(d->handle, &pool, NULL, &b->pool) == VK_SUCCESS) {
-    const VkCommandBufferAllocateInfo cmd = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
-                                             .commandPool = b->pool,
-                                             .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
-                                             .commandBufferCount = 1};
-    if (d->vk.vkAllocateCommandBuffers(d->handle, &cmd, &b->cmd) == VK_SUCCESS) return b;
+    if (next_cmd(d, b, 0)) return b;
+    nni_free(d->base.mem, b->cmds, sizeof *b->cmds * (size_t)b->capcmd);
     d->vk.vkDestroyCommandPool(d->handle, b->pool, NULL);
   }
   nni_free(d->base.mem, b, sizeof *b);
@@ -92,11 +104,39 @@ void nn_vk_batch_free(nn_vk_device *d, nn_vk_batch *b) {
   for (int i = 0; i < b->nsets; i++) d->vk.vkDestroyDescriptorPool(d->handle, b->sets[i], NULL);
   drop_host(d, b);
   d->vk.vkDestroyCommandPool(d->handle, b->pool, NULL);
+  nni_free(d->base.mem, b->cmds, sizeof *b->cmds * (size_t)b->capcmd);
   nni_free(d->base.mem, b->sets, sizeof *b->sets * (size_t)b->capsets);
   nni_free(d->base.mem, b->host, sizeof *b->host * (size_t)b->caphost);
   nni_free(d->base.mem, b->slice, sizeof *b->slice * (size_t)b->capslice);
   nni_free(d->base.mem, b->fault, sizeof *b->fault * (size_t)b->capfault);
   nni_free(d->base.mem, b, sizeof *b);
+}
+
+void nn_vk_settle(nn_vk_device *d, nn_vk_batch *b) {
+  barrier(d, b->cmd, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, VK_ACCESS_2_MEMORY_WRITE_BIT, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
+          VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT);
+  b->nread = b->nwrite = 0;
+}
+
+static VkResult begin_cmd(nn_vk_device *d, nn_vk_batch *b) {
+  const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+                                          .flags = b->again ? 0 : VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
+  VkResult r = d->vk.vkBeginCommandBuffer(b->cmd, &begin);
+  if (r != VK_SUCCESS) return r;
+  nn_vk_settle(d, b);
+  b->ops = 0;
+  return VK_SUCCESS;
+}
+
+/* Before a command of so many operations: a batch of long work goes on in another command buffer. */
+static nn_status make_way(nn_vk_device *d, nn_vk_batch *b, uint64_t ops, nni_error *err) {
+  if (b->ops > 0 && b->ops + ops > LONG * d->budget) {
+    VkResult r = d->vk.vkEndCommandBuffer(b->cmd);
+    if (r == VK_SUCCESS) r = next_cmd(d, b, b->icmd + 1) ? begin_cmd(d, b) : VK_ERROR_OUT_OF_HOST_MEMORY;
+    if (r != VK_SUCCESS) return nn_vk_failed(d, r, "recording", err);
+  }
+  b->ops += ops;
+  return NN_OK;
 }
 
 nn_status nn_vk_batch_open(nn_vk_device *d, nn_vk_batch *b, bool again, nni_error *err) {
@@ -109,14 +149,12 @@ nn_status nn_vk_batch_open(nn_vk_device *d, nn_vk_batch *b, bool again, nni_erro
   drop_host(d, b);
   b->open = false;
   b->value = b->filled = b->staged = 0;
-  b->set = b->inset = b->nslice = b->nfault = b->commands = b->nread = b->nwrite = 0;
+  b->set = b->inset = b->nslice = b->nfault = b->commands = 0;
   b->tohost = false;
-  const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
-                                          .flags = again ? 0 : VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
-  if (r == VK_SUCCESS) r = d->vk.vkBeginCommandBuffer(b->cmd, &begin);
+  b->again = again;
+  next_cmd(d, b, 0); /* it is there */
+  if (r == VK_SUCCESS) r = begin_cmd(d, b);
   if (r != VK_SUCCESS) return nn_vk_failed(d, r, "starting to record", err);
-  barrier(d, b->cmd, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, VK_ACCESS_2_MEMORY_WRITE_BIT, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
-          VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT);
   b->open = true;
   return NN_OK;
 }
@@ -144,8 +182,7 @@ nn_status nn_vk_loose(nn_vk_device *d, nn_vk_batch **out, nni_error *err) {
   return st;
 }
 
-/* what is recorded into now */
-static nn_status current(nn_vk_device *d, nn_vk_batch **out, nni_error *err) {
+nn_status nn_vk_current(nn_vk_device *d, nn_vk_batch **out, nni_error *err) {
   if (d->lost) return nn_vk_failed(d, VK_ERROR_DEVICE_LOST, "recording", err);
   if (!d->target) return nn_vk_loose(d, out, err);
   *out = d->target;
@@ -188,7 +225,8 @@ static bool host_take(nn_vk_device *d, nn_vk_batch *b, uint64_t bytes, uint64_t 
 
 /* ---- submitting and waiting ------------------------------------------------------------------------------------------------------------ */
 nn_status nn_vk_wait(nn_vk_device *d, uint64_t value, nni_error *err) {
-  if (value <= d->reached) return NN_OK;
+  if (value <= d->reached || (!d->lost && nn_vk_ended(d, value))) return NN_OK;
+  d->counts.waits++;
   const VkSemaphoreWaitInfo info = {
       .sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO, .semaphoreCount = 1, .pSemaphores = &d->timeline, .pValues = &value};
   VkResult r = d->lost ? VK_ERROR_DEVICE_LOST : d->vk.vkWaitSemaphores(d->handle, &info, UINT64_MAX);
@@ -212,7 +250,8 @@ void nn_vk_look(nn_vk_device *d, nn_vk_batch *b) {
     if (words[0] == 0 || d->fault.status != NN_OK) continue;
     nni_error said = {0};
     const nn_status st = b->fault[i].say(words, b->fault[i].ia, b->fault[i].nia, &said);
-    nni_fail(&d->fault, st, "%s%s%s", b->fault[i].by ? b->fault[i].by : "", b->fault[i].by ? ": " : "", said.text);
+    nni_fail(&d->fault, st, "%s", said.text);
+    d->faulty = b->fault[i].unit;
   }
 }
 
@@ -230,6 +269,7 @@ nn_status nn_vk_reported(nn_vk_device *d, nni_error *err) {
   const nn_status st = d->fault.status;
   if (st == NN_OK) return NN_OK;
   d->fault.status = NN_OK;
+  d->base.blamed = d->faulty;
   return nni_fail(err, st, "%s", d->fault.text);
 }
 
@@ -240,8 +280,41 @@ static void arm(nn_vk_device *d, nn_vk_batch *b) {
   if (!b->checked) unwatch(d, b), d->watch[d->nwatch++] = b;
 }
 
-nn_status nn_vk_submit(nn_vk_device *d, nn_vk_batch *run, nni_error *err) {
+/* One submission of n command buffers, at most two; the timeline reaches `value` with it (0: it signals nothing). */
+static VkResult hand_over(nn_vk_device *d, const VkCommandBuffer *buffer, uint32_t n, uint64_t value) {
   VkCommandBufferSubmitInfo cmd[2];
+  for (uint32_t i = 0; i < n; i++) cmd[i] = (VkCommandBufferSubmitInfo){.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = buffer[i]};
+  const VkSemaphoreSubmitInfo signal = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO,
+                                        .semaphore = d->timeline,
+                                        .value = value,
+                                        .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT};
+  const VkSubmitInfo2 info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2,
+                              .commandBufferInfoCount = n,
+                              .pCommandBufferInfos = cmd,
+                              .signalSemaphoreInfoCount = value > 0,
+                              .pSignalSemaphoreInfos = &signal};
+  VkResult r = d->vk.vkQueueSubmit2(d->queue, 1, &info, VK_NULL_HANDLE);
+  if (r == VK_SUCCESS) d->counts.submissions++;
+  return r;
+}
+
+/* The command buffers of two batches at most, in order: in one submission, or in several when the work is long, so that none of them lasts. */
+static VkResult hand_over_all(nn_vk_device *d, nn_vk_batch *const *batch, uint32_t n) {
+  VkCommandBuffer held[2];
+  uint32_t nheld = 0;
+  uint64_t ops = 0;
+  VkResult r = VK_SUCCESS;
+  for (uint32_t i = 0; i < n; i++)
+    for (int k = 0; k <= batch[i]->icmd && r == VK_SUCCESS; k++) {
+      const uint64_t more = k < batch[i]->icmd ? LONG * d->budget : batch[i]->ops; /* all but the last are full */
+      if (nheld > 0 && (nheld == 2 || ops + more > LONG * d->budget)) r = hand_over(d, held, nheld, 0), nheld = 0, ops = 0;
+      held[nheld++] = batch[i]->cmds[k];
+      ops += more;
+    }
+  return r == VK_SUCCESS ? hand_over(d, held, nheld, d->value + 1) : r;
+}
+
+nn_status nn_vk_submit(nn_vk_device *d, nn_vk_batch *run, nni_error *err) {
   nn_vk_batch *batch[2], *loose = d->loose[d->iloose];
   uint32_t n = 0;
   if (d->lost) return nn_vk_failed(d, VK_ERROR_DEVICE_LOST, "submitting work", err);
@@ -257,26 +330,14 @@ nn_status nn_vk_submit(nn_vk_device *d, nn_vk_batch *run, nni_error *err) {
   nn_status st = nn_vk_wait(d, *oldest, err); /* at most NN_VK_INFLIGHT submissions at a time */
   if (st != NN_OK) return st;
   look_at_all(d); /* leaves at most two batches for each submission in flight */
-  for (uint32_t i = 0; i < n; i++) {
-    arm(d, batch[i]);
-    cmd[i] = (VkCommandBufferSubmitInfo){.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = batch[i]->cmd};
-  }
-  const VkSemaphoreSubmitInfo signal = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO,
-                                        .semaphore = d->timeline,
-                                        .value = d->value + 1,
-                                        .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT};
-  const VkSubmitInfo2 info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2,
-                              .commandBufferInfoCount = n,
-                              .pCommandBufferInfos = cmd,
-                              .signalSemaphoreInfoCount = 1,
-                              .pSignalSemaphoreInfos = &signal};
-  VkResult r = d->vk.vkQueueSubmit2(d->queue, 1, &info, VK_NULL_HANDLE);
+  for (uint32_t i = 0; i < n; i++) arm(d, batch[i]);
+  VkResult r = hand_over_all(d, batch, n);
   if (r != VK_SUCCESS) {
+    if (r != VK_ERROR_DEVICE_LOST) d->vk.vkDeviceWaitIdle(d->handle); /* a part may have been taken */
     for (uint32_t i = 0; i < n; i++) unwatch(d, batch[i]), batch[i]->checked = true;
     return nn_vk_failed(d, r, "submitting work", err);
   }
   *oldest = ++d->value;
-  d->counts.submissions++;
   for (uint32_t i = 0; i < n; i++) batch[i]->value = d->value;
   return NN_OK;
 }
@@ -373,6 +434,30 @@ static nn_status put_ranges(nn_vk_device *d, const nn_vk_work *w, VkDescriptorSe
   return NN_OK;
 }
 
+/* The groups of a dispatch, all at once or, where they would take long, cut along the last axis that has several: their linear numbers stay what they are. */
+static nn_status in_parts(nn_vk_device *d, nn_vk_batch *b, const nn_vk_work *w, VkDescriptorSet set, const nn_vk_span *span, uint64_t writes, nni_error *err) {
+  const int axis = w->groups[2] > 1 ? 2 : w->groups[1] > 1 ? 1 : 0;
+  const uint32_t all = w->groups[axis];
+  uint64_t ops = 0;
+  for (int i = 0; i < w->nbind; i++) ops += w->bind[i].bytes * PER_BYTE;
+  if (ops < w->ops) ops = w->ops;
+  const uint64_t wanted = nn_vk_ceil_div(ops ? ops : 1, d->budget), parts = wanted < all ? wanted : all;
+  uint32_t base[3] = {0, 0, 0}, n[3] = {w->groups[0], w->groups[1], w->groups[2]};
+  const uint32_t each = (uint32_t)nn_vk_ceil_div(all, parts);
+  for (uint32_t at = 0; at < all; at += n[axis]) {
+    base[axis] = at;
+    n[axis] = all - at < each ? all - at : each;
+    nn_status st = make_way(d, b, ops / parts, err);
+    if (st != NN_OK) return st;
+    order(d, b, span, w->nbind, writes);
+    d->vk.vkCmdBindPipeline(b->cmd, VK_PIPELINE_BIND_POINT_COMPUTE, nn_vk_pipeline_handle(w->pipeline));
+    d->vk.vkCmdBindDescriptorSets(b->cmd, VK_PIPELINE_BIND_POINT_COMPUTE, d->layout, 0, 1, &set, 0, NULL);
+    d->counts.dispatches++;
+    d->vk.vkCmdDispatchBase(b->cmd, base[0], base[1], base[2], n[0], n[1], n[2]);
+  }
+  return NN_OK;
+}
+
 nn_status nn_vk_dispatch(nn_vk_device *d, const nn_vk_work *w, nni_error *err) {
   sets s = {.n = 0};
   nn_vk_span span[NN_VK_NBUF];
@@ -386,7 +471,7 @@ nn_status nn_vk_dispatch(nn_vk_device *d, const nn_vk_work *w, nni_error *err) {
   if (w->ninfo > NN_VK_MAXINFO || w->nparam > NN_VK_MAXPARAM || (w->nparam > 0 && w->param + w->nparam > d->nparam))
     return nni_fail(err, NN_EINTERNAL, "%s: a dispatch of %zu bytes and %d parameters from %d of %d (a bug in nnlua)", d->base.name, w->ninfo,
                     w->nparam, w->param, d->nparam);
-  nn_status st = current(d, &b, err);
+  nn_status st = nn_vk_current(d, &b, err);
   if (st == NN_OK) st = next_set(d, b, &set, err);
   if (st == NN_OK) st = put_ranges(d, w, set, &s, span, &writes, err);
   if (st != NN_OK) return st;
@@ -402,12 +487,7 @@ nn_status nn_vk_dispatch(nn_vk_device *d, const nn_vk_work *w, nni_error *err) {
     put(&s, set, NN_VK_PARAMS, VK_DESCRIPTOR_TYPE_UNIFORM_BUFFER, p->buffer, p->offset, sizeof(nn_vk_param) * (uint64_t)w->nparam);
   }
   d->vk.vkUpdateDescriptorSets(d->handle, s.n, s.write, 0, NULL);
-  order(d, b, span, w->nbind, writes);
-  d->vk.vkCmdBindPipeline(b->cmd, VK_PIPELINE_BIND_POINT_COMPUTE, nn_vk_pipeline_handle(w->pipeline));
-  d->vk.vkCmdBindDescriptorSets(b->cmd, VK_PIPELINE_BIND_POINT_COMPUTE, d->layout, 0, 1, &set, 0, NULL);
-  d->counts.dispatches++;
-  d->vk.vkCmdDispatch(b->cmd, w->groups[0], w->groups[1], w->groups[2]);
-  return NN_OK;
+  return in_parts(d, b, w, set, span, writes, err);
 }
 
 nn_status nn_vk_faults(const nni_kernel_call *k, nn_vk_say say, const int64_t *ia, int nia, nn_vk_bind *words) {
@@ -415,12 +495,12 @@ nn_status nn_vk_faults(const nni_kernel_call *k, nn_vk_say say, const int64_t *i
   nni_error *err = k->err;
   nn_vk_batch *b;
   piece h;
-  nn_status st = current(d, &b, err);
+  nn_status st = nn_vk_current(d, &b, err);
   if (st != NN_OK) return st;
   if (!ROOM(d, b, fault, nfault, capfault) || !host_take(d, b, sizeof(uint32_t) * NN_VK_FAULT_WORDS, d->range_align, &h))
     return nni_fail(err, NN_ENOMEM, "%s: out of memory while recording", d->base.name);
   nn_vk_fault *f = &b->fault[b->nfault++];
-  *f = (nn_vk_fault){.say = say, .by = k->by, .words = (uint32_t *)(void *)h.map, .nia = nia < NN_VK_FAULT_IA ? nia : NN_VK_FAULT_IA};
+  *f = (nn_vk_fault){.say = say, .unit = k->unit, .words = (uint32_t *)(void *)h.map, .nia = nia < NN_VK_FAULT_IA ? nia : NN_VK_FAULT_IA};
   memcpy(f->ia, ia, sizeof *ia * (size_t)f->nia);
   b->tohost = true;
   *words = (nn_vk_bind){.data = h.address, .bytes = sizeof(uint32_t) * NN_VK_FAULT_WORDS, .write = true};
@@ -451,7 +531,7 @@ nn_status nn_vk_fill(nn_vk_device *d, void *dst, size_t bytes, uint32_t word, nn
   if (bytes == 0) return NN_OK;
   const nn_vk_block *to = find(d, dst, bytes, &at, err);
   if (!to) return err->status;
-  nn_status st = current(d, &b, err);
+  nn_status st = nn_vk_current(d, &b, err);
   if (st != NN_OK) return st;
   order(d, b, &(nn_vk_span){nn_vk_address(to, at), nn_vk_address(to, at + bytes)}, 1, 1);
   d->vk.vkCmdFillBuffer(b->cmd, to->buffer, at, bytes, word);
@@ -463,7 +543,7 @@ nn_status nn_vk_copy_bytes(nn_vk_device *d, void *dst, const void *src, size_t b
   uint64_t at;
   if (bytes == 0 || dst == src) return NN_OK;
   if (!find(d, dst, bytes, &at, err) || !find(d, src, bytes, &at, err)) return err->status;
-  nn_status st = current(d, &b, err);
+  nn_status st = nn_vk_current(d, &b, err);
   if (st == NN_OK) copy(d, b, dst, src, bytes);
   return st;
 }
@@ -477,7 +557,7 @@ nn_status nn_vk_upload(nni_device *base, void *dst, const void *src, size_t byte
   for (uint64_t done = 0, n; done < bytes; done += n) {
     nn_vk_batch *b = NULL;
     piece h;
-    nn_status st = current(d, &b, err);
+    nn_status st = nn_vk_current(d, &b, err);
     if (st != NN_OK) return st;
     n = bytes - done < PIECE ? bytes - done : PIECE;
     if (!host_take(d, b, n, 16, &h)) return nni_fail(err, NN_ENOMEM, "%s: no memory for an upload of %zu bytes", d->base.name, bytes);
@@ -529,5 +609,6 @@ nn_status nn_vk_stream_open(nn_vk_device *d, nni_error *err) {
 void nn_vk_stream_close(nn_vk_device *d) {
   while (d->records) nn_vk_recorded_free(&d->base, d->records);
   for (int i = 0; i < NN_VK_NLOOSE; i++) nn_vk_batch_free(d, d->loose[i]);
+  nn_vk_marks_close(d);
   if (d->timeline) d->vk.vkDestroySemaphore(d->handle, d->timeline, NULL);
 }

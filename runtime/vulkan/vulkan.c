@@ -54,7 +54,7 @@ static bool takes(int id, nn_dtype d) {
 
 static nni_device_counts counted(const nni_device *d) {
   const nn_vk_counts c = nn_vk_counted(d);
-  return (nni_device_counts){c.submissions, c.uploads, c.downloads};
+  return (nni_device_counts){c.submissions, c.uploads, c.downloads, c.waits};
 }
 
 const nni_backend nn_vk_backend = {
@@ -76,5 +76,7 @@ const nni_backend nn_vk_backend = {
     .download = nn_vk_download,
     .finish = nn_vk_finish,
     .counted = counted,
+    .mark = nn_vk_mark,
+    .marked = nn_vk_marked,
     .close = nn_vk_close,
 };

@@ -68,7 +68,7 @@ static void test_xor(void) {
     nn_tensor *d = nn_call(ctx, "sub", NN_T(z), NN_T(y)), *q = nn_call(ctx, "square", NN_T(d)), *l = nn_call(ctx, "mean", NN_T(q));
     CHECK(nn_backward(l, NULL, false, false) == NN_OK);
     nn_release(h0), nn_release(h), nn_release(o), nn_release(z), nn_release(d), nn_release(q);
-    CHECK(nn_adam_step(ctx, &(nn_adam){0.05, 0.9, 0.999, 1e-8, 0, s}, 4, p, m, v) == NN_OK);
+    CHECK(nn_adam_step(ctx, &(nn_adam){0.05, 0.9, 0.999, 1e-8, 0, s, false}, 4, p, m, v) == NN_OK);
     for (int i = 0; i < 4; i++) nn_set_grad(p[i], NULL);
     CHECK(nn_item(l, &loss, NULL) == NN_OK);
     nn_release(l);

@@ -1,4 +1,4 @@
-/* test_vulkan.c - the core of vulkan/: devices, memory, stream, records, faults, limits; and the kernels of k_copy.c against the CPU's.
+/* test_vulkan.c - the core of vulkan/: devices, memory, stream, records, faults; and the kernels of k_copy.c against the CPU's.
 **
 ** Runs in three modes that must agree (default, a barrier after every dispatch, no replay); ctest runs it under validation as well.
 */
@@ -197,18 +197,6 @@ static void check_faults(void) {
 }
 
 /* ---- records ---------------------------------------------------------------------------------------------------------------------------------- */
-/* y = x * parameter 1, the second of three */
-static void *scale_program(int64_t n) {
-  nni_rinstr r[] = {{.kind = NNI_R_LOAD, .cls = NNI_F, .dtype = NN_F32, .slot = 0},
-                    {.kind = NNI_R_PARAM, .cls = NNI_F, .dtype = NN_F32, .level = NNI_ROW, .slot = 1},
-                    {.kind = NNI_R_PW, .cls = NNI_F, .opcls = NNI_F, .dtype = NN_F32, .nargs = 2, .op = NNI_PW_mul, .a = {0, 1}},
-                    {.kind = NNI_R_STORE, .cls = NNI_F, .dtype = NN_F32, .nargs = 1, .a = {2}, .slot = 0}};
-  nni_program p = {.ndim = 1, .shape = {n}, .rows = 1, .cols = n, .nin = 1, .nout = 1, .ninstr = NNI_COUNT(r), .instr = r};
-  p.in[0] = (nni_access){.dtype = NN_F32, .stride = {1}};
-  p.out[0] = (nni_access){.dtype = NN_F32};
-  return dev->is->program_new(dev, &p);
-}
-
 /* Runs of one plan in flight one behind the other, over buffers that change and parameters that differ: y[i] = x[i] * run. */
 static void check_records(void) {
   enum { N = 1000, RUNS = 40, SETS = 4 };
@@ -377,36 +365,14 @@ static void check_footprint(void) {
   const bool may = getenv("NNLUA_VK_NO_REPLAY") == NULL;
   CHECK(c250.submissions - c50.submissions == 225 && c250.uploads - c50.uploads == 200 && c250.downloads - c50.downloads == 25,
         "200 runs and 25 downloads: %llu submissions", (unsigned long long)(c250.submissions - c50.submissions));
-  CHECK(c250.recorded - c50.recorded == (may ? 50u : 200u) && c250.replayed - c50.replayed == (may ? 150u : 0u) && c250.pipelines == c50.pipelines,
+  const uint64_t again = c250.recorded - c50.recorded, replayed = c250.replayed - c50.replayed; /* a plan's second and third record come when its runs overlap */
+  CHECK(again + replayed == 200 && (may ? again >= 50 && again < 50 + NN_VK_NVARIANT : again == 200) && c250.pipelines == c50.pipelines,
         "runs are recorded that were before");
   CHECK(nn_vk_of(dev)->nblock == blocks, "%u blocks, then %u", blocks, nn_vk_of(dev)->nblock);
   dev->is->recorded_free(dev, record);
   dev->is->program_free(dev, prog);
   dev->is->buffer_put(dev, in, N * 4);
   dev->is->buffer_put(dev, out, N * 4);
-}
-
-/* A lost device says so, whatever is asked of it, and can be closed. */
-static void check_lost(void) {
-  nni_device *d;
-  float x[64] = {0};
-  bool replay;
-  void *record = NULL;
-  MUST(nn_vk_open(mem, 0, &d, &err));
-  void *p = d->is->buffer_get(d, sizeof x), *address[] = {p};
-  const nni_submission s = {.recorded = &record, .address = address, .naddress = 1, .err = &err};
-  MUST(d->is->upload(d, p, x, sizeof x, &err));
-  CHECK(nn_vk_failed(nn_vk_of(d), VK_ERROR_DEVICE_LOST, "testing", &err) == NN_EDEVICE && strstr(err.text, "lost"), "%s", err.text);
-  CHECK(d->is->upload(d, p, x, sizeof x, &err) == NN_EDEVICE, "upload");
-  CHECK(d->is->begin(d, &s, &replay) == NN_EDEVICE, "begin");
-  CHECK(d->is->end(d, true, &err) == NN_OK, "the end of what did not begin");
-  CHECK(d->is->download(d, x, p, sizeof x, &err) == NN_EDEVICE && strstr(err.text, "lost"), "%s", err.text);
-  CHECK(d->is->finish(d, &err) == NN_EDEVICE, "finish");
-  CHECK(nn_vk_fill(nn_vk_of(d), p, 64, 0, &err) == NN_EDEVICE, "fill");
-  d->is->recorded_free(d, record);
-  d->is->buffer_put(d, p, sizeof x);
-  d->is->trim(d);
-  d->is->close(d);
 }
 
 static void all(void) {
@@ -421,7 +387,6 @@ static void all(void) {
   check_faults();
   check_records();
   check_footprint();
-  check_lost();
   check_limits();
   check_cache();
 }

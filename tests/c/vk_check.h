@@ -150,6 +150,33 @@ static inline void check_kernel(kernel f, arr **in, int nin, arr **out, int nout
   nni_buffer_put(mem, h.scratch, hs);
 }
 
+/* y = x * parameter 1, the second of three */
+static inline void *scale_program(int64_t n) {
+  nni_rinstr r[] = {{.kind = NNI_R_LOAD, .cls = NNI_F, .dtype = NN_F32, .slot = 0},
+                    {.kind = NNI_R_PARAM, .cls = NNI_F, .dtype = NN_F32, .level = NNI_ROW, .slot = 1},
+                    {.kind = NNI_R_PW, .cls = NNI_F, .opcls = NNI_F, .dtype = NN_F32, .nargs = 2, .op = NNI_PW_mul, .a = {0, 1}},
+                    {.kind = NNI_R_STORE, .cls = NNI_F, .dtype = NN_F32, .nargs = 1, .a = {2}, .slot = 0}};
+  nni_program p = {.ndim = 1, .shape = {n}, .rows = 1, .cols = n, .nin = 1, .nout = 1, .ninstr = NNI_COUNT(r), .instr = r};
+  p.in[0] = (nni_access){.dtype = NN_F32, .stride = {1}};
+  p.out[0] = (nni_access){.dtype = NN_F32};
+  return dev->is->program_new(dev, &p);
+}
+
+/* One run of scale_program over n elements on d: y[i] = i * by. */
+static inline nn_status scaled(nni_device *d, void *prog, void **record, void *in, void *out, double by) {
+  const nni_operand a = {.data = in}, b = {.data = out};
+  void *const address[] = {in, out};
+  const nni_param pa[] = {{.f = -1}, {.f = by}, {.f = -2}};
+  const nni_submission s = {.recorded = record, .address = address, .naddress = 2, .param = pa, .nparam = 3, .err = &err};
+  const nni_kernel_call c = {.dev = d, .in = &a, .out = &b, .nin = 1, .nout = 1, .pa = pa, .err = &err};
+  bool replay;
+  nn_status st = d->is->begin(d, &s, &replay), end;
+  if (st != NN_OK) return st;
+  if (!replay) st = d->is->program_run(prog, &c);
+  end = d->is->end(d, st != NN_OK, &err);
+  return st == NN_OK ? end : st;
+}
+
 /* Calls `all` on the first Vulkan device, in the modes that must agree. Returns what main returns. */
 static inline int vk_check_main(const char *name, void (*all)(void)) {
   static const struct { const char *name, *variable; } modes[] = {{"default", NULL}, {"barriers", "NNLUA_VK_BARRIERS"}, {"no replay", "NNLUA_VK_NO_REPLAY"},

@@ -68,7 +68,7 @@ function Normalization:adapt(data)
   local count, mean, m2 = 0, nil, nil
   batches("Normalization", data, function(x)
     if not self.built then self:build_from(x) end
-    x = x:double()
+    x = x:to(x:device() == "cpu" and "f64" or "f32") -- sums of centred squares: f32 will do where there is no f64
     local m = x:mean(self.over, true)
     local n, spread = x:numel() // m:numel(), (x - m):square():sum(self.over, true)
     if not mean then

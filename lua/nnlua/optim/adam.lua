@@ -52,7 +52,7 @@ local Adam = define("Adam", { amsgrad = { "boolean", default = false } })
 function Adam:slot_names() return self.amsgrad and { "m", "v", "v_max" } or { "m", "v" } end
 
 local function runtime_options(self, o)
-  return { lr = o.lr, beta1 = self.beta_1, beta2 = self.beta_2, eps = self.epsilon, weight_decay = o.weight_decay, step = o.step }
+  return { lr = o.lr, beta1 = self.beta_1, beta2 = self.beta_2, eps = self.epsilon, weight_decay = o.weight_decay, step = o.step, defer = true }
 end
 
 function Adam:update_group(group, grads, o, changed, updates)

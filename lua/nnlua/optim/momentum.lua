@@ -45,7 +45,8 @@ end
 M.runtime_lists = runtime_lists
 
 local function runtime_options(self, o)
-  return { lr = o.lr, momentum = self.momentum, nesterov = self.nesterov, weight_decay = o.weight_decay, dampening = 0 }
+  return { lr = o.lr, momentum = self.momentum, nesterov = self.nesterov, weight_decay = o.weight_decay, dampening = 0,
+    defer = true }
 end
 
 function SGD:update_group(group, grads, o, changed)

@@ -20,7 +20,7 @@ local batch = {}
 
 --- Parameters must exist, outside any scope, before a step.
 function batch.prepare(self, c, x)
-  if self:first_unbuilt() then self:build(x) end
+  if self:first_unbuilt() then self:build(batch.beside(self:device(), x)) end
   if not c.optimizer.parameters then c.optimizer:bind(self:parameters()) end
 end
 

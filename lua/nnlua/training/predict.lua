@@ -59,7 +59,7 @@ function predict.evaluate_batches(self, c, ds, o)
   local count = 0
   for b in feed.batches(self, c, ds, o.steps) do
     if b.y == nil then feed.target_missing "evaluate" end
-    if self:first_unbuilt() then self:build(b.x) end
+    if self:first_unbuilt() then self:build(batch.beside(self:device(), b.x)) end
     count = count + 1
     announce(o.callbacks, "on_test_batch_begin", self, count)
     batch.test(self, c, b)
@@ -106,7 +106,7 @@ local function one_pass(self, ds, o)
   local bar = Progress { label = "predict", total = o.steps or feed.cardinality(ds), verbose = o.verbose }
   local function figures() return {} end
   for b in feed.batches(self, nil, ds, o.steps) do
-    if self:first_unbuilt() then self:build(b.x) end
+    if self:first_unbuilt() then self:build(batch.beside(self:device(), b.x)) end
     count = count + 1
     announce(o.callbacks, "on_predict_batch_begin", self, count)
     add_outputs(self, parts, count, b)
@@ -203,7 +203,7 @@ end
 ---@return number loss, table<string, number>
 function Module:test_on_batch(x, y, given)
   local c, b = on_batch("test_on_batch", self, x, y, given)
-  if self:first_unbuilt() then self:build(x) end
+  if self:first_unbuilt() then self:build(batch.beside(self:device(), x)) end
   local _ <close> = batch.in_mode(self, false)
   local _ <close> = core.no_grad()
   batch.reset(c)
@@ -215,7 +215,7 @@ end
 ---@param x nnlua.Tensor
 ---@return nnlua.Tensor ...
 function Module:predict_on_batch(x)
-  if self:first_unbuilt() then self:build(x) end
+  if self:first_unbuilt() then self:build(batch.beside(self:device(), x)) end
   local _ <close> = batch.in_mode(self, false)
   local _ <close> = core.no_grad()
   local parts = {}
