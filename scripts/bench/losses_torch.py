@@ -43,7 +43,9 @@ def resnet20(file):
         if isinstance(conv, torch.nn.Conv2d) and conv.kernel_size == (3, 3) and conv.stride == (2, 2):
             conv.padding = (0, 0)
             conv.register_forward_pre_hook(lambda _, args: F.pad(args[0], (0, 1, 0, 1)))
-    return model, torch.optim.SGD(model.parameters(), 0.02, momentum=0.9, weight_decay=1e-4), lambda at: (x[at], y[at])
+    with h5py.File(file, "r") as h5:
+        lr = json.loads(h5["nnlua"].attrs["user"])["lr"]
+    return model, torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=1e-4), lambda at: (x[at], y[at])
 
 
 def gpt(file):
@@ -72,7 +74,6 @@ for name, make in (("resnet20", resnet20), ("gpt", gpt)):
             loss.backward()
             opt.step()
             theirs.append(loss.item())
-        np.savetxt(base + ".theirs", theirs)
         last = max(1, len(ours) // 5)
         means.append((ours[-last:].mean(), np.mean(theirs[-last:])))
         print("%s seed %s  first step %.4f %.4f  last fifth of %d steps: nnlua %.4f  PyTorch %.4f" % (
