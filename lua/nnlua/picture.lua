@@ -3,9 +3,7 @@
 -- Owns: how pixels become characters. A character cell is twice as high as wide, so one stands for two pixels, one above the other.
 --
 --     local nn = require "nnlua"
---     print(nn.picture(nn.eye(4), { colour = false }))
---     --> ▀▄
---     -->   ▀▄
+--     print(nn.picture(nn.eye(2), { colour = false }))      --> ▀▄
 
 local core = require "nnlua.core"
 local options = require "nnlua.options"

@@ -33,13 +33,12 @@ function M.script(args, spec)
   table.move(common(), 1, 3, #spec + 1, all)
   local opt = options.parse_args(args, all)
   local name = (spec.name or tostring(args[0] or "script"):match "[^/\\]*$"):gsub("%.lua$", "")
-  local function must(value, message, ...)
-    if value == nil then
-      io.stdout:flush()
-      io.stderr:write(name, ": ", tostring(message), "\n")
-      os.exit(1, true)
-    end
-    return value, message, ...
+  local function must(...)
+    local value, message = ...
+    if value ~= nil then return ... end
+    io.stdout:flush()
+    io.stderr:write(name, ": ", tostring(message), "\n")
+    os.exit(1, true)
   end
   core.seed(opt.seed)
   if opt.threads then core.threads(opt.threads) end

@@ -7,7 +7,7 @@
 --     local nn = require "nnlua"
 --     local words = nn.TextVectorization{ output_sequence_length = 5 }
 --     words:adapt{ "A cat, a dog.", "the cat" }
---     print(table.concat(words:vocabulary(), " "))          -->  [UNK] a cat dog the
+--     print(table.concat(words:vocabulary(), " ", 2))       --> [UNK] a cat dog the
 --     local ids = words{ "The dog barks!", "cat" }
 --     print(table.concat(ids[1]:totable(), " "))            --> 6 5 2 1 1
 --     print(words:decode(ids)[1])                           --> the dog [UNK]
