@@ -30,7 +30,7 @@ local judge = nn.Sequential {
   nn.Flatten {}, nn.Dense { 64, activation = "relu" }, nn.Dense { 10 } }
 judge:compile { optimizer = "adam", loss = "sparse_categorical_crossentropy", from_logits = true, metrics = { "accuracy" } }
 local function unit(x, y) return x:float() / 255, y end
-judge:fit { train:shuffle(60000):batch(64):map(unit), epochs = math.ceil(20000 / #train), validation = test:batch(256):map(unit) }
+judge:fit { train:shuffle(60000):batch(64):map(unit), epochs = math.min(20, math.ceil(20000 / #train)), validation = test:batch(256):map(unit) }
 
 -- How sure the judge is, and how many kinds it sees.
 local function score(images)
