@@ -147,6 +147,7 @@
 ---@field Swish nnlua.Swish
 ---@field Tanh nnlua.Tanh
 ---@field TanhShrink nnlua.TanhShrink
+---@field TextVectorization nnlua.TextVectorization
 ---@field Threshold nnlua.Threshold
 ---@field ThresholdedReLU nnlua.ThresholdedReLU
 ---@field TimeDistributed nnlua.TimeDistributed
@@ -184,11 +185,13 @@
 ---@field optim table
 ---@field options table
 ---@field parameter function
+---@field picture function
 ---@field policy function
 ---@field profile function
 ---@field register_layer function
 ---@field regularizers table
 ---@field schedules table
+---@field script function
 ---@field supported function
 ---@field tensorboard table
 ---@field with_mask function

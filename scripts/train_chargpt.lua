@@ -1,7 +1,7 @@
 -- Train a small transformer to write like a text, letter by letter: `nnlua train_chargpt.lua book.txt --steps 2000`, then let it write.
 local nn = require "nnlua"
 
-local opt = nn.options.parse_args(arg, {
+local opt, must = nn.script(arg, {
   about = "Train a character-level GPT on a text file and print what it writes.",
   { "text", "string", positional = true, required = true, help = "the text to learn from" },
   { "steps", "integer", default = 2000, min = 0, help = "optimizer steps" },
@@ -12,21 +12,14 @@ local opt = nn.options.parse_args(arg, {
   { "heads", "integer", default = 4, min = 1, help = "attention heads" },
   { "dropout", "number", default = 0.1, min = 0, below = 1, help = "share of features dropped" },
   { "lr", "number", default = 1e-3, above = 0, help = "learning rate of AdamW" },
-  { "seed", "integer", default = 1, help = "of everything that is random" },
   { "write", "integer", default = 300, min = 0, help = "bytes to write at the end" },
   { "prompt", "string", default = "\n", help = "how the writing begins" },
   { "temperature", "number", default = 0.8, above = 0, help = "below 1: keeps to what is likely" },
 })
 
-local function fail(message)
-  io.stderr:write("train_chargpt: ", message, "\n")
-  os.exit(1, true)
-end
-
-nn.seed(opt.seed)
-local file, why = io.open(opt.text, "rb")
-local text = file and file:read "a" or fail(tostring(why or "cannot read " .. opt.text))
-if #text <= opt.context then fail(("%s has %d bytes, --context needs more than %d"):format(opt.text, #text, opt.context)) end
+local file = must(io.open(opt.text, "rb"))
+local text = must(file:read "a", "cannot read " .. opt.text)
+must(#text > opt.context or nil, ("%s has %d bytes, --context needs more than %d"):format(opt.text, #text, opt.context))
 
 -- Bytes that occur become ids 1, 2, ...
 local letters, id_of_byte = {}, {}

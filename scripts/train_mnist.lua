@@ -1,32 +1,16 @@
 -- Train a network on MNIST: `nnlua train_mnist.lua --model cnn --epochs 1`. The last line printed is its accuracy on the test images.
 local nn = require "nnlua"
 
-local opt = nn.options.parse_args(arg, {
+local opt, must = nn.script(arg, {
   about = "Train a network to read handwritten digits.",
   { "model", "choice", choices = { "mlp", "cnn" }, default = "mlp", help = "one hidden layer, or two convolutions" },
   { "epochs", "integer", default = 3, min = 1, help = "passes over the training images" },
   { "batch", "integer", default = 64, min = 1, help = "images per step" },
   { "lr", "number", default = 1e-3, above = 0, help = "learning rate of Adam" },
-  { "seed", "integer", default = 1, help = "of everything that is random" },
-  { "device", "string", default = nn.device(), value = "NAME", help = "where to compute: cpu, vulkan, vulkan:2, or auto: the faster one" },
   { "data", "string", value = "DIR", help = "folder of the four MNIST files" },
-  { "threads", "integer", min = 1, help = "CPU threads, by default all" },
   { "save", "string", value = "FILE", help = "write a checkpoint after each epoch" },
   { "resume", "string", value = "FILE", help = "go on from a checkpoint; --epochs counts from the very beginning" },
 })
-
--- Prints a mistake of the outside world (files, network, devices) as one line, and ends the program.
-local function must(value, message, ...)
-  if value == nil then
-    io.stderr:write("train_mnist: ", tostring(message), "\n")
-    os.exit(1, true)
-  end
-  return value, message, ...
-end
-
-nn.seed(opt.seed)
-if opt.threads then nn.threads(opt.threads) end
-must(nn.device(opt.device))
 
 local train, test = must(nn.datasets.mnist { dir = opt.data })
 

@@ -286,3 +286,104 @@ describe("digits", function()
     for id = 1, 10 do assert.is_true(math.abs(count[id] - 6000) < 400) end
   end)
 end)
+
+describe("textures", function()
+  local function whole(ds) return ds:batch(#ds):iter()() end
+
+  it("are the same for a seed, whatever else is asked for, and leave the stream of nn.seed alone", function()
+    nn.seed(5)
+    local want = nn.rand(3):totable()
+    nn.seed(5)
+    local a_train, a_test = nn.datasets.textures { train = 700, test = 40, seed = 3 }
+    assert.same(want, nn.rand(3):totable())
+    local b_train, b_test = nn.datasets.textures { train = 30, test = 600, seed = 3 }
+    local function bytes(ds, n) return (whole(ds:take(n))):tostring_bytes() end
+    assert.equal(bytes(a_train, 30), bytes(b_train, 30))
+    assert.equal(bytes(a_test, 40), bytes(b_test, 40))
+    assert.are_not.equal(bytes(a_train, 30), bytes(a_test, 30))
+    assert.are_not.equal(bytes(b_train, 30), bytes(nn.datasets.textures { train = 30, test = 1, seed = 4 }, 30))
+    assert.are_not.equal(bytes(a_train, 30), bytes(a_train:skip(500), 30)) -- the second block is another one
+    assert.equal("Dataset<u8 32x32x3, i64 scalar> 700 elements", tostring(a_train))
+    assert.equal("fine rings", a_test.labels:decode(10))
+  end)
+
+  it("are of ten kinds that differ as their names say", function()
+    local train = nn.datasets.textures { train = 500, test = 1, seed = 1 }
+    local x, ids = whole(train)
+    for id, count in ipairs(ids:bincount():totable()) do assert.is_true(id == 1 or count > 20, train.labels:decode(math.max(1, id - 1))) end
+    x = x:float()
+    -- How much neighbours differ along a dim, by class.
+    local function change(dim)
+      local d = (x:narrow(dim, 2, 31) - x:narrow(dim, 1, 31)):square():mean { 2, 3, 4 }
+      return function(name) return d:masked_select(ids:eq(train.labels:encode(name))):mean():item() end
+    end
+    local down, across = change(2), change(3)
+    assert.is_true(down "fine rows" > 1.5 * across "fine rows" and across "fine columns" > 1.5 * down "fine columns")
+    for _, kind in ipairs { "rows", "checks", "rings", "diagonals" } do
+      assert.is_true(down("fine " .. kind) > 1.2 * down("coarse " .. kind), kind)
+    end
+  end)
+end)
+
+describe("cifar10", function()
+  local none = { NNLUA_DATA = false }
+
+  -- A record: its label, then planes where red is `first`, green the row and blue the column.
+  local function record(label, first)
+    local green, blue = {}, {}
+    for row = 0, 31 do
+      for column = 0, 31 do
+        green[#green + 1], blue[#blue + 1] = string.char(row), string.char(100 + column)
+      end
+    end
+    return string.char(label) .. string.char(first):rep(1024) .. table.concat(green) .. table.concat(blue)
+  end
+
+  local function folder(change)
+    local dir = new_folder()
+    for i = 1, 5 do write(("%s/data_batch_%d.bin"):format(dir, i), record(i - 1, i) .. record(9, 10 * i)) end
+    write(dir .. "/test_batch.bin", record(6, 77))
+    for name, bytes in pairs(change or {}) do
+      if bytes then write(dir .. "/" .. name, bytes) else os.remove(dir .. "/" .. name) end
+    end
+    return dir
+  end
+
+  it("reads records of a label and three planes", function()
+    local train, test = assert(nn.datasets.cifar10 { dir = folder() })
+    assert.equal("Dataset<u8 32x32x3, i64 scalar> 10 elements", tostring(train))
+    assert.equal(1, #test)
+    local x, y = train:batch(10):iter()()
+    assert.same({ 1, 10, 2, 10, 3, 10, 4, 10, 5, 10 }, y:totable())
+    assert.same({ 1, 10, 2, 20, 3, 30, 4, 40, 5, 50 }, x[{ {}, 7, 9, 1 }]:totable())
+    assert.same({ 30, 6, 108 }, x[{ 6, 7, 9 }]:totable())
+    assert.same({ "airplane", "truck", "automobile" }, train.labels:decode { y[1]:item(), y[2]:item(), y[3]:item() })
+    local image, id = test:iter()()
+    assert.same({ { 77, 31, 131 }, "frog" }, { image[{ 32, 32 }]:totable(), test.labels:decode(id:item()) })
+  end)
+
+  it("finds the folder that the archive makes, by name and in $NNLUA_DATA", function()
+    local dir = folder()
+    local parent = new_folder()
+    assert(os.rename(dir, parent .. "/cifar-10-batches-bin"))
+    assert.equal(10, #assert(nn.datasets.cifar10(parent)))
+    in_environment({ NNLUA_DATA = parent }, function() assert.equal(10, #assert(nn.datasets.cifar10())) end)
+    assert(os.rename(parent .. "/cifar-10-batches-bin", parent .. "/cifar10"))
+    in_environment({ NNLUA_DATA = parent }, function() assert.equal(10, #assert(nn.datasets.cifar10())) end)
+  end)
+
+  it("says where to get the files, and what is wrong with those that are there", function()
+    local function why(o) return select(2, nn.datasets.cifar10(o)) end
+    in_environment(none, function() assert.matches("curl .*cifar%-10%-binary%.tar%.gz", why()) end)
+    in_environment({ NNLUA_DATA = new_folder() }, function() assert.matches("cifar10: the files are nowhere", why()) end)
+    assert.matches("^cifar10: there is no folder /nowhere %(expected data_batch_1%.bin, ", why "/nowhere")
+    assert.matches("^cifar10: files are missing in .* %(expected data_batch_1%.bin, .*test_batch%.bin%)$", why(new_folder()))
+    assert.matches("^cifar10: files are missing in .* %(expected data_batch_4%.bin%)$", why(folder { ["data_batch_4.bin"] = false }))
+    assert.matches("/data_batch_2%.bin: 3072 bytes are no whole number of records of 3073 ", why(folder { ["data_batch_2.bin"] = ("x"):rep(3072) }))
+    assert.matches("/test_batch%.bin: 0 bytes are no whole number", why(folder { ["test_batch.bin"] = "" }))
+    assert.matches("/data_batch_5%.bin: label 10 of image 2 is above 9", why(folder { ["data_batch_5.bin"] = record(3, 0) .. record(10, 0) }))
+    local ok, err = pcall(nn.datasets.cifar10, { folder = "x" })
+    assert.is_false(ok)
+    assert.matches('cifar10: unknown option "folder" %(valid: dir%)', err)
+  end)
+end)

@@ -91,6 +91,74 @@ describe("scripts", function()
     assert.truthy(err:find "^train_chargpt: /nowhere/text: [^\n]*\n$", err)
   end)
 
+  -- Runs an example that must end well and be silent on standard error; returns the numbers of its last line, and all it printed.
+  local function figures(arguments)
+    local out, err, ok = run(root .. "scripts/" .. arguments)
+    assert.same({ "", true }, { err, ok })
+    local numbers = {}
+    for number in last_line(out):gmatch "%d+%.%d+" do numbers[#numbers + 1] = tonumber(number) end
+    return numbers, out
+  end
+
+  it("train_cifar.lua trains on textures and on CIFAR-10's files, and goes on from a checkpoint", function()
+    local accuracy, out = figures "train_cifar.lua --synthetic --limit 600 --epochs 4 --batch 32 --lr 0.03"
+    assert.truthy(out:find("ResNet-20 with 269722 parameters", 1, true)) -- those of the paper's network of this depth
+    assert.is_true(accuracy[1] > 0.35, out) -- chance is 0.1
+    local records = {}
+    for x, y in nn.datasets.textures({ train = 60, test = 1 }):iter() do
+      records[#records + 1] = string.char(y:item() - 1) .. x:permute({ 3, 1, 2 }):contiguous():tostring_bytes()
+    end
+    for i, name in ipairs { "data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch" } do
+      local f = assert(io.open(("%s/%s.bin"):format(folder, name), "wb"))
+      f:write(table.concat(records, "", 10 * i - 9, 10 * i))
+      f:close()
+    end
+    local arguments = ("train_cifar.lua --data '%s' --batch 16 --save '%s/cifar.h5'"):format(folder, folder)
+    assert.truthy(select(2, figures(arguments .. " --epochs 1")):find "epoch 1/1 ")
+    out = select(2, figures(("%s --epochs 2 --resume '%s/cifar.h5'"):format(arguments, folder)))
+    assert.truthy(out:find "epoch 2/2 " and not out:find "epoch 1/2 ")
+    local _, err, ok = run(root .. "scripts/train_cifar.lua --data /nowhere/at/all")
+    assert.is_false(ok)
+    assert.truthy(err:find "^train_cifar: cifar10: there is no folder /nowhere/at/all [^\n]*\n$", err)
+  end)
+
+  it("train_autoencoder.lua gives digits back", function()
+    local mse, out = figures "train_autoencoder.lua --synthetic --limit 2000 --epochs 5 --batch 32 --lr 0.002"
+    assert.is_true(mse[1] < 0.5 * mse[2], out)
+    assert.truthy(out:find "[▀▄█]")
+  end)
+
+  it("train_gan.lua draws what a classifier takes for digits", function()
+    local score, out = figures "train_gan.lua --synthetic --limit 1000 --batch 32 --width 16 --lr 0.001 --steps 200"
+    assert.is_true(score[1] > 2.5 and score[2] > 8, out) -- without training: 1
+  end)
+
+  it("train_text.lua reads the order of words, where counting them is not enough, and files", function()
+    local accuracy, out = figures "train_text.lua --sentences 2000 --epochs 10 --batch 32 --hidden 32 --length 24"
+    assert.is_true(accuracy[1] > 0.95 and accuracy[2] < 0.9, out)
+    local file = folder .. "/lines"
+    local function write(line)
+      local f = assert(io.open(file, "w"))
+      for i = 1, 60 do f:write(line:format(("yes no"):match(i % 2 == 0 and "^%a+" or "%a+$"), i % 2 == 0 and "fine" or "bad"), "\n") end
+      f:close()
+    end
+    write "%s\tit is %s"
+    assert.equal(1, figures(("train_text.lua --data '%s' --epochs 8 --lr 0.03 --hidden 8 --length 5 --batch 8"):format(file))[1])
+    write "%s it is %s"
+    local _, err = run(("%sscripts/train_text.lua --data '%s'"):format(root, file))
+    assert.equal(("train_text: %s:1: expected a label, a tab and a text\n"):format(file), err)
+  end)
+
+  it("train_timeseries.lua forecasts better than the day before does", function()
+    local mae, out = figures "train_timeseries.lua --hours 3000 --epochs 3 --batch 32"
+    assert.is_true(mae[1] < 0.6 * mae[2] and mae[2] > 0.5, out)
+  end)
+
+  it("train_dqn.lua balances the pole", function()
+    local returns, out = figures "train_dqn.lua --goal 100 --rounds 3000"
+    assert.is_true(returns[1] > 60, out) -- a network that has not learned gets 9, random pushes 22
+  end)
+
   it("train_mnist.lua trains, prints one line per epoch, and the accuracy last", function()
     local out, err = train "--epochs 3 --batch 32 --lr 0.003"
     assert.equal("", err)
@@ -103,14 +171,14 @@ describe("scripts", function()
 
   it("train_mnist.lua --device vulkan reaches the accuracy of the CPU", function()
     if #nn.devices() == 1 then return pending "there is no Vulkan device" end
-    local function figures(device)
+    local function on(device)
       local out, err = train("--epochs 3 --batch 32 --lr 0.003 --device " .. device)
       assert.equal("", err)
       local loss, seen = out:match "epoch 3/3  [%d.]+ s  loss ([%d.]+)  accuracy ([%d.]+)"
       return tonumber(last_line(out):match "^test accuracy (%d%.%d%d%d%d)$"), tonumber(loss), tonumber(seen)
     end
-    local accuracy, loss, seen = figures "cpu"
-    local accuracy_there, loss_there, seen_there = figures "vulkan"
+    local accuracy, loss, seen = on "cpu"
+    local accuracy_there, loss_there, seen_there = on "vulkan"
     assert.is_true(accuracy_there > 0.9 and math.abs(accuracy_there - accuracy) <= 0.02, accuracy_there)
     assert.is_true(math.abs(loss_there - loss) <= 0.02 and math.abs(seen_there - seen) <= 0.02, loss_there)
   end)

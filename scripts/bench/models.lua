@@ -8,11 +8,9 @@ local Dense, Conv2D, BatchNorm = nn.Dense, nn.Conv2D, nn.BatchNorm
 
 local function labels(n, classes) return (nn.uniform({ n }, 0, classes):floor() + 1):clamp(1, classes):long() end
 
---- One step as fit does it: the handles of the step expire before the window runs. The step returns nothing; `read` makes it return the loss.
-function models.trainer(model, x, y, opt)
-  model:build(x)
-  opt = opt and opt(model) or nn.optim.Adam { model:parameters(), lr = 1e-3 }
-  return function(read)
+--- One step as fit does it: the handles of the step expire before the window runs. It returns nothing; `read` makes it return the loss.
+function models.stepper(model, opt)
+  return function(x, y, read)
     local loss <const> = {}
     do
       local scope <close> = nn.scope()
@@ -24,6 +22,13 @@ function models.trainer(model, x, y, opt)
     opt:step()
     return read and loss[1]:item()
   end
+end
+
+--- A step on x and y as a function of `read`, by Adam unless `opt` makes another optimizer for the model.
+function models.trainer(model, x, y, opt)
+  model:build(x)
+  local step = models.stepper(model, opt and opt(model) or nn.optim.Adam { model:parameters(), lr = 1e-3 })
+  return function(read) return step(x, y, read) end
 end
 
 function models.mlp_784_128_10_b64()
@@ -76,12 +81,14 @@ local function conv(channels, kernel, stride)
   return Conv2D { channels, kernel, strides = stride, padding = "same", use_bias = false, kernel_initializer = "he_normal" }
 end
 
+local function norm() return BatchNorm { momentum = 0.9, epsilon = 1e-5 } end -- PyTorch's figures
+
 local Block = nn.class("Block", nn.Module)
 
 function Block:init(inputs, outputs, stride)
-  self.c1, self.b1 = conv(outputs, 3, stride), BatchNorm {}
-  self.c2, self.b2 = conv(outputs, 3, 1), BatchNorm {}
-  if stride ~= 1 or inputs ~= outputs then self.cs, self.bs = conv(outputs, 1, stride), BatchNorm {} end
+  self.c1, self.b1 = conv(outputs, 3, stride), norm()
+  self.c2, self.b2 = conv(outputs, 3, 1), norm()
+  if stride ~= 1 or inputs ~= outputs then self.cs, self.bs = conv(outputs, 1, stride), norm() end
 end
 
 function Block:forward(x)
@@ -92,7 +99,7 @@ end
 local ResNet = nn.class("ResNet", nn.Module)
 
 function ResNet:init()
-  self.c, self.b = conv(16, 3, 1), BatchNorm {}
+  self.c, self.b = conv(16, 3, 1), norm()
   local blocks, from = {}, 16
   for _, to in ipairs { 16, 32, 64 } do
     for _ = 1, 3 do
@@ -109,10 +116,10 @@ function ResNet:forward(x)
   return self.out(x:mean { 2, 3 })
 end
 
-function models.resnet20_cifar_b64()
-  return models.trainer(ResNet(), nn.randn(64, 32, 32, 3), labels(64, 10),
-    function(model) return nn.optim.SGD { model:parameters(), lr = 0.1, momentum = 0.9, weight_decay = 1e-4 } end)
-end
+models.ResNet = ResNet
+function models.sgd(model, lr) return nn.optim.SGD { model:parameters(), lr = lr or 0.1, momentum = 0.9, weight_decay = 1e-4 } end
+
+function models.resnet20_cifar_b64() return models.trainer(ResNet(), nn.randn(64, 32, 32, 3), labels(64, 10), models.sgd) end
 
 -- ---- a small GPT over characters -------------------------------------------------------------------------------------
 
@@ -149,6 +156,7 @@ function GPTBlock:forward(x, mask)
 end
 
 local GPT = nn.class("GPT", nn.Module)
+models.GPT = GPT
 
 function GPT:init(V, d, heads, layers, T)
   self.e, self.p = nn.parameter(nn.randn(V, d)), nn.parameter(nn.zeros(T, d))
