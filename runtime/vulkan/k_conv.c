@@ -126,6 +126,7 @@ static nn_status run(const nni_kernel_call *k, mode m) {
   for (uint64_t first = 0; first < j.items; first += most) { /* a dispatch stays short */
     j.i.first = (uint32_t)first;
     j.i.count = (uint32_t)(j.items - first < most ? j.items - first : most);
+    w.ops = j.i.count * (uint64_t)j.each;
     nn_vk_grid(d, j.direct && m != DW ? nn_vk_ceil_div(j.i.count, 256) : j.i.count, w.groups);
     nn_status st = nn_vk_dispatch(d, &w, k->err);
     if (st != NN_OK) return st;

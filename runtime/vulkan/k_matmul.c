@@ -137,11 +137,13 @@ nn_status nn_vk_matmul(const nni_kernel_call *k) {
   info.part_size = p.parts > 1 ? (uint32_t)out : 0;
   nn_vk_work w = {.bind = bind, .nbind = 3, .info = &info, .ninfo = sizeof info};
   w.pipeline = shader_of(d, &p, a, b, &info.a_from, p.parts > 1 ? NN_F32 : k->out[0].dtype, k->err);
-  uint64_t most = nn_vk_budget(d) / ((uint64_t)p.t.m * p.t.n * p.part_k);
+  const uint64_t each = (uint64_t)p.t.m * p.t.n * p.part_k; /* multiply-adds of a group */
+  uint64_t most = nn_vk_budget(d) / each;
   if (most < 1) most = 1;
   for (uint64_t first = 0; first < groups; first += most) { /* a dispatch stays short */
     info.first = (uint32_t)first;
     info.count = (uint32_t)(groups - first < most ? groups - first : most);
+    w.ops = info.count * each;
     nn_vk_grid(d, info.count, w.groups);
     nn_status st = nn_vk_dispatch(d, &w, k->err);
     if (st != NN_OK) return st;
