@@ -1,11 +1,15 @@
-/* bindings/prog.h - what the nnlua program needs of its own bindings beside nnL.h: the loader of Lua source, Ctrl-C.
+/* bindings/prog.h - what the nnlua program needs of its own bindings beside nnL.h: its allocator, the loader of Lua source, Ctrl-C.
 **
-** Used by main.c (which installs both) and lua_sys.c (which shows them to Lua). In a stock lua5.4 nothing here is installed, so the
+** Used by main.c (which installs them) and lua_sys.c (which shows them to Lua). In a stock lua5.4 nothing here is installed, so the
 ** host keeps its own load functions and its own signal handling, and nnL_interrupted is always false.
 */
 #ifndef NNL_PROG_H
 #define NNL_PROG_H
 #include "nnL.h"
+
+/* ---- lua_alloc.c: the state's small pieces --------------------------------------------------------------------------------- */
+lua_State *nnL_newstate(void);       /* NULL: out of memory */
+void nnL_closestate(lua_State *L);   /* closes it and gives its pieces back */
 
 /* ---- lua_load.c: Lua source is loaded as text, never as bytecode ---------------------------------------------------------- */
 /* Both push the compiled chunk and return LUA_OK, or push a message and return an error code. path NULL reads standard input. */
