@@ -374,9 +374,27 @@ static int overwritable(build *b, const prog *q, int o, nn_tensor **cand) {
   return n;
 }
 
+/* The device's form of the program; units that do the same to other operands share one, so that less of it has to be in the caches. */
+static bool compile_program(build *b, const prog *q, int u) {
+  nni_unit *t = &b->plan->unit[u];
+  const size_t isz = sizeof(nni_rinstr) * (size_t)q->p.ninstr;
+  for (int v = 0; v < u; v++) {
+    const nni_unit *w = &b->plan->unit[v];
+    if (!w->program || w->borrowed || memcmp(w->desc, &q->p, offsetof(nni_program, instr)) != 0 || memcmp(w->desc->instr, q->instr, isz) != 0) continue;
+    t->prog = w->prog, t->desc = w->desc, t->borrowed = true;
+    return true;
+  }
+  t->desc = nni_malloc(b->ctx->core.mem, sizeof(nni_program) + isz);
+  if (!t->desc) return false;
+  *t->desc = q->p;
+  t->desc->instr = (nni_rinstr *)(t->desc + 1);
+  memcpy(t->desc->instr, q->instr, isz);
+  t->prog = b->plan->dev->is->program_new(b->plan->dev, t->desc);
+  return t->prog != NULL;
+}
+
 static bool finish_program(build *b, prog *q, int u) {
   nni_unit *t = &b->plan->unit[u];
-  nni_memory *mem = b->ctx->core.mem;
   if (!unit_alloc(b, t, q->p.nin, q->p.nout, q->nparam, 0, 0)) return false;
   for (int i = 0; i < q->p.nin; i++) t->in[i] = slot_of(b, q->in[i]);
   for (int o = 0; o < q->p.nout; o++) {
@@ -387,14 +405,7 @@ static bool finish_program(build *b, prog *q, int u) {
   if (q->nparam) memcpy(t->param, q->param, sizeof(int) * (size_t)q->nparam);
   t->program = true;
   t->first = b->members[u][0];
-  size_t isz = sizeof(nni_rinstr) * (size_t)q->p.ninstr;
-  t->desc = nni_malloc(mem, sizeof(nni_program) + isz);
-  if (!t->desc) return false;
-  *t->desc = q->p;
-  t->desc->instr = (nni_rinstr *)(t->desc + 1);
-  memcpy(t->desc->instr, q->instr, isz);
-  t->prog = b->plan->dev->is->program_new(b->plan->dev, t->desc);
-  return t->prog != NULL;
+  return compile_program(b, q, u);
 }
 
 static bool build_program(build *b, int u) {
@@ -408,7 +419,7 @@ static bool build_program(build *b, int u) {
   if (!q->instr || !q->param) return false;
   const nni_layout *sp = &b->g.space[u];
   q->p.ndim = sp->ndim;
-  memcpy(q->p.shape, sp->shape, sizeof q->p.shape);
+  memcpy(q->p.shape, sp->shape, sizeof(int64_t) * (size_t)sp->ndim); /* the rest stays 0: programs are compared */
   for (int i = 0; i < nm; i++) {
     int node = b->members[u][i];
     def[node] = emit_node(b, q, node, def);
@@ -435,8 +446,8 @@ void nni_plan_free(nn_context *ctx, nni_plan *p) {
   if (p->recorded) p->dev->is->recorded_free(p->dev, p->recorded);
   for (int i = 0; p->unit && i < p->nunit; i++) {
     nni_unit *u = &p->unit[i];
-    if (u->prog) p->dev->is->program_free(p->dev, u->prog);
-    if (u->desc) nni_free(m, u->desc, sizeof(nni_program) + sizeof(nni_rinstr) * (size_t)u->desc->ninstr);
+    if (u->prog && !u->borrowed) p->dev->is->program_free(p->dev, u->prog);
+    if (u->desc && !u->borrowed) nni_free(m, u->desc, sizeof(nni_program) + sizeof(nni_rinstr) * (size_t)u->desc->ninstr);
     nni_free(m, u->op, u->bytes);
   }
   nni_free(m, p->unit, sizeof *p->unit * (size_t)p->nunit);

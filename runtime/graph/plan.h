@@ -25,7 +25,8 @@ typedef struct nni_unit {
   nni_operand *op;          /* kernels: nin + nout operands without data; shape and stride point into dims */
   int64_t *ia, *dims;
   int *param;               /* run-time parameters: their numbers in the window */
-  nni_program *desc;        /* programs: kept for printing */
+  nni_program *desc;        /* what prog was made of */
+  bool borrowed;            /* prog and desc belong to an earlier unit that does the same */
   int param0;               /* parameters of the units before it */
   int first;                /* number of its first node, for ordering and printing */
   size_t bytes;             /* of the block that holds the arrays above */
