@@ -173,18 +173,30 @@ static void run_step(const run *r, const step *s, const tile *t, void **v) {
   }
 }
 
-/* the tile's place in the space */
+/* tile i's place in the space */
 static void set_tile(const program *p, tile *t, int64_t i) {
   if (p->nseg > 1) {
     t->row = p->down ? i % p->rows : i / p->nseg;
     t->col = (p->down ? i / p->rows : i % p->nseg) * p->seg;
-    t->n = p->cols - t->col < p->seg ? p->cols - t->col : p->seg;
-  } else {
-    t->row = i * p->tile_rows;
+  } else t->row = i * p->tile_rows;
+}
+
+/* how much of the space it is */
+static void fit_tile(const program *p, tile *t) {
+  if (p->nseg > 1) t->n = p->cols - t->col < p->seg ? p->cols - t->col : p->seg;
+  else {
     t->nrows = p->rows - t->row < p->tile_rows ? p->rows - t->row : p->tile_rows;
     t->n = t->nrows * p->cols;
   }
   t->first = t->row * p->cols + t->col;
+}
+
+/* the place of the tile behind it, without a division */
+static void next_tile(const program *p, tile *t) {
+  if (p->nseg <= 1) t->row += p->tile_rows;
+  else if (p->down) {
+    if (++t->row == p->rows) t->row = 0, t->col += p->seg;
+  } else if ((t->col += p->seg) >= p->cols) t->col = 0, t->row++;
 }
 
 /* the thread's table of values, pointing at their registers, constant ones filled */
@@ -205,8 +217,9 @@ static void run_tiles(void *arg, int64_t begin, int64_t end, int tid) {
   const program *p = r->p;
   tile t;
   void **v = set_values(r, tid, &t);
-  for (int64_t i = begin; i < end; i++) {
-    set_tile(p, &t, i);
+  set_tile(p, &t, begin);
+  for (int64_t i = begin; i < end; i++, next_tile(p, &t)) {
+    fit_tile(p, &t);
     for (int o = 0; o < p->nout; o++)
       if (r->direct >> o & 1) v[p->out_direct[o]] = (char *)r->out[o] + t.first * p->out_size[o];
     for (int k = p->nprologue; k < p->nsteps; k++) {

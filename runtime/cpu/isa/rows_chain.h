@@ -92,7 +92,7 @@ void CHAIN(const nn_rows_link *k, int nlinks, int64_t rows, int64_t cols) {
   const V first = z->op == NN_LINK_rprod ? K(1) : z->op == NN_LINK_rmax ? K(-INF) : z->op == NN_LINK_rmin ? K(INF) : K(0);
   const int reduces = z->op >= NN_LINK_rsum && z->op <= NN_LINK_rmin;
   V x[LANES];
-  for (int64_t i = rows; i < LANES; i++) x[i] = first; /* rows that are not there */
+  for (int64_t i = reduces ? rows : LANES; i < LANES; i++) x[i] = first; /* rows that are not there */
   for (int64_t row = 0; row < rows; row++) {
     V r[4] = {first, first, first, first};
     int64_t at = 0;
