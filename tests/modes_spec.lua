@@ -163,3 +163,100 @@ describe("training gives the same bits eager, deferred and with any number of th
     end)
   end)
 end)
+
+-- 3x3 convolutions of stride 1 with many channels run by Winograd's method unless nn.exact(true): both are held to sums in Lua's doubles, each to its
+-- own tolerance, and so are their gradients, whose sums have more terms.
+describe("nn.exact", function()
+  local N, H, W, C, K = 16, 12, 12, 16, 16
+  local before = nn.exact()
+  teardown(function()
+    restore()
+    nn.exact(before)
+  end)
+
+  local function numbers(t) return t:reshape(-1):totable() end
+  local function at(n, i, j, c, channels) return ((n * H + i) * W + j) * channels + c + 1 end
+  local function tap(a, b, c, k) return ((a * 3 + b) * C + c) * K + k + 1 end
+
+  -- one output, one element of the input's gradient, one of the weight's: sums over what reaches them
+  local function output(x, w, n, i, j, k)
+    local s = 0
+    for a = 0, 2 do
+      for b = 0, 2 do
+        local y, z = i + a - 1, j + b - 1
+        for c = 0, C - 1 do
+          if y >= 0 and y < H and z >= 0 and z < W then s = s + x[at(n, y, z, c, C)] * w[tap(a, b, c, k)] end
+        end
+      end
+    end
+    return s
+  end
+  local function input_gradient(d, w, n, i, j, c)
+    local s = 0
+    for a = 0, 2 do
+      for b = 0, 2 do
+        local y, z = i - a + 1, j - b + 1
+        for k = 0, K - 1 do
+          if y >= 0 and y < H and z >= 0 and z < W then s = s + d[at(n, y, z, k, K)] * w[tap(a, b, c, k)] end
+        end
+      end
+    end
+    return s
+  end
+  local function weight_gradient(x, d, a, b, c, k)
+    local s = 0
+    for n = 0, N - 1 do
+      for i = 0, H - 1 do
+        for j = 0, W - 1 do
+          local y, z = i + a - 1, j + b - 1
+          if y >= 0 and y < H and z >= 0 and z < W then s = s + x[at(n, y, z, c, C)] * d[at(n, i, j, k, K)] end
+        end
+      end
+    end
+    return s
+  end
+
+  local function compute(exact)
+    nn.exact(exact)
+    nn.seed(3)
+    local x, w, d = nn.parameter(nn.randn(N, H, W, C)), nn.parameter(nn.randn(3, 3, C, K) * 0.1), nn.randn(N, H, W, K)
+    local y = nn.conv2d(x, w, nil, { padding = "same" })
+    local dx, dw = nn.grad(y, { x, w }, { cotangents = d })
+    return { x = numbers(x), w = numbers(w), d = numbers(d), y = numbers(y), dx = numbers(dx), dw = numbers(dw) }
+  end
+
+  local function close(got, expected, tol, what)
+    assert.is_true(math.abs(got - expected) <= tol, ("%s: %.9g, expected %.9g within %g"):format(what, got, expected, tol))
+  end
+
+  -- largest error that is allowed of y and dx (about 1 in size), of dw (about 50)
+  local function check(r, tol, tol_dw)
+    for n = 0, N - 1, 5 do
+      for i = 0, H - 1 do
+        local j, k = (7 * i + n) % W, (5 * i + 3 * n) % K
+        close(r.y[at(n, i, j, k, K)], output(r.x, r.w, n, i, j, k), tol, "output")
+        close(r.dx[at(n, i, j, k, C)], input_gradient(r.d, r.w, n, i, j, k), tol, "gradient of the input")
+      end
+    end
+    for t = 0, 8 do
+      local a, b, c, k = t // 3, t % 3, 3 * t % C, 7 * t % K
+      close(r.dw[tap(a, b, c, k)], weight_gradient(r.x, r.d, a, b, c, k), tol_dw, "gradient of the weight")
+    end
+  end
+
+  it("turns Winograd's method off; both are right", function()
+    local winograd, exact = compute(false), compute(true)
+    check(winograd, 5e-5, 5e-3)
+    check(exact, 5e-6, 5e-4)
+    for _, name in ipairs { "y", "dx", "dw" } do assert.not_same(winograd[name], exact[name], name .. ": the switch changed nothing") end
+  end)
+
+  it("gives the same bits with 1, 2 and 3 threads, eager and deferred", function()
+    nn.exact(true)
+    same_bits(function()
+      local net = cnn()
+      net:train()
+      return train(net:parameters(), net, nn.randn(16, 12, 12, 16), nn.optim.Adam { net:parameters(), lr = 0.01 })
+    end)
+  end)
+end)
