@@ -1,8 +1,9 @@
 /* bindings/lua_alloc.c - the allocator of the program's Lua state: small pieces by size, from lists of free ones.
 **
-** A training loop makes and drops a userdata for every tensor, in batches (the collector's), for which malloc's quick lists are too short. Pieces of up
-** to LARGEST bytes are cut from slabs, go back to the list of their size, and are given to the system when the state is closed; Lua says the size of what it
-** frees, so a piece needs no header. Bigger ones are malloc's. A state is used by one thread at a time, and so is this.
+** A training loop makes and drops a userdata for every tensor, in batches (the collector's), for which malloc's quick lists are too short.
+** Pieces of up to LARGEST bytes are cut from slabs, go back to the list of their size, and are given to the system when the state is closed;
+** Lua says the size of what it frees, so a piece needs no header. Bigger ones are malloc's. A state is used by one thread at a time, and so
+** is this.
 */
 #include <stdio.h>
 #include <stdlib.h>
