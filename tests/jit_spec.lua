@@ -578,7 +578,7 @@ describe("penalties of activities", function()
       local x = nn.randn(2, 4)
       local y = net(x)
       net:regularization() -- taken away, so that f has none but its own
-      local want = y:sum():item() + 0.5 * y:abs():sum():item() + 0.1 * y:square():sum():item()
+      local want = y:sum():item() + (0.5 * y:abs():sum():item() + 0.1 * y:square():sum():item()) / 2 -- the penalty is a sample's
       assert.is_true(math.abs(f(x):item() - want) < 1e-5)
     end
     assert.equal(3, f:replays())
@@ -588,7 +588,7 @@ describe("penalties of activities", function()
     local f = nn.jit(function(x) return net(x) end)
     for _ = 1, 4 do
       local y = f(nn.randn(2, 4))
-      assert.is_true(math.abs(net:regularization():item() - 0.1 * y:square():sum():item()) < 1e-5)
+      assert.is_true(math.abs(net:regularization():item() - 0.1 * y:square():sum():item() / 2) < 1e-5)
     end
     assert.equal(0, f:replays())
   end)
