@@ -55,7 +55,8 @@ local function described(given)
 end
 
 -- Which optimizers have a row; a name is the spec that has steps of its own.
-local rowed = { LBFGS = "optim_matrix_spec", CG = "optim_matrix_spec", Nadam = "optim_rules_spec", Ftrl = "optim_rules_spec", Lion = "optim_rules_spec",
+local rowed = { LBFGS = "optim_matrix_spec", CG = "optim_matrix_spec",
+  Nadam = "optim_rules_spec", Ftrl = "optim_rules_spec", Lion = "optim_rules_spec",
   Lamb = "optim_rules_spec", Adafactor = "optim_matrix_spec", Muon = "optim_matrix_spec" }
 
 describe("PyTorch's twenty steps of", function()
@@ -248,7 +249,8 @@ describe("a checkpoint goes on exactly with", function()
     polynomial = S.polynomial { 0.1, 4 }, inverse_time = S.inverse_time { 0.1, 2, 0.5 },
     cosine = S.cosine { 0, 10, warmup_target = 0.1, warmup_steps = 3 }, cosine_restarts = S.cosine_restarts { 0.1, 2 },
     step = S.step { 0.1, 2, 0.5 }, linear = S.linear { 0.1, 0.01, 4 }, one_cycle = S.one_cycle { 0.1, 10 }, cyclic = S.cyclic { 0.01, 0.1, 2 },
-    warmup = S.warmup { S.constant { 0.1 }, 3 }, plateau = S.plateau { 0.1 }, noam = S.noam { 64, 10 }, join = S.join { { S.linear { 0, 0.1, 2 }, S.exponential { 0.1, 1, 0.5 } }, { 2 } },
+    warmup = S.warmup { S.constant { 0.1 }, 3 }, plateau = S.plateau { 0.1 },
+    noam = S.noam { 64, 10 }, join = S.join { { S.linear { 0, 0.1, 2 }, S.exponential { 0.1, 1, 0.5 } }, { 2 } },
   }
   for name, value in pairs(S) do
     if name ~= "get" and (type(value) == "table" or type(value) == "function") then
