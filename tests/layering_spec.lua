@@ -98,12 +98,13 @@ describe("the house", function()
   end)
 
   it("loads Lua source in one place, in text mode", function()
-    local wrong, loads = {}, 0
+    local wrong, loads, copies = {}, 0, 0
     for _, path in ipairs(sources) do
       if path:find "^bindings/" or path:find "^runtime/" then
         local text = read(path):gsub("/%*.-%*/", "")
         for call in text:gmatch "lua[L]?_load[%w_]*%s*%b()" do
           if path == "bindings/lua_load.c" and call:find '^lua_load%s*%(' and call:find '"t"%s*%)$' then loads = loads + 1
+          elseif path == "bindings/lua_load.c" and call:find "^lua_load%(to, .*{d%.p, d%.n}, .*\"b\"%)$" then copies = copies + 1 -- nnL_copyfunction
           else wrong[#wrong + 1] = path .. ": " .. call
           end
         end
@@ -112,6 +113,7 @@ describe("the house", function()
     end
     assert.equal("", table.concat(wrong, "\n"))
     assert.equal(1, loads)
+    assert.equal(1, copies) -- of a live function, from one state of the process to another
     for _, path in ipairs(files "^lua/.*%.lua$") do
       local text = read(path):gsub('"[^"\n]*"', '""'):gsub("%-%-[^\n]*", "")
       for _, word in ipairs { "loadstring", "dofile", "loadfile", "load" } do
