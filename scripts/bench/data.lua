@@ -1,5 +1,5 @@
 --- Input pipelines in images a second, beside PyTorch's DataLoader where it is installed: 60,000 images of MNIST's shape (bytes, 28x28x1) with
---- their labels, shuffle(10000):batch(64):prefetch(2), and the same with a Lua function on workers. An epoch is timed whole; the best of several counts.
+--- their labels, shuffle(10000):batch(64):prefetch(2), and a Lua function on workers. An epoch is timed whole; the best of several counts.
 -- usage: nnlua bench/data.lua [epochs]; PYTHON names the interpreter. Run under `taskset -c 0,1` for two cores.
 local nn = require "nnlua"
 
