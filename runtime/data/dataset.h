@@ -157,4 +157,7 @@ uint64_t nni_pass_number(uint64_t pass, int64_t repetition); /* of a repetition 
 nn_status nni_rows_gather(const nni_dataset *d, const int64_t *rows, int64_t n, bool lead, nni_element *out, nni_error *err);
 nn_status nni_element_data(const nni_component *c, const void **data, nni_error *err); /* where its bytes are; runs a pending tensor */
 
+/* api.c: the parts of e as tensors, new references; e is empty afterwards, whatever happens. Consumer's thread. */
+nn_status nni_element_tensors(nn_context *ctx, nni_element *e, nn_tensor **out, int *n);
+
 #endif
