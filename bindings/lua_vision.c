@@ -1,4 +1,4 @@
-/* bindings/lua_vision.c - core.vision: images and sound from Lua strings and back, lists of transforms; lua/nnlua/vision.lua makes them an API.
+/* bindings/lua_vision.c - core.imaging: images and sound from Lua strings and back, lists of transforms; lua/nnlua/vision.lua makes them an API.
 **
 ** Owns one kind of userdata, a list of transforms. What the outside world can get wrong (bytes of files) returns nil and a message; everything else raises.
 */
@@ -216,5 +216,5 @@ void nnL_open_vision(lua_State *L) {
   }
   lua_pop(L, 1);
   luaL_newlib(L, functions);
-  lua_setfield(L, -2, "vision");
+  lua_setfield(L, -2, "imaging");
 }

@@ -24,6 +24,7 @@ local families = {
   { "activations", { "activations" }, "activation" },
   { "data", { "data" }, "data set" },
   { "datasets", { "datasets" }, "data set" },
+  { "vision", { "vision.transforms", "vision" }, "transform" },
 }
 
 -- ---- comments --------------------------------------------------------------------------------------------------------
