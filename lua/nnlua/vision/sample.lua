@@ -31,22 +31,24 @@ function List:init(steps, names, range)
   self.handle = core.imaging.list(numbers, range[1], range[2], steps)
 end
 
-local function tensors(...)
+-- The parts as tensors of the dtypes that the runtime takes.
+local function tensors(self, ...)
   local list = { ... }
   for i, x in ipairs(list) do
     if type(x) == "string" then list[i] = core.from_string(x, "u8")
-    elseif type(x) == "number" then list[i] = core.tensor(x) end
+    elseif type(x) == "number" then list[i] = core.tensor(x)
+    elseif self.kinds[i] == "boxes" and core.is_tensor(x) then list[i] = x:float() end
   end
   return table.unpack(list)
 end
 
 --- The parts of a sample, changed. Images in files may be strings.
-function List:__call(...) return core.imaging.apply(self.handle, nil, 0, 0, tensors(...)) end
+function List:__call(...) return core.imaging.apply(self.handle, nil, 0, 0, tensors(self, ...)) end
 
 --- The same with draws that depend on key.seed, key.epoch and key.sample (integers; 0) alone.
 function List:apply(key, ...)
   local o = options.check("apply", key, M.key_spec)
-  return core.imaging.apply(self.handle, o.seed, o.epoch, o.sample, tensors(...))
+  return core.imaging.apply(self.handle, o.seed, o.epoch, o.sample, tensors(self, ...))
 end
 
 --- Options of decoding as numbers: channels, height, width.
