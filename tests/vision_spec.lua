@@ -548,8 +548,8 @@ describe("nn.vision", function()
       end
       assert.truthy(inside > 30, "the object has left the image")
       assert.truthy(apart <= 0.15 * inside, ("sample %d: image and mask differ in %d of %d pixels"):format(sample, apart, inside))
-      for a = 1, 2 do -- the corners of a slanted object may fall between pixels
-        assert.truthy(box[a] <= low[a] + 1 and box[a] >= low[a] - 5 and box[a + 2] >= high[a] - 1 and box[a + 2] <= high[a] + 5,
+      for a = 1, 2 do -- pixels were rounded seven times, and corners may fall between them
+        assert.truthy(box[a] <= low[a] + 3 and box[a] >= low[a] - 5 and box[a + 2] >= high[a] - 3 and box[a + 2] <= high[a] + 5,
           ("sample %d: box %g..%g, object %g..%g"):format(sample, box[a], box[a + 2], low[a], high[a]))
       end
     end

@@ -10,7 +10,7 @@
 --     print(y:dtype(), table.concat(y:shape(), " "))                                    --> u8 1 2 3
 --     local file = os.tmpname() .. ".png"
 --     assert(V.grid(nn.rand(4, 8, 8, 3)):save(file))
---     print(V.load(file):size(1))                                                       --> 20
+--     print(V.load(file):size(1))                                                       --> 22
 --     os.remove(file)
 
 local core = require "nnlua.core"
