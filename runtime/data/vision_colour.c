@@ -1,7 +1,7 @@
 /* data/vision_colour.c - changes of each pixel by itself: gray, colour jitter, posterising, solarising, inverting; and RandAugment's choice among all
 ** transforms. Pure functions; see vision.h and vision.def.
 **
-** A value that depends on the old value alone is looked up for bytes; what mixes channels runs over rows of floats. Bytes are rounded after each change.
+** A value that depends on the old value alone is looked up for bytes; what mixes channels runs over pieces of floats.
 */
 #include <math.h>
 #include "vision.h"
@@ -30,11 +30,6 @@ static nn_status each_value(nni_memory *m, nni_picture *x, nni_range r, value_fn
     for (size_t i = 0; i < n; i++) p[i] = cut(f(p[i], r, arg), r);
   }
   return NN_OK;
-}
-
-static float blended(float v, nni_range r, const float *arg) { /* arg: strength, and what strength 0 gives */
-  (void)r;
-  return (v - arg[1]) * arg[0] + arg[1];
 }
 
 static float inverted(float v, nni_range r, const float *arg) {
@@ -106,22 +101,6 @@ static void saturate(float *v, size_t pixels, nni_range r, const float *arg) {
   }
 }
 
-/* The hue turned by arg[0] of the circle, through hue, saturation and value. */
-static void turn_hue(float *v, size_t pixels, nni_range range, const float *arg) {
-  for (size_t i = 0; i < pixels; i++, v += 3) {
-    const float r = v[0], g = v[1], b = v[2];
-    const float high = fmaxf(r, fmaxf(g, b)), low = fminf(r, fminf(g, b)), spread = high - low;
-    if (!(spread > 0)) continue;
-    const float sector = (high == r ? (g - b) / spread : high == g ? (b - r) / spread + 2 : (r - g) / spread + 4) + 6 * arg[0];
-    for (int c = 0; c < 3; c++) { /* each channel is a trapezium over the circle, shifted by a third */
-      float k = (float)(5 - 2 * c) + sector;
-      k -= 6 * floorf(k / 6);
-      const float part = fminf(fminf(k, 4 - k), 1);
-      v[c] = cut(high - spread * (part > 0 ? part : 0), range);
-    }
-  }
-}
-
 nn_status nni_change_gray(nni_memory *m, const double *p, nni_draws *d, nni_range range, nni_picture *x, nni_error *err) {
   (void)p, (void)d;
   const float none = 0;
@@ -129,34 +108,122 @@ nn_status nni_change_gray(nni_memory *m, const double *p, nni_draws *d, nni_rang
   return rc == NN_OK && x->c == 3 ? each_colour(m, x, range, saturate, &none, err) : rc;
 }
 
-static double mean_luma(const nni_picture *x) {
-  double sum = 0;
-  const size_t n = count_of(x) / (size_t)x->c;
-  for (size_t i = 0; i < n; i++) {
-    float v[3] = {0};
-    for (int c = 0; c < x->c; c++) v[c] = x->dtype == NN_U8 ? (float)((const uint8_t *)x->data)[i * (size_t)x->c + (size_t)c]
-                                                            : ((const float *)x->data)[i * (size_t)x->c + (size_t)c];
-    sum += (double)(x->c == 3 ? luma(v) : v[0]);
+/* ---- colour jitter: three planes of floats, two passes ---- */
+
+typedef struct planes { /* a piece of an image, channel by channel */
+  float v[3][PIECE];
+} planes;
+
+NNI_HOT static void take_apart(const nni_picture *x, size_t at, size_t n, planes *p) {
+  if (x->dtype == NN_U8) {
+    const uint8_t *from = (const uint8_t *)x->data + 3 * at;
+    for (size_t i = 0; i < n; i++, from += 3) p->v[0][i] = (float)from[0], p->v[1][i] = (float)from[1], p->v[2][i] = (float)from[2];
+  } else {
+    const float *from = (const float *)x->data + 3 * at;
+    for (size_t i = 0; i < n; i++, from += 3) p->v[0][i] = from[0], p->v[1][i] = from[1], p->v[2][i] = from[2];
   }
-  return sum / (double)n;
 }
 
-/* Brightness, contrast, saturation, hue, in this order, each by a strength of its range. */
+NNI_HOT static void put_together(nni_picture *x, size_t at, size_t n, const planes *p) {
+  if (x->dtype == NN_U8) {
+    uint8_t *to = (uint8_t *)x->own + 3 * at;
+    for (size_t i = 0; i < n; i++, to += 3)
+      for (int c = 0; c < 3; c++) to[c] = (uint8_t)(int)(p->v[c][i] + 0.5f);
+  } else {
+    float *to = (float *)x->own + 3 * at;
+    for (size_t i = 0; i < n; i++, to += 3) to[0] = p->v[0][i], to[1] = p->v[1][i], to[2] = p->v[2][i];
+  }
+}
+
+static inline float higher(float a, float b) { return a > b ? a : b; }
+static inline float lower(float a, float b) { return a < b ? a : b; }
+
+NNI_HOT static void blend_to(planes *p, float strength, float other, nni_range r) {
+  for (int c = 0; c < 3; c++)
+    for (int i = 0; i < PIECE; i++) p->v[c][i] = lower(higher((p->v[c][i] - other) * strength + other, r.low), r.high);
+}
+
+NNI_HOT static void blend_to_luma(planes *p, float strength, nni_range range) {
+  for (int i = 0; i < PIECE; i++) {
+    const float gray = 0.299f * p->v[0][i] + 0.587f * p->v[1][i] + 0.114f * p->v[2][i];
+    for (int c = 0; c < 3; c++) p->v[c][i] = lower(higher((p->v[c][i] - gray) * strength + gray, range.low), range.high);
+  }
+}
+
+/* The hue turned by a part of the circle, through hue, saturation and value. Each channel is a trapezium over the circle, shifted by a third. */
+NNI_HOT static void turn_hue(planes *p, float by, nni_range range) {
+  for (int i = 0; i < PIECE; i++) {
+    const float r = p->v[0][i], g = p->v[1][i], b = p->v[2][i];
+    const float high = higher(r, higher(g, b)), low = lower(r, lower(g, b)), spread = high - low, unit = 1 / higher(spread, 1e-20f);
+    const float red = (g - b) * unit, green = (b - r) * unit + 2, blue = (r - g) * unit + 4;
+    const float sector = (high == r ? red : high == g ? green : blue) + 6 * by;
+    for (int c = 0; c < 3; c++) {
+      float k = (float)(5 - 2 * c) + sector;
+      k -= 6 * ((float)(int)(k * (1.0f / 6) + 64) - 64); /* floor, of what lies far above -64 */
+      const float part = higher(lower(lower(k, 4 - k), 1), 0);
+      p->v[c][i] = lower(higher(high - spread * part, range.low), range.high);
+    }
+  }
+}
+
+/* Eight sums side by side, whatever the machine: always the same bits. */
+NNI_HOT static double sum_luma(const planes *p, size_t n) {
+  float lanes[8] = {0};
+  double sum = 0;
+  const size_t whole = n / 8 * 8;
+  for (size_t i = 0; i < whole; i += 8)
+    for (size_t k = 0; k < 8; k++) lanes[k] += 0.299f * p->v[0][i + k] + 0.587f * p->v[1][i + k] + 0.114f * p->v[2][i + k];
+  for (size_t i = whole; i < n; i++) lanes[i - whole] += 0.299f * p->v[0][i] + 0.587f * p->v[1][i] + 0.114f * p->v[2][i];
+  for (int k = 0; k < 8; k++) sum += (double)lanes[k];
+  return sum;
+}
+
+static void jitter_gray(nni_picture *x, float b, float c, nni_range r) {
+  const size_t n = count_of(x);
+  double sum = 0;
+  for (size_t i = 0; i < n; i++) {
+    const float v = x->dtype == NN_U8 ? (float)((const uint8_t *)x->data)[i] : ((const float *)x->data)[i];
+    sum += (double)cut((v - r.low) * b + r.low, r);
+  }
+  const float middle = (float)(sum / (double)n);
+  for (size_t i = 0; i < n; i++) {
+    float v = x->dtype == NN_U8 ? (float)((const uint8_t *)x->data)[i] : ((const float *)x->data)[i];
+    v = cut((cut((v - r.low) * b + r.low, r) - middle) * c + middle, r);
+    if (x->dtype == NN_U8) ((uint8_t *)x->own)[i] = (uint8_t)(int)(v + 0.5f);
+    else ((float *)x->own)[i] = v;
+  }
+}
+
+/* Brightness, contrast, saturation, hue, in this order, each by a strength of its range; bytes are rounded once, at the end. */
 nn_status nni_change_jitter(nni_memory *m, const double *p, nni_draws *d, nni_range range, nni_picture *x, nni_error *err) {
   const float b = (float)nni_draw_between(d, p[0], p[1]), c = (float)nni_draw_between(d, p[2], p[3]), s = (float)nni_draw_between(d, p[4], p[5]);
   const float h = (float)nni_draw_between(d, p[6], p[7]);
   nn_status rc = check_channels(x, "ColorJitter", err);
-  if (rc == NN_OK && b != 1) {
-    const float arg[] = {b, range.low};
-    rc = each_value(m, x, range, blended, arg, err);
+  if (rc == NN_OK) rc = nni_picture_own(m, x, err);
+  if (rc != NN_OK || (b == 1 && c == 1 && s == 1 && h == 0)) return rc;
+  if (x->c == 1) {
+    jitter_gray(x, b, c, range);
+    return NN_OK;
   }
-  if (rc == NN_OK && c != 1) {
-    const float arg[] = {c, (float)mean_luma(x)};
-    rc = each_value(m, x, range, blended, arg, err);
+  const size_t n = count_of(x) / 3;
+  double sum = 0;
+  planes v = {0};
+  for (size_t i = 0; c != 1 && i < n; i += PIECE) { /* contrast is about the mean luma of what brightness leaves */
+    const size_t k = n - i < PIECE ? n - i : PIECE;
+    take_apart(x, i, k, &v);
+    if (b != 1) blend_to(&v, b, range.low, range);
+    sum += sum_luma(&v, k);
   }
-  if (rc == NN_OK && s != 1 && x->c == 3) rc = each_colour(m, x, range, saturate, &s, err);
-  if (rc == NN_OK && h != 0 && x->c == 3) rc = each_colour(m, x, range, turn_hue, &h, err);
-  return rc;
+  for (size_t i = 0; i < n; i += PIECE) {
+    const size_t k = n - i < PIECE ? n - i : PIECE;
+    take_apart(x, i, k, &v);
+    if (b != 1) blend_to(&v, b, range.low, range);
+    if (c != 1) blend_to(&v, c, (float)(sum / (double)n), range);
+    if (s != 1) blend_to_luma(&v, s, range);
+    if (h != 0) turn_hue(&v, h, range);
+    put_together(x, i, k, &v);
+  }
+  return NN_OK;
 }
 
 /* ---- RandAugment ---------------------------------------------------------------------------------------------------------------------------------- */

@@ -183,15 +183,34 @@ static inline bool source_of(const nni_geometry *g, int32_t x, int32_t y, double
 /* floor, with what lies within a rounding error below a border counted as on it: a turn by 90 degrees meets pixels exactly */
 static int64_t pixel_at(double u) { return (int64_t)floor(u + 1e-9); }
 
+/* A row that is mirrored, or not, of pixels that all lie in the source. */
+static void copy_row(const char *from, char *to, int32_t w, size_t each, bool mirror) {
+  if (!mirror) {
+    memcpy(to, from, (size_t)w * each);
+  } else if (each == 3) {
+    from += 3 * (size_t)(w - 1);
+    for (int32_t j = 0; j < w; j++, to += 3, from -= 3) to[0] = from[0], to[1] = from[1], to[2] = from[2];
+  } else {
+    for (int32_t j = 0; j < w; j++) memcpy(to + (size_t)j * each, from + (size_t)(w - 1 - j) * each, each);
+  }
+}
+
 static void copy_warped(const nni_geometry *g, const nni_picture *x, nni_picture *y, const char *fill) {
   const size_t each = (size_t)x->c * nn_dtype_size(x->dtype);
   char *to = y->own;
-  for (int32_t i = 0; i < g->h; i++)
+  const bool within = g->kind == NNI_PLACE_WINDOW && g->left >= 0 && (int64_t)g->left + g->w <= x->w;
+  for (int32_t i = 0; i < g->h; i++) {
+    const int64_t row = (int64_t)g->top + (g->mirror_y ? g->h - 1 - i : i);
+    if (within && row >= 0 && row < x->h) {
+      copy_row((const char *)x->data + (size_t)(row * x->w + g->left) * each, to, g->w, each, g->mirror_x);
+      to += (size_t)g->w * each;
+      continue;
+    }
     for (int32_t j = 0; j < g->w; j++, to += each) {
       double u, v;
       int64_t a = -1, b = -1;
       if (g->kind == NNI_PLACE_WINDOW) {
-        a = folded((int64_t)g->top + (g->mirror_y ? g->h - 1 - i : i), x->h, 0);
+        a = folded(row, x->h, 0);
         b = folded((int64_t)g->left + (g->mirror_x ? g->w - 1 - j : j), x->w, 0);
       } else if (source_of(g, j, i, &u, &v)) {
         a = folded(pixel_at(v), x->h, g->beyond);
@@ -199,6 +218,7 @@ static void copy_warped(const nni_geometry *g, const nni_picture *x, nni_picture
       }
       memcpy(to, a < 0 || b < 0 ? fill : (const char *)x->data + (size_t)(a * x->w + b) * each, each);
     }
+  }
 }
 
 static void copy_bilinear(const nni_geometry *g, const nni_picture *x, nni_picture *y, float fill) {

@@ -78,7 +78,7 @@ static void taps_free(nni_memory *m, taps *t) {
 }
 
 /* row (n floats) += weight x source row */
-static void add_row(float *row, const nni_picture *x, int32_t y, float weight, size_t n) {
+NNI_HOT static void add_row(float *row, const nni_picture *x, int32_t y, float weight, size_t n) {
   if (x->dtype == NN_U8) {
     const uint8_t *from = (const uint8_t *)x->data + (size_t)y * n;
     for (size_t i = 0; i < n; i++) row[i] += weight * (float)(int)from[i];
@@ -107,7 +107,7 @@ static void gather_row(const taps *t, const float *row, float *to, int32_t c) {
   }
 }
 
-static void store_bytes(const float *from, uint8_t *to, size_t n) {
+NNI_HOT static void store_bytes(const float *from, uint8_t *to, size_t n) {
   for (size_t i = 0; i < n; i++) {
     float v = from[i] + 0.5f;
     v = v > 0 ? v : 0;
