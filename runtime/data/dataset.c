@@ -302,6 +302,10 @@ static nn_status stage_restore(nni_stage *s, void *caller, const int64_t *words,
   int64_t skipped = 0;
   stage_begin(s);
   if (words[0] < 0) return nni_fail(err, NN_EFORMAT, "%s: the state has the count %lld", v->name, (long long)words[0]);
+  if (v->seek != NULL) {
+    s->given = words[0];
+    return v->seek(s, caller, words[0], err);
+  }
   rc = nni_stage_skip(s, caller, words[0], &skipped, err);
   if (rc == NN_OK && skipped < words[0])
     rc = nni_fail(err, NN_EFORMAT, "%s: the state stands at element %lld; there are %lld", v->name, (long long)words[0], (long long)skipped);
@@ -338,6 +342,14 @@ nn_status nni_iter_next(nni_iter *it, void *caller, nni_element *out, nni_error 
   if (it->done) return NN_OK;
   nn_status rc = nni_stage_pull(it->top, caller, out, err);
   it->done = rc != NN_OK || out->n == 0;
+  return rc;
+}
+
+nn_status nni_iter_skip(nni_iter *it, void *caller, int64_t n, int64_t *skipped, nni_error *err) {
+  *skipped = 0;
+  if (it->done) return NN_OK;
+  nn_status rc = nni_stage_skip(it->top, caller, n, skipped, err);
+  it->done = rc != NN_OK || *skipped < n;
   return rc;
 }
 

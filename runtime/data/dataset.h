@@ -58,7 +58,8 @@ typedef struct nni_column {
   void (*drop)(void *owner);
 } nni_column;
 
-/* What a map function is: takes `in` (may keep or free its parts), fills `out`. `caller` is what nni_iter_next was given. */
+/* What a map function is: takes `in` (may keep or free its parts), fills `out`; out->n 0 leaves the element out, -1 ends the pass (filter, take_while).
+** `caller` is what nni_iter_next was given. */
 typedef nn_status (*nni_map_fn)(void *caller, void *ud, nni_element *in, nni_element *out, nni_error *err);
 
 /* What random draws of a native map are made of: (seed, epoch, sample) and nothing else, so never who runs it or when. Use
@@ -95,8 +96,33 @@ nni_dataset *nni_data_batch(nni_dataset *up, int64_t n, bool drop_last, nni_erro
 nni_dataset *nni_data_repeated(nni_dataset *up, int64_t times, nni_error *err); /* times < 0: for ever */
 nni_dataset *nni_data_take(nni_dataset *up, int64_t n, nni_error *err);
 nni_dataset *nni_data_skip(nni_dataset *up, int64_t n, nni_error *err);
+nni_dataset *nni_data_shard(nni_dataset *up, int64_t n, int64_t index, nni_error *err); /* elements index, index + n, ...; from 0 */
+nni_dataset *nni_data_enumerate(nni_dataset *up, int64_t first, nni_error *err); /* a first component: first, first + 1, ... (i64) */
+nni_dataset *nni_data_ignore_errors(nni_dataset *up, nni_error *err);
+nni_dataset *nni_data_zip(int n, nni_dataset *const *ups, nni_error *err);
+nni_dataset *nni_data_concat(int n, nni_dataset *const *ups, nni_error *err);
+/* choices gives i64 scalars 1..n; stop: when one has ended, else it is passed over. */
+nni_dataset *nni_data_choose(nni_dataset *choices, int n, nni_dataset *const *ups, bool stop, nni_error *err);
+nni_dataset *nni_data_sample_from(int n, nni_dataset *const *ups, const double *weights, uint64_t seed, bool stop, nni_error *err);
 /* fn runs on the consumer's thread. ud_bytes > 0: ud is of nni_malloc(m, ud_bytes), and the data set's from now on, also when this fails. */
 nni_dataset *nni_data_map(nni_dataset *up, nni_map_fn fn, void *ud, size_t ud_bytes, nni_error *err);
+nni_dataset *nni_data_filter(nni_dataset *up, nni_map_fn fn, void *ud, size_t ud_bytes, nni_error *err);
+nni_dataset *nni_data_take_while(nni_dataset *up, nni_map_fn fn, void *ud, size_t ud_bytes, nni_error *err);
+nni_dataset *nni_data_scan(nni_dataset *up, nn_tensor *initial, nni_map_fn fn, void *ud, size_t ud_bytes, nni_error *err);
+/* What fn gives (a reference) is passed over; slot: which of the `cycle` that are open, `block` elements of each in turn. */
+typedef nn_status (*nni_flat_fn)(void *caller, void *ud, int slot, nni_element *in, nni_dataset **out, nni_error *err);
+nni_dataset *nni_data_flat_map(nni_dataset *up, nni_flat_fn fn, void *ud, size_t ud_bytes, int64_t cycle, int64_t block, nni_error *err);
+nni_dataset *nni_data_unbatch(nni_dataset *up, nni_error *err);
+/* Elements [i*shift, i*shift + size*stride) by stride, as one batch each. */
+nni_dataset *nni_data_window(nni_dataset *up, int64_t size, int64_t shift, int64_t stride, bool drop_last, nni_error *err);
+/* Batches of elements of several shapes: each filled up with `value` to the largest. */
+nni_dataset *nni_data_padded_batch(nni_dataset *up, int64_t n, double value, bool drop_last, nni_error *err);
+/* Elements whose component `which` has a first dim below bounds[i] (and not below those before) gather in padded batches of sizes[i]; nbounds + 1
+** sizes. */
+nni_dataset *nni_data_bucket(nni_dataset *up, int which, int nbounds, const int64_t *bounds, const int64_t *sizes, double value, bool drop_last,
+                             nni_error *err);
+nni_dataset *nni_data_unique(nni_dataset *up, nni_error *err);
+nni_dataset *nni_data_cache(nni_dataset *up, nni_error *err);
 /* worth: elements that are only gathered, and take up to this many bytes, come without the worker: handing them over would cost more. */
 #define NNI_PREFETCH_WORTH (256 * 1024) /* measured: a hand-over costs as much as gathering 250 KB */
 nni_dataset *nni_data_prefetch(nni_dataset *up, int64_t n, int64_t worth, nni_error *err);
@@ -117,6 +143,7 @@ int nni_dataset_describe(const nni_dataset *d, char *buf, size_t n);
 typedef struct nni_iter nni_iter;
 nni_iter *nni_iter_open(nni_dataset *d, nni_error *err);
 nn_status nni_iter_next(nni_iter *it, void *caller, nni_element *out, nni_error *err); /* out->n == 0: the end, also ever after */
+nn_status nni_iter_skip(nni_iter *it, void *caller, int64_t n, int64_t *skipped, nni_error *err); /* as nni_stage_skip */
 void nni_iter_close(nni_iter *it); /* joins workers, frees everything; NULL is allowed */
 bool nni_iter_done(const nni_iter *it); /* the end was reached, or a failure */
 
@@ -149,6 +176,7 @@ typedef struct nni_verb {
   nn_status (*next)(nni_stage *s, void *caller, nni_element *out, nni_error *err);
   nn_status (*rewind)(nni_stage *s, nni_error *err);             /* begin again as pass s->pass; rewinds s->ups itself; NULL: only that */
   void (*reset)(nni_stage *s);                                    /* the stages before it stand at a pass's begin: forget what is held; after open too */
+  nn_status (*seek)(nni_stage *s, void *caller, int64_t n, nni_error *err); /* replay, where there is a quicker way to where n were given; or NULL */
   void (*save)(const nni_stage *s, int64_t *words);
   void (*save_up)(const nni_stage *s, int64_t *words);           /* state of the stages before it, when that isn't where they stand now */
   nn_status (*restore)(nni_stage *s, void *caller, const int64_t *words, nni_error *err); /* the stages before it have been restored */
@@ -178,9 +206,8 @@ struct nni_dataset {
     struct { int64_t first, step, count; } range;
     struct { int64_t buffer, opens; uint64_t seed; bool reshuffle; } shuffle;
     struct { int64_t n; bool drop_last; } batch;
-    struct { nni_map_fn fn; void *ud; size_t ud_bytes; } map;
     struct { int64_t n; bool direct; } prefetch;
-    int64_t n; /* repeated, take, skip */
+    int64_t n; /* repeated, take, skip, enumerate */
   } u;
 };
 
@@ -210,6 +237,9 @@ nn_status nni_rows_gather(const nni_dataset *d, const int64_t *rows, int64_t n, 
 nn_status nni_element_data(const nni_component *c, const void **data, nni_error *err); /* where its bytes are; runs a pending tensor */
 nn_status nni_element_own(nni_memory *m, nni_element *e, nni_error *err); /* tensors copied into buffers, so that e may go to another thread */
 nn_status nni_element_copy(nni_memory *m, const nni_element *from, nni_element *to, nni_error *err); /* buffers of its own */
+/* Elements [0, n) as one with a new first dim, in fresh buffers. pad: shapes may differ, and all are filled up with value to the largest. */
+nn_status nni_elements_stack(nni_memory *m, const char *name, const nni_element *list, int64_t n, bool pad, double value, nni_element *out,
+                             nni_error *err);
 bool nni_component_alike(const nni_component *a, const nni_component *b); /* dtype and shape */
 
 #endif
