@@ -219,9 +219,8 @@ nn_tensor *nnL_totensor(lua_State *L, int idx, const char *verb, int position) {
 static void push_function(lua_State *L, lua_Integer which, const char *verb) {
   if (lua_istable(L, 2) && lua_rawgeti(L, 2, which) == LUA_TFUNCTION) return;
   if (lua_istable(L, 3))
-    for (lua_pushnil(L); lua_next(L, 3); lua_pop(L, 1))
+    for (lua_pushnil(L); lua_next(L, 3); lua_pop(L, 2))
       if (lua_rawgeti(L, -1, which) == LUA_TFUNCTION) return;
-      else lua_pop(L, 1);
   nnL_raise(L, "%s: its function is gone", verb);
 }
 

@@ -11,6 +11,10 @@
 --
 -- A verb returns a new data set and changes nothing. Each pass over a shuffle has its own order, which depends on its seed and on how many passes
 -- were begun, and on nothing else. Leaving a loop early closes the pass and its threads.
+--
+-- An element is one or several tensors. There are no elements of text: a string that a source or a function gives is a u8 tensor of its bytes.
+-- What `ds:state()` gives resumes in the middle of a pass. Over numbered sources that costs next to nothing; verbs that hold more than a position
+-- (scan, bucket, unique, interleave) are run again from the start of the pass, and what they give is dropped until the place is reached.
 
 local data = {
   Dataset = require "nnlua.data.dataset",
@@ -18,7 +22,7 @@ local data = {
 }
 
 -- Each adds its functions.
-for _, room in ipairs { "sources" } do
+for _, room in ipairs { "sources", "verbs", "combine" } do
   for name, fn in pairs(require("nnlua.data." .. room)) do data[name] = fn end
 end
 

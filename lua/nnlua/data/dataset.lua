@@ -1,4 +1,5 @@
--- data/dataset.lua - the Dataset class: verbs, passes, state, printing. Sources make one with Dataset(handle); see data/sources.lua.
+-- data/dataset.lua - the Dataset class: the oldest verbs, passes, state, printing. Sources make one with
+-- Dataset(handle); more verbs are in data/verbs.lua.
 
 local class = require "nnlua.class"
 local options = require "nnlua.options"
@@ -8,17 +9,17 @@ local pipeline = require("nnlua.core").pipeline
 ---@field labels? nnlua.LabelEncoder  what its class ids stand for; handed on by every verb
 local Dataset = class "Dataset"
 
--- `handle` is the runtime's data set; `from` an object whose labels and name go on.
+-- `handle` is the runtime's data set; `from` the one that it stands on, whose labels and name go on.
 function Dataset:init(handle, from)
   self.handle = handle
   self.passes = setmetatable({}, { __mode = "v" }) -- [1]: the pass that was opened last, as long as somebody uses it
   if from then
-    self.labels, self.name, self.batched = from.labels, from.name, from.batched
+    self.labels, self.name, self.batched, self.from = from.labels, from.name, from.batched, from
   end
 end
 
 -- Options of a verb: f(n, {key = ...}) and f{n, key = ...} are the same.
-local function given(first, rest)
+function Dataset.given(first, rest)
   if type(first) == "table" then return first end
   local all = { first }
   for key, value in pairs(rest or {}) do all[key] = value end
@@ -37,7 +38,7 @@ local shuffle_spec = {
 ---@param opts? table
 ---@return nnlua.Dataset
 function Dataset:shuffle(buffer, opts)
-  local o = options.check("shuffle", given(buffer, opts), shuffle_spec)
+  local o = options.check("shuffle", Dataset.given(buffer, opts), shuffle_spec)
   return Dataset(pipeline.shuffle(self.handle, o.buffer, o.seed, o.reshuffle), self)
 end
 
@@ -51,7 +52,7 @@ local batch_spec = {
 ---@param opts? table
 ---@return nnlua.Dataset
 function Dataset:batch(size, opts)
-  local o = options.check("batch", given(size, opts), batch_spec)
+  local o = options.check("batch", Dataset.given(size, opts), batch_spec)
   local ds = Dataset(pipeline.batch(self.handle, o.size, o.drop_last), self)
   ds.batched = true
   return ds
@@ -85,17 +86,18 @@ function Dataset:skip(n) return Dataset(pipeline.skip(self.handle, options.check
 ---@return nnlua.Dataset
 function Dataset:prefetch(n) return Dataset(pipeline.prefetch(self.handle, options.check("prefetch", n, prefetch_spec).n), self) end
 
---- `fn(x, y, ...)` of each element; it returns the tensors (or numbers) of the new one.
----@param fn function
----@return nnlua.Dataset
-function Dataset:map(fn)
-  if type(fn) ~= "function" then options.raise("map: needs a function, got " .. options.shown(fn)) end
-  return Dataset(pipeline.map(self.handle, fn), self)
-end
-
 --- Number of elements of a pass: math.huge when it never ends, nil when it is not known.
 ---@return number?
 function Dataset:cardinality() return pipeline.cardinality(self.handle) end
+
+--- What an element is: a list of {dtype = "u8", shape = {28, 28, 1}}, -1 for a size that varies; nil when that is not known before it runs
+--- (after a Lua function).
+---@return table[]?
+function Dataset:element_spec()
+  local spec = pipeline.components(self.handle)
+  for i, c in ipairs(spec or {}) do spec[i] = { dtype = c[1], shape = c[2] } end
+  return spec
+end
 
 function Dataset:__len()
   return self:cardinality() or options.raise "the number of elements of this data set is not known"
