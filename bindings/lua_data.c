@@ -323,5 +323,6 @@ void nnL_open_data(lua_State *L) {
   lua_pop(L, 1);
   luaL_newlib(L, functions);
   nnL_open_verbs(L);
+  nnL_open_workers(L);
   lua_setfield(L, -2, "pipeline");
 }

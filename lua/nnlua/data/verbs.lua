@@ -262,6 +262,7 @@ function Dataset:debug(opts)
     local name = pipeline.describe(step.handle)
     local own = name:sub(1, #before) == before and name:sub(#before + 1):match "^%s*(.*)$" or name
     before = name
+    pipeline.restore(self.handle, state) -- the same sample at every step
     local pass <close> = pipeline.open(step.handle)
     local element = table.pack(pcall(pass))
     local words = {}
