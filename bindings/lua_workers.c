@@ -127,7 +127,9 @@ static bool copy_function(copier *c, int idx, int depth) {
     const char *name = lua_getupvalue(L, idx, i);
     if (name == NULL) return true;
     size_t n = path_push(c, name);
-    bool ok = copy_value(c, lua_gettop(L), depth + 1);
+    bool ok = true;
+    if (strcmp(name, "_ENV") == 0) lua_pushglobaltable(c->to); /* the worker's own globals, also where a test runner put others in */
+    else ok = copy_value(c, lua_gettop(L), depth + 1);
     lua_pop(L, 1);
     if (!ok) return false;
     lua_setupvalue(c->to, -2, i);

@@ -90,8 +90,13 @@ int nn_dataset_spec(const nn_dataset *d, char *buf, size_t n) {
   int k = 0;
   if (spec->n < 0) return snprintf(buf, n, "?");
   for (int i = 0; i < spec->n; i++) {
-    char shape[256];
-    nni_shape_text(spec->c[i].ndim, spec->c[i].shape, shape, sizeof shape);
+    char shape[256] = "scalar";
+    for (int j = 0, at_shape = 0; j < spec->c[i].ndim; j++) {
+      const char *between = j > 0 ? "x" : "";
+      size_t room = sizeof shape - (size_t)at_shape;
+      at_shape += spec->c[i].shape[j] < 0 ? snprintf(shape + at_shape, room, "%s?", between)
+                                          : snprintf(shape + at_shape, room, "%s%lld", between, (long long)spec->c[i].shape[j]);
+    }
     size_t at = (size_t)k < n ? (size_t)k : n;
     k += snprintf(buf + at, n - at, "%s%s %s", i > 0 ? ", " : "", nn_dtype_name(spec->c[i].dtype), shape);
   }

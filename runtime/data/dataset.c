@@ -132,7 +132,8 @@ nni_dataset *nni_dataset_join(nni_memory *m, const nni_verb *verb, int nups, nni
   if (nups > 1) d->ups = nni_calloc(m, (size_t)nups * sizeof *d->ups);
   if (verb->node_bytes > 0) d->own = nni_calloc(m, verb->node_bytes);
   if (d->ups == NULL || (verb->node_bytes > 0 && d->own == NULL)) {
-    if (d->ups != NULL && nups > 1) nni_free(m, d->ups, (size_t)nups * sizeof *d->ups);
+    if (nups > 1) nni_free(m, d->ups, (size_t)nups * sizeof *d->ups);
+    nni_free(m, d->own, verb->node_bytes);
     nni_free(m, d, sizeof *d);
     nni_fail(err, NN_ENOMEM, "%s: out of memory", verb->name);
     return NULL;

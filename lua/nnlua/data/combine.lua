@@ -69,8 +69,8 @@ end
 
 local choose_spec = { stop = { "boolean", default = true } }
 
---- Each element from the data set whose number (from 1) `choices` gives: `nn.data.choose(nn.data.range(2):repeated(), { a, b })` alternates. Ends with the
---- first that ends; option `stop = false`: its turns are passed over then.
+--- Each element from the data set whose number (from 1) `choices` gives: `nn.data.choose(nn.data.range(2):repeated(), { a, b })` alternates. Ends
+--- with the first that ends; option `stop = false`: its turns are passed over then.
 ---@param choices nnlua.Dataset
 ---@param sets nnlua.Dataset[]
 ---@param opts? table

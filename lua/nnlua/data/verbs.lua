@@ -1,5 +1,5 @@
--- data/verbs.lua - verbs of data sets, beside those in data/dataset.lua: what calls functions, cuts up, puts together, keeps. Adds methods to Dataset.
--- Functions run in the script's own Lua state while a pass is read; `map` with workers runs them in states of their own.
+-- data/verbs.lua - verbs of data sets, beside those in data/dataset.lua: what calls functions, cuts up, puts together, keeps. Adds methods to
+-- Dataset. Functions run in the script's own Lua state while a pass is read; `map` with workers runs them in states of their own.
 
 local Dataset = require "nnlua.data.dataset"
 local class = require "nnlua.class"
@@ -176,8 +176,8 @@ local window_spec = {
   drop_last = { "boolean", default = false },
 }
 
---- Windows of `size` elements, each as one batch (tf.data's window and batch in one): every `stride`-th (1) element from the first on, then again from
---- `shift` (by default size) elements further on. Option drop_last: leave out windows that are not full.
+--- Windows of `size` elements, each as one batch (tf.data's window and batch in one): every `stride`-th (1) element from the first on, then
+--- again from `shift` (by default size) elements further on. Option drop_last: leave out windows that are not full.
 ---@param size integer|table
 ---@param opts? table
 ---@return nnlua.Dataset
@@ -197,14 +197,16 @@ function Dataset:shard(n, index)
   return Dataset(pipeline.shard(self.handle, n, index), self)
 end
 
---- Two data sets: the first `part` elements (a number of them, or a share below 1) and the rest. Needs a known number of elements. Shuffle before with
---- `reshuffle = false`, or the two will mix from pass to pass.
+--- Two data sets: the first `part` elements (a number of them, or a share below 1) and the rest. Needs a known number of elements. Shuffle before
+--- with `reshuffle = false`, or the two will mix from pass to pass.
 ---@param part number
 ---@return nnlua.Dataset, nnlua.Dataset
 function Dataset:split(part)
   local n = self:cardinality()
   if not n or n == math.huge then options.raise "split: the number of elements must be known" end
-  if type(part) ~= "number" or part < 0 or part > n then options.raise("split: the part must be a share or a number of elements, got " .. options.shown(part)) end
+  if type(part) ~= "number" or part < 0 or part > n then
+    options.raise("split: the part must be a share or a number of elements, got " .. options.shown(part))
+  end
   local first = part < 1 and math.floor(n * part + 0.5) or math.tointeger(part)
   if not first then options.raise("split: a number of elements must be whole, got " .. options.shown(part)) end
   return self:take(first), self:skip(first)
