@@ -99,8 +99,15 @@ static int plain(lua_State *L, nn_dataset *(*verb)(nn_context *, nn_dataset *)) 
 }
 static int data_unbatch(lua_State *L) { return plain(L, nn_data_unbatch); }
 static int data_unique(lua_State *L) { return plain(L, nn_data_unique); }
-static int data_cache(lua_State *L) { return plain(L, nn_data_cache); }
 static int data_ignore_errors(lua_State *L) { return plain(L, nn_data_ignore_errors); }
+
+/* cache(d[, file]) */
+static int data_cache(lua_State *L) {
+  nn_dataset *up = nnL_checkdataset(L, 1);
+  const char *file = luaL_optstring(L, 2, NULL);
+  nnL_dataset *u = nnL_newdataset(L);
+  return nnL_givedataset(L, u, nn_data_cache(nnL_context(L), up, file));
+}
 
 /* ---- of several: lists of data sets ------------------------------------------------------------------------------------------- */
 

@@ -37,7 +37,7 @@ NN_API nn_dataset *nn_data_padded_batch(nn_context *ctx, nn_dataset *up, int64_t
 NN_API nn_dataset *nn_data_bucket(nn_context *ctx, nn_dataset *up, int which, int nbounds, const int64_t *bounds, const int64_t *sizes,
                                   double value, bool drop_last);
 NN_API nn_dataset *nn_data_unique(nn_context *ctx, nn_dataset *up);
-NN_API nn_dataset *nn_data_cache(nn_context *ctx, nn_dataset *up); /* in memory */
+NN_API nn_dataset *nn_data_cache(nn_context *ctx, nn_dataset *up, const char *file); /* file NULL: in memory */
 NN_API nn_dataset *nn_data_ignore_errors(nn_context *ctx, nn_dataset *up);
 NN_API nn_dataset *nn_data_zip(nn_context *ctx, int n, nn_dataset *const *ups);
 NN_API nn_dataset *nn_data_concat(nn_context *ctx, int n, nn_dataset *const *ups);

@@ -172,6 +172,40 @@ describe("verbs", function()
     assert.equal(4 + 2 + 4, calls)
   end)
 
+  it("keep elements in a file", function()
+    local path = os.tmpname()
+    os.remove(path)
+    local calls = 0
+    local function make(n)
+      return range(n or 4):map(function(x) calls = calls + 1 return x, nn.ones(x:item(), 2), nn.tensor { true, false } end):snapshot(path)
+    end
+    local want = collect(make())
+    assert.equal(4, calls)
+    local ds = make()
+    assert.same(want, collect(ds))
+    assert.same(want, collect(ds))
+    assert.equal(4, calls)
+    assert.equal(4, #ds)
+    assert.equal(("cache: %s is of another pipeline; remove it, or name another file"):format(path), message(collect, make(5)))
+    local f = assert(io.open(path, "rb"))
+    local bytes = f:read "a"
+    f:close()
+    local function damaged(content)
+      f = assert(io.open(path, "wb"))
+      f:write(content)
+      f:close()
+      return select(2, pcall(collect, make()))
+    end
+    for size = 0, #bytes - 1, 9 do assert.truthy(damaged(bytes:sub(1, size)):find "^[^\n]*cache: ") end
+    for at = 1, #bytes, 5 do -- an error, or elements; never a crash
+      for _, byte in ipairs { "\255", "\0", "\128" } do
+        local found = damaged(bytes:sub(1, at - 1) .. byte .. bytes:sub(at + 1))
+        assert.is_true(type(found) == "table" or found:find "cache: " ~= nil)
+      end
+    end
+    os.remove(path)
+  end)
+
   it("show what elements are and one sample step by step", function()
     local ds = range(20):shuffle(20, { seed = 3 }):batch(4)
     assert.same({ { dtype = "i64", shape = { 4 } } }, ds:element_spec())
@@ -268,6 +302,7 @@ end)
 
 local function double(x) return x * 2 end
 local function noisy(x) return x, nn.rand(1) end
+local files = {} -- of snapshots
 local function opened(x) return range(x:item() % 3):map(function(y) return y * 10 + x end) end
 
 -- verb = function(ds, w, seed): what stands on ds (i64 scalars 1 to 9, shuffled); w workers, or prefetched elements.
@@ -290,6 +325,12 @@ local rows = {
   enumerate = function(ds) return ds:enumerate() end,
   unique = function(ds) return ds:map(function(x) return x // 2 end):unique() end,
   cache = function(ds) return ds:cache() end,
+  snapshot = function(ds)
+    local path = os.tmpname()
+    os.remove(path)
+    files[#files + 1] = path
+    return ds:snapshot(path)
+  end,
   ignore_errors = function(ds) return ds:map(function(x) return x:item() == 4 and error("no") or x end):ignore_errors() end,
   shuffle = function(ds, _, seed) return ds:map(double):shuffle(4, { seed = seed }) end,
   repeated = function(ds) return ds:repeated(2) end,
@@ -335,6 +376,11 @@ local function source(w, seed)
 end
 
 describe("every verb", function()
+  after_each(function()
+    for _, path in ipairs(files) do os.remove(path) end
+    files = {}
+  end)
+
   it("has a row", function()
     local other = { init = true, given = true, iter = true, state = true, restore = true, cardinality = true, element_spec = true, debug = true,
       reduce = true, isa = true }

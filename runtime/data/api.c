@@ -59,7 +59,7 @@ nn_dataset *nn_data_shard(nn_context *ctx, nn_dataset *up, int64_t n, int64_t in
 nn_dataset *nn_data_enumerate(nn_context *ctx, nn_dataset *up, int64_t first) { return nni_data_enumerate(up, first, nni_error_of(ctx)); }
 nn_dataset *nn_data_unbatch(nn_context *ctx, nn_dataset *up) { return nni_data_unbatch(up, nni_error_of(ctx)); }
 nn_dataset *nn_data_unique(nn_context *ctx, nn_dataset *up) { return nni_data_unique(up, nni_error_of(ctx)); }
-nn_dataset *nn_data_cache(nn_context *ctx, nn_dataset *up) { return nni_data_cache(up, nni_error_of(ctx)); }
+nn_dataset *nn_data_cache(nn_context *ctx, nn_dataset *up, const char *file) { return nni_data_cache(up, file, nni_error_of(ctx)); }
 nn_dataset *nn_data_ignore_errors(nn_context *ctx, nn_dataset *up) { return nni_data_ignore_errors(up, nni_error_of(ctx)); }
 nn_dataset *nn_data_zip(nn_context *ctx, int n, nn_dataset *const *ups) { return nni_data_zip(n, ups, nni_error_of(ctx)); }
 nn_dataset *nn_data_concat(nn_context *ctx, int n, nn_dataset *const *ups) { return nni_data_concat(n, ups, nni_error_of(ctx)); }

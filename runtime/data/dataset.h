@@ -122,7 +122,7 @@ nni_dataset *nni_data_padded_batch(nni_dataset *up, int64_t n, double value, boo
 nni_dataset *nni_data_bucket(nni_dataset *up, int which, int nbounds, const int64_t *bounds, const int64_t *sizes, double value, bool drop_last,
                              nni_error *err);
 nni_dataset *nni_data_unique(nni_dataset *up, nni_error *err);
-nni_dataset *nni_data_cache(nni_dataset *up, nni_error *err);
+nni_dataset *nni_data_cache(nni_dataset *up, const char *file, nni_error *err); /* file NULL: in memory */
 /* worth: elements that are only gathered, and take up to this many bytes, come without the worker: handing them over would cost more. */
 #define NNI_PREFETCH_WORTH (256 * 1024) /* measured: a hand-over costs as much as gathering 250 KB */
 nni_dataset *nni_data_prefetch(nni_dataset *up, int64_t n, int64_t worth, nni_error *err);

@@ -462,7 +462,7 @@ static nni_dataset *everything(void) {
     static const int64_t bounds[] = {2, 4}, sizes[] = {3, 3, 3};
     nni_native fn = {.name = "squared", .run = squared, .begin = native_begin, .end = native_end};
     e = k == 0 ? nni_data_concat(2, two, &err) : k == 1 ? nni_data_shard(d, 2, 1, &err) : k == 2 ? nni_data_window(d, 3, 2, 2, false, &err)
-      : k == 3 ? nni_data_unbatch(d, &err) : k == 4 ? nni_data_unique(d, &err) : k == 5 ? nni_data_cache(d, &err)
+      : k == 3 ? nni_data_unbatch(d, &err) : k == 4 ? nni_data_unique(d, &err) : k == 5 ? nni_data_cache(d, NULL, &err)
       : k == 6 ? nni_data_flat_map(d, opened, NULL, 0, 2, 1, &err) : k == 7 ? nni_data_window(d, 2, 3, 1, true, &err)
       : k == 8 ? nni_data_bucket(d, 0, 2, bounds, sizes, 0, false, &err) : k == 9 ? nni_data_unbatch(d, &err)
       : k == 10 ? nni_data_sample_from(2, two, (const double[]){1, 2}, 4, false, &err) : k == 11 ? nni_data_unbatch(d, &err)

@@ -227,10 +227,22 @@ end
 ---@return nnlua.Dataset
 function Dataset:unique() return Dataset(pipeline.unique(self.handle), self) end
 
---- Keep the elements of the first pass in memory and give them in every pass. What comes before is run once, so its random draws and its order are
---- those of the first pass: shuffle and augment after it.
+local cache_spec = { file = { "string", position = 1 } }
+
+--- Keep the elements of the first pass and give them in every pass: in memory, or with `file` in a file that later programs read, too. What comes
+--- before is run once, so its random draws and its order are those of the first pass: shuffle and augment after it. A file of another pipeline
+--- is an error; that a function has changed is not seen: remove the file then. The first pass holds all elements in memory.
+---@param file? string
 ---@return nnlua.Dataset
-function Dataset:cache() return Dataset(pipeline.cache(self.handle), self) end
+function Dataset:cache(file) return Dataset(pipeline.cache(self.handle, options.check("cache", file, cache_spec).file), self) end
+
+--- `cache(file)` under tf.data's other name: what comes before is kept on disk for later programs.
+---@param file string
+---@return nnlua.Dataset
+function Dataset:snapshot(file)
+  if type(file) ~= "string" then options.raise("snapshot: needs the name of a file, got " .. options.shown(file)) end
+  return self:cache(file)
+end
 
 --- Leave out elements that fail, with the error of a map's function or of a file. After 10,000 failures in a row the last one is raised.
 ---@return nnlua.Dataset
