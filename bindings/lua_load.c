@@ -1,12 +1,14 @@
 /* bindings/lua_load.c - the one way in for Lua source.
 **
-** Owns: every compilation of Lua code in the nnlua program. Invariant: the only call of lua_load in the program is in `load_source` below and
-** passes the mode "t", so bytecode, which can crash Lua when it is malformed, is refused everywhere and no argument turns that off.
+** Owns: every compilation of Lua code in the nnlua program. Invariant: all source goes through `load_source` below, which passes the mode "t", so
+** bytecode, which can crash Lua when it is malformed, is refused everywhere and no argument turns that off. The only other call of lua_load is
+** in nnL_copyfunction, which carries a live function of this process from one Lua state to another and takes no bytes from anywhere else.
 ** Used by main.c (scripts, -e, -l, -, LUA_INIT), lua_sys.c, and through nnL_textonly by load, loadfile, dofile and require.
 */
 #include "prog.h"
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int load_source(lua_State *L, lua_Reader reader, void *data, const char *chunkname) {
@@ -27,6 +29,32 @@ static const char *read_text(lua_State *L, void *data, size_t *n) {
 int nnL_loadtext(lua_State *L, const char *s, size_t n, const char *chunkname) {
   text_source src = {s, n};
   return load_source(L, read_text, &src, chunkname);
+}
+
+/* ---- from another Lua state of this process ---- */
+typedef struct dumped { char *p; size_t n, cap; } dumped;
+
+static int collect_dump(lua_State *L, const void *p, size_t n, void *ud) {
+  dumped *d = ud;
+  (void)L;
+  if (d->cap - d->n < n) {
+    size_t cap = 2 * (d->cap + n);
+    char *grown = realloc(d->p, cap);
+    if (grown == NULL) return 1;
+    d->p = grown;
+    d->cap = cap;
+  }
+  memcpy(d->p + d->n, p, n);
+  d->n += n;
+  return 0;
+}
+
+int nnL_copyfunction(lua_State *from, lua_State *to) {
+  dumped d = {NULL, 0, 0};
+  int rc = lua_dump(from, collect_dump, &d, 0) != 0 ? LUA_ERRMEM : LUA_OK;
+  if (rc == LUA_OK) rc = lua_load(to, read_text, &(text_source){d.p, d.n}, "function", "b"); /* protected, so d.p is freed in any case */
+  free(d.p);
+  return rc;
 }
 
 /* ---- from a file ---- */

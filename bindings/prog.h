@@ -15,6 +15,8 @@ void nnL_closestate(lua_State *L);   /* closes it and gives its pieces back */
 /* Both push the compiled chunk and return LUA_OK, or push a message and return an error code. path NULL reads standard input. */
 int nnL_loadtext(lua_State *L, const char *s, size_t n, const char *chunkname);
 int nnL_loadfile(lua_State *L, const char *path);
+/* The Lua function on top of `from`, which stays, pushed in `to` without its captured values; or a message and an error code. */
+int nnL_copyfunction(lua_State *from, lua_State *to);
 void nnL_textonly(lua_State *L); /* replaces load, loadfile, dofile and the searcher of Lua modules; needs the standard libraries open */
 
 /* ---- lua_signal.c: Ctrl-C ------------------------------------------------------------------------------------------------- */

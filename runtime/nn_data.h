@@ -28,15 +28,58 @@ NN_API nn_dataset *nn_data_repeated(nn_context *ctx, nn_dataset *up, int64_t tim
 NN_API nn_dataset *nn_data_take(nn_context *ctx, nn_dataset *up, int64_t n);
 NN_API nn_dataset *nn_data_skip(nn_context *ctx, nn_dataset *up, int64_t n);
 NN_API nn_dataset *nn_data_prefetch(nn_context *ctx, nn_dataset *up, int64_t n); /* up to n elements ahead, on a thread where that pays */
-/* fn borrows in[nin] and gives *nout new references in out; on failure it leaves a status and its message in the context (nn_data_fail).
-** It is called inside nn_iter_next, which hands `caller` on. ud must outlive the data set. */
+NN_API nn_dataset *nn_data_shard(nn_context *ctx, nn_dataset *up, int64_t n, int64_t index); /* elements index, index + n, ...; from 0 */
+NN_API nn_dataset *nn_data_enumerate(nn_context *ctx, nn_dataset *up, int64_t first); /* first, first + 1, ... in front of the tensors */
+NN_API nn_dataset *nn_data_unbatch(nn_context *ctx, nn_dataset *up);
+NN_API nn_dataset *nn_data_window(nn_context *ctx, nn_dataset *up, int64_t size, int64_t shift, int64_t stride, bool drop_last);
+NN_API nn_dataset *nn_data_padded_batch(nn_context *ctx, nn_dataset *up, int64_t n, double value, bool drop_last);
+/* By the size of dim 0 of tensor `which` (from 0): nbounds ascending bounds, nbounds + 1 batch sizes. */
+NN_API nn_dataset *nn_data_bucket(nn_context *ctx, nn_dataset *up, int which, int nbounds, const int64_t *bounds, const int64_t *sizes,
+                                  double value, bool drop_last);
+NN_API nn_dataset *nn_data_unique(nn_context *ctx, nn_dataset *up);
+NN_API nn_dataset *nn_data_cache(nn_context *ctx, nn_dataset *up, const char *file); /* file NULL: in memory */
+NN_API nn_dataset *nn_data_ignore_errors(nn_context *ctx, nn_dataset *up);
+NN_API nn_dataset *nn_data_zip(nn_context *ctx, int n, nn_dataset *const *ups);
+NN_API nn_dataset *nn_data_concat(nn_context *ctx, int n, nn_dataset *const *ups);
+/* choices: i64 scalars from 1 to n; stop: end with the first that ends */
+NN_API nn_dataset *nn_data_choose(nn_context *ctx, nn_dataset *choices, int n, nn_dataset *const *ups, bool stop);
+NN_API nn_dataset *nn_data_sample_from(nn_context *ctx, int n, nn_dataset *const *ups, const double *weights, uint64_t seed, bool stop);
+
+/* fn borrows in[nin] and gives *nout new references in out (0: the element is left out; -1: the pass ends here); on failure it leaves a status
+** and its message in the context (nn_data_fail). It is called inside nn_iter_next, which hands `caller` on. ud must outlive the data set. */
 typedef nn_status (*nn_map_fn)(void *caller, void *ud, nn_tensor *const *in, int nin, nn_tensor **out, int *nout);
 NN_API nn_dataset *nn_data_map(nn_context *ctx, nn_dataset *up, nn_map_fn fn, void *ud);
-NN_API nn_status nn_data_fail(nn_context *ctx, nn_status s, const char *message); /* for map functions: sets the message, returns s */
+NN_API nn_dataset *nn_data_filter(nn_context *ctx, nn_dataset *up, nn_map_fn fn, void *ud);     /* gives what it takes, or nothing */
+NN_API nn_dataset *nn_data_take_while(nn_context *ctx, nn_dataset *up, nn_map_fn fn, void *ud); /* or -1 */
+/* in[0] is the carry, `initial` at first; out[0] is the next one. */
+NN_API nn_dataset *nn_data_scan(nn_context *ctx, nn_dataset *up, nn_tensor *initial, nn_map_fn fn, void *ud);
+/* fn gives a new reference; `cycle` of these data sets are open at a time, `block` elements of each come in turn; slot: which of the cycle. */
+typedef nn_status (*nn_flat_fn)(void *caller, void *ud, int slot, nn_tensor *const *in, int nin, nn_dataset **out);
+NN_API nn_dataset *nn_data_flat_map(nn_context *ctx, nn_dataset *up, nn_flat_fn fn, void *ud, int64_t cycle, int64_t block);
+NN_API nn_status nn_data_fail(nn_context *ctx, nn_status s, const char *message); /* for such functions: sets the message, returns s */
+
+/* A map on threads of its own. begin makes what one thread uses and end drops it, both on the context's thread (begin with the caller of
+** nn_iter_next); run is called on the thread, one call at a time for each worker: key is as good as a fresh seed for each element of each pass, `in`
+** is lent, what it points `out` to stays until the worker's next call. Failures: a status, the text in message. drop: when the data set goes. */
+typedef struct nn_array {
+  nn_dtype dtype;
+  int ndim;
+  int64_t shape[NN_MAXDIM];
+  const void *data;
+} nn_array;
+typedef struct nn_workers {
+  nn_status (*begin)(void *caller, void *ud, void **worker, char *message, size_t size);
+  nn_status (*run)(void *worker, void *caller, uint64_t key, const nn_array *in, int nin, nn_array *out, int *nout, char *message, size_t size);
+  void (*end)(void *ud, void *worker);
+  void (*drop)(void *ud);
+  void *ud;
+} nn_workers;
+NN_API nn_dataset *nn_data_parallel(nn_context *ctx, nn_dataset *up, const nn_workers *fn, int workers, uint64_t seed); /* drops fn on failure too */
 
 NN_API nn_dataset *nn_dataset_retain(nn_dataset *d);
 NN_API void nn_dataset_release(nn_dataset *d);                        /* NULL is allowed */
 NN_API int64_t nn_dataset_cardinality(const nn_dataset *d);           /* elements of a pass, NN_INFINITE or NN_UNKNOWN */
+NN_API int nn_dataset_components(const nn_dataset *d, nn_array *spec); /* of an element: how many, no data, dims that vary -1; -1: not known */
 NN_API int nn_dataset_spec(const nn_dataset *d, char *buf, size_t n); /* "u8 64x28x28x1, i64 64", "?": not known; as snprintf */
 NN_API int nn_dataset_describe(const nn_dataset *d, char *buf, size_t n); /* "tensors(60000) shuffle(10000) batch(64)"; as snprintf */
 NN_API uint64_t nn_data_seed(nn_context *ctx);                        /* a seed from the context's random stream */

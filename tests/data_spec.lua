@@ -246,8 +246,8 @@ describe("map", function()
     assert.is_false(ok)
     assert.equal(thing, err)
     assert.equal(1, seen)
-    assert.equal("map: value 1 that the function returned is a string; it must be a tensor, a number or a boolean",
-      message(collect, nn.data.range(1):map(function() return "x" end)))
+    assert.equal("map: value 1 that the function returned is a table; it must be a tensor, a number, a boolean or a string",
+      message(collect, nn.data.range(1):map(function() return {} end)))
     assert.equal("map: the function returned 0 values; it must return 1 to 8", message(collect, nn.data.range(1):map(function() end)))
   end)
 

@@ -55,6 +55,31 @@ nn_dataset *nn_data_prefetch(nn_context *ctx, nn_dataset *up, int64_t n) {
   return nni_data_prefetch(up, n, NNI_PREFETCH_WORTH, nni_error_of(ctx));
 }
 
+nn_dataset *nn_data_shard(nn_context *ctx, nn_dataset *up, int64_t n, int64_t index) { return nni_data_shard(up, n, index, nni_error_of(ctx)); }
+nn_dataset *nn_data_enumerate(nn_context *ctx, nn_dataset *up, int64_t first) { return nni_data_enumerate(up, first, nni_error_of(ctx)); }
+nn_dataset *nn_data_unbatch(nn_context *ctx, nn_dataset *up) { return nni_data_unbatch(up, nni_error_of(ctx)); }
+nn_dataset *nn_data_unique(nn_context *ctx, nn_dataset *up) { return nni_data_unique(up, nni_error_of(ctx)); }
+nn_dataset *nn_data_cache(nn_context *ctx, nn_dataset *up, const char *file) { return nni_data_cache(up, file, nni_error_of(ctx)); }
+nn_dataset *nn_data_ignore_errors(nn_context *ctx, nn_dataset *up) { return nni_data_ignore_errors(up, nni_error_of(ctx)); }
+nn_dataset *nn_data_zip(nn_context *ctx, int n, nn_dataset *const *ups) { return nni_data_zip(n, ups, nni_error_of(ctx)); }
+nn_dataset *nn_data_concat(nn_context *ctx, int n, nn_dataset *const *ups) { return nni_data_concat(n, ups, nni_error_of(ctx)); }
+nn_dataset *nn_data_window(nn_context *ctx, nn_dataset *up, int64_t size, int64_t shift, int64_t stride, bool drop_last) {
+  return nni_data_window(up, size, shift, stride, drop_last, nni_error_of(ctx));
+}
+nn_dataset *nn_data_padded_batch(nn_context *ctx, nn_dataset *up, int64_t n, double value, bool drop_last) {
+  return nni_data_padded_batch(up, n, value, drop_last, nni_error_of(ctx));
+}
+nn_dataset *nn_data_bucket(nn_context *ctx, nn_dataset *up, int which, int nbounds, const int64_t *bounds, const int64_t *sizes, double value,
+                           bool drop_last) {
+  return nni_data_bucket(up, which, nbounds, bounds, sizes, value, drop_last, nni_error_of(ctx));
+}
+nn_dataset *nn_data_choose(nn_context *ctx, nn_dataset *choices, int n, nn_dataset *const *ups, bool stop) {
+  return nni_data_choose(choices, n, ups, stop, nni_error_of(ctx));
+}
+nn_dataset *nn_data_sample_from(nn_context *ctx, int n, nn_dataset *const *ups, const double *weights, uint64_t seed, bool stop) {
+  return nni_data_sample_from(n, ups, weights, seed, stop, nni_error_of(ctx));
+}
+
 nn_dataset *nn_dataset_retain(nn_dataset *d) { return nni_dataset_retain(d); }
 void nn_dataset_release(nn_dataset *d) { nni_dataset_release(d); }
 int64_t nn_dataset_cardinality(const nn_dataset *d) { return nni_dataset_cardinality(d); }
@@ -65,12 +90,26 @@ int nn_dataset_spec(const nn_dataset *d, char *buf, size_t n) {
   int k = 0;
   if (spec->n < 0) return snprintf(buf, n, "?");
   for (int i = 0; i < spec->n; i++) {
-    char shape[256];
-    nni_shape_text(spec->c[i].ndim, spec->c[i].shape, shape, sizeof shape);
+    char shape[256] = "scalar";
+    for (int j = 0, at_shape = 0; j < spec->c[i].ndim; j++) {
+      const char *between = j > 0 ? "x" : "";
+      size_t room = sizeof shape - (size_t)at_shape;
+      at_shape += spec->c[i].shape[j] < 0 ? snprintf(shape + at_shape, room, "%s?", between)
+                                          : snprintf(shape + at_shape, room, "%s%lld", between, (long long)spec->c[i].shape[j]);
+    }
     size_t at = (size_t)k < n ? (size_t)k : n;
     k += snprintf(buf + at, n - at, "%s%s %s", i > 0 ? ", " : "", nn_dtype_name(spec->c[i].dtype), shape);
   }
   return k;
+}
+
+int nn_dataset_components(const nn_dataset *d, nn_array *spec) {
+  const nni_element *e = nni_dataset_spec(d);
+  for (int i = 0; i < e->n; i++) {
+    spec[i] = (nn_array){.dtype = e->c[i].dtype, .ndim = e->c[i].ndim};
+    memcpy(spec[i].shape, e->c[i].shape, sizeof e->c[i].shape);
+  }
+  return e->n;
 }
 
 uint64_t nn_data_seed(nn_context *ctx) {
@@ -103,6 +142,7 @@ nn_status nni_element_tensors(nn_context *ctx, nni_element *e, nn_tensor **out, 
 typedef struct mapping {
   nn_context *ctx;
   nn_map_fn fn;
+  nn_flat_fn flat; /* one of the two */
   void *ud;
 } mapping;
 
@@ -115,7 +155,7 @@ static nn_status call_map(void *caller, void *ud, nni_element *in, nni_element *
   if (rc != NN_OK && err != nni_error_of(map->ctx)) *err = *nni_error_of(map->ctx);
   for (int i = 0; i < nin; i++) nn_release(from[i]);
   if (rc != NN_OK) return rc;
-  for (int i = 0; i < nout; i++) {
+  for (int i = 0; i < nout; i++) { /* 0: left out; -1: the end */
     nni_component *c = &out->c[i];
     *c = (nni_component){.dtype = nn_dtype_of(to[i]), .ndim = nn_ndim(to[i]), .tensor = to[i]};
     memcpy(c->shape, nn_shape(to[i]), (size_t)c->ndim * sizeof *c->shape);
@@ -124,14 +164,105 @@ static nn_status call_map(void *caller, void *ud, nni_element *in, nni_element *
   return NN_OK;
 }
 
-nn_dataset *nn_data_map(nn_context *ctx, nn_dataset *up, nn_map_fn fn, void *ud) {
+static mapping *new_mapping(nn_context *ctx, nn_map_fn fn, nn_flat_fn flat, void *ud) {
   mapping *map = nni_malloc(nni_memory_of(ctx), sizeof *map);
-  if (map == NULL) {
+  if (map == NULL) nni_fail(nni_error_of(ctx), NN_ENOMEM, "data set: out of memory");
+  else *map = (mapping){.ctx = ctx, .fn = fn, .flat = flat, .ud = ud};
+  return map;
+}
+
+typedef nni_dataset *call_verb(nni_dataset *up, nni_map_fn fn, void *ud, size_t ud_bytes, nni_error *err);
+
+static nn_dataset *new_call(nn_context *ctx, call_verb *verb, nn_dataset *up, nn_map_fn fn, void *ud) {
+  mapping *map = new_mapping(ctx, fn, NULL, ud);
+  return map != NULL ? verb(up, call_map, map, sizeof *map, nni_error_of(ctx)) : NULL;
+}
+nn_dataset *nn_data_map(nn_context *ctx, nn_dataset *up, nn_map_fn fn, void *ud) { return new_call(ctx, nni_data_map, up, fn, ud); }
+nn_dataset *nn_data_filter(nn_context *ctx, nn_dataset *up, nn_map_fn fn, void *ud) { return new_call(ctx, nni_data_filter, up, fn, ud); }
+nn_dataset *nn_data_take_while(nn_context *ctx, nn_dataset *up, nn_map_fn fn, void *ud) {
+  return new_call(ctx, nni_data_take_while, up, fn, ud);
+}
+
+nn_dataset *nn_data_scan(nn_context *ctx, nn_dataset *up, nn_tensor *initial, nn_map_fn fn, void *ud) {
+  mapping *map = new_mapping(ctx, fn, NULL, ud);
+  return map != NULL ? nni_data_scan(up, initial, call_map, map, sizeof *map, nni_error_of(ctx)) : NULL;
+}
+
+static nn_status call_flat(void *caller, void *ud, int slot, nni_element *in, nni_dataset **out, nni_error *err) {
+  mapping *map = ud;
+  nn_tensor *from[NN_DATA_MAX];
+  int nin;
+  nn_status rc = to_tensors(map->ctx, in, from, &nin);
+  if (rc == NN_OK) rc = map->flat(caller, map->ud, slot, from, nin, out);
+  if (rc != NN_OK && err != nni_error_of(map->ctx)) *err = *nni_error_of(map->ctx);
+  for (int i = 0; i < nin; i++) nn_release(from[i]);
+  return rc;
+}
+
+nn_dataset *nn_data_flat_map(nn_context *ctx, nn_dataset *up, nn_flat_fn fn, void *ud, int64_t cycle, int64_t block) {
+  mapping *map = new_mapping(ctx, NULL, fn, ud);
+  return map != NULL ? nni_data_flat_map(up, call_flat, map, sizeof *map, cycle, block, nni_error_of(ctx)) : NULL;
+}
+
+/* ---- maps on threads: arrays instead of elements ------------------------------------------------------------------------------ */
+
+typedef struct parallel {
+  nn_workers fn;
+  nni_memory *m;
+} parallel;
+
+static nn_status parallel_begin(void *caller, void *ud, void **worker, nni_error *err) {
+  const parallel *p = ud;
+  char message[sizeof err->text] = "";
+  nn_status rc = p->fn.begin(caller, p->fn.ud, worker, message, sizeof message);
+  return rc == NN_OK ? rc : nni_fail(err, rc, "%s", message);
+}
+
+static void parallel_end(void *ud, void *worker) {
+  const parallel *p = ud;
+  p->fn.end(p->fn.ud, worker);
+}
+
+static void parallel_drop(void *ud) {
+  parallel *p = ud;
+  if (p->fn.drop != NULL) p->fn.drop(p->fn.ud);
+  nni_free(p->m, p, sizeof *p);
+}
+
+static nn_status parallel_run(void *ud, void *worker, nni_memory *m, const nni_sample *sample, nni_element *in, nni_element *out, nni_error *err) {
+  const parallel *p = ud;
+  nn_array from[NN_DATA_MAX], to[NN_DATA_MAX];
+  char message[sizeof err->text] = "";
+  int n = 0;
+  nni_element lent = {0};
+  for (int i = 0; i < in->n; i++) {
+    const nni_component *c = &in->c[i];
+    from[i] = (nn_array){.dtype = c->dtype, .ndim = c->ndim};
+    memcpy(from[i].shape, c->shape, sizeof c->shape);
+    nn_status rc = nni_element_data(c, &from[i].data, err);
+    if (rc != NN_OK) return rc;
+  }
+  nn_status rc = p->fn.run(worker, sample->caller, sample->key, from, in->n, to, &n, message, sizeof message);
+  if (rc != NN_OK) return nni_fail(err, rc, "%s", message);
+  for (int i = 0; i < n; i++) {
+    lent.c[i] = (nni_component){.dtype = to[i].dtype, .ndim = to[i].ndim, .buffer = (void *)(uintptr_t)to[i].data};
+    memcpy(lent.c[i].shape, to[i].shape, sizeof to[i].shape);
+  }
+  lent.n = n;
+  return nni_element_copy(m, &lent, out, err);
+}
+
+nn_dataset *nn_data_parallel(nn_context *ctx, nn_dataset *up, const nn_workers *fn, int workers, uint64_t seed) {
+  nni_memory *m = nni_memory_of(ctx);
+  parallel *p = nni_malloc(m, sizeof *p);
+  if (p == NULL) {
     nni_fail(nni_error_of(ctx), NN_ENOMEM, "map: out of memory");
+    if (fn->drop != NULL) fn->drop(fn->ud);
     return NULL;
   }
-  *map = (mapping){.ctx = ctx, .fn = fn, .ud = ud};
-  return nni_data_map(up, call_map, map, sizeof *map, nni_error_of(ctx));
+  *p = (parallel){.fn = *fn, .m = m};
+  nni_native native = {.name = "function", .run = parallel_run, .begin = parallel_begin, .end = parallel_end, .drop = parallel_drop, .ud = p};
+  return nni_data_native(up, &native, workers, seed, nni_error_of(ctx));
 }
 
 nn_status nn_data_fail(nn_context *ctx, nn_status s, const char *message) { return nni_fail(nni_error_of(ctx), s, "%s", message); }

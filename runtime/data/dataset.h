@@ -7,11 +7,19 @@
 ** skips and repeats without touching data, and `batch` gathers a whole batch from the source arrays with one allocation per component. An *element*
 ** stage (batch, map, prefetch, and whatever stands on them) yields elements. A verb is a row of functions (nni_verb); adding one edits no other file.
 **
+** A verb may stand on several data sets (zip, concat, choose): `ups`, of which `up` is the first. A node's own parameters are `own`
+** (verb->node_bytes of it, zeroed) or, for the oldest verbs, in the union.
+**
+** State: a stage adds its words to those of the stages before it. Where what a stage holds is not a few numbers (buckets, carries, what was seen),
+** its verb says `replay`: the state is where the stages before it stood when the pass began and how many elements were given since; they are
+** made again and dropped.
+**
 ** Order is a function of (seed, opening, repetition): never of threads or of how far ahead a worker ran. An opening is the number of times
 ** a pass over this shuffle was begun, so each epoch has its own order and a resumed run goes on with the next.
 **
 ** Threads: data sets and iterators belong to the consumer's thread (one at a time). Only prefetch runs stages elsewhere: the stages before it run on
-** its worker while the iterator is being read. Element buffers come from the thread-safe nni_memory.
+** its worker while the iterator is being read; and a native map (native.c) runs its function, nothing else, on its workers. Element buffers come
+** from the thread-safe nni_memory.
 */
 #ifndef NNI_DATASET_H
 #define NNI_DATASET_H
@@ -50,8 +58,34 @@ typedef struct nni_column {
   void (*drop)(void *owner);
 } nni_column;
 
-/* What a map function is: takes `in` (may keep or free its parts), fills `out`. `caller` is what nni_iter_next was given. */
+/* What a map function is: takes `in` (may keep or free its parts), fills `out`; out->n 0 leaves the element out, -1 ends the pass (filter, take_while).
+** `caller` is what nni_iter_next was given. */
 typedef nn_status (*nni_map_fn)(void *caller, void *ud, nni_element *in, nni_element *out, nni_error *err);
+
+/* What random draws of a native map are made of: (seed, epoch, sample) and nothing else, so never who runs it or when. Use
+** nni_philox4x32(key, n, stream) or nni_random_u32(key, stream, offset, ...) with a stream of your own. */
+typedef struct nni_sample {
+  uint64_t key;  /* of seed, opening and repetition, and index: as good as a fresh seed for each sample of each epoch */
+  int64_t index; /* of the element in this pass, from 0 */
+  void *caller;  /* without workers: what nni_iter_next was given; else NULL */
+} nni_sample;
+
+/* A map function without Lua. `run` is called from several threads at once, with another `worker` and another element each; it takes `in` (components
+** are buffers, never tensors; it may move a component's buffer to `out` and then sets it to NULL in `in`; the caller frees what is left),
+** and fills `out` with buffers of nni_buffer_get(m, bytes). On failure it gives back what it put into out (nni_element_free) and fills err. Its
+** result depends on ud, in and sample only. out->n == 0 leaves the element out (then cardinality is not known: set `drops`). */
+typedef struct nni_native {
+  const char *name; /* "resize": shown, and part of what a saved state must match; outlives the data set */
+  bool drops;
+  nn_status (*run)(void *ud, void *worker, nni_memory *m, const nni_sample *sample, nni_element *in, nni_element *out, nni_error *err);
+  nn_status (*spec)(void *ud, const nni_element *in, nni_element *out, nni_error *err); /* what its elements look like; also refuses; in->n may be -1; NULL: unknown */
+  /* What one thread alone uses; both on the consumer's thread, with what nni_iter_next was given. NULL: worker is NULL. */
+  nn_status (*begin)(void *caller, void *ud, void **worker, nni_error *err);
+  void (*end)(void *ud, void *worker);
+  void (*drop)(void *ud); /* when the data set goes, also when making it fails; NULL: nothing */
+  void *ud;
+} nni_native;
+#define NNI_WORKERS_MOST 256
 
 /* Each makes a new data set, or returns NULL and fills err. A verb holds a reference to `up`. Owners of columns are taken
 ** over only on success. */
@@ -62,11 +96,39 @@ nni_dataset *nni_data_batch(nni_dataset *up, int64_t n, bool drop_last, nni_erro
 nni_dataset *nni_data_repeated(nni_dataset *up, int64_t times, nni_error *err); /* times < 0: for ever */
 nni_dataset *nni_data_take(nni_dataset *up, int64_t n, nni_error *err);
 nni_dataset *nni_data_skip(nni_dataset *up, int64_t n, nni_error *err);
+nni_dataset *nni_data_shard(nni_dataset *up, int64_t n, int64_t index, nni_error *err); /* elements index, index + n, ...; from 0 */
+nni_dataset *nni_data_enumerate(nni_dataset *up, int64_t first, nni_error *err); /* a first component: first, first + 1, ... (i64) */
+nni_dataset *nni_data_ignore_errors(nni_dataset *up, nni_error *err);
+nni_dataset *nni_data_zip(int n, nni_dataset *const *ups, nni_error *err);
+nni_dataset *nni_data_concat(int n, nni_dataset *const *ups, nni_error *err);
+/* choices gives i64 scalars 1..n; stop: when one has ended, else it is passed over. */
+nni_dataset *nni_data_choose(nni_dataset *choices, int n, nni_dataset *const *ups, bool stop, nni_error *err);
+nni_dataset *nni_data_sample_from(int n, nni_dataset *const *ups, const double *weights, uint64_t seed, bool stop, nni_error *err);
 /* fn runs on the consumer's thread. ud_bytes > 0: ud is of nni_malloc(m, ud_bytes), and the data set's from now on, also when this fails. */
 nni_dataset *nni_data_map(nni_dataset *up, nni_map_fn fn, void *ud, size_t ud_bytes, nni_error *err);
+nni_dataset *nni_data_filter(nni_dataset *up, nni_map_fn fn, void *ud, size_t ud_bytes, nni_error *err);
+nni_dataset *nni_data_take_while(nni_dataset *up, nni_map_fn fn, void *ud, size_t ud_bytes, nni_error *err);
+nni_dataset *nni_data_scan(nni_dataset *up, nn_tensor *initial, nni_map_fn fn, void *ud, size_t ud_bytes, nni_error *err);
+/* What fn gives (a reference) is passed over; slot: which of the `cycle` that are open, `block` elements of each in turn. */
+typedef nn_status (*nni_flat_fn)(void *caller, void *ud, int slot, nni_element *in, nni_dataset **out, nni_error *err);
+nni_dataset *nni_data_flat_map(nni_dataset *up, nni_flat_fn fn, void *ud, size_t ud_bytes, int64_t cycle, int64_t block, nni_error *err);
+nni_dataset *nni_data_unbatch(nni_dataset *up, nni_error *err);
+/* Elements [i*shift, i*shift + size*stride) by stride, as one batch each. */
+nni_dataset *nni_data_window(nni_dataset *up, int64_t size, int64_t shift, int64_t stride, bool drop_last, nni_error *err);
+/* Batches of elements of several shapes: each filled up with `value` to the largest. */
+nni_dataset *nni_data_padded_batch(nni_dataset *up, int64_t n, double value, bool drop_last, nni_error *err);
+/* Elements whose component `which` has a first dim below bounds[i] (and not below those before) gather in padded batches of sizes[i]; nbounds + 1
+** sizes. */
+nni_dataset *nni_data_bucket(nni_dataset *up, int which, int nbounds, const int64_t *bounds, const int64_t *sizes, double value, bool drop_last,
+                             nni_error *err);
+nni_dataset *nni_data_unique(nni_dataset *up, nni_error *err);
+nni_dataset *nni_data_cache(nni_dataset *up, const char *file, nni_error *err); /* file NULL: in memory */
 /* worth: elements that are only gathered, and take up to this many bytes, come without the worker: handing them over would cost more. */
 #define NNI_PREFETCH_WORTH (256 * 1024) /* measured: a hand-over costs as much as gathering 250 KB */
 nni_dataset *nni_data_prefetch(nni_dataset *up, int64_t n, int64_t worth, nni_error *err);
+
+/* fn->run of each element on `workers` threads (0: on the one that asks), in order; the same elements for any number. */
+nni_dataset *nni_data_native(nni_dataset *up, const nni_native *fn, int workers, uint64_t seed, nni_error *err);
 
 nni_dataset *nni_dataset_retain(nni_dataset *d);
 void nni_dataset_release(nni_dataset *d); /* NULL is allowed */
@@ -81,6 +143,7 @@ int nni_dataset_describe(const nni_dataset *d, char *buf, size_t n);
 typedef struct nni_iter nni_iter;
 nni_iter *nni_iter_open(nni_dataset *d, nni_error *err);
 nn_status nni_iter_next(nni_iter *it, void *caller, nni_element *out, nni_error *err); /* out->n == 0: the end, also ever after */
+nn_status nni_iter_skip(nni_iter *it, void *caller, int64_t n, int64_t *skipped, nni_error *err); /* as nni_stage_skip */
 void nni_iter_close(nni_iter *it); /* joins workers, frees everything; NULL is allowed */
 bool nni_iter_done(const nni_iter *it); /* the end was reached, or a failure */
 
@@ -100,7 +163,9 @@ typedef struct nni_stage nni_stage;
 typedef struct nni_verb {
   const char *name;
   bool silent;        /* changes neither elements nor order: left out of nni_dataset_describe */
+  bool replay;        /* made again from the start of the pass when restored; then save, save_up and restore are not given, and words is 1 */
   size_t stage_bytes; /* of its stage struct, which begins with an nni_stage */
+  size_t node_bytes;  /* of d->own */
   int words;          /* of state it adds */
   int (*params)(const nni_dataset *d, char *buf, size_t n); /* "10000"; as snprintf; NULL: none */
   int64_t (*cardinality)(const nni_dataset *d);
@@ -109,7 +174,9 @@ typedef struct nni_verb {
   nn_status (*rows)(nni_stage *s, int64_t *out, int64_t max, int64_t *got, nni_error *err);
   /* Element stages: the next element; n == 0: the end. */
   nn_status (*next)(nni_stage *s, void *caller, nni_element *out, nni_error *err);
-  nn_status (*rewind)(nni_stage *s, nni_error *err);             /* begin again as pass s->pass; rewinds s->up itself; NULL: only that */
+  nn_status (*rewind)(nni_stage *s, nni_error *err);             /* begin again as pass s->pass; rewinds s->ups itself; NULL: only that */
+  void (*reset)(nni_stage *s);                                    /* the stages before it stand at a pass's begin: forget what is held; after open too */
+  nn_status (*seek)(nni_stage *s, void *caller, int64_t n, nni_error *err); /* replay, where there is a quicker way to where n were given; or NULL */
   void (*save)(const nni_stage *s, int64_t *words);
   void (*save_up)(const nni_stage *s, int64_t *words);           /* state of the stages before it, when that isn't where they stand now */
   nn_status (*restore)(nni_stage *s, void *caller, const int64_t *words, nni_error *err); /* the stages before it have been restored */
@@ -124,38 +191,56 @@ struct nni_dataset {
   int refs, depth;
   const nni_verb *verb;
   nni_memory *m;
-  nni_dataset *up;
+  nni_dataset *up;           /* ups[0], or NULL */
+  nni_dataset **ups;         /* &up when there is one */
+  int nups;
+  void *own;
   const nni_dataset *source; /* of a row stage: where its rows are; NULL: an element stage */
   bool consumer_only;        /* calls back: must run on the consumer's thread */
   bool gathered;             /* elements are made of rows and nothing else is done */
-  int words;                 /* of state: head, those of up, its own */
+  int words;                 /* of state: head, those of ups, its own */
+  int own_words;             /* its own */
   nni_element spec;
   union {
     struct { int64_t rows; int ncols; nni_column *cols; } columns;
     struct { int64_t first, step, count; } range;
     struct { int64_t buffer, opens; uint64_t seed; bool reshuffle; } shuffle;
     struct { int64_t n; bool drop_last; } batch;
-    struct { nni_map_fn fn; void *ud; size_t ud_bytes; } map;
     struct { int64_t n; bool direct; } prefetch;
-    int64_t n; /* repeated, take, skip */
+    int64_t n; /* repeated, take, skip, enumerate */
   } u;
 };
 
 struct nni_stage {
   nni_dataset *d;
-  nni_stage *up;
-  uint64_t pass; /* names the repetition: 0 at first, then from nni_pass_number */
+  nni_stage *up, **ups; /* ups[0], or NULL; as many as d->nups */
+  uint64_t pass;  /* names the repetition: 0 at first, then from nni_pass_number */
+  int64_t given;  /* elements of this pass (not rows) */
+  int64_t *start; /* replay: state of the stages before it when the pass began */
 };
 
 /* dataset.c */
 nni_dataset *nni_dataset_new(nni_memory *m, const nni_verb *verb, nni_dataset *up, nni_error *err); /* spec and kind taken from up */
+/* On several, spec and kind of the first (an element stage unless the caller sets source); more: words of state beyond the verb's. */
+nni_dataset *nni_dataset_join(nni_memory *m, const nni_verb *verb, int nups, nni_dataset *const *ups, int more, nni_error *err);
+int nni_words_before(const nni_dataset *d); /* of state of the stages before its own */
 nn_status nni_stage_pull(nni_stage *s, void *caller, nni_element *out, nni_error *err); /* the next element of any stage */
 nn_status nni_stage_rewind(nni_stage *s, uint64_t pass, nni_error *err);
 int nni_stage_save(const nni_stage *s, int64_t *words);
+void nni_stage_save_ups(const nni_stage *s, int64_t *words); /* of the stages before it, where they stand: nni_words_before */
+nn_status nni_stage_restore_ups(nni_stage *s, void *caller, const int64_t *words, nni_error *err);
+/* n elements dropped, fewer at the end; nanoseconds each over rows */
+nn_status nni_stage_skip(nni_stage *s, void *caller, int64_t n, int64_t *skipped, nni_error *err);
 uint64_t nni_pass_number(uint64_t pass, int64_t repetition); /* of a repetition within a pass; repetition 0 is the pass itself */
 /* n rows into fresh buffers, as one element; lead: rows become the first dim (else n is 1). */
 nn_status nni_rows_gather(const nni_dataset *d, const int64_t *rows, int64_t n, bool lead, nni_element *out, nni_error *err);
 nn_status nni_element_data(const nni_component *c, const void **data, nni_error *err); /* where its bytes are; runs a pending tensor */
+nn_status nni_element_own(nni_memory *m, nni_element *e, nni_error *err); /* tensors copied into buffers, so that e may go to another thread */
+nn_status nni_element_copy(nni_memory *m, const nni_element *from, nni_element *to, nni_error *err); /* buffers of its own */
+/* Elements [0, n) as one with a new first dim, in fresh buffers. pad: shapes may differ, and all are filled up with value to the largest. */
+nn_status nni_elements_stack(nni_memory *m, const char *name, const nni_element *list, int64_t n, bool pad, double value, nni_element *out,
+                             nni_error *err);
+bool nni_component_alike(const nni_component *a, const nni_component *b); /* dtype and shape */
 
 /* api.c: the parts of e as tensors, new references; e is empty afterwards, whatever happens. Consumer's thread. */
 nn_status nni_element_tensors(nn_context *ctx, nni_element *e, nn_tensor **out, int *n);

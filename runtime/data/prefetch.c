@@ -113,6 +113,7 @@ static nn_status prefetch_next(nni_stage *s, void *caller, nni_element *out, nni
   prefetch_stage *t = (prefetch_stage *)s;
   if (!t->direct && !t->running) t->direct = !start(t);
   if (t->direct) return nni_stage_pull(s->up, caller, out, err);
+  bool failed = false;
   pthread_mutex_lock(&t->lock);
   while (t->count == 0 && !t->ended) pthread_cond_wait(&t->item, &t->lock);
   nn_status rc = NN_OK;
@@ -124,8 +125,10 @@ static nn_status prefetch_next(nni_stage *s, void *caller, nni_element *out, nni
     pthread_cond_signal(&t->room);
   } else if (t->rc != NN_OK) {
     rc = nni_fail(err, t->rc, "%s", t->err.text);
+    failed = true;
   }
   pthread_mutex_unlock(&t->lock);
+  if (failed) halt(t); /* who goes on after a failure (ignore_errors) gets a worker that goes on after it */
   return rc;
 }
 

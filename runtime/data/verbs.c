@@ -1,8 +1,9 @@
-/* data/verbs.c - take, skip, repeated, map and batch. */
+/* data/verbs.c - take, skip, repeated, shard, enumerate, ignore_errors and batch. */
 #include <stdio.h>
 #include "dataset.h"
 
-#define SKIP_CHUNK 256 /* rows dropped at a time */
+#define SKIP_CHUNK 256     /* rows dropped at a time */
+#define IGNORED_MOST 10000 /* failures in a row */
 
 static int n_params(const nni_dataset *d, char *buf, size_t n) { return snprintf(buf, n, "%lld", (long long)d->u.n); }
 static int64_t same_cardinality(const nni_dataset *d) { return nni_dataset_cardinality(d->up); }
@@ -195,35 +196,115 @@ nni_dataset *nni_data_repeated(nni_dataset *up, int64_t times, nni_error *err) {
   return new_counted(&repeated_verb, up, times < 0 ? -1 : times, err);
 }
 
-/* ---- map --------------------------------------------------------------------------------------------------------------------- */
+/* ---- shard: k elements of the stage before it were seen ---------------------------------------------------------------------- */
 
-static nn_status map_next(nni_stage *s, void *caller, nni_element *out, nni_error *err) {
-  nni_element in;
-  nn_status rc = nni_stage_pull(s->up, caller, &in, err);
-  if (rc != NN_OK || in.n == 0) return rc;
-  rc = s->d->u.map.fn(caller, s->d->u.map.ud, &in, out, err);
-  nni_element_free(s->d->m, &in);
+typedef struct shard_own {
+  int64_t n, index; /* elements index, index + n, ... */
+} shard_own;
+
+static int shard_params(const nni_dataset *d, char *buf, size_t n) {
+  const shard_own *o = d->own;
+  return snprintf(buf, n, "%lld %lld", (long long)o->n, (long long)o->index);
+}
+
+static int64_t shard_cardinality(const nni_dataset *d) {
+  const shard_own *o = d->own;
+  int64_t n = nni_dataset_cardinality(d->up);
+  return n < 0 ? n : n > o->index ? (n - o->index - 1) / o->n + 1 : 0;
+}
+
+static nn_status shard_rows(nni_stage *s, int64_t *out, int64_t max, int64_t *got, nni_error *err) {
+  counter_stage *t = (counter_stage *)s;
+  const shard_own *o = s->d->own;
+  int64_t kept = 0;
+  nn_status rc;
+  do {
+    rc = s->up->d->verb->rows(s->up, out, max, got, err);
+    for (int64_t i = 0; i < *got; i++, t->k++)
+      if (t->k % o->n == o->index) out[kept++] = out[i];
+  } while (rc == NN_OK && *got > 0 && kept == 0);
+  *got = kept;
   return rc;
 }
 
-static void map_free(nni_dataset *d) { nni_free(d->m, d->u.map.ud_bytes > 0 ? d->u.map.ud : NULL, d->u.map.ud_bytes); }
+static nn_status shard_next(nni_stage *s, void *caller, nni_element *out, nni_error *err) {
+  counter_stage *t = (counter_stage *)s;
+  const shard_own *o = s->d->own;
+  for (;;) {
+    nn_status rc = nni_stage_pull(s->up, caller, out, err);
+    if (rc != NN_OK || out->n == 0 || t->k++ % o->n == o->index) return rc;
+    nni_element_free(s->d->m, out);
+  }
+}
 
-static const nni_verb map_verb = {.name = "map", .stage_bytes = sizeof(nni_stage), .cardinality = same_cardinality, .next = map_next,
-                                  .free = map_free};
+static const nni_verb shard_verb = {.name = "shard", .stage_bytes = sizeof(counter_stage), .node_bytes = sizeof(shard_own), .words = 1,
+  .params = shard_params, .cardinality = shard_cardinality, .rows = shard_rows, .next = shard_next, .save = counter_save,
+  .restore = counter_restore, .rewind = counter_rewind};
 
-nni_dataset *nni_data_map(nni_dataset *up, nni_map_fn fn, void *ud, size_t ud_bytes, nni_error *err) {
-  nni_dataset *d = nni_dataset_new(up->m, &map_verb, up, err);
-  if (d == NULL) {
-    nni_free(up->m, ud_bytes > 0 ? ud : NULL, ud_bytes);
+nni_dataset *nni_data_shard(nni_dataset *up, int64_t n, int64_t index, nni_error *err) {
+  if (n < 1 || index < 0 || index >= n) {
+    nni_fail(err, NN_EINVAL, "shard: part %lld of %lld", (long long)index + 1, (long long)n);
     return NULL;
   }
-  d->u.map.ud_bytes = ud_bytes;
-  d->spec.n = -1;
-  d->consumer_only = true;
-  d->u.map.fn = fn;
-  d->u.map.ud = ud;
+  nni_dataset *d = nni_dataset_new(up->m, &shard_verb, up, err);
+  if (d != NULL) *(shard_own *)d->own = (shard_own){.n = n, .index = index};
   return d;
 }
+
+/* ---- enumerate: k elements were given ---------------------------------------------------------------------------------------- */
+
+static nn_status enumerate_next(nni_stage *s, void *caller, nni_element *out, nni_error *err) {
+  counter_stage *t = (counter_stage *)s;
+  nn_status rc = nni_stage_pull(s->up, caller, out, err);
+  if (rc != NN_OK || out->n == 0) return rc;
+  int64_t *number = out->n < NN_DATA_MAX ? nni_buffer_get(s->d->m, sizeof *number) : NULL;
+  if (number == NULL) {
+    rc = out->n == NN_DATA_MAX ? nni_fail(err, NN_ESHAPE, "enumerate: elements have %d tensors already", NN_DATA_MAX)
+                               : nni_fail(err, NN_ENOMEM, "enumerate: out of memory");
+    nni_element_free(s->d->m, out);
+    return rc;
+  }
+  *number = s->d->u.n + t->k++;
+  memmove(out->c + 1, out->c, (size_t)out->n++ * sizeof *out->c);
+  out->c[0] = (nni_component){.dtype = NN_I64, .buffer = number, .bytes = sizeof *number};
+  return NN_OK;
+}
+
+static const nni_verb enumerate_verb = {.name = "enumerate", COUNTER_VERB, .cardinality = same_cardinality, .next = enumerate_next};
+
+nni_dataset *nni_data_enumerate(nni_dataset *up, int64_t first, nni_error *err) {
+  if (up->spec.n == NN_DATA_MAX) {
+    nni_fail(err, NN_ESHAPE, "enumerate: elements have %d tensors already", NN_DATA_MAX);
+    return NULL;
+  }
+  nni_dataset *d = new_counted(&enumerate_verb, up, first, err);
+  if (d == NULL || d->spec.n < 0) return d;
+  memmove(d->spec.c + 1, d->spec.c, (size_t)d->spec.n++ * sizeof *d->spec.c);
+  d->spec.c[0] = (nni_component){.dtype = NN_I64};
+  return d;
+}
+
+/* ---- ignore_errors ------------------------------------------------------------------------------------------------------------ */
+
+static int64_t unknown_cardinality(const nni_dataset *d) {
+  int64_t n = nni_dataset_cardinality(d->up);
+  return n == 0 || n == NN_INFINITE ? n : NN_UNKNOWN;
+}
+
+/* What fails again and again will not get better, and running out of memory is no property of an element. */
+static nn_status ignore_next(nni_stage *s, void *caller, nni_element *out, nni_error *err) {
+  nn_status rc = NN_OK;
+  for (int tries = 0; tries < IGNORED_MOST; tries++) {
+    rc = nni_stage_pull(s->up, caller, out, err);
+    if (rc == NN_OK || rc == NN_ENOMEM) return rc;
+  }
+  return rc;
+}
+
+static const nni_verb ignore_verb = {.name = "ignore_errors", .stage_bytes = sizeof(nni_stage), .cardinality = unknown_cardinality,
+                                     .next = ignore_next};
+
+nni_dataset *nni_data_ignore_errors(nni_dataset *up, nni_error *err) { return nni_dataset_new(up->m, &ignore_verb, up, err); }
 
 /* ---- batch ------------------------------------------------------------------------------------------------------------------- */
 

@@ -1,0 +1,435 @@
+-- lua/nnlua/data/verbs.lua and combine.lua: what each verb gives, and for every one of them that neither threads nor a resume at any place change
+-- it. A verb without a row fails.
+local nn = require "nnlua"
+local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
+local message = support.message
+local data = nn.data
+local range = data.range
+
+local function text(...)
+  local words = {}
+  for i = 1, select("#", ...) do
+    local x = select(i, ...)
+    local function shown(v)
+      if type(v) ~= "table" then return tostring(v) end
+      local list = {}
+      for k, e in ipairs(v) do list[k] = shown(e) end
+      return "{" .. table.concat(list, " ") .. "}"
+    end
+    words[i] = x:dtype() .. ":" .. shown(x:totable())
+  end
+  return table.concat(words, " ")
+end
+
+-- The elements of a pass as strings; at most `most`.
+local function collect(ds, most)
+  local out = {}
+  local pass <close> = ds:iter()
+  while #out ~= most do
+    local element = table.pack(pass())
+    if element.n == 0 then break end
+    out[#out + 1] = text(table.unpack(element, 1, element.n))
+  end
+  return out
+end
+
+-- The same without dtypes, for reading.
+local function plain(ds, most)
+  local out = collect(ds, most)
+  for i, s in ipairs(out) do out[i] = s:gsub("%w+:", "") end
+  return table.concat(out, ", ")
+end
+
+-- ---- what each verb gives ------------------------------------------------------------------------------------------------------
+
+describe("verbs", function()
+  it("leave elements out", function()
+    assert.equal("2, 4, 6", plain(range(7):filter(function(x) return x:item() % 2 == 0 end)))
+    assert.equal("2, 4, 6", plain(range(7):filter(function(x) return (x % 2):eq(0) end)))
+    assert.equal("1, 2, 3", plain(range(7):take_while(function(x) return x:item() ~= 4 end)))
+    assert.equal("3, 1, 2", plain(data.from_table { 3, 1, 3, 2, 1 }:unique()))
+    assert.equal("2, 5", plain(range(7):shard(3, 2)))
+    assert.equal("1, 4, 7", plain(range(7):map(function(x) return x end):shard(3, 1)))
+    assert.equal(2, #range(7):shard(3, 2))
+    assert.equal(3, #range(7):shard(3, 1))
+    local a, b = range(10):split(0.3)
+    assert.equal("1, 2, 3", plain(a))
+    assert.equal(7, #b)
+    a, b = range(10):split(9)
+    assert.equal(9, #a)
+    assert.equal("10", plain(b))
+    assert.equal("filter: the function returned a nil; it must return true or false", message(collect, range(2):filter(function() end)))
+    assert.equal("shard: part 4 of 3", message(range(7).shard, range(7), 3, 4))
+    assert.equal("filter: needs a function, got 3", message(range(7).filter, range(7), 3))
+  end)
+
+  it("tells equal elements by their values, shapes and dtypes", function()
+    local ds = range(6):map(function(x)
+      local i = x:item()
+      if i == 1 or i == 4 then return nn.zeros(2, 1), 1 end
+      if i == 2 then return nn.zeros(1, 2), 1 end
+      if i == 3 then return nn.zeros({ 2, 1 }, "i32"), 1 end
+      return nn.zeros(2, 1), i == 5 and 2 or 1
+    end)
+    assert.equal(4, #collect(ds:unique()))
+    assert.equal(300, #collect(data.concat { range(300), range(300) }:unique()))
+  end)
+
+  it("go on after failures", function()
+    local ds = range(5):map(function(x) return x:item() == 3 and error("no") or x end)
+    assert.equal("1, 2, 4, 5", plain(ds:ignore_errors()))
+    assert.equal("{1 2}, {4 5}", plain(ds:prefetch(2):ignore_errors():batch(2)))
+    assert.equal("1, 2, 4, 5", plain(range(5):map(function(x) return x:item() == 3 and error("no") or x end, { workers = 2 }):ignore_errors()))
+    assert.truthy(message(collect, range(1):repeated():map(function() error "never" end):ignore_errors()):find "never")
+  end)
+
+  it("cut up and put together", function()
+    assert.equal("1, 2, 3, 4, 5", plain(range(5):batch(2):unbatch()))
+    assert.equal("{1 2}, {3 4}, {5}", plain(range(5):batch(4):rebatch(2)))
+    assert.equal("{1 2 3}, {3 4 5}, {5 6}", plain(range(6):window(3, { shift = 2 })))
+    assert.equal("{1 2 3}, {3 4 5}", plain(range(6):window(3, { shift = 2, drop_last = true })))
+    for _, ds in ipairs { range(7), range(7):map(function(x) return x end) } do -- over rows, over elements
+      assert.equal("{1 3}, {2 4}, {3 5}, {4 6}, {5 7}, {6}, {7}", plain(ds:window { 2, shift = 1, stride = 2 }))
+      assert.equal("{1 2}, {5 6}", plain(ds:window(2, { shift = 4 })))
+    end
+    for size = 1, 4 do -- as many as it says
+      for shift = 1, 4 do
+        for stride = 1, 3 do
+          for _, drop_last in ipairs { true, false } do
+            local ds = range(9):window { size, shift = shift, stride = stride, drop_last = drop_last }
+            assert.equal(#ds, #collect(ds))
+          end
+        end
+      end
+    end
+    local ragged = range(4):map(function(x) return nn.full({ x:item(), 5 - x:item() }, x:item(), "i64"), x end)
+    assert.equal("{{{1 1 1 1} {-1 -1 -1 -1}} {{2 2 2 -1} {2 2 2 -1}}} {1 2}, {{{3 3} {3 3} {3 3} {-1 -1}} {{4 -1} {4 -1} {4 -1} {4 -1}}} {3 4}",
+      plain(ragged:padded_batch(2, { value = -1 })))
+    local lengths = data.from_table { 1, 5, 2, 3, 1, 6, 4, 2 }:map(function(n) return nn.full({ n:item() }, n:item(), "i64") end)
+    assert.equal("{{1 0} {2 2}}, {{3 3 3 0} {4 4 4 4}}, {{1 0} {2 2}}, {{5 5 5 5 5 0} {6 6 6 6 6 6}}", plain(lengths:bucket({ 3, 5 }, { 2, 2, 9 })))
+    assert.equal("{{5 5 5 5 5}}, {{1 0} {2 2}}, {{6 6 6 6 6 6}}, {{1 0} {2 2}}, {{3 3 3 0} {4 4 4 4}}", plain(lengths:bucket({ 3, 5 }, { 2, 3, 1 })))
+    assert.equal("unbatch: value 1 of an element is a scalar; there is nothing to take apart", message(range(3).unbatch, range(3)))
+    assert.equal("bucket: 1 bounds make 2 buckets; there are 3 sizes", message(range(3).bucket, range(3), { 3 }, { 1, 2, 3 }))
+  end)
+
+  it("number, carry and fold", function()
+    assert.equal("0 5, 1 6", plain(range(5, 6):enumerate(0)))
+    assert.equal("1, 3, 6, 10", plain(range(4):scan(0, function(c, x) return c + x, c + x end)))
+    assert.equal(10, range(4):reduce(0, function(c, x) return c + x:item() end))
+    assert.equal("1, 2, 3", plain(range(9):apply(function(ds) return ds:take(3) end)))
+    assert.equal("scan: the function must return the next carry and at least one value", message(collect, range(2):scan(0, function(c) return c end)))
+  end)
+
+  it("put data sets side by side and one after the other", function()
+    assert.equal("1 7, 2 8", plain(data.zip { range(3), range(7, 8) }))
+    assert.equal(2, #data.zip { range(3), range(7, 8) })
+    assert.equal("1, 2, 7, 8", plain(data.concat { range(2), range(7, 8) }))
+    assert.equal("{1 2 7}, {8}", plain(data.concat { range(2), range(7, 8) }:batch(3)))
+    local x = data.from_tensors { nn.arange(0, 6):reshape { 3, 2 } }
+    local all = collect(data.concat { x, x:skip(1), data.concat { x, x:take(1) } }:shuffle(9, { seed = 4 }):batch(9))
+    local rows = {}
+    for row in all[1]:gmatch "{%d%.%d %d%.%d}" do rows[#rows + 1] = row end
+    table.sort(rows)
+    assert.equal("{0.0 1.0}{0.0 1.0}{0.0 1.0}{2.0 3.0}{2.0 3.0}{2.0 3.0}{4.0 5.0}{4.0 5.0}{4.0 5.0}", table.concat(rows))
+    assert.equal("1, 7, 2, 8, 3", plain(data.interleave { range(3), range(7, 8) }))
+    assert.equal("1, 2, 7, 8, 3", plain(data.interleave({ range(3), range(7, 8) }, { block = 2 })))
+    assert.equal("7, 1, 8, 2", plain(data.choose(data.from_table { 2, 1, 2, 1, 2, 1 }, { range(3), range(7, 8) })))
+    assert.equal("7, 1, 8, 2, 3", plain(data.choose(data.from_table { 2, 1, 2, 1, 2, 1 }, { range(3), range(7, 8) }, { stop = false })))
+    local count = { 0, 0, 0 }
+    local from = data.sample_from({ range(1, 1):repeated(), range(2, 2):repeated(), range(3, 3):repeated() }, { weights = { 3, 0, 1 }, seed = 1 })
+    for v in from:take(4000):iter() do count[v:item()] = count[v:item()] + 1 end
+    assert.equal(0, count[2])
+    assert.near(3000, count[1], 5 * math.sqrt(4000 * 0.75 * 0.25))
+    assert.equal("1, 2, 3", plain(data.sample_from({ range(3), range(7, 8) }, { weights = { 1, 0 } })))
+    assert.equal("concat: elements of data set 2 have other components or dtypes than those of the first",
+      message(data.concat, { range(2), x }))
+    assert.equal("choose: a choice is 3; there are data sets 1 to 2", message(collect, data.choose(range(3, 3), { range(3), range(3) })))
+    assert.equal("sample_from: weights must not be negative, and one must be above 0", message(data.sample_from, { range(2) }, { weights = { -1 } }))
+    assert.equal("zip: needs a list of data sets, got one", message(data.zip, range(2)))
+  end)
+
+  it("open data sets for elements", function()
+    local function up_to(x) return range(x:item()):map(function(y) return y * 10 + x end) end
+    assert.equal("11, 12, 22, 13, 23, 33", plain(range(3):flat_map(up_to)))
+    -- by hand, in tf.data's order: a data set that has ended gives its place to the next one when its turn comes again
+    assert.equal("11, 12, 22, 13, 23, 14, 33, 24, 34, 44", plain(range(4):interleave(up_to, { cycle = 2 })))
+    assert.equal("1, 1, 1, 1, 2, 2, 2, 2, 1, 1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 3, 3, 4, 4, 5, 5, 5, 5, 5, 5", -- the example of tf.data's page
+      plain(range(5):interleave(function(x) return range(x:item(), x:item()):repeated(6) end, { cycle = 2, block = 4 })))
+    assert.equal("flat_map: the function returned a number; it must return a data set", message(collect, range(2):flat_map(function() return 3 end)))
+  end)
+
+  it("keep what the first pass gave", function()
+    local calls = 0
+    local ds = range(4):map(function(x) calls = calls + 1 return x end):shuffle(4, { seed = 1 }):cache()
+    local first = collect(ds)
+    assert.same(first, collect(ds))
+    assert.equal(4, calls)
+    assert.same({ first[1] }, collect(ds, 1))
+    local again = range(4):map(function(x) calls = calls + 1 return x end):cache()
+    assert.equal(2, #collect(again, 2)) -- a pass that was left is gone on with, from its beginning
+    assert.equal("1, 2, 3, 4", plain(again))
+    assert.equal("1, 2, 3, 4", plain(again))
+    assert.equal(4 + 2 + 4, calls)
+  end)
+
+  it("keep elements in a file", function()
+    local path = os.tmpname()
+    os.remove(path)
+    local calls = 0
+    local function make(n)
+      return range(n or 4):map(function(x) calls = calls + 1 return x, nn.ones(x:item(), 2), nn.tensor { true, false } end):snapshot(path)
+    end
+    local want = collect(make())
+    assert.equal(4, calls)
+    local ds = make()
+    assert.same(want, collect(ds))
+    assert.same(want, collect(ds))
+    assert.equal(4, calls)
+    assert.equal(4, #ds)
+    assert.equal(("cache: %s is of another pipeline; remove it, or name another file"):format(path), message(collect, make(5)))
+    local f = assert(io.open(path, "rb"))
+    local bytes = f:read "a"
+    f:close()
+    local function damaged(content)
+      f = assert(io.open(path, "wb"))
+      f:write(content)
+      f:close()
+      return select(2, pcall(collect, make()))
+    end
+    for size = 0, #bytes - 1, 9 do assert.truthy(damaged(bytes:sub(1, size)):find "^[^\n]*cache: ") end
+    for at = 1, #bytes, 5 do -- an error, or elements; never a crash
+      for _, byte in ipairs { "\255", "\0", "\128" } do
+        local found = damaged(bytes:sub(1, at - 1) .. byte .. bytes:sub(at + 1))
+        assert.is_true(type(found) == "table" or found:find "cache: " ~= nil)
+      end
+    end
+    os.remove(path)
+  end)
+
+  it("show what elements are and one sample step by step", function()
+    local ds = range(20):shuffle(20, { seed = 3 }):batch(4)
+    assert.same({ { dtype = "i64", shape = { 4 } } }, ds:element_spec())
+    assert.is_nil(ds:map(function(x) return x end):element_spec())
+    assert.equal("Dataset<i64 ?> 4 elements", tostring(range(7):window(2)))
+    assert.equal("Dataset<i64 scalar> unknown number of elements", tostring(range(7):unique()))
+    local lines = ds:map(function(x) return x, nn.ones(2) end):debug { print = false }
+    assert.equal(4, select(2, lines:gsub("[^\n]+", "")))
+    assert.truthy(lines:find("1 range%(1 1 20%) +i64 scalar = 1\n2 shuffle%(20%) +i64 scalar = %d+\n3 batch%(4%) +i64 4, .-\n"
+      .. "4 map +i64 4, .*; f32 2, 1 to 1"))
+    assert.same(collect(range(20):shuffle(20, { seed = 3 }):batch(4)), collect((function() ds:debug { print = false } return ds end)()))
+  end)
+end)
+
+-- ---- workers ---------------------------------------------------------------------------------------------------------------------
+
+describe("map with workers", function()
+  it("takes along what its function captures", function()
+    local scale, config, t, floor = 3, { deep = { add = 4 } }, nn.tensor { 1, 2 }, math.floor
+    config.self = config
+    local function helper(x) return x * scale end
+    local recursive
+    recursive = function(n) return n == 0 and 0 or 1 + recursive(n - 1) end
+    local encoder = data.LabelEncoder { values = { "a", "b" } }
+    local ds = range(2):map(function(x)
+      return helper(x) + config.self.deep.add + floor(0.5) + recursive(3), t * 2, encoder:encode "b", nn.relu(nn.tensor { -1.5 })
+    end, { workers = 2 })
+    scale, t = 100, nil
+    config.deep.add = 100
+    assert.equal("10 {2 4} 2 {0.0}, 13 {2 4} 2 {0.0}", plain(ds))
+  end)
+
+  it("names what cannot travel", function()
+    local file = { log = io.stdout }
+    assert.equal("map: the function captures `file.log` (userdata), which cannot travel to a worker; it may capture plain values, tables, tensors, "
+      .. "modules and Lua functions. Make it inside of the function, or leave out `workers`",
+      message(function() return range(2):map(function(x) file.log:write "" return x end, { workers = 1 }) end))
+    local co = coroutine.create(print)
+    assert.truthy(message(function() return range(2):map(function() return co end, { workers = 1 }) end):find "captures `co` %(thread%)")
+  end)
+
+  it("tells a worker's error with its traceback", function()
+    local function inner(x) return x:item() == 3 and error("this one") or x end
+    local ds = range(5):map(function(x) local y = inner(x) return y end, { workers = 2 })
+    local seen = 0
+    local text_of_error = message(function() for _ in ds:iter() do seen = seen + 1 end end)
+    assert.equal(2, seen)
+    assert.truthy(text_of_error:find "map: in a worker: .*data_verbs_spec.lua:%d+: this one stack traceback:.*in upvalue 'inner'")
+  end)
+
+  it("draws for each element of each pass anew, and for each the same again", function()
+    local function make(workers, seed) return range(6):map(function(x) return x, nn.rand(2) end, { workers = workers, seed = seed }) end
+    local ds = make(0, 1)
+    local a, b = collect(ds), collect(ds)
+    assert.not_same(a, b)
+    local seen = {}
+    for _, s in ipairs(a) do seen[s:match "{.*}"] = true end
+    for _, s in ipairs(b) do seen[s:match "{.*}"] = true end
+    local n = 0
+    for _ in pairs(seen) do n = n + 1 end
+    assert.equal(12, n)
+    assert.not_same(a, collect(make(0, 2)))
+    for _, workers in ipairs { 1, 2, 4 } do
+      ds = make(workers, 1)
+      assert.same(a, collect(ds))
+      assert.same(b, collect(ds))
+    end
+    nn.seed(1)
+    local before = nn.rand(3):totable()
+    nn.seed(1)
+    ds = make(0, 1)
+    collect(ds)
+    assert.same(before, nn.rand(3):totable()) -- the script's own draws are not disturbed
+  end)
+
+  it("closes its threads", function()
+    local function threads()
+      for line in io.lines "/proc/self/status" do
+        local n = line:match "^Threads:%s*(%d+)"
+        if n then return math.tointeger(n) end
+      end
+    end
+    local ds = range(100):map(function(x) return x end, { workers = 3 })
+    local before = threads()
+    for _ in ds:iter() do -- luacheck: ignore 512
+      assert.is_true(threads() >= before + 3)
+      break
+    end
+    assert.equal(before, threads())
+  end)
+end)
+
+-- ---- the same batches with any number of workers, and after a resume at any place ----------------------------------------------------
+
+local function double(x) return x * 2 end
+local function noisy(x) return x, nn.rand(1) end
+local files = {} -- of snapshots
+local function opened(x) return range(x:item() % 3):map(function(y) return y * 10 + x end) end
+
+-- verb = function(ds, w, seed): what stands on ds (i64 scalars 1 to 9, shuffled); w workers, or prefetched elements.
+local rows = {
+  map = function(ds, w, seed) return ds:map(noisy, { workers = w, seed = seed }) end,
+  filter = function(ds) return ds:filter(function(x) return x:item() % 3 > 0 end) end,
+  take_while = function(ds) return ds:take_while(function(x) return x:item() ~= 4 end) end,
+  flat_map = function(ds) return ds:flat_map(opened) end,
+  interleave = function(ds) return ds:interleave(opened, { cycle = 2, block = 2 }) end,
+  scan = function(ds) return ds:scan(0, function(c, x) return c + x, c * x end) end,
+  apply = function(ds) return ds:apply(function(d) return d:map(double):skip(1) end) end,
+  unbatch = function(ds) return ds:batch(4):unbatch() end,
+  rebatch = function(ds) return ds:batch(4):rebatch(3) end,
+  batch = function(ds) return ds:batch(2) end,
+  padded_batch = function(ds) return ds:map(function(x) return nn.ones(x:item()) end):padded_batch(2) end,
+  bucket = function(ds) return ds:map(function(x) return nn.ones(x:item()) end):bucket({ 3, 6 }, 2) end,
+  window = function(ds) return ds:window(3, { shift = 2 }) end,
+  shard = function(ds) return ds:shard(2, 2) end,
+  split = function(ds) return select(2, ds:split(3)) end,
+  enumerate = function(ds) return ds:enumerate() end,
+  unique = function(ds) return ds:map(function(x) return x // 2 end):unique() end,
+  cache = function(ds) return ds:cache() end,
+  snapshot = function(ds)
+    local path = os.tmpname()
+    os.remove(path)
+    files[#files + 1] = path
+    return ds:snapshot(path)
+  end,
+  ignore_errors = function(ds) return ds:map(function(x) return x:item() == 4 and error("no") or x end):ignore_errors() end,
+  shuffle = function(ds, _, seed) return ds:map(double):shuffle(4, { seed = seed }) end,
+  repeated = function(ds) return ds:repeated(2) end,
+  take = function(ds) return ds:take(5) end,
+  skip = function(ds) return ds:skip(3) end,
+  prefetch = function(ds, w) return ds:window(2):prefetch(w > 0 and w or 1) end,
+  zip = function(ds) return data.zip { ds, range(20, 27) } end,
+  concat = function(ds) return data.concat { ds, range(20, 22) } end,
+  ["data.interleave"] = function(ds) return data.interleave({ ds, range(20, 22) }, { block = 2 }) end,
+  sample_from = function(ds, _, seed) return data.sample_from({ ds, range(20, 25) }, { seed = seed }) end,
+  choose = function(ds) return data.choose(data.from_table { 1, 2, 2, 1, 1, 2, 1 }, { ds, range(20, 25) }) end,
+}
+
+-- Three passes of a new pipeline.
+local function passes(make, w)
+  local ds = make(w, 11)
+  return { collect(ds), collect(ds), collect(ds) }
+end
+
+local function check(name, make)
+  local want = passes(make, 0)
+  for _, w in ipairs { 1, 2, 4 } do assert.same(want, passes(make, w), name .. ": other elements with " .. w .. " workers") end
+  assert.is_true(#want[1] + #want[2] + #want[3] > 0, name)
+  for stop = 0, #want[2] do
+    for _, w in ipairs { 0, 2 } do
+      local ds = make(w, 11)
+      collect(ds)
+      local pass <close> = ds:iter()
+      for _ = 1, stop do pass() end
+      local state = ds:state()
+      local again = make(w, 77):restore(state)
+      local what = ("%s: resumed after %d elements, %d workers"):format(name, stop, w)
+      assert.same(table.move(want[2], stop + 1, #want[2], 1, {}), collect(again), what)
+      assert.same(want[3], collect(again), what .. ", the pass after it")
+    end
+  end
+end
+
+local function source(w, seed)
+  local ds = range(9):shuffle(9, { seed = seed + 1 })
+  ds = data.zip { ds } -- elements, no rows: what a thread is worth
+  return w > 0 and ds:prefetch(w) or ds
+end
+
+describe("every verb", function()
+  after_each(function()
+    for _, path in ipairs(files) do os.remove(path) end
+    files = {}
+  end)
+
+  it("has a row", function()
+    local other = { init = true, given = true, iter = true, state = true, restore = true, cardinality = true, element_spec = true, debug = true,
+      reduce = true, isa = true }
+    local missing = {}
+    for name, value in pairs(data.Dataset) do
+      if type(value) == "function" and name:sub(1, 2) ~= "__" and not other[name] and not rows[name] then missing[#missing + 1] = name end
+    end
+    for name in pairs(require "nnlua.data.combine") do
+      if not rows[name] then missing[#missing + 1] = name end
+    end
+    assert.same({}, missing)
+  end)
+
+  for name, verb in pairs(rows) do
+    it(name .. " gives the same for any number of workers and after a resume anywhere", function()
+      check(name, function(w, seed)
+        local ds = verb(source(w, seed), w, seed)
+        return w > 0 and ds:prefetch(w) or ds
+      end)
+    end)
+    it(name .. " does so over rows", function()
+      check(name, function(w, seed) return verb(range(9):shuffle(9, { seed = seed + 1 }), w, seed) end)
+    end)
+  end
+
+  it("does so in random compositions", function()
+    local names, drawn = {}, 7
+    for name in pairs(rows) do
+      if name ~= "split" then names[#names + 1] = name end -- needs to know how many there are
+    end
+    table.sort(names)
+    local function draw(n)
+      drawn = (drawn * 1103515245 + 12345) % 2 ^ 31
+      return math.tointeger(drawn // 65536 % n) + 1
+    end
+    local function scalars(ds) -- whatever a verb gave, scalars again
+      return ds:map(function(...)
+        local sum = 0
+        for i = 1, select("#", ...) do sum = sum + (select(i, ...)):double():sum():item() end
+        return math.tointeger(sum // 1) % 9 + 1
+      end)
+    end
+    for _ = 1, 12 do
+      local chain = { names[draw(#names)], names[draw(#names)], names[draw(#names)] }
+      check(table.concat(chain, " "), function(w, seed)
+        local ds = source(w, seed)
+        for i, name in ipairs(chain) do ds = scalars(rows[name](ds, w, seed + i)) end
+        return ds:take(12)
+      end)
+    end
+  end)
+end)
