@@ -4,6 +4,7 @@
 */
 #include <string.h>
 #include "nnL.h"
+#include "data.h"
 #include "nn_vision.h"
 
 #define VISION "nnlua.vision"
@@ -192,6 +193,21 @@ static int vision_apply(lua_State *L) {
   return n;
 }
 
+/* map(data set, list, workers[, seed]): without a seed one is drawn from the random stream */
+static int vision_map(lua_State *L) {
+  nn_dataset *up = nnL_checkdataset(L, 1);
+  const vision_ud *v = luaL_checkudata(L, 2, VISION);
+  const int workers = (int)luaL_checkinteger(L, 3);
+  if (workers < 0 || workers > 256) return nnL_raise(L, "map: %d workers; 0 to 256", workers);
+  const uint64_t seed = seed_at(L, 4);
+  nnL_dataset *u = nnL_newdataset(L);
+  u->d = nn_data_vision(nnL_context(L), up, v->v, workers, seed);
+  if (u->d == NULL) return raise_last(L);
+  lua_getiuservalue(L, 1, 1); /* the functions of the maps before it */
+  lua_setiuservalue(L, -2, 1);
+  return 1;
+}
+
 /* mix(cut, alpha, seed or nil, epoch, batch, x, y) -> x, y */
 static int vision_mix(lua_State *L) {
   nn_tensor *out[2];
@@ -209,7 +225,7 @@ static int vision_mix(lua_State *L) {
 void nnL_open_vision(lua_State *L) {
   static const luaL_Reg functions[] = {
     {"decode", vision_decode}, {"encode", vision_encode}, {"wav_decode", vision_wav_decode}, {"wav_encode", vision_wav_encode},
-    {"transforms", vision_transforms}, {"list", vision_list}, {"apply", vision_apply}, {"mix", vision_mix}, {NULL, NULL}};
+    {"transforms", vision_transforms}, {"list", vision_list}, {"apply", vision_apply}, {"map", vision_map}, {"mix", vision_mix}, {NULL, NULL}};
   if (luaL_newmetatable(L, VISION)) {
     lua_pushcfunction(L, vision_gc);
     lua_setfield(L, -2, "__gc");

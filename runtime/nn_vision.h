@@ -35,6 +35,8 @@ NN_API void nn_vision_free(nn_context *ctx, nn_vision *v);
 /* New references in out[NN_DATA_MAX]. What is drawn depends on (seed, epoch, sample) alone. */
 NN_API nn_status nn_vision_apply(nn_context *ctx, const nn_vision *v, uint64_t seed, uint64_t epoch, uint64_t sample, nn_tensor *const *in, int nin,
                                  nn_tensor **out, int *nout);
+/* v applied to each element of up on `workers` threads (0: on the one that reads), the same for any number; v is copied. */
+NN_API nn_dataset *nn_data_vision(nn_context *ctx, nn_dataset *up, const nn_vision *v, int workers, uint64_t seed);
 /* Batches of images (N x H x W x C, u8 or f32) and labels (f32 N x classes) mixed in pairs, lambda of Beta(alpha, alpha): MixUp, or with cut CutMix. */
 NN_API nn_status nn_vision_mix(nn_context *ctx, bool cut, double alpha, uint64_t seed, uint64_t epoch, uint64_t batch, nn_tensor *x, nn_tensor *y,
                                nn_tensor **nx, nn_tensor **ny);

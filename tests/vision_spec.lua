@@ -574,6 +574,32 @@ describe("nn.vision", function()
     assert.near(0.25, n / 400, 0.08)
   end)
 
+  it("maps data sets without Lua, the same for any number of workers, anew in each pass", function()
+    local n = 23
+    local x, y = (nn.rand(n, 10, 9, 3) * 255):to "u8", nn.arange(1, n + 1)
+    local augment = V.Compose { V.RandomFlip {}, V.RandomCrop { 7, 6 }, V.GaussianNoise { 0.1 }, V.Rescale { 1 / 255 } }
+    local function passes(workers)
+      local ds = nn.data.from_tensors { x, y }:map(augment, { workers = workers, seed = 3 }):batch(5)
+      local list = {}
+      for pass = 1, 2 do
+        for a, b in ds:iter() do
+          assert.same({ 7, 6, 3 }, { table.unpack(a:shape(), 2) })
+          list[#list + 1] = { pass, a:totable(), b:totable() }
+        end
+      end
+      return list
+    end
+    local alone = passes(0)
+    assert.equal(10, #alone)
+    assert.same({ 1, 2, 3, 4, 5 }, alone[1][3])
+    assert.not_same(alone[1][2], alone[6][2])
+    for _, workers in ipairs { 1, 2, 4 } do assert.same(alone, passes(workers)) end
+    local ds = nn.data.from_tensors { x }:map(V.Resize { 4, 4 })
+    assert.same(V.Resize { 4, 4 } (x[1]):totable(), ds:iter()():totable())
+    local bad = nn.data.from_tensors { nn.zeros(3, 5) }:map(V.Invert {}, { workers = 2 })
+    assert.truthy(message(function() for _ in bad:iter() do end end):find("expected H x W x C", 1, true))
+  end)
+
   it("mixes batches and their labels", function()
     local n, classes = 6, 3
     local x = nn.arange(1, n + 1):reshape { n, 1, 1, 1 }:expand { n, 8, 9, 2 } * 10

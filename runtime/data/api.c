@@ -192,7 +192,7 @@ static nn_status call_flat(void *caller, void *ud, int slot, nni_element *in, nn
   mapping *map = ud;
   nn_tensor *from[NN_DATA_MAX];
   int nin;
-  nn_status rc = to_tensors(map->ctx, in, from, &nin);
+  nn_status rc = nni_element_tensors(map->ctx, in, from, &nin);
   if (rc == NN_OK) rc = map->flat(caller, map->ud, slot, from, nin, out);
   if (rc != NN_OK && err != nni_error_of(map->ctx)) *err = *nni_error_of(map->ctx);
   for (int i = 0; i < nin; i++) nn_release(from[i]);

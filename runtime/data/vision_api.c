@@ -1,6 +1,8 @@
 /* data/vision_api.c - nn_vision.h on top of io/image.h and data/vision.h: tensors instead of buffers, the context's error slot. Main thread only. */
 #include "../nn_vision.h"
 
+#include <stdio.h>
+
 #include "../io/image.h"
 #include "../tensor/tensor.h"
 #include "vision.h"
@@ -127,6 +129,40 @@ nn_status nn_vision_apply(nn_context *ctx, const nn_vision *v, uint64_t seed, ui
   nn_status rc = nni_vision_apply(v, nni_memory_of(ctx), key_of(seed, epoch, sample), &from, &to, nni_error_of(ctx));
   nni_element_free(nni_memory_of(ctx), &from);
   return rc == NN_OK ? nni_element_tensors(ctx, &to, out, nout) : rc;
+}
+
+typedef struct vision_map {
+  nni_vision v;
+  nni_memory *m;
+  char name[40 * NNI_VISION_STEPS]; /* "Resize+RandomFlip" */
+} vision_map;
+
+static nn_status map_run(void *ud, void *worker, nni_memory *m, const nni_sample *sample, nni_element *in, nni_element *out, nni_error *err) {
+  const vision_map *map = ud;
+  (void)worker;
+  return nni_vision_apply(&map->v, m, sample->key, in, out, err);
+}
+
+static void map_drop(void *ud) {
+  vision_map *map = ud;
+  nni_free(map->m, map, sizeof *map);
+}
+
+nn_dataset *nn_data_vision(nn_context *ctx, nn_dataset *up, const nn_vision *v, int workers, uint64_t seed) {
+  nni_memory *m = nni_memory_of(ctx);
+  vision_map *map = nni_calloc(m, sizeof *map);
+  if (map == NULL) {
+    nni_fail(nni_error_of(ctx), NN_ENOMEM, "map: out of memory");
+    return NULL;
+  }
+  map->v = *v;
+  map->m = m;
+  for (int i = 0; i < v->n; i++) {
+    const size_t at = strlen(map->name);
+    snprintf(map->name + at, sizeof map->name - at, "%s%s", i > 0 ? "+" : "", v->steps[i].t->name);
+  }
+  const nni_native native = {.name = map->name, .run = map_run, .drop = map_drop, .ud = map};
+  return nni_data_native(up, &native, workers, seed, nni_error_of(ctx));
 }
 
 nn_status nn_vision_mix(nn_context *ctx, bool cut, double alpha, uint64_t seed, uint64_t epoch, uint64_t batch, nn_tensor *x, nn_tensor *y,

@@ -1,4 +1,5 @@
--- Pictures per second on one thread: a JPEG decoded by libjpeg-turbo alone, and decoded, resized to 224 x 224, mirrored at random and jittered. The aim is
+-- Pictures per second: a JPEG decoded by libjpeg-turbo alone, and decoded, resized to 224 x 224, mirrored at random and jittered; then
+-- the same in a pipeline with one worker and two. The aim is
 -- at least 0.7 of libjpeg-turbo's own rate. Usage: nnlua bench/vision.lua [height width]
 local nn = require "nnlua"
 local V = nn.vision
@@ -34,3 +35,16 @@ print(("JPEG %d x %d, %d bytes, one thread"):format(height, width, #bytes))
 for i, way in ipairs(ways) do
   print(("%-42s %7.0f pictures/s  %5.2f ms  %.2f of decoding"):format(way[1], 1 / best[i], best[i] * 1e3, best[1] / best[i]))
 end
+
+local files = 200
+local batch = encoded:reshape { 1, #bytes }:expand { files, #bytes }:contiguous()
+local rate = {}
+for _ = 1, 3 do
+  for workers = 1, 2 do
+    local ds = nn.data.from_tensors { batch }:map(ways[2][2], { workers = workers, seed = 1 })
+    local start = nn.sys.clock()
+    for _ in ds:iter() do end -- luacheck: ignore
+    rate[workers] = math.max(rate[workers] or 0, files / (nn.sys.clock() - start))
+  end
+end
+print(("pipeline: %.0f pictures/s with one worker, %.0f with two: %.2f times"):format(rate[1], rate[2], rate[2] / rate[1]))

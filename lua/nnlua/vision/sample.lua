@@ -51,6 +51,9 @@ function List:apply(key, ...)
   return core.imaging.apply(self.handle, o.seed, o.epoch, o.sample, tensors(self, ...))
 end
 
+-- What ds:map(list, options) makes of the handle of a data set.
+function List:native_map(dataset, workers, seed) return core.imaging.map(dataset, self.handle, workers, seed) end
+
 --- Options of decoding as numbers: channels, height, width.
 function M.wanted(owner, o)
   local channels, least = o.channels or 0, o.at_least or { 0, 0 }
