@@ -1,6 +1,7 @@
 /* bindings/lua_vision.c - core.imaging: images and sound from Lua strings and back, lists of transforms; lua/nnlua/vision.lua makes them an API.
 **
-** Owns one kind of userdata, a list of transforms. What the outside world can get wrong (bytes of files) returns nil and a message; everything else raises.
+** Owns one kind of userdata, a list of transforms. What the outside world can get wrong (bytes of files) returns nil and a message; everything else
+** raises.
 */
 #include <string.h>
 #include "nnL.h"

@@ -6,11 +6,11 @@
 **   change  other values in the same places: images only
 **   pick    one of several other transforms, drawn anew for each sample
 **   decode  an image from the bytes of a file
-** Images are u8 (0 to 255) or f32 (low to high), H x W x C; masks of any dtype, H x W or H x W x C; boxes f32 K x 4: x1 y1 x2 y2 in pixels from the upper
-** left corner of the image, so that a whole image is 0 0 W H.
+** Images are u8 (0 to 255) or f32 (low to high), H x W x C; masks of any dtype, H x W or H x W x C; boxes f32 K x 4: x1 y1 x2 y2 in pixels from the
+** upper left corner of the image, so that a whole image is 0 0 W H.
 **
-** What is drawn depends on the sample's key (made of seed, epoch and sample) and the place in the list alone: never on threads or order. Pure functions, any thread; memory of the thread-safe
-** nni_memory.
+** What is drawn depends on the sample's key (made of seed, epoch and sample) and the place in the list alone: never on threads or order. Pure
+** functions, any thread; memory of the thread-safe nni_memory.
 */
 #ifndef NNI_VISION_H
 #define NNI_VISION_H

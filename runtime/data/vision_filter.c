@@ -1,5 +1,5 @@
-/* data/vision_filter.c - changes that look at neighbours or at the whole image: blur, sharpening, equalising, contrast stretched, standardising, erasing,
-** noise. Pure functions; see vision.h and vision.def.
+/* data/vision_filter.c - changes that look at neighbours or at the whole image: blur, sharpening, equalising, contrast stretched, standardising,
+** erasing, noise. Pure functions; see vision.h and vision.def.
 */
 #include <math.h>
 #include "vision.h"

@@ -1,5 +1,5 @@
-/* data/vision_place.c - transforms that move pixels, and moving them: images by interpolation, masks by the nearest pixel, boxes by their corners. Pure
-** functions; see vision.h and vision.def.
+/* data/vision_place.c - transforms that move pixels, and moving them: images by interpolation, masks by the nearest pixel, boxes by their corners.
+** Pure functions; see vision.h and vision.def.
 */
 #include <math.h>
 #include "vision.h"

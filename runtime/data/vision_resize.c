@@ -1,10 +1,10 @@
 /* data/vision_resize.c - images of another size. Pure functions; see vision.h.
 **
-** A pixel's centre lies at its place + 0.5, as in PIL, in TensorFlow 2 and in PyTorch with align_corners = false. Each pixel of the result is a weighted sum
-** of source pixels, a list of weights per row and one per column (Taps). With antialias, making an image smaller widens the filter by the scale, as PIL
-** and torchvision do, and weights beyond the border are shared among the others; without, it reads 2 or 4 pixels a side whatever the scale and the border
-** is repeated, as TensorFlow's and PyTorch's plain resize do. Bicubic is Keys' (a = -0.5 with antialias, -0.75 without: PyTorch's and PIL's numbers). Area
-** is the mean over what a pixel covers, parts of pixels counted.
+** A pixel's centre lies at its place + 0.5, as in PIL, in TensorFlow 2 and in PyTorch with align_corners = false. Each pixel of the result is a
+** weighted sum of source pixels, a list of weights per row and one per column (Taps). With antialias, making an image smaller widens the filter by
+** the scale, as PIL and torchvision do, and weights beyond the border are shared among the others; without, it reads 2 or 4 pixels a side whatever
+** the scale and the border is repeated, as TensorFlow's and PyTorch's plain resize do. Bicubic is Keys' (a = -0.5 with antialias, -0.75 without:
+** PyTorch's and PIL's numbers). Area is the mean over what a pixel covers, parts of pixels counted.
 */
 #include <math.h>
 #include "vision.h"

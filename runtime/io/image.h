@@ -3,9 +3,9 @@
 ** JPEG and PNG live in the module nn_image beside libnn (io/image_module.c: libjpeg-turbo and libpng), loaded on first use; the others are
 ** image_plain.c and wav.c. Everything here is pure: bytes in, bytes out, any thread.
 **
-** Pixels are rows of height x width x channels, row-major, without gaps: 1 gray, 2 gray and alpha, 3 RGB, 4 RGBA. Bytes read are not trusted: an image has
-** at most NNI_IMAGE_PIXELS pixels, a JPEG or PNG that declares more than its bytes could hold is refused before anything is allocated, and a file that
-** ends early is an error.
+** Pixels are rows of height x width x channels, row-major, without gaps: 1 gray, 2 gray and alpha, 3 RGB, 4 RGBA. Bytes read are not trusted: an
+** image has at most NNI_IMAGE_PIXELS pixels, a JPEG or PNG that declares more than its bytes could hold is refused before anything is allocated, and
+** a file that ends early is an error.
 */
 #ifndef NNI_IMAGE_H
 #define NNI_IMAGE_H

@@ -2,9 +2,9 @@
 **
 ** Exports nn_image_codecs (image.h). Uses nothing of libnn, so that it loads beside any way of linking it. Pure functions, any thread.
 **
-** Both libraries report errors through a function that must not return, so setjmp and longjmp are used here, and only here: a jump crosses nothing but
-** the library's own frames and callbacks of this file, back to `guarded`, whose caller owns what must be freed: no local variable of the function that
-** calls setjmp is left in doubt.
+** Both libraries report errors through a function that must not return, so setjmp and longjmp are used here, and only here: a jump crosses nothing
+** but the library's own frames and callbacks of this file, back to `guarded`, whose caller owns what must be freed: no local variable of the
+** function that calls setjmp is left in doubt.
 */
 #include <setjmp.h>
 #include <stdio.h>
