@@ -329,6 +329,7 @@ int luaopen_nnlua_core(lua_State *L) {
   nnL_open_ops(L);
   nnL_open_graph(L);
   nnL_open_data(L);
+  nnL_open_vision(L);
   nnL_open_sys(L);
   nnL_open_trace(L);
   nnL_open_jit(L);

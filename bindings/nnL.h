@@ -73,6 +73,7 @@ void nnL_open_tensor(lua_State *L);  /* lua_tensor.c */
 void nnL_open_ops(lua_State *L);     /* lua_ops.c */
 void nnL_open_graph(lua_State *L);   /* lua_graph.c: gradients, eval, optimizers' steps, scopes, seeds */
 void nnL_open_data(lua_State *L);    /* lua_data.c: data sets, IDX, digits, download */
+void nnL_open_vision(lua_State *L);  /* lua_vision.c: images, sound, transforms */
 void nnL_open_h5(lua_State *L);      /* lua_h5.c: HDF5 archives */
 void nnL_open_bytes(lua_State *L);   /* lua_bytes.c: checksums, deflated bytes, files */
 void nnL_open_sys(lua_State *L);     /* lua_sys.c: clock, terminal, text-mode loader */

@@ -165,6 +165,7 @@
 ---@field ZeroPadding2D nnlua.ZeroPadding2D
 ---@field ZeroPadding3D nnlua.ZeroPadding3D
 ---@field activations table
+---@field audio table
 ---@field buffer function
 ---@field callbacks table
 ---@field class table
@@ -194,6 +195,7 @@
 ---@field script function
 ---@field supported function
 ---@field tensorboard table
+---@field vision nnlua.vision
 ---@field with_mask function
 local nn = {}
 

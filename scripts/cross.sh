@@ -8,7 +8,7 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 cd "$root" || exit 1
 build=$root/build-aarch64 sysroot=$root/build-aarch64/root
 libraries=/usr/lib/aarch64-linux-gnu
-packages="liblua5.4-dev libopenblas0-pthread libhdf5-dev zlib1g-dev libedit-dev libcurl4-openssl-dev libjansson-dev libmd-dev libgcc-s1 lua-busted"
+packages="liblua5.4-dev libopenblas0-pthread libhdf5-dev zlib1g-dev libedit-dev libcurl4-openssl-dev libjansson-dev libmd-dev libjpeg62-turbo-dev libpng-dev libgcc-s1 lua-busted"
 tests="vm kernels program conv core base index"
 specs="tensor autograd layers optim training checkpoint"
 

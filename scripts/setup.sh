@@ -5,7 +5,7 @@ set -eu
 
 # The one list of packages.
 build="build-essential cmake ninja-build pkg-config liblua5.4-dev libopenblas-dev libhdf5-dev zlib1g-dev libedit-dev libcurl4-openssl-dev \
-libjansson-dev libmd-dev ca-certificates glslc spirv-tools libvulkan-volk-dev libvulkan-dev"
+libjansson-dev libmd-dev libjpeg-dev libpng-dev ca-certificates glslc spirv-tools libvulkan-volk-dev libvulkan-dev"
 test="lua5.4 lua-busted lua-check hdf5-tools python3-h5py python3-numpy python3-onnx mesa-vulkan-drivers vulkan-validationlayers"
 cross="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 
@@ -26,7 +26,7 @@ if ! command -v apt-get >/dev/null 2>&1 || ! command -v dpkg-query >/dev/null 2>
       command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
     done
   fi
-  for library in lua5.4 openblas hdf5 zlib libedit libcurl jansson libmd; do
+  for library in lua5.4 openblas hdf5 zlib libedit libcurl jansson libmd libjpeg libpng; do
     pkg-config --exists "$library" >/dev/null 2>&1 || missing="$missing $library"
   done
   # volk is a header and a source file.

@@ -126,10 +126,10 @@ describe("the command line", function()
     assert.is_true(best <= (os.getenv "ASAN_OPTIONS" and 1 or 0.015), ("%.1f ms"):format(best * 1e3))
   end)
 
-  it("loads neither HDF5, curl nor the line editor until they are used", function()
+  it("loads neither HDF5, curl, image libraries nor the line editor until they are used", function()
     local maps = run { "-e", "require 'nnlua' io.write(io.open('/proc/self/maps'):read 'a')" }
     assert.matches("liblua5%.4", maps)
-    for _, name in ipairs { "hdf5", "curl", "libedit", "vulkan" } do assert.is_nil(maps:find(name, 1, true), name) end
+    for _, name in ipairs { "hdf5", "curl", "libedit", "vulkan", "jpeg", "png" } do assert.is_nil(maps:find(name, 1, true), name) end
   end)
 
   it("uses the generational collector", function()

@@ -71,7 +71,8 @@ describe("README.md", function()
 
   it("lists the packages that the build looks for", function()
     local list, cmake = text:match "## Dependencies\n(.-)\n## ", program.read "CMakeLists.txt"
-    local names = { ["lua5.4"] = "Lua 5.4", libedit = "libedit", libmd = "libmd", hdf5 = "HDF5", jansson = "jansson", libcurl = "libcurl" }
+    local names = { ["lua5.4"] = "Lua 5.4", libedit = "libedit", libmd = "libmd", hdf5 = "HDF5", jansson = "jansson", libcurl = "libcurl",
+      libjpeg = "libjpeg-turbo", libpng = "libpng" }
     local seen = 0
     for package in cmake:gmatch "pkg_check_modules%(%u+ REQUIRED IMPORTED_TARGET ([%w%.]+)%)" do
       seen = seen + 1
@@ -123,7 +124,7 @@ describe("docs/", function()
 
   -- Names that only the library uses.
   local inner = { "pipeline", "sys", "tensor_metatable", "json_array", "json_decode", "json_encode", "json_null", "h5_read", "h5_write",
-    "h5_foreign", "h5_image", "crc32", "inflate", "file_replace",
+    "imaging", "h5_foreign", "h5_image", "crc32", "inflate", "file_replace",
     "next_stream", "record_custom", "trace_start", "trace_stop", "check_finite", "cpu_level",
     "jit_new", "jit_trace", "jit_shape", "jit_verify", "jit_give_up", "jit_stats", "jit_recording", "jit_host", "jit_note", "jit_renewal",
     "jit_metatable", "sgd_renew", "adam_renew" }

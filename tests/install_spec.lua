@@ -34,8 +34,9 @@ describe("an installed nnlua", function()
     assert.matches("^usage: nnlua train_mnist%.lua", out)
   end)
 
-  spec("has the interactive mode with its editor, HDF5 and downloads beside it", function(prefix)
-    for _, file in ipairs { "lib/lua/5.4/nnlua/edit.so", "lib/libnn_hdf5.so", "lib/libnn_curl.so", "include/nn.h", "lib/libnn.so" } do
+  spec("has the interactive mode with its editor, HDF5, images and downloads beside it", function(prefix)
+    for _, file in ipairs { "lib/lua/5.4/nnlua/edit.so", "lib/libnn_hdf5.so", "lib/libnn_curl.so", "lib/libnn_image.so",
+      "include/nn.h", "lib/libnn.so" } do
       assert.is_true(core.sys.file_exists(prefix .. "/" .. file), file)
     end
     assert.matches("\n> 4\n", (program.run({ "-i" }, { exe = prefix .. "/bin/nnlua", stdin = "2 + 2\n" })))

@@ -129,7 +129,8 @@ describe("the house", function()
       if path:find "^runtime/" then
         local text = read(path):gsub("/%*.-%*/", "")
         for _, word in ipairs { "abort", "exit", "longjmp", "setjmp", "system" } do
-          if text:find("%f[%w_]" .. word .. "%s*%(") then wrong[#wrong + 1] = path .. ": " .. word end
+          local allowed = path == "runtime/io/image_module.c" and word:find "jmp" -- how libjpeg and libpng report errors
+          if not allowed and text:find("%f[%w_]" .. word .. "%s*%(") then wrong[#wrong + 1] = path .. ": " .. word end
         end
         for call in text:gmatch "%f[%w_]printf%s*%(%s*[%a_][^\n]*" do wrong[#wrong + 1] = path .. ": " .. call end
       end

@@ -24,6 +24,7 @@ local families = {
   { "activations", { "activations" }, "activation" },
   { "data", { "data.sources", "data.verbs", "data.combine", "data.labels", "data.dataset", "data" }, "data set" },
   { "datasets", { "datasets" }, "data set" },
+  { "vision", { "vision.transforms", "vision" }, "transform" },
 }
 
 -- ---- comments --------------------------------------------------------------------------------------------------------

@@ -145,7 +145,9 @@ function Writer:image(tag, tensor, step)
     for i = 1, tensor:size(1) do self:image(("%s/%d"):format(tag, i), tensor[i], step) end
     return
   end
-  local bytes, height, width, channels = require("nnlua.png").encode(tensor)
+  local shape = tensor:shape()
+  local height, width, channels = shape[1], shape[2], shape[3] or 1
+  local bytes = require("nnlua.vision").encode(tensor, "png")
   summary(self, tag, bytes_field(4, number_field(1, height) .. number_field(2, width) .. number_field(3, channels) .. bytes_field(4, bytes)), step)
 end
 

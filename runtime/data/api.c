@@ -122,8 +122,7 @@ uint64_t nn_data_seed(nn_context *ctx) {
 
 /* ---- elements and tensors -------------------------------------------------------------------------------------------------- */
 
-/* The parts of e as tensors, new references; e is empty afterwards, whatever happens. */
-static nn_status to_tensors(nn_context *ctx, nni_element *e, nn_tensor **out, int *n) {
+nn_status nni_element_tensors(nn_context *ctx, nni_element *e, nn_tensor **out, int *n) {
   nn_status rc = NN_OK;
   *n = 0;
   for (int i = 0; i < e->n && rc == NN_OK; i++) {
@@ -151,7 +150,7 @@ static nn_status call_map(void *caller, void *ud, nni_element *in, nni_element *
   mapping *map = ud;
   nn_tensor *from[NN_DATA_MAX], *to[NN_DATA_MAX];
   int nin, nout = 0;
-  nn_status rc = to_tensors(map->ctx, in, from, &nin);
+  nn_status rc = nni_element_tensors(map->ctx, in, from, &nin);
   if (rc == NN_OK) rc = map->fn(caller, map->ud, from, nin, to, &nout);
   if (rc != NN_OK && err != nni_error_of(map->ctx)) *err = *nni_error_of(map->ctx);
   for (int i = 0; i < nin; i++) nn_release(from[i]);
@@ -193,7 +192,7 @@ static nn_status call_flat(void *caller, void *ud, int slot, nni_element *in, nn
   mapping *map = ud;
   nn_tensor *from[NN_DATA_MAX];
   int nin;
-  nn_status rc = to_tensors(map->ctx, in, from, &nin);
+  nn_status rc = nni_element_tensors(map->ctx, in, from, &nin);
   if (rc == NN_OK) rc = map->flat(caller, map->ud, slot, from, nin, out);
   if (rc != NN_OK && err != nni_error_of(map->ctx)) *err = *nni_error_of(map->ctx);
   for (int i = 0; i < nin; i++) nn_release(from[i]);
@@ -278,7 +277,7 @@ nn_status nn_iter_next(nn_context *ctx, nn_iter *it, void *caller, nn_tensor **o
   nni_element e;
   *n = 0;
   nn_status rc = nni_iter_next(it, caller, &e, nni_error_of(ctx));
-  return rc == NN_OK ? to_tensors(ctx, &e, out, n) : rc;
+  return rc == NN_OK ? nni_element_tensors(ctx, &e, out, n) : rc;
 }
 
 int nn_dataset_state_words(const nn_dataset *d) { return nni_state_words(d); }

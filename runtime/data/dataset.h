@@ -242,4 +242,7 @@ nn_status nni_elements_stack(nni_memory *m, const char *name, const nni_element 
                              nni_error *err);
 bool nni_component_alike(const nni_component *a, const nni_component *b); /* dtype and shape */
 
+/* api.c: the parts of e as tensors, new references; e is empty afterwards, whatever happens. Consumer's thread. */
+nn_status nni_element_tensors(nn_context *ctx, nni_element *e, nn_tensor **out, int *n);
+
 #endif

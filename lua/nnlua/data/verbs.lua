@@ -23,12 +23,14 @@ local map_spec = { workers = { "integer", min = 0, max = 256 }, seed = { "intege
 --- With `workers = n` it runs on n threads, each with a Lua state of its own (0: on none, with the same results). The order stays. What `fn`
 --- captures travels as it is when `map` is called: plain values, tables, tensors, modules, other functions. It must be pure: what it changes outside
 --- of itself stays in its worker. Its random draws depend on `seed` (by default from nn.seed's stream), the pass and the element, nothing else.
+--- Transforms of nn.vision can stand in the place of a function; they run without Lua, on threads where `workers` says so.
 ---@param fn function
 ---@param opts? table
 ---@return nnlua.Dataset
 function Dataset:map(fn, opts)
-  check_function("map", fn)
   local o = options.check("map", opts or {}, map_spec)
+  if type(fn) == "table" and fn.native_map then return Dataset(fn:native_map(self.handle, o.workers or 0, o.seed), self) end
+  check_function("map", fn)
   if not o.workers then
     if o.seed then options.raise "map: option \"seed\" needs \"workers\" (0 will do); without them random draws are nn.seed's" end
     return Dataset(pipeline.map(self.handle, fn), self)

@@ -1,0 +1,163 @@
+/* data/vision_resize.c - images of another size. Pure functions; see vision.h.
+**
+** A pixel's centre lies at its place + 0.5, as in PIL, in TensorFlow 2 and in PyTorch with align_corners = false. Each pixel of the result is a
+** weighted sum of source pixels, a list of weights per row and one per column (Taps). With antialias, making an image smaller widens the filter by
+** the scale, as PIL and torchvision do, and weights beyond the border are shared among the others; without, it reads 2 or 4 pixels a side whatever
+** the scale and the border is repeated, as TensorFlow's and PyTorch's plain resize do. Bicubic is Keys' (a = -0.5 with antialias, -0.75 without:
+** PyTorch's and PIL's numbers). Area is the mean over what a pixel covers, parts of pixels counted.
+*/
+#include <math.h>
+#include "vision.h"
+
+typedef float v4 __attribute__((vector_size(16), aligned(4), may_alias));
+
+typedef struct taps {
+  int32_t n, most;       /* pixels of the result; most weights of one */
+  int32_t *first, *count; /* of the source */
+  float *weight;         /* n x most */
+  size_t bytes;
+} taps;
+
+static double triangle(double x) { return x < 0 ? (x > -1 ? 1 + x : 0) : x < 1 ? 1 - x : 0; }
+
+static double cubic(double x, double a) {
+  x = fabs(x);
+  if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+  return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
+}
+
+/* The weights of result pixel i. */
+static void taps_of(taps *t, int32_t i, int32_t from, nni_resize_method method, bool antialias) {
+  const double scale = (double)from / t->n, centre = (i + 0.5) * scale;
+  double support = method == NNI_RESIZE_BICUBIC ? 2 : 1, wide = antialias && scale > 1 ? scale : 1, sum = 0;
+  float *w = t->weight + (size_t)i * (size_t)t->most;
+  int64_t low, high; /* source pixels [low, high) */
+  if (method == NNI_RESIZE_AREA) {
+    low = (int64_t)floor(i * scale);
+    high = (int64_t)ceil((i + 1) * scale);
+  } else {
+    low = (int64_t)floor(centre - support * wide + 0.5);
+    high = (int64_t)floor(centre + support * wide + 0.5);
+    if (high <= low) high = low + 1;
+  }
+  const int64_t first = low < 0 ? 0 : low < from ? low : from - 1, last = high > from ? from : high > first ? high : first + 1;
+  t->first[i] = (int32_t)first;
+  t->count[i] = (int32_t)(last - first);
+  memset(w, 0, (size_t)t->most * sizeof *w);
+  for (int64_t k = low; k < high; k++) {
+    double f;
+    if (method == NNI_RESIZE_AREA) f = fmin((double)(k + 1), (i + 1) * scale) - fmax((double)k, i * scale);
+    else if (method == NNI_RESIZE_BILINEAR) f = triangle(((double)k + 0.5 - centre) / wide);
+    else f = cubic(((double)k + 0.5 - centre) / wide, antialias ? -0.5 : -0.75);
+    int64_t at = k;
+    if (at < first || at >= last) {
+      if (antialias || method == NNI_RESIZE_AREA) continue;
+      at = at < first ? first : last - 1;
+    }
+    w[at - first] += (float)f;
+    sum += f;
+  }
+  for (int32_t k = 0; k < t->count[i]; k++) w[k] = (float)((double)w[k] / sum);
+}
+
+static nn_status taps_make(nni_memory *m, int32_t from, int32_t to, nni_resize_method method, bool antialias, taps *t, nni_error *err) {
+  const double scale = (double)from / to;
+  *t = (taps){.n = to, .most = (int32_t)(2 * ceil((method == NNI_RESIZE_BICUBIC ? 2 : 1) * (scale > 1 ? scale : 1))) + 2};
+  t->bytes = (size_t)to * (2 * sizeof(int32_t) + (size_t)t->most * sizeof(float));
+  char *block = nni_buffer_get(m, t->bytes);
+  if (block == NULL) return nni_fail(err, NN_ENOMEM, "Resize: out of memory");
+  t->first = (int32_t *)block;
+  t->count = t->first + to;
+  t->weight = (float *)(t->count + to);
+  for (int32_t i = 0; i < to; i++) taps_of(t, i, from, method, antialias);
+  return NN_OK;
+}
+
+static void taps_free(nni_memory *m, taps *t) {
+  if (t->first != NULL) nni_buffer_put(m, t->first, t->bytes);
+}
+
+/* row (n floats) += weight x source row */
+NNI_HOT static void add_row(float *row, const nni_picture *x, int32_t y, float weight, size_t n) {
+  if (x->dtype == NN_U8) {
+    const uint8_t *from = (const uint8_t *)x->data + (size_t)y * n;
+    for (size_t i = 0; i < n; i++) row[i] += weight * (float)(int)from[i];
+  } else {
+    const float *from = (const float *)x->data + (size_t)y * n;
+    for (size_t i = 0; i < n; i++) row[i] += weight * from[i];
+  }
+}
+
+/* One row of the result, `to` (t->n x c floats, and 4 more), of row (and 4 more). */
+static void gather_row(const taps *t, const float *row, float *to, int32_t c) {
+  for (int32_t i = 0; i < t->n; i++, to += c) {
+    const float *w = t->weight + (size_t)i * (size_t)t->most, *from = row + (size_t)t->first[i] * (size_t)c;
+    const int32_t n = t->count[i];
+    if (c == 3) { /* four lanes, the last of them for nothing */
+      v4 sum = {0};
+      for (int32_t k = 0; k < n; k++) sum += w[k] * *(const v4 *)(from + 3 * k);
+      *(v4 *)to = sum;
+      continue;
+    }
+    for (int32_t ch = 0; ch < c; ch++) {
+      float sum = 0;
+      for (int32_t k = 0; k < n; k++) sum += w[k] * from[(size_t)k * (size_t)c + (size_t)ch];
+      to[ch] = sum;
+    }
+  }
+}
+
+NNI_HOT static void store_bytes(const float *from, uint8_t *to, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    float v = from[i] + 0.5f;
+    v = v > 0 ? v : 0;
+    to[i] = (uint8_t)(int)(v < 255.5f ? v : 255.0f);
+  }
+}
+
+static nn_status resize_nearest(nni_memory *m, nni_picture *x, int32_t h, int32_t w, nni_error *err) {
+  nni_picture y;
+  nn_status rc = nni_picture_new(m, x->dtype, h, w, x->c, &y, err);
+  if (rc != NN_OK) return rc;
+  const size_t each = (size_t)x->c * nn_dtype_size(x->dtype);
+  char *to = y.own;
+  for (int32_t i = 0; i < h; i++) {
+    const int64_t a = (2 * (int64_t)i + 1) * x->h / (2 * (int64_t)h); /* floor((i + 0.5) * scale), exactly */
+    for (int32_t j = 0; j < w; j++, to += each) {
+      const int64_t b = (2 * (int64_t)j + 1) * x->w / (2 * (int64_t)w);
+      memcpy(to, (const char *)x->data + (size_t)(a * x->w + b) * each, each);
+    }
+  }
+  nni_picture_free(m, x);
+  *x = y;
+  return NN_OK;
+}
+
+nn_status nni_picture_resize(nni_memory *m, nni_picture *x, int32_t h, int32_t w, nni_resize_method method, bool antialias, nni_error *err) {
+  if (h == x->h && w == x->w) return NN_OK;
+  if (method == NNI_RESIZE_NEAREST) return resize_nearest(m, x, h, w, err);
+  if (x->dtype != NN_U8 && x->dtype != NN_F32) return nni_fail(err, NN_EDTYPE, "Resize: images are u8 or f32, got %s", nn_dtype_name(x->dtype));
+  taps down = {0}, across = {0};
+  nni_picture y = {0};
+  const size_t wide = (size_t)x->w * (size_t)x->c, out = (size_t)w * (size_t)x->c, bytes = (wide + out + 8) * sizeof(float);
+  float *row = nni_buffer_get(m, bytes);
+  nn_status rc = row != NULL ? NN_OK : nni_fail(err, NN_ENOMEM, "Resize: out of memory");
+  if (rc == NN_OK) rc = taps_make(m, x->h, h, method, antialias, &down, err);
+  if (rc == NN_OK) rc = taps_make(m, x->w, w, method, antialias, &across, err);
+  if (rc == NN_OK) rc = nni_picture_new(m, x->dtype, h, w, x->c, &y, err);
+  for (int32_t i = 0; rc == NN_OK && i < h; i++) {
+    float *to = row + wide + 4;
+    memset(row, 0, (wide + 4) * sizeof *row);
+    for (int32_t k = 0; k < down.count[i]; k++) add_row(row, x, down.first[i] + k, down.weight[(size_t)i * (size_t)down.most + (size_t)k], wide);
+    gather_row(&across, row, to, x->c);
+    if (x->dtype == NN_U8) store_bytes(to, (uint8_t *)y.own + (size_t)i * out, out);
+    else memcpy((float *)y.own + (size_t)i * out, to, out * sizeof *to);
+  }
+  taps_free(m, &down);
+  taps_free(m, &across);
+  if (row != NULL) nni_buffer_put(m, row, bytes);
+  if (rc != NN_OK) return rc;
+  nni_picture_free(m, x);
+  *x = y;
+  return NN_OK;
+}
