@@ -254,7 +254,7 @@ function onnx.load(file, given_options)
   return OnnxModel(graph, o.channels_last)
 end
 
---- Write a Sequential or Functional model as an ONNX file (opset 13): true, or nil and a message. Inputs and outputs are as here, images (N, H, W, C);
+--- Write a Sequential or Functional model as an ONNX file (opset 17): true, or nil and a message. Inputs and outputs are as here, images (N, H, W, C);
 --- the batch is of any size. What has no ONNX operator raises an error that names the layer.
 ---@param file string
 ---@param model nnlua.Module
