@@ -182,6 +182,8 @@
 ---@field losses table
 ---@field mask_of function
 ---@field metrics table
+---@field numpy table
+---@field onnx table
 ---@field optim table
 ---@field options table
 ---@field parameter function
@@ -190,10 +192,12 @@
 ---@field profile function
 ---@field register_layer function
 ---@field regularizers table
+---@field safetensors table
 ---@field schedules table
 ---@field script function
 ---@field supported function
 ---@field tensorboard table
+---@field torch7 table
 ---@field with_mask function
 local nn = {}
 

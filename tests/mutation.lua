@@ -1,5 +1,6 @@
--- Damaged files for readers: mutation.sweep(bytes, count, read) calls read(changed) for `count` changes (bit flips, cuts, length fields, bytes put in and taken
--- away), drawn from a seed that is printed by a failure. NNLUA_FUZZ=<n> asks for n instead. A reader may give a result, or nil and one line.
+-- Damaged files for readers: mutation.sweep(bytes, count, read) calls read(changed) for `count` changes (bit flips, cuts, length fields, bytes put
+-- in and taken away), drawn from a seed that is printed by a failure. NNLUA_FUZZ=<n> asks for n instead. A reader may give a result, or nil and one
+-- line.
 local mutation = {}
 
 local fields = { 0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff, 0x7fffffffffffffff, -1, 1 << 40, 1 << 53 }

@@ -1,10 +1,11 @@
--- What onnx_spec.lua needs beside the library's table of ONNX's operators (nnlua.onnx.operators): operators that need the case's own view (gradients, random
--- draws, sequences, dropout in training), how results are judged where they are not the same number by number, and what is left out.
+-- What onnx_spec.lua needs beside the library's table of ONNX's operators (nnlua.onnx.operators): operators that need the case's own view
+-- (gradients, random draws, sequences, dropout in training), how results are judged where they are not the same number by number, and what is left
+-- out.
 --
 -- operators[ONNX name] = { run = function(x, a, node, env) return results... end, judge = ... }, arguments and results as there.
--- judge(x, a, results, wanted): for what is not the same number by number. nil: compare as ever; else "" or what is wrong with the values (shapes and dtypes
--- were compared).
--- outside: operators that are not in our catalogue. excluded: single cases, with the reason. rounded: cases whose numbers are not exact.
+-- judge(x, a, results, wanted): for what is not the same number by number. nil: compare as ever; else "" or what is wrong with the values (shapes
+-- and dtypes were compared). outside: operators that are not in our catalogue. excluded: single cases, with the reason. rounded: cases whose
+-- numbers are not exact.
 local nn = require "nnlua"
 
 local M = { operators = {}, outside = {}, excluded = {}, rounded = {} }

@@ -1,5 +1,5 @@
--- lua/nnlua/onnx.lua, onnx/proto.lua, onnx/export.lua: files of torch.onnx with PyTorch's predictions (golden/make_onnx.py), our files through onnx.checker
--- and back, what is refused, damaged files. The operators themselves: onnx_spec.lua.
+-- lua/nnlua/onnx.lua, onnx/proto.lua, onnx/export.lua: files of torch.onnx with PyTorch's predictions (golden/make_onnx.py), our files through
+-- onnx.checker and back, what is refused, damaged files. The operators themselves: onnx_spec.lua.
 local nn = require "nnlua"
 local proto = require "nnlua.onnx.proto"
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
@@ -55,15 +55,19 @@ describe("ONNX files", function()
   end)
 
   local models = {
-    dense = { { 6 }, { nn.Rescaling { 0.5, offset = 1 }, nn.Dense { 7, activation = "relu" }, nn.BatchNorm {}, nn.Dropout { 0.5 }, nn.LayerNorm {},
+    dense = { { 6 }, { nn.Rescaling { 0.5, offset = 1 }, nn.Dense { 7, activation = "relu" }, nn.BatchNorm {}, nn.Dropout { 0.5 },
+      nn.LayerNorm {},
       nn.Dense { 5, activation = "silu" }, nn.PReLU {}, nn.LeakyReLU { 0.1 }, nn.ELU { 0.5 }, nn.Dense { 3, use_bias = false, activation = "softmax" } } },
-    cnn = { { 9, 8, 3 }, { nn.Conv2D { 4, 3, padding = "same", strides = 2, activation = "relu" }, nn.BatchNorm {}, nn.ZeroPadding2D { { { 1, 0 }, { 0, 2 } } },
-      nn.Conv2D { 8, 3, groups = 2, dilation_rate = 2, padding = "same", activation = "hard_swish" }, nn.DepthwiseConv2D { 3, depth_multiplier = 2 },
+    cnn = { { 9, 8, 3 }, { nn.Conv2D { 4, 3, padding = "same", strides = 2, activation = "relu" }, nn.BatchNorm {},
+      nn.ZeroPadding2D { { { 1, 0 }, { 0, 2 } } },
+      nn.Conv2D { 8, 3, groups = 2, dilation_rate = 2, padding = "same", activation = "hard_swish" },
+      nn.DepthwiseConv2D { 3, depth_multiplier = 2 },
       nn.SeparableConv2D { 5, 3, padding = "same", activation = "mish" }, nn.MaxPooling2D { 2, padding = "same" },
       nn.Conv2DTranspose { 3, 3, strides = 2, padding = "same", activation = "tanh" }, nn.Conv2DTranspose { 4, 2, strides = 3 },
       nn.AveragePooling2D { 3, strides = 2, padding = "same" }, nn.Flatten {}, nn.Dense { 4, activation = "log_softmax" } } },
     images = { { 6, 6, 3 }, { nn.Conv2D { 4, 3 }, nn.Softmax {}, nn.Activation { "hard_sigmoid" } } },
-    sequences = { { 7, 3 }, { nn.Conv1D { 4, 3, padding = "causal", activation = "elu" }, nn.LSTM { 5, return_sequences = true }, nn.GRU { 4, return_sequences = true },
+    sequences = { { 7, 3 }, { nn.Conv1D { 4, 3, padding = "causal", activation = "elu" }, nn.LSTM { 5, return_sequences = true },
+      nn.GRU { 4, return_sequences = true },
       nn.Permute { 2, 1 }, nn.Reshape { 7, 4 }, nn.SimpleRNN { 4, return_sequences = true }, nn.GRU { 3, reset_after = false }, nn.Dense { 2 } } },
     global = { { 5, 4, 3 }, { nn.Conv2D { 4, 2 }, nn.GlobalAveragePooling2D {}, nn.ReLU { 6 }, nn.Dense { 2 } } },
   }

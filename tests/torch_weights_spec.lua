@@ -9,7 +9,8 @@ local models = {
   end,
   cnn = function()
     return nn.Sequential { nn.Input { 8, 6, 3 }, nn.Conv2D { 4, 3 }, nn.BatchNorm { epsilon = 1e-5 }, nn.ReLU {},
-      nn.DepthwiseConv2D { 3, depth_multiplier = 2, padding = "same" }, nn.MaxPooling2D { 2 }, nn.Conv2DTranspose { 3, 2, strides = 2 }, nn.Flatten {},
+      nn.DepthwiseConv2D { 3, depth_multiplier = 2, padding = "same" }, nn.MaxPooling2D { 2 },
+      nn.Conv2DTranspose { 3, 2, strides = 2 }, nn.Flatten {},
       nn.BatchNorm { epsilon = 1e-5 }, nn.Dense { 5 } }
   end,
   rnn = function()

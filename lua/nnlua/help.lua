@@ -24,6 +24,11 @@ local families = {
   { "activations", { "activations" }, "activation" },
   { "data", { "data" }, "data set" },
   { "datasets", { "datasets" }, "data set" },
+  { "safetensors", { "safetensors" }, "file format" },
+  { "numpy", { "numpy" }, "file format" },
+  { "torch7", { "torch7" }, "file format" },
+  { "onnx", { "onnx" }, "file format" },
+  { "h5", { "h5" }, "file format" },
 }
 
 -- ---- comments --------------------------------------------------------------------------------------------------------

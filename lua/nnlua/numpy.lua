@@ -1,8 +1,8 @@
 --- NumPy's files: `nn.numpy`. `.npy` is one tensor, `.npz` an archive of them by name.
 --
--- Owns: the format of `.npy` (versions 1 to 3 are read, 1 is written; either byte order; Fortran order becomes ours) and that an `.npz` is a ZIP archive of
--- `.npy` files, stored or deflated. Refused: objects (pickles), records, texts, complex numbers, shapes that the file cannot hold. i1, i2 and u2
--- become i32, u4 and u8 i64; bf16 has no type there and is refused in saving.
+-- Owns: the format of `.npy` (versions 1 to 3 are read, 1 is written; either byte order; Fortran order becomes ours) and that an `.npz` is a ZIP
+-- archive of `.npy` files, stored or deflated. Refused: objects (pickles), records, texts, complex numbers, shapes that the file cannot hold. i1,
+-- i2 and u2 become i32, u4 and u8 i64; bf16 has no type there and is refused in saving.
 --
 --     local nn = require "nnlua"
 --     local file = os.tmpname()
@@ -116,13 +116,13 @@ local function read_npz(file)
   local _ <close> = setmetatable({}, { __close = members.close })
   local tensors = {}
   for _, member in ipairs(members.names) do
-    local name, bytes = member:match "^(.+)%.npy$", nil
+    local name = member:match "^(.+)%.npy$"
     if not name then foreign.refuse("the member %s is no .npy file", options.shown(member)) end
-    bytes, message = members.read(member)
-    if not bytes then foreign.refuse(message) end
-    local tensor
-    tensor, message = foreign.guard("the member " .. member, read, bytes, #bytes, bytes, member)
-    if not tensor then foreign.refuse(message) end
+    local bytes, tensor, why
+    bytes, why = members.read(member)
+    if not bytes then foreign.refuse(why) end
+    tensor, why = foreign.guard("the member " .. member, read, bytes, #bytes, bytes, member)
+    if not tensor then foreign.refuse(why) end
     tensors[name] = tensor
   end
   return tensors

@@ -100,7 +100,9 @@ local function read_open(file)
   end)
   local at = 0
   for i, e in ipairs(list) do
-    if e.from ~= at then foreign.refuse("%s %s: bytes %d to %d", e.name, e.from > at and "leaves a hole before it" or "overlaps another", e.from, e.to) end
+    if e.from ~= at then
+      foreign.refuse("%s %s: bytes %d to %d", e.name, e.from > at and "leaves a hole before it" or "overlaps another", e.from, e.to)
+    end
     at = e.to
     self.entries[e.name], self.names[i], self.shapes[e.name], self.dtypes[e.name] = e, e.name, e.shape, e.dtype
   end
@@ -143,7 +145,9 @@ function safetensors.save(file, tensors, metadata)
     at, parts[i + 1] = at + bytes, t
   end
   for key, value in pairs(metadata or {}) do
-    if type(key) ~= "string" or type(value) ~= "string" then options.raise(("safetensors.save: metadata must be texts by name, at %s"):format(options.shown(key))) end
+    if type(key) ~= "string" or type(value) ~= "string" then
+      options.raise(("safetensors.save: metadata must be texts by name, at %s"):format(options.shown(key)))
+    end
     header.__metadata__ = metadata
   end
   local text = core.json_encode(header)

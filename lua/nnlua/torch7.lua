@@ -143,7 +143,9 @@ local function tensor(r, kind, depth)
   local size, stride = r.way.longs(r, n), r.way.longs(r, n)
   local offset = r.way.longs(r, 1)[1]
   local storage = object(r, depth + 1)
-  if storage ~= nil and (not core.is_tensor(storage) or r.storages[storage] ~= kind) then foreign.refuse "a tensor whose storage is none of its type" end
+  if storage ~= nil and (not core.is_tensor(storage) or r.storages[storage] ~= kind) then
+    foreign.refuse "a tensor whose storage is none of its type"
+  end
   return view(r, storage, size, stride, offset)
 end
 
@@ -173,10 +175,9 @@ local function fill(r, t, depth)
   local n = r.way.int(r)
   if n < 0 or n > (r.total - r.at) // (2 * r.way.least) then foreign.refuse("a table of %d pairs at byte %d of %d", n, r.at, r.total) end
   for _ = 1, n do
-    local key, value = object(r, depth + 1), nil
+    local key = object(r, depth + 1)
     if key == nil or key ~= key then foreign.refuse("a table with a key that is nil or NaN at byte %d", r.at) end
-    value = object(r, depth + 1)
-    t[key] = value
+    t[key] = object(r, depth + 1)
   end
   return t
 end
@@ -224,7 +225,8 @@ local function read(file)
   return value
 end
 
---- What a Torch7 file holds: a tensor, table, text, number or boolean; or nil and a message. `torch.save(file, x)` and `torch.save(file, x, "ascii")`.
+--- What a Torch7 file holds: a tensor, table, text, number or boolean; or nil and a message. `torch.save(file, x)` and `torch.save(file, x,
+--- "ascii")`.
 ---@param file string
 ---@return any, string?
 function torch7.load(file) return foreign.guard(tostring(file), read, file) end

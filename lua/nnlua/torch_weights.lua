@@ -1,11 +1,13 @@
 --- PyTorch's weights: `model:load_weights("x.safetensors", {names = ...})` and `model:save_weights("x.safetensors", {...})`.
 --
--- Owns: how a layer's weights are named and laid out there. Dense (out, in); convolutions (out, in / groups, k...), transposed ones (in, out, k...); batch
--- normalization weight, bias, running_mean, running_var; LSTM, GRU and RNN weight_ih_l0, weight_hh_l0 and two biases, the GRU's gates in another order; a
--- Dense behind a Flatten of images counts its inputs channels first. A file that does not fit changes nothing; a weight that nobody takes is an error.
+-- Owns: how a layer's weights are named and laid out there. Dense (out, in); convolutions (out, in / groups, k...), transposed ones (in, out,
+-- k...); batch normalization weight, bias, running_mean, running_var; LSTM, GRU and RNN weight_ih_l0, weight_hh_l0 and two biases, the GRU's gates
+-- in another order; a Dense behind a Flatten of images counts its inputs channels first. A file that does not fit changes nothing; a weight that
+-- nobody takes is an error.
 --
--- Options: names = { [our layer] = "their module" } or a function of our layer's name (default: the same names; for files of an nn.Sequential, "0", "2",
--- ...: in their order); flatten = { [our layer] = {H, W, C} } says which layers follow a Flatten (found out for nn.Sequential; elsewhere to be given, {}: none).
+-- Options: names = { [our layer] = "their module" } or a function of our layer's name (default: the same names; for files of an nn.Sequential, "0",
+-- "2", ...: in their order); flatten = { [our layer] = {H, W, C} } says which layers follow a Flatten (found out for nn.Sequential; elsewhere to be
+-- given, {}: none).
 
 local core = require "nnlua.core"
 local options = require "nnlua.options"
@@ -17,7 +19,8 @@ local torch_weights = {}
 
 -- ---- layouts ---------------------------------------------------------------------------------------------------------------
 
--- A rule turns a layer into entries { ours = weight, theirs = { names behind the module's }, from = f(theirs...) -> ours, to = f(ours) -> theirs... }.
+-- A rule turns a layer into entries { ours = weight, theirs = { names behind the module's }, from = f(theirs...) -> ours, to = f(ours) -> theirs...
+-- }.
 local rules = {}
 
 local function same(t) return t end
@@ -270,12 +273,14 @@ local function matched(f, units, given)
     for _, entry in ipairs(unit.entries) do
       local parts = {}
       for k, name in ipairs(entry.theirs) do
-        local full, message = joined(theirs[i], name), nil
+        local full = joined(theirs[i], name)
         if not f.shapes[full] then foreign.refuse("has no %s, where PyTorch keeps a weight of %s", full, unit.path) end
-        parts[k], message = f:tensor(full)
-        if not parts[k] then foreign.refuse(message) end
-        if k > 1 and Module.shape_text(parts[k]:shape()) ~= Module.shape_text(parts[1]:shape()) then foreign.refuse("%s is not of %s's shape", full, entry.theirs[1]) end
-        used[full] = true
+        local part, message = f:tensor(full)
+        if not part then foreign.refuse(message) end
+        parts[k], used[full] = part, true
+        if Module.shape_text(part:shape()) ~= Module.shape_text(parts[1]:shape()) then
+          foreign.refuse("%s is not of %s's shape", full, entry.theirs[1])
+        end
       end
       local full = joined(theirs[i], entry.theirs[1])
       local want = { entry.to(entry.ours) }

@@ -1,8 +1,9 @@
 --- Models as ONNX graphs (operators of version 17).
 --
--- Owns: which nodes a layer becomes. A value of the graph is known channels last (as here), channels first (as ONNX's convolutions want it) or both: a
--- Transpose is put in only where the other one is needed, so a chain of convolutions has one in front and one behind. Batches are of any size.
--- Weights go into the file from where they lie. A layer that has no entry in `emit`, or an option that has no counterpart, raises an error by its name.
+-- Owns: which nodes a layer becomes. A value of the graph is known channels last (as here), channels first (as ONNX's convolutions want it) or
+-- both: a Transpose is put in only where the other one is needed, so a chain of convolutions has one in front and one behind. Batches are of any
+-- size. Weights go into the file from where they lie. A layer that has no entry in `emit`, or an option that has no counterpart, raises an error by
+-- its name.
 
 local core = require "nnlua.core"
 local options = require "nnlua.options"
@@ -19,13 +20,12 @@ local types = { f32 = 1, u8 = 2, i32 = 6, i64 = 7, bool = 9, f16 = 10, f64 = 11,
 local element_sizes = { f32 = 4, u8 = 1, i32 = 4, i64 = 8, bool = 1, f16 = 2, f64 = 8, bf16 = 2 }
 
 local function attribute(name, value)
-  local body, kind = proto.bytes(1, name), nil
+  local body, kind = proto.bytes(1, name), 7
   if math.type(value) == "integer" then body, kind = body .. proto.int(3, value), 2
   elseif math.type(value) == "float" then body, kind = body .. proto.float(2, value), 1
   elseif type(value) == "string" then body, kind = body .. proto.bytes(4, value), 3
   else
     for _, v in ipairs(value) do body = body .. proto.int(8, v) end
-    kind = 7
   end
   return body .. proto.int(20, kind)
 end
@@ -119,8 +119,8 @@ end
 
 -- ---- activations ---------------------------------------------------------------------------------------------------------------------
 
-local simple = { relu = { "Relu" }, sigmoid = { "Sigmoid" }, tanh = { "Tanh" }, exponential = { "Exp" }, elu = { "Elu" }, celu = { "Celu" }, selu = { "Selu" },
-  softplus = { "Softplus" }, softsign = { "Softsign" }, hard_sigmoid = { "HardSigmoid", { alpha = 1 / 6, beta = 0.5 } },
+local simple = { relu = { "Relu" }, sigmoid = { "Sigmoid" }, tanh = { "Tanh" }, exponential = { "Exp" }, elu = { "Elu" }, celu = { "Celu" },
+  selu = { "Selu" }, softplus = { "Softplus" }, softsign = { "Softsign" }, hard_sigmoid = { "HardSigmoid", { alpha = 1 / 6, beta = 0.5 } },
   hard_swish = { "HardSwish" }, leaky_relu = { "LeakyRelu", { alpha = 0.2 } } }
 simple.hard_silu = simple.hard_swish
 local composed = {}
@@ -153,8 +153,8 @@ local function define(names, f)
   for name in names:gmatch "%w+" do emit[name] = f end
 end
 
-define("Input Dropout Identity GaussianNoise GaussianDropout AlphaDropout SpatialDropout1D SpatialDropout2D SpatialDropout3D ActivityRegularization DropPath",
-  function(_, _, v) return v end)
+define([[Input Dropout Identity GaussianNoise GaussianDropout AlphaDropout SpatialDropout1D SpatialDropout2D SpatialDropout3D DropPath
+  ActivityRegularization]], function(_, _, v) return v end)
 
 function emit.Dense(g, layer, v, sample)
   local y = g:node("MatMul", { g:last(v), g:tensor(layer.kernel, "kernel") })
@@ -197,11 +197,11 @@ end)
 
 -- (k..., C, M) -> (C M, 1, k...)
 local function by_channel(t)
-  local shape, order, wide = t:shape(), {}, nil
+  local shape, order = t:shape(), {}
   local n = #shape
   order[1], order[2] = n - 1, n
   for d = 1, n - 2 do order[d + 2] = d end
-  wide = { shape[n - 1] * shape[n], 1, table.unpack(shape, 1, n - 2) }
+  local wide = { shape[n - 1] * shape[n], 1, table.unpack(shape, 1, n - 2) }
   return t:permute(order):reshape(wide):contiguous(), shape[n - 1]
 end
 
@@ -277,8 +277,8 @@ end
 
 -- activations as layers
 function emit.Activation(g, layer, v) return activated(g, layer, v) end
-for class_name, name in pairs { ReLU6 = "relu6", Sigmoid = "sigmoid", Tanh = "tanh", Exponential = "exponential", SELU = "selu", SiLU = "silu", Mish = "mish",
-  Softplus = "softplus", Softsign = "softsign", LogSigmoid = "log_sigmoid", HardSigmoid = "hard_sigmoid", HardSwish = "hard_swish",
+for class_name, name in pairs { ReLU6 = "relu6", Sigmoid = "sigmoid", Tanh = "tanh", Exponential = "exponential", SELU = "selu", SiLU = "silu",
+  Mish = "mish", Softplus = "softplus", Softsign = "softsign", LogSigmoid = "log_sigmoid", HardSigmoid = "hard_sigmoid", HardSwish = "hard_swish",
   HardTanh = "hard_tanh" } do
   emit[class_name] = function(g, layer, v) return activate(g, layer, v, name) end
 end
@@ -289,7 +289,9 @@ for class_name, op in pairs { Softmax = "Softmax", LogSoftmax = "LogSoftmax" } d
 end
 function emit.ReLU(g, layer, v)
   if layer.negative_slope ~= 0 or layer.threshold ~= 0 then refuse(layer, "negative_slope and threshold have no counterpart; use LeakyReLU") end
-  return pointwise(v, function(x) return layer.max_value and g:node("Clip", { x, g:number(0), g:number(layer.max_value) }) or g:node("Relu", { x }) end)
+  return pointwise(v, function(x)
+    return layer.max_value and g:node("Clip", { x, g:number(0), g:number(layer.max_value) }) or g:node("Relu", { x })
+  end)
 end
 function emit.LeakyReLU(g, layer, v)
   return pointwise(v, function(x) return g:node("LeakyRelu", { x }, { alpha = layer.negative_slope + 0.0 }) end)
@@ -318,7 +320,8 @@ local function recurrent(g, layer, v, sample)
     return (y:dim() == 2 and y:transpose(1, 2) or y):unsqueeze(1):contiguous()
   end
   local x = g:node("Transpose", { g:last(v) }, { perm = { 1, 0, 2 } })
-  local inputs, a = { x, g:tensor(sorted(cell.kernel), "kernel"), g:tensor(sorted(cell.recurrent_kernel), "recurrent") }, { hidden_size = cell.units }
+  local inputs = { x, g:tensor(sorted(cell.kernel), "kernel"), g:tensor(sorted(cell.recurrent_kernel), "recurrent") }
+  local a = { hidden_size = cell.units }
   local bias = cell.bias
   if bias then
     local one = bias:dim() == 2 and bias:narrow(1, 1, 1):reshape { -1 } or bias
@@ -342,7 +345,9 @@ local function join(g, layer, list, sample)
   local all_first = true
   for _, v in ipairs(list) do
     all_first = all_first and v.first ~= nil and #v.sample == #sample
-    if kind ~= "Concatenate" and Module.shape_text(v.sample) ~= Module.shape_text(sample) then refuse(layer, "inputs of different sizes are not written") end
+    if kind ~= "Concatenate" and Module.shape_text(v.sample) ~= Module.shape_text(sample) then
+      refuse(layer, "inputs of different sizes are not written")
+    end
   end
   local names, a = {}, nil
   if kind == "Concatenate" then
@@ -352,7 +357,7 @@ local function join(g, layer, list, sample)
   for i, v in ipairs(list) do names[i] = all_first and v.first or g:last(v) end
   local op = joins[kind]
   local function one(inputs) return g:node(op, inputs, a) end
-  local y = names
+  local y
   if kind == "Add" or kind == "Multiply" then -- of two
     y = names[1]
     for i = 2, #names do y = one { y, names[i] } end
@@ -411,7 +416,8 @@ local function inputs_of(model)
   local list = {}
   if getmetatable(model).__name == "Sequential" then
     local first = model[1]
-    list[1] = { name = first and getmetatable(first).__name == "Input" and first.name or "input", sample = rawget(model, "input_size"), dtype = first and first.dtype }
+    local input = first and getmetatable(first).__name == "Input"
+    list[1] = { name = input and first.name or "input", sample = rawget(model, "input_size"), dtype = input and first.dtype or nil }
   else
     for i, symbol in ipairs(model.inputs) do
       list[i] = { name = model.input_names[i], sample = symbol.sample, dtype = model.entries[symbol].layer.dtype }
@@ -454,7 +460,8 @@ function export.save(file, model)
   local tail = table.concat(ends)
   local size = #nodes + g.initial.size + #tail
   if size >= 1 << 31 then options.raise "onnx.save: more than 2 GB, which an ONNX file cannot hold" end
-  local head = proto.int(1, IR) .. proto.bytes(2, "nnlua") .. proto.bytes(3, core.version) .. proto.bytes(8, proto.bytes(1, "") .. proto.int(2, OPSET))
+  local head = proto.int(1, IR) .. proto.bytes(2, "nnlua") .. proto.bytes(3, core.version)
+    .. proto.bytes(8, proto.bytes(1, "") .. proto.int(2, OPSET))
   local parts = { head .. proto.head(7, size) .. nodes }
   table.move(g.initial, 1, #g.initial, 2, parts)
   parts[#parts + 1] = tail

@@ -1,9 +1,10 @@
 -- How ONNX's operators are said with ours.
 --
--- Owns: operators[ONNX name] = function(x, a, node, env) return results... end. x: input tensors (nil where absent, x.n of them), a: attributes; node:
--- { op =, outputs = names of the results }; env: tensors by name. ONNX counts dims and positions from 0 and has channels second: both are turned here.
--- Results, in ONNX's order, are tensors, or { shape =, values =, dtype = } for positions that are counted one by one. Versions 7 to 20 of the operators;
--- what older versions had as attributes (Clip, Pad, Slice, TopK, Split) is taken too. The cases of python3-onnx run through this table (onnx_spec.lua).
+-- Owns: operators[ONNX name] = function(x, a, node, env) return results... end. x: input tensors (nil where absent, x.n of them), a: attributes;
+-- node: { op =, outputs = names of the results }; env: tensors by name. ONNX counts dims and positions from 0 and has channels second: both are
+-- turned here. Results, in ONNX's order, are tensors, or { shape =, values =, dtype = } for positions that are counted one by one. Versions 7 to 20
+-- of the operators; what older versions had as attributes (Clip, Pad, Slice, TopK, Split) is taken too. The cases of python3-onnx run through this
+-- table (onnx_spec.lua).
 local nn = require "nnlua"
 
 local ops = {}
@@ -95,7 +96,10 @@ for onnx, ours in pairs { Max = "maximum", Min = "minimum", Sum = "add" } do
 end
 op("Mean", function(x) return nn.stack({ table.unpack(x, 1, x.n) }):mean(1) end)
 
-op("Clip", function(x, a) return nn.clamp(x[1], x[2] and x[2]:item() or a.min or -math.huge, x[3] and x[3]:item() or a.max or math.huge):to(x[1]:dtype()) end)
+op("Clip", function(x, a)
+  local low, high = x[2] and x[2]:item() or a.min or -math.huge, x[3] and x[3]:item() or a.max or math.huge
+  return nn.clamp(x[1], low, high):to(x[1]:dtype())
+end)
 op("Elu", function(x, a) return nn.elu(x[1], a.alpha or 1) end)
 op("Celu", function(x, a) return nn.celu(x[1], a.alpha or 1) end)
 op("Selu", function(x, a)

@@ -1,9 +1,9 @@
 --- Protocol buffers as ONNX uses them, read and written.
 --
 -- Owns: the wire format (varints, 32 and 64 bits, lengths) and the messages of onnx.proto that are read. A message is decoded by its table of fields,
--- in place: only names and short lists become Lua values, data stay ranges { from, to } of the string. Refused: what reaches beyond its message, groups,
--- nesting above 64, lists above 2^20 entries; unknown fields are passed over, as the format asks. A page of Lua instead of protobuf-c: the few
--- messages are tables here, a generator and a library are not needed, and a hostile file meets no C.
+-- in place: only names and short lists become Lua values, data stay ranges { from, to } of the string. Refused: what reaches beyond its message,
+-- groups, nesting above 64, lists above 2^20 entries; unknown fields are passed over, as the format asks. A page of Lua instead of protobuf-c: the
+-- few messages are tables here, a generator and a library are not needed, and a hostile file meets no C.
 
 local foreign = require "nnlua.foreign"
 
@@ -50,7 +50,9 @@ function packed.ints(s, from, to, list)
   end
 end
 function packed.floats(s, from, to, list)
-  if (to - from + 1) % 4 ~= 0 or (to - from + 1) // 4 + #list > MOST_ITEMS then foreign.refuse("a list of floats at byte %d is cut or too long", from) end
+  if (to - from + 1) % 4 ~= 0 or (to - from + 1) // 4 + #list > MOST_ITEMS then
+    foreign.refuse("a list of floats at byte %d is cut or too long", from)
+  end
   for at = from, to, 4 do list[#list + 1] = string.unpack("<f", s, at) end
 end
 
