@@ -57,7 +57,8 @@ describe("ONNX files", function()
   local models = {
     dense = { { 6 }, { nn.Rescaling { 0.5, offset = 1 }, nn.Dense { 7, activation = "relu" }, nn.BatchNorm {}, nn.Dropout { 0.5 },
       nn.LayerNorm {},
-      nn.Dense { 5, activation = "silu" }, nn.PReLU {}, nn.LeakyReLU { 0.1 }, nn.ELU { 0.5 }, nn.Dense { 3, use_bias = false, activation = "softmax" } } },
+      nn.Dense { 5, activation = "silu" }, nn.PReLU {}, nn.LeakyReLU { 0.1 }, nn.ELU { 0.5 },
+      nn.Dense { 3, use_bias = false, activation = "softmax" } } },
     cnn = { { 9, 8, 3 }, { nn.Conv2D { 4, 3, padding = "same", strides = 2, activation = "relu" }, nn.BatchNorm {},
       nn.ZeroPadding2D { { { 1, 0 }, { 0, 2 } } },
       nn.Conv2D { 8, 3, groups = 2, dilation_rate = 2, padding = "same", activation = "hard_swish" },
@@ -171,6 +172,8 @@ onnx.checker.check_model(onnx.load(sys.argv[1]), full_check=True)
       assert.truthy(message:find(case[2], 1, true), message)
       assert.falsy(message:find("\n", 1, true))
     end
+    local many = model(ends .. node("Relu", "x", "y") .. ("\10\0"):rep(300000)) -- empty nodes
+    assert.truthy(select(2, load(many)):find("than a file of its size needs", 1, true))
     local deep = ""
     for _ = 1, 70 do deep = b(1, deep) end
     local nested = {}

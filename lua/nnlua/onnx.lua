@@ -35,7 +35,7 @@ local types = { [1] = { "<f4", "float_data" }, [2] = { "<u1", "int32_data" }, [3
 
 -- Varints of ranges of s as the bytes that raw_data would be.
 local function unvaried(s, ranges, width, most)
-  local parts, count, mask = {}, 0, width == 8 and -1 or (1 << 8 * width) - 1
+  local parts, few, count, mask = {}, {}, 0, width == 8 and -1 or (1 << 8 * width) - 1
   for _, range in ipairs(ranges) do
     local at = range[1]
     while at <= range[2] do
@@ -43,10 +43,11 @@ local function unvaried(s, ranges, width, most)
       v, at = proto.varint(s, at, range[2])
       count = count + 1
       if count > most then foreign.refuse "more elements than its sizes say" end
-      parts[count] = string.pack("<I" .. width, v & mask)
+      few[#few + 1] = string.pack("<I" .. width, v & mask)
+      if #few == 4096 then parts[#parts + 1], few = table.concat(few), {} end -- small strings take many times their bytes
     end
   end
-  return table.concat(parts)
+  return table.concat(parts) .. table.concat(few)
 end
 
 local function tensor_of(s, t, name)

@@ -17,7 +17,7 @@ local options = require "nnlua.options"
 local foreign = require "nnlua.foreign"
 
 local torch7 = {}
-local MOST_DEPTH, MOST_OBJECTS, MOST_TEXT = 64, 1000000, 1 << 24
+local MOST_DEPTH, MOST_TEXT = 64, 1 << 24
 
 -- class -> encoding of core.elements, bytes an element
 local kinds = { Double = { "<f8", 8 }, Float = { "<f4", 4 }, Half = { "<f2", 2 }, Long = { "<i8", 8 }, Int = { "<i4", 4 }, Short = { "<i2", 2 },
@@ -91,14 +91,15 @@ local limits = { ["<i4"] = 1 << 31, ["<i2"] = 1 << 15 }
 function ascii.elements(r, kind, n)
   if n < 0 or n > r.total - r.at then foreign.refuse("truncated: a storage of %d elements at byte %d of %d", n, r.at, r.total) end
   if kind[2] == 1 then return foreign.tensor(ascii.text(r, n), kind[1], { n }) end -- bytes stand for themselves
-  local pack, limit, parts = native[kind[1]], limits[kind[1]], {}
+  local pack, limit, parts, few = native[kind[1]], limits[kind[1]], {}, {}
   if not pack then foreign.refuse "half precision in ASCII is not read" end
-  for i = 1, n do
+  for _ = 1, n do
     local v = pack:find "i" and ascii.int(r) or numeral(r)
     if limit and (v < -limit or v >= limit) then foreign.refuse("the element %s does not fit its type", v) end
-    parts[i] = string.pack(pack, v)
+    few[#few + 1] = string.pack(pack, v)
+    if #few == 4096 then parts[#parts + 1], few = table.concat(few), {} end -- small strings take many times their bytes
   end
-  return foreign.tensor(table.concat(parts), kind[1], { n })
+  return foreign.tensor(table.concat(parts) .. table.concat(few), kind[1], { n })
 end
 
 -- ---- objects -----------------------------------------------------------------------------------------------------------------
@@ -203,7 +204,7 @@ function object(r, depth)
     return known
   end
   r.count = r.count + 1
-  if r.count > MOST_OBJECTS then foreign.refuse("more than %d objects", MOST_OBJECTS) end
+  if r.count > 100000 + r.total // 40 then foreign.refuse("more than %d objects, which its bytes do not need", r.count - 1) end
   if kind == 4 then return of_class(r, index, depth) end
   r.objects[index] = {}
   return fill(r, r.objects[index], depth)

@@ -8,7 +8,7 @@
 local foreign = require "nnlua.foreign"
 
 local proto = {}
-local MOST_DEPTH, MOST_ITEMS = 64, 1 << 20
+local MOST_DEPTH, MOST_ITEMS, FREE_ITEMS = 64, 1 << 20, 200000
 
 -- field number -> { name, kind, repeated }; kind: int, float, text, range, ints, floats (packed or not), or the table of another message
 local dimension = { [1] = { "value", "int" }, [2] = { "param", "text" } }
@@ -56,21 +56,28 @@ function packed.floats(s, from, to, list)
   for at = from, to, 4 do list[#list + 1] = string.unpack("<f", s, at) end
 end
 
+-- Every message and entry of a list is a table or a slot here: a file may have as many as it has bytes / 32, and some, so that memory stays near
+-- its size.
+local function count(budget, n)
+  budget.left = budget.left - n
+  if budget.left < 0 then foreign.refuse "more messages and lists than a file of its size needs" end
+end
+
 local function put(out, name, value, repeated)
   if not repeated then
     out[name] = value
     return
   end
   out[name] = out[name] or {}
-  if #out[name] >= MOST_ITEMS then foreign.refuse("more than 2^20 of %s", name) end
   table.insert(out[name], value)
 end
 
 --- The message in bytes from..to of s, by its table of fields.
-function proto.decode(s, from, to, fields, depth)
-  depth = depth or 1
+function proto.decode(s, from, to, fields, depth, budget)
+  depth, budget = depth or 1, budget or { left = FREE_ITEMS + #s // 32 }
   if depth > MOST_DEPTH then foreign.refuse("nested deeper than %d", MOST_DEPTH) end
   local out, at = {}, from
+  count(budget, 1)
   while at <= to do
     local key, first, last
     key, at = varint(s, at, to)
@@ -97,6 +104,7 @@ function proto.decode(s, from, to, fields, depth)
       local right = kind == "int" and wire == 0 or kind == "float" and wire == 5 or kind == "ints" and (wire == 0 or wire == 2)
         or kind == "floats" and (wire == 5 or wire == 2) or (kind == "text" or type(kind) == "table") and wire == 2 or kind == "range"
       if not right then foreign.refuse("the field %s has the wire type %d", name, wire) end
+      if repeated or packed[kind] then count(budget, packed[kind] and 1 + (last - first) // 8 or 1) end
       if kind == "int" then out[name] = value
       elseif kind == "float" then out[name] = string.unpack("<f", s, first)
       elseif kind == "text" then put(out, name, s:sub(first, last), repeated)
@@ -104,7 +112,7 @@ function proto.decode(s, from, to, fields, depth)
       elseif packed[kind] then
         out[name] = out[name] or {}
         packed[kind](s, first, last, out[name])
-      else put(out, name, proto.decode(s, first, last, kind, depth + 1), repeated) end
+      else put(out, name, proto.decode(s, first, last, kind, depth + 1, budget), repeated) end
     end
   end
   return out
