@@ -162,7 +162,7 @@ assert z["l"].tolist() == [-2**63, 2**63-1]
 assert z["b"].tolist() == [True, False] and z["u"].tolist() == [0, 255] and z["e"].shape == (0, 3)
 assert np.array_equal(z["double"].astype(np.float32), x) and z["half"].dtype == np.float16 and z["i"].tolist() == [-1, 2**31-1]
 a = np.arange(24).reshape(2, 3, 4)
-out = {"f": np.asfortranarray(a.astype(">f8")), "c": a.astype(">i2"), "u": np.array([1, 2**32-1], "u4"), "s": np.array(3, "i1"), 
+out = {"f": np.asfortranarray(a.astype(">f8")), "c": a.astype(">i2"), "u": np.array([1, 2**32-1], "u4"), "s": np.array(3, "i1"),
        "e": np.zeros((2, 0)),
        "v": a[0, :, 1].astype("f4")}
 np.savez(sys.argv[1], **out)
