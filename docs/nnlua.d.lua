@@ -183,6 +183,8 @@
 ---@field losses table
 ---@field mask_of function
 ---@field metrics table
+---@field numpy table
+---@field onnx table
 ---@field optim table
 ---@field options table
 ---@field parameter function
@@ -191,6 +193,7 @@
 ---@field profile function
 ---@field register_layer function
 ---@field regularizers table
+---@field safetensors table
 ---@field schedules table
 ---@field script function
 ---@field supported function

@@ -25,6 +25,11 @@ local families = {
   { "data", { "data.sources", "data.verbs", "data.combine", "data.labels", "data.dataset", "data" }, "data set" },
   { "datasets", { "datasets" }, "data set" },
   { "vision", { "vision.transforms", "vision" }, "transform" },
+  { "safetensors", { "safetensors" }, "file format" },
+  { "numpy", { "numpy" }, "file format" },
+  { "torch7", { "torch7" }, "file format" },
+  { "onnx", { "onnx" }, "file format" },
+  { "h5", { "h5" }, "file format" },
 }
 
 -- ---- comments --------------------------------------------------------------------------------------------------------

@@ -655,13 +655,23 @@ end
 ---@param file string
 function Module:save(file, ...) return require("nnlua.checkpoint").save(self, file, ...) end
 
---- Write the weights alone, in the layout of Keras's `.weights.h5` files: true, or nil and a message.
+--- Write the weights alone, in the layout of Keras's `.weights.h5` files: true, or nil and a message. A name that ends in
+--- `.safetensors` gives PyTorch's names and layouts; `given` are the options of nnlua.torch_weights: names, flatten.
 ---@param file string
-function Module:save_weights(file) return require("nnlua.keras_files").save_weights(self, file) end
+---@param given? table
+function Module:save_weights(file, given)
+  if type(file) == "string" and file:find "%.safetensors$" then return require("nnlua.torch_weights").save(self, file, given) end
+  return require("nnlua.keras_files").save_weights(self, file)
+end
 
---- Take the weights of a file that holds the same model (ours, or Keras's `.h5`, `.weights.h5` or `.keras`, layer by layer in their order): true, or
+--- Take the weights of a file that holds the same model (ours, Keras's `.h5`, `.weights.h5` or `.keras`, layer by layer in their order, or PyTorch's
+--- `.safetensors`: `given` says which of their modules is which layer, `{names = {dense = "fc1"}}`, nnlua.torch_weights): true, or
 --- nil and a message that names the first difference; then nothing has changed.
 ---@param file string
-function Module:load_weights(file) return require("nnlua.checkpoint").load_weights(self, file) end
+---@param given? table
+function Module:load_weights(file, given)
+  if type(file) == "string" and file:find "%.safetensors$" then return require("nnlua.torch_weights").load(self, file, given) end
+  return require("nnlua.checkpoint").load_weights(self, file)
+end
 
 return Module
