@@ -75,6 +75,7 @@ void nnL_open_graph(lua_State *L);   /* lua_graph.c: gradients, eval, optimizers
 void nnL_open_data(lua_State *L);    /* lua_data.c: data sets, IDX, digits, download */
 void nnL_open_h5(lua_State *L);      /* lua_h5.c: HDF5 archives */
 void nnL_open_bytes(lua_State *L);   /* lua_bytes.c: checksums, deflated bytes, files */
+void nnL_open_sources(lua_State *L); /* lua_sources.c: where the elements of data sets come from */
 void nnL_open_sys(lua_State *L);     /* lua_sys.c: clock, terminal, text-mode loader */
 void nnL_open_index(lua_State *L);   /* lua_index.c: x[...] */
 void nnL_open_device(lua_State *L);  /* lua_device.c: devices, memory */
