@@ -97,7 +97,7 @@ local csv_spec = {
   header = { "boolean", default = true },
   delimiter = { "string", default = "," },
   missing = { "table", default = {} },
-  fill = { "number", default = 0 / 0 },
+  fill = { "number", default = -(0 / 0) },
 }
 local TYPES = { f32 = true, f64 = true, i64 = true, i32 = true, u8 = true, bool = true, text = true }
 
