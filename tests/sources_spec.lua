@@ -343,7 +343,7 @@ describe("other sources", function()
     assert.same({ 33 % 251, (1024 + 33) % 251, (2048 + 33) % 251 }, x[2][2]) -- row 1, column 1 of each plane
   end)
 
-  it("read HDF5 and IDX files", function()
+  it("read HDF5, npz and IDX files", function()
     local path = folder .. "/d.h5"
     assert(require("nnlua.h5").save(path, { ["/x"] = nn.tensor { { 1, 2 }, { 3, 4 }, { 5, 6 } }, ["/y"] = nn.tensor { 7, 8, 9 } }))
     assert.same({ { 7, { 1, 2 } }, { 8, { 3, 4 } }, { 9, { 5, 6 } } }, collect(nn.data.hdf5(path, { "y", "x" })))
@@ -351,6 +351,11 @@ describe("other sources", function()
     assert.matches('has no "z"; it has /x, /y', select(2, nn.data.hdf5(path, "z")))
     assert.is_nil((nn.data.hdf5(folder .. "/none.h5")))
     resumes(function() return nn.data.hdf5(path) end)
+    local npz = folder .. "/d.npz"
+    assert(require("nnlua.numpy").save_npz(npz, { x = nn.tensor { { 1, 2 }, { 3, 4 } }, y = nn.tensor { 5, 6 }, z = nn.tensor { 1 } }))
+    assert.same({ { 5, { 1, 2 } }, { 6, { 3, 4 } } }, collect(nn.data.npz(npz, { "y", "x" })))
+    assert.matches("no common number of rows", select(2, nn.data.npz(npz)))
+    resumes(function() return nn.data.npz(npz, "x") end)
     local a, b = write("a.idx", "\0\0\8\2\0\0\0\2\0\0\0\3abcdef"), write("b.idx", "\0\0\8\1\0\0\0\2\1\2")
     assert.same({ { "abc", 1 }, { "def", 2 } }, collect(nn.data.idx(a, b)))
     assert.matches("a.idx: truncated", select(2, nn.data.idx(write("a.idx", "\0\0\8\2\0\0\0\2\0\0\0\3abcde"))))

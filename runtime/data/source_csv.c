@@ -70,9 +70,9 @@ static nn_status find_row(reader *r, size_t *n, size_t *whole) {
       *n = end != NULL ? (size_t)(end - p) : have;
       *whole = end != NULL ? *n + 1 : have;
       if (*n > 0 && p[*n - 1] == '\r') --*n;
-      return NN_OK;
     }
-    if (have > MOST_ROW) return bad(r, "a row of more than 4 MB; is a quote not closed?");
+    if ((end == NULL ? have : *n) > MOST_ROW) return bad(r, "a row of more than 4 MB; is a quote not closed?");
+    if (end != NULL || in->ended) return NN_OK;
     seen = have > 2 * seen ? have : 2 * seen; /* looked at again from its begin, so no more often than doublings */
   }
 }

@@ -9,8 +9,8 @@ local data = {}
 
 local function_spec = { fn = { "function", position = 1, required = true }, count = { "integer", min = 0 } }
 
---- Element i is what `fn(i)` returns (tensors, numbers, texts), i = 1, 2, ...; it ends where fn returns nil, or after `count` elements (option). fn must
---- depend on i alone: then a pass resumes anywhere at once, and rows can be asked for again.
+--- Element i is what `fn(i)` returns (tensors, numbers, texts), i = 1, 2, ...; it ends where fn returns nil, or after `count` elements (option). fn
+--- must depend on i alone: then a pass resumes anywhere at once, and rows can be asked for again.
 ---@param fn function|table
 ---@param opts? table
 ---@return nnlua.Dataset
@@ -35,8 +35,8 @@ local series_spec = {
   batch = { "integer", min = 1 },
 }
 
---- Windows over the rows of a tensor: element i has the rows s, s + sampling_rate, ... (sequence_length of them) with s = 1 + (i-1)*stride, and row s of
---- `targets` when that is given, as many as both have (Keras's timeseries_dataset_from_array). To predict the row behind a window of consecutive
+--- Windows over the rows of a tensor: element i has the rows s, s + sampling_rate, ... (sequence_length of them) with s = 1 + (i-1)*stride, and row
+--- s of `targets` when that is given, as many as both have (Keras's timeseries_dataset_from_array). To predict the row behind a window of consecutive
 --- rows, targets is x from row sequence_length + 1 on. Option batch: batches of so many. Nothing is copied before a window is asked for.
 ---@param x nnlua.Tensor|table
 ---@param opts? table
@@ -78,6 +78,19 @@ function data.hdf5(file, names)
   local tensors, message = require("nnlua.h5").load(o.file)
   if not tensors then return nil, message end
   return columns_of("hdf5", o.file, tensors, o.names, "/")
+end
+
+local npz_spec = { file = { "string", position = 1, required = true }, names = { "table|string", position = 2 } }
+
+--- Rows of arrays in a NumPy .npz file, by their names: `npz("train.npz", { "x", "y" })`. Without names: all, in the order of their names.
+---@param file string|table
+---@param names? string[]|string
+---@return nnlua.Dataset?, string?
+function data.npz(file, names)
+  local o = options.check("npz", type(file) == "table" and file or { file, names }, npz_spec)
+  local tensors, message = require("nnlua.numpy").load_npz(o.file)
+  if not tensors then return nil, message end
+  return columns_of("npz", o.file, tensors, o.names, "")
 end
 
 --- Rows of IDX files (MNIST's format; gzipped or not): `idx("images.gz", "labels.gz")` has elements of two tensors.

@@ -21,7 +21,9 @@ local function names_of(who, given)
     for name in given:iter() do list[#list + 1] = sources.text(name) end
     given = list
   end
-  if type(given) ~= "table" or #given == 0 then options.raise(who .. ": needs a file's name, or a list of them, got " .. options.shown(given)) end
+  if type(given) ~= "table" or #given == 0 then
+    options.raise(who .. ": needs a file's name, or a list of them, got " .. options.shown(given))
+  end
   return given
 end
 
@@ -134,7 +136,8 @@ end
 --- columns: what an element is made of, by name or number: `{ "age", { "height", "weight" } }` is a scalar and a vector of two; by default every
 --- column (up to 8). types: by name or number: f32 f64 i64 i32 u8 bool text; else whole numbers become i64, numbers (and whole ones where some are
 --- missing) f32, others texts (u8). labels: a column that becomes class ids, its values in ds.labels. header (true): the first row holds
---- names. delimiter (","). missing: texts that stand for missing cells, beside the empty cell. fill (NaN): what those become. Blank lines are passed over.
+--- names. delimiter (","). missing: texts that stand for missing cells, beside the empty cell. fill (NaN): what those become. Blank lines are
+--- passed over.
 --- The file is read twice; memory is what the columns need: up to 4 times the text, 8 for f64 and for i64 that are filled.
 ---@param given string|table
 ---@param opts? table
@@ -263,8 +266,9 @@ local FEATURES = { bytes = "u8", f32 = "f32", i64 = "i64" }
 local function feature_of(i, given)
   local name, kind, shape, default
   if type(given) == "table" then name, kind, shape, default = given[1], given[2], given[3], given.default end
-  if type(name) ~= "string" or not FEATURES[kind] or (shape ~= nil and type(shape) ~= "table") or (default ~= nil and type(default) ~= "number") then
-    options.raise(("tfrecord: feature %d must be { name, \"bytes\" | \"f32\" | \"i64\", shape, default = number }, as { \"label\", \"i64\" }"):format(i))
+  local right = type(name) == "string" and FEATURES[kind] and (shape == nil or type(shape) == "table") and (default == nil or type(default) == "number")
+  if not right then
+    options.raise(('tfrecord: feature %d must be { name, "bytes" | "f32" | "i64", shape, default = number }, as { "label", "i64" }'):format(i))
   end
   return { name, FEATURES[kind], shape or {}, default }
 end
@@ -309,7 +313,8 @@ local function rows_of(file, bytes, header, footer)
   return sources.texts({ content })[1]:reshape { body // bytes, bytes }
 end
 
---- Records of `bytes` bytes each, as u8 vectors: `fixed_length("batch.bin", 3073)`. Options header and footer: bytes before the first and behind the last.
+--- Records of `bytes` bytes each, as u8 vectors: `fixed_length("batch.bin", 3073)`. Options header and footer: bytes before the first and behind
+--- the last.
 ---@param file string|table
 ---@param bytes? integer
 ---@param opts? table
@@ -339,7 +344,7 @@ function data.cifar(files, opts)
     x[i] = rows[{ {}, { labels + 1, -1 } }]:reshape { -1, 3, 32, 32 }:permute { 1, 3, 4, 2 }
     y[i] = rows[{ {}, labels }]:long() + 1
   end
-  return Dataset(pipeline.tensors(core.concat(x, 1), core.concat(y, 1)))
+  return Dataset(pipeline.tensors(#x > 1 and core.cat(x, 1) or x[1], #y > 1 and core.cat(y, 1) or y[1]))
 end
 
 return data

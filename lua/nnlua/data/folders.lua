@@ -101,16 +101,18 @@ local function folder(who, given, opts, extensions)
   return parts
 end
 
---- The pictures in a folder that has a folder for each class: elements of a file's bytes (u8, not decoded) and a class id; `ds.labels` has the names of
---- the classes. Sorted by name. Options: split = { train = 0.8, val = 0.2 }: a table of data sets instead, whose files are drawn by
---- `seed` (0), always the same; shuffle = true: another order each pass; files are read after that, on `workers` threads (0: where they are needed), each of up to
---- `limit` bytes (64 MiB); extensions ({ "jpg", "jpeg", "png", "bmp", "ppm", "pgm" }). nil and a message when there are no such files.
+--- The pictures in a folder that has a folder for each class: elements of a file's bytes (u8, not decoded) and a class id; `ds.labels` has the
+--- names of the classes. Sorted by name. Options: split = { train = 0.8, val = 0.2 }: a table of data sets instead, whose files are drawn by
+--- `seed` (0), always the same; shuffle = true: another order each pass; files are read after that, on `workers` threads (0: where they are
+--- needed), each of up to `limit` bytes (64 MiB); extensions ({ "jpg", "jpeg", "png", "bmp", "ppm", "pgm" }). nil and a message when there are
+--- no such files.
 ---@param dir string|table
 ---@param opts? table
 ---@return nnlua.Dataset|table<string, nnlua.Dataset>|nil, string?
 function data.image_folder(dir, opts) return folder("image_folder", dir, opts, { "jpg", "jpeg", "png", "bmp", "ppm", "pgm" }) end
 
---- The texts in a folder that has a folder for each class: elements of a text (u8) and a class id. Options are image_folder's; extensions ({ "txt" }).
+--- The texts in a folder that has a folder for each class: elements of a text (u8) and a class id. Options are image_folder's; extensions
+--- ({ "txt" }).
 ---@param dir string|table
 ---@param opts? table
 ---@return nnlua.Dataset|table<string, nnlua.Dataset>|nil, string?
