@@ -9,6 +9,10 @@ nn_status nn_file_replace(nn_context *ctx, const char *path, const void *data, s
   return nni_file_replace(path, data, size, NULL, NULL, nni_error_of(ctx));
 }
 
+nn_status nn_file_replace_parts(nn_context *ctx, const char *path, const nn_part *parts, int n) {
+  return nni_file_replace_parts(path, parts, n, NULL, NULL, nni_error_of(ctx));
+}
+
 #define PIECE ((size_t)1 << 30) /* zlib counts in 32 bits */
 
 uint32_t nn_crc32(uint32_t before, const void *data, size_t size) {

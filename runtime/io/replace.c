@@ -188,13 +188,24 @@ static nn_status reserve_space(const job *j, size_t size, nni_error *err) {
   return fail_space(j, err, "reserving space", code, size);
 }
 
-static nn_status write_all(const job *j, const char *data, size_t size, nni_error *err) {
+/* One part behind `at` bytes; `total` is for messages. */
+static nn_status write_part(const job *j, const nn_part *part, size_t at, size_t total, nni_error *err) {
   size_t done = 0;
-  while (done < size) {
-    const size_t piece = size - done < ((size_t)1 << 24) ? size - done : (size_t)1 << 24;
-    const ssize_t n = pwrite(j->fd, data + done, piece, (off_t)done);
+  while (done < part->size) {
+    const size_t piece = part->size - done < ((size_t)1 << 24) ? part->size - done : (size_t)1 << 24;
+    const ssize_t n = pwrite(j->fd, (const char *)part->data + done, piece, (off_t)(at + done));
     if (n > 0) done += (size_t)n;
-    else if (n == 0 || errno != EINTR) return fail_space(j, err, "writing", n == 0 ? ENOSPC : errno, size);
+    else if (n == 0 || errno != EINTR) return fail_space(j, err, "writing", n == 0 ? ENOSPC : errno, total);
+  }
+  return NN_OK;
+}
+
+static nn_status write_all(const job *j, const nn_part *parts, int n, size_t total, nni_error *err) {
+  size_t at = 0;
+  for (int i = 0; i < n; i++) {
+    const nn_status s = write_part(j, &parts[i], at, total, err);
+    if (s != NN_OK) return s;
+    at += parts[i].size;
   }
   return NN_OK;
 }
@@ -259,21 +270,26 @@ static nn_status swap_in(job *j, nni_error *err) {
   return fail_errno(j, err, "syncing the folder", code);
 }
 
-static nn_status replace_steps(job *j, const void *data, size_t size, nni_verify_fn verify, void *ud, nni_error *err) {
+static nn_status replace_steps(job *j, const nn_part *parts, int n, nni_verify_fn verify, void *ud, nni_error *err) {
   nn_status s;
+  size_t size = 0;
+  for (int i = 0; i < n; i++) {
+    if (parts[i].size > (size_t)PTRDIFF_MAX - size) return nni_fail(err, NN_EINVAL, "%s: cannot save: more bytes than a file can hold", j->path);
+    size += parts[i].size;
+  }
   if ((s = find_target(j, err)) != NN_OK) return s;
   if ((s = open_folder(j, err)) != NN_OK) return s;
   sweep_folder(j);
   if ((s = make_temporary(j, err)) != NN_OK) return s;
   if ((s = reserve_space(j, size, err)) != NN_OK) return s;
-  if ((s = write_all(j, data, size, err)) != NN_OK) return s;
+  if ((s = write_all(j, parts, n, size, err)) != NN_OK) return s;
   if ((s = copy_mode(j, err)) != NN_OK) return s;
   if (sync_fd(j->fd) != 0) return fail_space(j, err, "syncing", errno, size);
   if (verify && (s = verify(ud, j->tmp_path, err)) != NN_OK) return s;
   return swap_in(j, err);
 }
 
-nn_status nni_file_replace(const char *path, const void *data, size_t size, nni_verify_fn verify, void *ud, nni_error *err) {
+nn_status nni_file_replace_parts(const char *path, const nn_part *parts, int n, nni_verify_fn verify, void *ud, nni_error *err) {
   job j;
   guard g;
   nn_status s;
@@ -281,9 +297,14 @@ nn_status nni_file_replace(const char *path, const void *data, size_t size, nni_
   j.path = path;
   j.fd = j.dirfd = -1;
   guard_enter(&g);
-  s = replace_steps(&j, data, size, verify, ud, err);
+  s = replace_steps(&j, parts, n, verify, ud, err);
   drop_temporary(&j);
   if (j.dirfd >= 0) close(j.dirfd);
   guard_leave(&g);
   return s;
+}
+
+nn_status nni_file_replace(const char *path, const void *data, size_t size, nni_verify_fn verify, void *ud, nni_error *err) {
+  const nn_part part = {data, size};
+  return nni_file_replace_parts(path, &part, 1, verify, ud, err);
 }

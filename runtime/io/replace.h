@@ -12,10 +12,12 @@
 #ifndef NNI_REPLACE_H
 #define NNI_REPLACE_H
 #include "../base/base.h"
+#include "../nn_file.h"
 
 /* Look at the temporary file: anything but NN_OK (with err filled) ends the replacement. May free data. */
 typedef nn_status (*nni_verify_fn)(void *ud, const char *temporary, nni_error *err);
 
 nn_status nni_file_replace(const char *path, const void *data, size_t size, nni_verify_fn verify, void *ud, nni_error *err);
+nn_status nni_file_replace_parts(const char *path, const nn_part *parts, int n, nni_verify_fn verify, void *ud, nni_error *err); /* one behind the other */
 
 #endif
