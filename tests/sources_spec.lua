@@ -82,6 +82,7 @@ local function survives(content, suffix, read)
       end
       if #bytes == 0 then bytes = "x" end
     end
+    os.remove(folder .. "/fuzz" .. suffix) -- writing over a file may wait for the disk
     local path = write("fuzz" .. suffix, bytes)
     local ok, why = pcall(function()
       local ds, told = read(path)
