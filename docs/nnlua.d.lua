@@ -182,6 +182,7 @@
 ---@field losses table
 ---@field mask_of function
 ---@field metrics table
+---@field numpy table
 ---@field optim table
 ---@field options table
 ---@field parameter function
@@ -190,6 +191,7 @@
 ---@field profile function
 ---@field register_layer function
 ---@field regularizers table
+---@field safetensors table
 ---@field schedules table
 ---@field script function
 ---@field supported function

@@ -123,7 +123,9 @@ describe("lines", function()
     assert.same(list, collect(nn.data.lines(write("many.txt", table.concat(list, "\n") .. "\n"))))
     local long = write("long.txt", ("x"):rep(300000) .. "\n" .. ("y"):rep(3))
     assert.equal(300000, #collect(nn.data.lines(long))[1])
-    assert.matches("long.txt: line 1 %(byte 0%): is longer than a line may be", message(function() collect(nn.data.lines(long, { limit = 1000 })) end))
+    assert.matches("long.txt: line 1 %(byte 0%): is longer than a line may be", message(function()
+      collect(nn.data.lines(long, { limit = 1000 }))
+    end))
   end)
 
   it("say what is wrong with files", function()
@@ -155,7 +157,8 @@ describe("csv", function()
 
   it("selects, groups and converts columns", function()
     local path = write("t2.csv", "1;2;x\n4;NA;y\n7;8;x\n")
-    local ds = nn.data.csv { path, header = false, delimiter = ";", missing = { "NA" }, fill = -1, columns = { { 2, 1 }, 3 }, types = { "f32" }, labels = 3 }
+    local ds = nn.data.csv { path, header = false, delimiter = ";", missing = { "NA" }, fill = -1,
+      columns = { { 2, 1 }, 3 }, types = { "f32" }, labels = 3 }
     assert.same({ { { 2, 1 }, 1 }, { { -1, 4 }, 2 }, { { 8, 7 }, 1 } }, collect(ds))
     assert.equal("Dataset<f32 2, i64 scalar> 3 elements", tostring(ds))
     assert.same({ "x", "y" }, ds.labels.values)
@@ -222,7 +225,8 @@ describe("json_lines", function()
   end)
 
   it("refuses damaged files", function()
-    for content, why in pairs { ["{}"] = "holds no objects", ['{"a": 1}\n{"b": 1}'] = 'line 2: has no field "a"', ['{"a": 1}\n{"a": '] = "line 2: not a JSON object",
+    for content, why in pairs { ["{}"] = "holds no objects", ['{"a": 1}\n{"b": 1}'] = 'line 2: has no field "a"',
+      ['{"a": 1}\n{"a": '] = "line 2: not a JSON object",
       ['{"a": 1}\n{"a": "x"}'] = 'line 2: field "a" is a string, the first is a number', ["[1]"] = "line 1: not a JSON object" } do
       local none, got = nn.data.json_lines(write("bad.jsonl", content))
       assert.is_nil(none)
@@ -275,7 +279,8 @@ describe("tfrecord", function()
   it("gives checked records, and the features of examples", function()
     local path = write("a.tfrecord", record "one" .. record "" .. record(("x"):rep(200000)))
     assert.same({ "one", "", ("x"):rep(200000) }, collect(nn.data.tfrecord(path)))
-    assert.same(collect(nn.data.tfrecord(path)), collect(nn.data.tfrecord(write("a.gz", gzipped(record "one" .. record "" .. record(("x"):rep(200000)))))))
+    local gz = write("a.gz", gzipped(record "one" .. record "" .. record(("x"):rep(200000))))
+    assert.same(collect(nn.data.tfrecord(path)), collect(nn.data.tfrecord(gz)))
     local other = write("b.tfrecord", content)
     local ds = nn.data.tfrecord(other, { features = features })
     assert.equal("Dataset<u8 ?, i64 scalar, f32 2, i64 ?> unknown number of elements", tostring(ds))
@@ -291,7 +296,8 @@ describe("tfrecord", function()
     local huge = length .. string.pack("<I4", masked(length))
     local most = string.pack("<I8", 200 * 1024 * 1024)
     local before = core.sys.resident_memory()
-    for bad, why in pairs { [huge] = "record 1 (byte 0): is longer than a record may be", [content:sub(1, -2)] = "record 2 ", ["junk"] = "record 1 (byte 0): is cut",
+    for bad, why in pairs { [huge] = "record 1 (byte 0): is longer than a record may be",
+      [content:sub(1, -2)] = "record 2 ", ["junk"] = "record 1 (byte 0): is cut",
       [("junk"):rep(9)] = "its length is damaged", [most .. string.pack("<I4", masked(most)) .. "x"] = "is cut",
       [(content:gsub("abc", "abd"))] = "record 1 (byte 0): is damaged" } do
       local got = message(function() collect(nn.data.tfrecord(write("bad.tfrecord", bad))) end)
@@ -365,8 +371,9 @@ describe("other sources", function()
   it("cut series into windows", function()
     local x, y = nn.tensor { { 1 }, { 2 }, { 3 }, { 4 }, { 5 }, { 6 }, { 7 }, { 8 } }, nn.tensor { 10, 20, 30, 40 }
     local ds = nn.data.timeseries(x, { targets = y, sequence_length = 3, sampling_rate = 2 })
-    assert.equal("Dataset<f32 3x1, f32 scalar> 4 elements", (tostring(ds:map(function(a, b) return a:float(), b:float() end)):gsub("<%?>", "<f32 3x1, f32 scalar>")))
-    assert.same({ { { { 1 }, { 3 }, { 5 } }, 10 }, { { { 2 }, { 4 }, { 6 } }, 20 }, { { { 3 }, { 5 }, { 7 } }, 30 }, { { { 4 }, { 6 }, { 8 } }, 40 } }, collect(ds))
+    assert.matches("^Dataset<%w+ 3x1, %w+ scalar> 4 elements$", tostring(ds))
+    assert.same({ { { { 1 }, { 3 }, { 5 } }, 10 }, { { { 2 }, { 4 }, { 6 } }, 20 }, { { { 3 }, { 5 }, { 7 } }, 30 },
+      { { { 4 }, { 6 }, { 8 } }, 40 } }, collect(ds))
     assert.same({ { { { 1 }, { 2 } }, { { 4 }, { 5 } } }, { { { 7 }, { 8 } } } },
       collect(nn.data.timeseries(x, { sequence_length = 2, stride = 3, batch = 2 })))
     assert.equal(0, #nn.data.timeseries(x, { sequence_length = 9 }))

@@ -22,7 +22,8 @@ local families = {
   { "regularizers", { "regularizers" }, "regularizer" },
   { "constraints", { "constraints" }, "constraint" },
   { "activations", { "activations" }, "activation" },
-  { "data", { "data.sources", "data.arrays", "data.files", "data.folders", "data.verbs", "data.combine", "data.labels", "data.dataset", "data" }, "data set" },
+  { "data", { "data.sources", "data.arrays", "data.files", "data.folders", "data.verbs", "data.combine",
+      "data.labels", "data.dataset", "data" }, "data set" },
   { "datasets", { "datasets" }, "data set" },
 }
 

@@ -120,7 +120,9 @@ local function part_of(table_of, entry, o)
   for i, which in ipairs(type(entry) == "table" and entry or { entry }) do
     local c = column_number(table_of, which)
     local t = o.types[which] or o.types[c] or o.types[table_of.names[c]] or table_of.kinds[c]
-    if not TYPES[t] then options.raise(("csv: column %s: type %s; it is one of f32 f64 i64 i32 u8 bool text"):format(which, options.shown(t))) end
+    if not TYPES[t] then
+      options.raise(("csv: column %s: type %s; it is one of f32 f64 i64 i32 u8 bool text"):format(options.shown(which), options.shown(t)))
+    end
     if type(entry) == "table" and t == "text" then
       options.raise(("csv: column %s holds texts, which can't be a part of a vector"):format(options.shown(which)))
     end
@@ -155,7 +157,8 @@ function data.csv(given, opts)
     for i = 1, table_of.width do wanted[i] = i end
   end
   if #wanted > 8 then
-    options.raise(("csv: %d columns; an element has up to 8 parts: name some in `columns`, where a list of columns becomes one vector"):format(#wanted))
+    local remedy = "name some in `columns`, where a list of columns becomes one vector"
+    options.raise(("csv: %d columns; an element has up to 8 parts: %s"):format(#wanted, remedy))
   end
   for i, entry in ipairs(wanted) do parts[i] = part_of(table_of, entry, o) end
   if o.labels then
@@ -266,7 +269,8 @@ local FEATURES = { bytes = "u8", f32 = "f32", i64 = "i64" }
 local function feature_of(i, given)
   local name, kind, shape, default
   if type(given) == "table" then name, kind, shape, default = given[1], given[2], given[3], given.default end
-  local right = type(name) == "string" and FEATURES[kind] and (shape == nil or type(shape) == "table") and (default == nil or type(default) == "number")
+  local right = type(name) == "string" and FEATURES[kind] and (shape == nil or type(shape) == "table")
+    and (default == nil or type(default) == "number")
   if not right then
     options.raise(('tfrecord: feature %d must be { name, "bytes" | "f32" | "i64", shape, default = number }, as { "label", "i64" }'):format(i))
   end
