@@ -336,5 +336,6 @@ int luaopen_nnlua_core(lua_State *L) {
   nnL_open_json(L);
   nnL_open_h5(L);
   nnL_open_bytes(L);
+  nnL_open_sources(L);
   return 1;
 }

@@ -76,6 +76,7 @@ void nnL_open_data(lua_State *L);    /* lua_data.c: data sets, IDX, digits, down
 void nnL_open_vision(lua_State *L);  /* lua_vision.c: images, sound, transforms */
 void nnL_open_h5(lua_State *L);      /* lua_h5.c: HDF5 archives */
 void nnL_open_bytes(lua_State *L);   /* lua_bytes.c: checksums, deflated bytes, files */
+void nnL_open_sources(lua_State *L); /* lua_sources.c: where the elements of data sets come from */
 void nnL_open_sys(lua_State *L);     /* lua_sys.c: clock, terminal, text-mode loader */
 void nnL_open_index(lua_State *L);   /* lua_index.c: x[...] */
 void nnL_open_device(lua_State *L);  /* lua_device.c: devices, memory */

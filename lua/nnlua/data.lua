@@ -22,7 +22,7 @@ local data = {
 }
 
 -- Each adds its functions.
-for _, room in ipairs { "sources", "verbs", "combine" } do
+for _, room in ipairs { "sources", "arrays", "files", "folders", "verbs", "combine" } do
   for name, fn in pairs(require("nnlua.data." .. room)) do data[name] = fn end
 end
 

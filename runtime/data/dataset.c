@@ -79,6 +79,18 @@ bool nni_component_alike(const nni_component *a, const nni_component *b) {
   return a->dtype == b->dtype && a->ndim == b->ndim && memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof *a->shape) == 0;
 }
 
+/* The first dim of component i in all n rows, where that varies from row to row. */
+static nn_status common_length(const nni_dataset *src, int i, const int64_t *rows, int64_t n, int64_t *length, nni_error *err) {
+  *length = n > 0 ? src->verb->length(src, i, rows[0]) : 0;
+  for (int64_t k = 1; k < n; k++) {
+    int64_t other = src->verb->length(src, i, rows[k]);
+    if (other != *length)
+      return nni_fail(err, NN_ESHAPE, "batch: elements of several sizes (%lld and %lld in component %d); padded_batch takes them",
+                      (long long)*length, (long long)other, i + 1);
+  }
+  return NN_OK;
+}
+
 nn_status nni_rows_gather(const nni_dataset *d, const int64_t *rows, int64_t n, bool lead, nni_element *out, nni_error *err) {
   const nni_dataset *src = d->source;
   void *dst[NN_DATA_MAX];
@@ -88,8 +100,15 @@ nn_status nni_rows_gather(const nni_dataset *d, const int64_t *rows, int64_t n, 
     nni_component *to = &out->c[i];
     int64_t count;
     *to = *from;
+    if (from->ndim > 0 && from->shape[0] < 0) {
+      nn_status rc = common_length(src, i, rows, n, &to->shape[0], err);
+      if (rc != NN_OK) {
+        nni_element_free(src->m, out);
+        return rc;
+      }
+    }
     if (lead) {
-      memmove(to->shape + 1, from->shape, sizeof to->shape - sizeof to->shape[0]);
+      memmove(to->shape + 1, to->shape, sizeof to->shape - sizeof to->shape[0]);
       to->shape[0] = n;
       to->ndim = from->ndim + 1;
     }

@@ -54,6 +54,7 @@ typedef struct nni_column {
   int32_t ndim;             /* of one row */
   int64_t shape[NN_MAXDIM]; /* of one row */
   const void *data;         /* rows x row, row-major */
+  const int32_t *ends;      /* texts: row i is bytes [ends[i], ends[i + 1]) of data (u8, ndim 1, shape -1); rows + 1 of them, ascending; else NULL */
   void *owner;
   void (*drop)(void *owner);
 } nni_column;
@@ -90,6 +91,9 @@ typedef struct nni_native {
 /* Each makes a new data set, or returns NULL and fills err. A verb holds a reference to `up`. Owners of columns are taken
 ** over only on success. */
 nni_dataset *nni_data_columns(nni_memory *m, int64_t rows, int ncols, const nni_column *cols, nni_error *err);
+/* Row i is rows i*stride + k*rate, k < length, of the first column; and row i*stride of the second where ncols is 2 (`count` such rows exist). */
+nni_dataset *nni_data_windows(nni_memory *m, int64_t count, int64_t length, int64_t stride, int64_t rate, int ncols, const nni_column *cols,
+                              nni_error *err);
 nni_dataset *nni_data_range(nni_memory *m, int64_t first, int64_t step, int64_t count, nni_error *err); /* scalars, i64 */
 nni_dataset *nni_data_shuffle(nni_dataset *up, int64_t buffer, uint64_t seed, bool reshuffle, nni_error *err);
 nni_dataset *nni_data_batch(nni_dataset *up, int64_t n, bool drop_last, nni_error *err);
@@ -185,6 +189,7 @@ typedef struct nni_verb {
   void (*close)(nni_stage *s);                                    /* before s->up is closed; may be NULL */
   void (*free)(nni_dataset *d);                                   /* what its parameters hold; may be NULL */
   void (*gather)(const nni_dataset *d, const int64_t *rows, int64_t n, void *const *dst); /* sources: rows into one buffer per component */
+  int64_t (*length)(const nni_dataset *d, int component, int64_t row); /* sources: the first dim of a row whose spec has -1 there */
 } nni_verb;
 
 struct nni_dataset {

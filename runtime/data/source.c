@@ -1,4 +1,4 @@
-/* data/source.c - where rows come from: arrays in memory, and ranges of integers. */
+/* data/source.c - where rows come from: arrays in memory, windows over them, and ranges of integers. */
 #include <stdio.h>
 #include "dataset.h"
 
@@ -49,11 +49,28 @@ static size_t row_bytes(const nni_column *c) {
 static int64_t columns_cardinality(const nni_dataset *d) { return d->u.columns.rows; }
 static int columns_params(const nni_dataset *d, char *buf, size_t n) { return snprintf(buf, n, "%lld", (long long)d->u.columns.rows); }
 
+static int64_t columns_length(const nni_dataset *d, int component, int64_t row) {
+  const int32_t *ends = d->u.columns.cols[component].ends;
+  return ends[row + 1] - ends[row];
+}
+
+static void texts_gather(const nni_column *c, const int64_t *rows, int64_t n, char *to) {
+  for (int64_t i = 0; i < n; i++) {
+    size_t bytes = (size_t)(c->ends[rows[i] + 1] - c->ends[rows[i]]);
+    memcpy(to, (const char *)c->data + c->ends[rows[i]], bytes);
+    to += bytes;
+  }
+}
+
 /* Neighbouring rows go in one copy. */
 static void columns_gather(const nni_dataset *d, const int64_t *rows, int64_t n, void *const *dst) {
   for (int c = 0; c < d->u.columns.ncols; c++) {
     const char *src = d->u.columns.cols[c].data;
     char *to = dst[c];
+    if (d->u.columns.cols[c].ends != NULL) {
+      texts_gather(&d->u.columns.cols[c], rows, n, to);
+      continue;
+    }
     size_t bytes = row_bytes(&d->u.columns.cols[c]);
     for (int64_t i = 0, j; i < n; i = j) {
       for (j = i + 1; j < n && rows[j] == rows[j - 1] + 1;) j++;
@@ -71,14 +88,14 @@ static void columns_free(nni_dataset *d) {
 }
 
 static const nni_verb columns_verb = {.name = "columns", SOURCE_VERB, .params = columns_params, .cardinality = columns_cardinality,
-                                      .free = columns_free, .gather = columns_gather};
+                                      .free = columns_free, .gather = columns_gather, .length = columns_length};
 
-nni_dataset *nni_data_columns(nni_memory *m, int64_t rows, int ncols, const nni_column *cols, nni_error *err) {
+static nni_dataset *new_columns(const nni_verb *verb, nni_memory *m, int64_t rows, int ncols, const nni_column *cols, nni_error *err) {
   if (ncols < 1 || ncols > NN_DATA_MAX || rows < 0) {
     nni_fail(err, NN_EINVAL, "data set: %d arrays of %lld rows; it takes 1 to %d arrays", ncols, (long long)rows, NN_DATA_MAX);
     return NULL;
   }
-  nni_dataset *d = nni_dataset_new(m, &columns_verb, NULL, err);
+  nni_dataset *d = nni_dataset_new(m, verb, NULL, err);
   nni_column *copy = d != NULL ? nni_malloc(m, (size_t)ncols * sizeof *copy) : NULL;
   if (copy == NULL) {
     nni_dataset_release(d);
@@ -97,6 +114,56 @@ nni_dataset *nni_data_columns(nni_memory *m, int64_t rows, int ncols, const nni_
   d->u.columns.rows = rows;
   d->u.columns.cols = copy;
   d->u.columns.ncols = ncols;
+  return d;
+}
+
+nni_dataset *nni_data_columns(nni_memory *m, int64_t rows, int ncols, const nni_column *cols, nni_error *err) {
+  return new_columns(&columns_verb, m, rows, ncols, cols, err);
+}
+
+/* ---- windows ------------------------------------------------------------------------------------------------------------- */
+
+typedef struct windows_own {
+  int64_t length, stride, rate;
+} windows_own;
+
+static int windows_params(const nni_dataset *d, char *buf, size_t n) {
+  const windows_own *w = d->own;
+  return snprintf(buf, n, "%lld %lld %lld %lld", (long long)d->u.columns.rows, (long long)w->length, (long long)w->stride, (long long)w->rate);
+}
+
+static void windows_gather(const nni_dataset *d, const int64_t *rows, int64_t n, void *const *dst) {
+  const windows_own *w = d->own;
+  for (int c = 0; c < d->u.columns.ncols; c++) {
+    const char *src = d->u.columns.cols[c].data;
+    char *to = dst[c];
+    size_t bytes = row_bytes(&d->u.columns.cols[c]);
+    for (int64_t i = 0; i < n; i++) {
+      const char *from = src + (size_t)(rows[i] * w->stride) * bytes;
+      int64_t pieces = c > 0 ? 1 : w->rate == 1 ? 1 : w->length;
+      size_t piece = c == 0 && w->rate == 1 ? (size_t)w->length * bytes : bytes;
+      for (int64_t k = 0; k < pieces; k++, to += piece) memcpy(to, from + (size_t)(k * w->rate) * bytes, piece);
+    }
+  }
+}
+
+static const nni_verb windows_verb = {.name = "windows", SOURCE_VERB, .node_bytes = sizeof(windows_own), .params = windows_params,
+                                      .cardinality = columns_cardinality, .free = columns_free, .gather = windows_gather};
+
+nni_dataset *nni_data_windows(nni_memory *m, int64_t count, int64_t length, int64_t stride, int64_t rate, int ncols, const nni_column *cols,
+                              nni_error *err) {
+  if (length < 1 || stride < 1 || rate < 1 || cols[0].ndim >= NN_MAXDIM) {
+    nni_fail(err, NN_EINVAL, "timeseries: windows of %lld by %lld, one each %lld; all are 1 or more", (long long)length, (long long)rate,
+             (long long)stride);
+    return NULL;
+  }
+  nni_dataset *d = new_columns(&windows_verb, m, count, ncols, cols, err);
+  if (d == NULL) return NULL;
+  *(windows_own *)d->own = (windows_own){.length = length, .stride = stride, .rate = rate};
+  nni_component *c = &d->spec.c[0];
+  memmove(c->shape + 1, c->shape, (size_t)c->ndim * sizeof *c->shape);
+  c->shape[0] = length;
+  c->ndim++;
   return d;
 }
 

@@ -1,144 +1,15 @@
 /* io/idx.c - the IDX reader. See idx.h.
 **
-** A `stream` gives the file's bytes, inflated if need be, and knows why it ended: at the end of the data, cut short, or corrupt. Everything above
-** it (header, elements, what may follow) is written once for plain and gzipped files. Invariant: nothing is allocated on a header's word alone.
+** Invariant: nothing is allocated on a header's word alone.
 */
 #include "idx.h"
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#include <zlib.h>
+#include "stream.h"
 
-#define CHUNK ((size_t)256 * 1024)
 #define HEADER (4 + 4 * NN_MAXDIM)
 /* No deflate stream expands more than this many times (zlib's technical notes: 1032 : 1). */
 #define MAX_EXPANSION 1032
 #define FIRST_STEP ((size_t)1 << 20) /* least the buffer of a gzipped file grows by */
-
-typedef struct stream {
-  const char *path;
-  nni_memory *m;
-  nni_error *err;
-  int fd;
-  int64_t file_bytes;  /* -1: not a regular file */
-  uint8_t *chunk;      /* CHUNK bytes of the file */
-  size_t have, used;   /* bytes in chunk, bytes of it consumed */
-  bool eof;            /* the file has no more */
-  bool gz, gz_started; /* gz_started: z must be ended */
-  bool gz_end;         /* the last gzip member is complete */
-  z_stream z;
-} stream;
-
-/* ---- bytes of the file ------------------------------------------------------------------------------------------------- */
-
-/* Read more of the file when the chunk is used up. */
-static nn_status refill(stream *s) {
-  if (s->used < s->have || s->eof) return NN_OK;
-  s->used = s->have = 0;
-  while (s->have < CHUNK) {
-    ssize_t n = read(s->fd, s->chunk + s->have, CHUNK - s->have);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return nni_fail(s->err, NN_EIO, "%s: %s", s->path, strerror(errno));
-    if (n == 0) {
-      s->eof = true;
-      break;
-    }
-    s->have += (size_t)n;
-  }
-  return NN_OK;
-}
-
-/* zlib gives no size back when it frees: keep it in front. */
-static void *z_get(void *ud, unsigned items, unsigned size) {
-  size_t n = (size_t)items * size + 16;
-  size_t *p = nni_malloc(ud, n);
-  if (p == NULL) return NULL;
-  *p = n;
-  return (char *)p + 16;
-}
-
-static void z_put(void *ud, void *p) {
-  size_t *head = (size_t *)(void *)((char *)p - 16);
-  nni_free(ud, head, *head);
-}
-
-static nn_status corrupt(stream *s, size_t got) {
-  return nni_fail(s->err, NN_EFORMAT, "%s: corrupt gzip data after %zu bytes: %s", s->path, got,
-                  s->z.msg != NULL ? s->z.msg : "invalid stream");
-}
-
-static nn_status stream_open(stream *s) {
-  struct stat st;
-  s->fd = open(s->path, O_RDONLY | O_CLOEXEC);
-  if (s->fd < 0 || fstat(s->fd, &st) != 0)
-    return nni_fail(s->err, errno == ENOENT ? NN_ENOTFOUND : NN_EIO, "%s: %s", s->path, strerror(errno));
-  if (S_ISDIR(st.st_mode)) return nni_fail(s->err, NN_EIO, "%s: is a folder", s->path);
-  s->file_bytes = S_ISREG(st.st_mode) ? (int64_t)st.st_size : -1;
-  s->chunk = nni_malloc(s->m, CHUNK);
-  if (s->chunk == NULL) return nni_fail(s->err, NN_ENOMEM, "%s: out of memory", s->path);
-  nn_status rc = refill(s);
-  if (rc != NN_OK) return rc;
-  s->gz = s->have >= 2 && s->chunk[0] == 0x1f && s->chunk[1] == 0x8b;
-  if (!s->gz) return NN_OK;
-  s->z.zalloc = z_get;
-  s->z.zfree = z_put;
-  s->z.opaque = s->m;
-  if (inflateInit2(&s->z, 15 + 16) != Z_OK) return nni_fail(s->err, NN_ENOMEM, "%s: out of memory", s->path);
-  s->gz_started = true;
-  return NN_OK;
-}
-
-static void stream_close(stream *s) {
-  if (s->gz_started) inflateEnd(&s->z);
-  nni_free(s->m, s->chunk, CHUNK);
-  if (s->fd >= 0) close(s->fd);
-}
-
-/* At the end of a gzip member: is there another one, the end of the file, or rubbish? */
-static nn_status next_member(stream *s, size_t got) {
-  nn_status rc = refill(s);
-  if (rc != NN_OK) return rc;
-  s->gz_end = s->used == s->have;
-  if (s->gz_end) return NN_OK;
-  if (s->chunk[s->used] != 0x1f) return nni_fail(s->err, NN_EFORMAT, "%s: corrupt gzip data: something follows its end", s->path);
-  return inflateReset(&s->z) == Z_OK ? NN_OK : corrupt(s, got);
-}
-
-/* Up to n bytes into dst, the file's bytes from `at` on; *got < n only when the data has ended (gz_end: with a complete gzip stream). */
-static nn_status stream_read(stream *s, uint8_t *dst, size_t n, size_t at, size_t *got) {
-  nn_status rc;
-  *got = 0;
-  while (*got < n && !s->gz_end) {
-    if ((rc = refill(s)) != NN_OK) return rc;
-    size_t in = s->have - s->used;
-    if (in == 0) return NN_OK;
-    size_t room = n - *got < CHUNK * 1024 ? n - *got : CHUNK * 1024; /* fits zlib's 32-bit counters */
-    if (!s->gz) {
-      size_t k = in < room ? in : room;
-      memcpy(dst + *got, s->chunk + s->used, k);
-      s->used += k;
-      *got += k;
-      continue;
-    }
-    s->z.next_in = s->chunk + s->used;
-    s->z.avail_in = (uInt)in;
-    s->z.next_out = dst + *got;
-    s->z.avail_out = (uInt)room;
-    int z = inflate(&s->z, Z_NO_FLUSH);
-    s->used = s->have - s->z.avail_in;
-    *got += room - s->z.avail_out;
-    if (z == Z_STREAM_END) {
-      if ((rc = next_member(s, at + *got)) != NN_OK) return rc;
-    } else if (z == Z_MEM_ERROR) {
-      return nni_fail(s->err, NN_ENOMEM, "%s: out of memory", s->path);
-    } else if (z != Z_OK && z != Z_BUF_ERROR) {
-      return corrupt(s, at + *got);
-    }
-  }
-  return NN_OK;
-}
 
 /* ---- header ---------------------------------------------------------------------------------------------------------- */
 
@@ -166,17 +37,17 @@ static bool element_type(unsigned code, size_t *file_elem, nn_dtype *dtype) {
 
 static uint32_t big32(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
 
-static nn_status bad_magic(stream *s, const uint8_t *b, bool valid, nni_idx_type type, int ndim) {
+static nn_status bad_magic(nni_stream *s, const uint8_t *b, bool valid, nni_idx_type type, int ndim) {
   char want[64] = "00 00, a type (08 09 0b 0c 0d 0e), 01 to 08";
   if (type != NNI_IDX_ANY && ndim > 0) snprintf(want, sizeof want, "00 00 %02x %02x", (unsigned)type, (unsigned)ndim);
   return nni_fail(s->err, NN_EFORMAT, "%s: not an IDX file%s: first bytes %02x %02x %02x %02x, expected %s", s->path,
                   valid ? " of the kind asked for" : "", b[0], b[1], b[2], b[3], want);
 }
 
-static nn_status read_header(stream *s, nni_idx_type type, int ndim, header *h, nn_dtype *dtype) {
+static nn_status read_header(nni_stream *s, nni_idx_type type, int ndim, header *h, nn_dtype *dtype) {
   uint8_t b[HEADER];
   size_t got;
-  nn_status rc = stream_read(s, b, 4, 0, &got);
+  nn_status rc = nni_stream_read(s, b, 4, &got);
   if (rc != NN_OK) return rc;
   if (got < 4) return nni_fail(s->err, NN_EFORMAT, "%s: truncated: %zu bytes, an IDX file has at least 8", s->path, got);
   bool valid = b[0] == 0 && b[1] == 0 && element_type(b[2], &h->file_elem, dtype) && b[3] >= 1 && b[3] <= NN_MAXDIM;
@@ -184,7 +55,7 @@ static nn_status read_header(stream *s, nni_idx_type type, int ndim, header *h, 
   h->type = (nni_idx_type)b[2];
   h->ndim = b[3];
   size_t sizes = 4 * (size_t)h->ndim;
-  rc = stream_read(s, b + 4, sizes, 4, &got);
+  rc = nni_stream_read(s, b + 4, sizes, &got);
   if (rc != NN_OK) return rc;
   if (got < sizes) return nni_fail(s->err, NN_EFORMAT, "%s: truncated: %zu bytes, the header alone has %zu", s->path, got + 4, sizes + 4);
   int64_t count;
@@ -202,12 +73,12 @@ static nn_status read_header(stream *s, nni_idx_type type, int ndim, header *h, 
 
 /* ---- elements -------------------------------------------------------------------------------------------------------- */
 
-static nn_status cut_short(stream *s, const header *h, size_t got) {
+static nn_status cut_short(nni_stream *s, const header *h, size_t got) {
   return nni_fail(s->err, NN_EFORMAT, "%s: truncated: %zu bytes of data, expected %zu", s->path, got, h->bytes);
 }
 
 /* How many bytes to begin with: all of them where the file's size vouches for them, else a step. */
-static nn_status first_capacity(stream *s, const header *h, size_t *cap) {
+static nn_status first_capacity(nni_stream *s, const header *h, size_t *cap) {
   size_t head = 4 + 4 * (size_t)h->ndim;
   *cap = h->bytes;
   if (s->file_bytes < 0 || s->gz) {
@@ -224,13 +95,13 @@ static nn_status first_capacity(stream *s, const header *h, size_t *cap) {
 }
 
 /* All h->bytes into a buffer of *cap bytes; in the end *cap == h->bytes. The buffer of a gzipped file grows as the data really comes. */
-static nn_status read_elements(stream *s, const header *h, uint8_t **buffer, size_t *cap) {
-  size_t head = 4 + 4 * (size_t)h->ndim, got = 0, k;
+static nn_status read_elements(nni_stream *s, const header *h, uint8_t **buffer, size_t *cap) {
+  size_t got = 0, k;
   nn_status rc = first_capacity(s, h, cap);
   if (rc != NN_OK) return rc;
   *buffer = nni_buffer_get(s->m, *cap);
   while (*buffer != NULL) {
-    rc = stream_read(s, *buffer + got, *cap - got, head + got, &k);
+    rc = nni_stream_read(s, *buffer + got, *cap - got, &k);
     if (rc != NN_OK) return rc;
     got += k;
     if (got == h->bytes) return NN_OK;
@@ -247,16 +118,15 @@ static nn_status read_elements(stream *s, const header *h, uint8_t **buffer, siz
 }
 
 /* The data must end here; in a gzipped file this also checks the CRC that follows it. */
-static nn_status check_end(stream *s, const header *h) {
+static nn_status check_end(nni_stream *s, const header *h) {
   uint8_t extra[256];
   size_t got;
-  nn_status rc = stream_read(s, extra, sizeof extra, 4 + 4 * (size_t)h->ndim + h->bytes, &got);
+  nn_status rc = nni_stream_read(s, extra, sizeof extra, &got);
   if (rc != NN_OK) return rc;
   if (got > 0)
     return nni_fail(s->err, NN_EFORMAT, "%s: corrupt: %s%zu bytes follow the %zu bytes of data expected", s->path,
                     got == sizeof extra ? "at least " : "", got, h->bytes);
-  if (s->gz && !s->gz_end) return nni_fail(s->err, NN_EFORMAT, "%s: truncated: the gzip data has no end", s->path);
-  return NN_OK;
+  return nni_stream_end(s);
 }
 
 /* n elements of the file at src into the runtime's dtypes at dst; four-byte elements may be converted in place. */
@@ -285,12 +155,12 @@ static void convert(nni_idx_type type, const uint8_t *src, void *dst, size_t n) 
 }
 
 nn_status nni_idx_read(nni_memory *m, const char *path, nni_idx_type type, int ndim, nni_idx *out, nni_error *err) {
-  stream s = {.path = path, .m = m, .err = err, .fd = -1};
+  nni_stream s;
   header h;
   uint8_t *raw = NULL;
   size_t cap = 0;
   *out = (nni_idx){.dtype = NN_U8};
-  nn_status rc = stream_open(&s);
+  nn_status rc = nni_stream_open(&s, m, path, err);
   if (rc == NN_OK) rc = read_header(&s, type, ndim, &h, &out->dtype);
   if (rc == NN_OK) rc = read_elements(&s, &h, &raw, &cap);
   if (rc == NN_OK) rc = check_end(&s, &h);
@@ -310,7 +180,7 @@ nn_status nni_idx_read(nni_memory *m, const char *path, nni_idx_type type, int n
     }
   }
   if (raw != NULL) nni_buffer_put(m, raw, cap);
-  stream_close(&s);
+  nni_stream_close(&s);
   return rc;
 }
 
