@@ -12,7 +12,8 @@
 --                                   names (by_name)
 --   epoch, batch, step              whole epochs done; steps of an epoch that was interrupted; steps of the optimizer
 --   rng_seed, rng_position          where the random stream stood
---   data, history, meters           JSON: state of the data set when the epoch began, figures per epoch, sums within the epoch
+--   data, data_batch                JSON: state of the data set, and after how many batches of the epoch it was taken
+--   history, meters                 JSON: figures per epoch, sums within the epoch
 --   callbacks                       JSON: what the callbacks of fit remember, by place; false for those that remember nothing
 --   labels                          JSON list: what the class ids stand for (nn.data.LabelEncoder)
 --   user                            JSON: what the caller gave to keep
@@ -205,6 +206,7 @@ local function put_progress(tree, progress)
   if not progress then return end
   tree.attr("/nnlua", "epoch", progress.epoch)
   tree.attr("/nnlua", "batch", progress.batch or 0)
+  tree.attr("/nnlua", "data_batch", progress.data_batch or 0)
   for _, name in ipairs { "data", "history", "meters", "callbacks" } do tree.json(name, progress[name]) end
 end
 
@@ -275,8 +277,8 @@ local function read(file)
     end
   end
   if own.epoch then
-    info.progress = { epoch = own.epoch, batch = own.batch, step = own.step, rng = info.rng, data = info.data, history = info.history,
-      meters = info.meters, callbacks = info.callbacks }
+    info.progress = { epoch = own.epoch, batch = own.batch, data_batch = own.data_batch, step = own.step, rng = info.rng, data = info.data,
+      history = info.history, meters = info.meters, callbacks = info.callbacks }
   end
   return info
 end
@@ -350,6 +352,18 @@ function checkpoint.load_weights(model, file)
   return true
 end
 
+--- The files of a folder that may be checkpoints (*.h5), by name.
+---@param folder string
+---@return string[]
+function checkpoint.files_of(folder)
+  local files = {}
+  for _, name in ipairs(core.sys.list_folder(folder) or {}) do
+    if name:find "%.h5$" and name:sub(1, 1) ~= "." then files[#files + 1] = (folder:gsub("/*$", "")) .. "/" .. name end
+  end
+  table.sort(files)
+  return files
+end
+
 --- Put a model, its optimizer (that of compile(), or `optimizer =`) and `model.progress` where they stood when the file was written. The
 --- random stream is left to the caller: `info.rng`. True and what else the file says; or nil and a message, and nothing has changed.
 ---@param model nnlua.Module
@@ -370,6 +384,39 @@ function checkpoint.restore(model, file, given)
   rawset(model, "progress", info.progress)
   warn_of_cpu(info)
   return true, info
+end
+
+--- As restore, from the checkpoint of a folder that training had come furthest with. Files that are damaged, or do not fit, are passed over with a
+--- warning each. Nil and a message when none is left.
+---@param model nnlua.Module
+---@param folder string
+---@param given? { optimizer: nnlua.Optimizer? }
+---@return true?, table|string
+function checkpoint.restore_newest(model, folder, given)
+  local list, bad = {}, 0
+  local function pass_over(message)
+    bad = bad + 1
+    warn("nnlua: passed over " .. message)
+  end
+  for _, file in ipairs(checkpoint.files_of(folder)) do
+    local info, message = read(file)
+    if not info then
+      pass_over(message)
+    elseif info.progress then
+      list[#list + 1] = { file = file, epoch = info.progress.epoch, batch = info.progress.batch or 0 }
+    end
+  end
+  table.sort(list, function(a, b)
+    if a.epoch ~= b.epoch then return a.epoch > b.epoch end
+    if a.batch ~= b.batch then return a.batch > b.batch end
+    return a.file > b.file
+  end)
+  for _, entry in ipairs(list) do
+    local ok, info = checkpoint.restore(model, entry.file, given)
+    if ok then return ok, info end
+    pass_over(info)
+  end
+  return nil, ("%s: there is no checkpoint to go on from%s"):format(folder, bad > 0 and (" (%d passed over)"):format(bad) or "")
 end
 
 -- The model that a file describes, with fresh parameters; raises.
