@@ -15,6 +15,8 @@
 --   data, data_batch                JSON: state of the data set, and after how many batches of the epoch it was taken
 --   history, meters                 JSON: figures per epoch, sums within the epoch
 --   callbacks                       JSON: what the callbacks of fit remember, by place; false for those that remember nothing
+--   script, arguments, options      the text of the script that ran (up to 256 kB), JSON of its arguments and of the options nn.script made of them
+--   script_name                     its path as typed
 --   labels                          JSON list: what the class ids stand for (nn.data.LabelEncoder)
 --   user                            JSON: what the caller gave to keep
 --
@@ -210,6 +212,35 @@ local function put_progress(tree, progress)
   for _, name in ipairs { "data", "history", "meters", "callbacks" } do tree.json(name, progress[name]) end
 end
 
+local LONGEST_SCRIPT = 256 * 1024
+local script -- { name =, text =, arguments = } of this run; false when there is none
+
+-- What ran, as it stood when the first file was written.
+local function this_script()
+  local given = rawget(_G, "arg")
+  if script ~= nil or type(given) ~= "table" then return script end
+  script = false
+  local name = given[0]
+  local f = type(name) == "string" and core.sys.file_type(name) == "file" and io.open(name, "rb")
+  local text = f and f:read(LONGEST_SCRIPT + 1)
+  if f then f:close() end
+  if text and #text <= LONGEST_SCRIPT and utf8.len(text) and not text:find "%z" then
+    local arguments = setmetatable({}, core.json_array)
+    for i, word in ipairs(given) do arguments[i] = utf8.len(word) and word or "?" end
+    script = { name = name, text = text, arguments = arguments }
+  end
+  return script
+end
+
+local function put_script(tree)
+  local ran, made = this_script(), package.loaded["nnlua.script"]
+  if not ran then return end
+  tree.attr("/nnlua", "script_name", ran.name)
+  tree.attr("/nnlua", "script", ran.text)
+  tree.json("arguments", ran.arguments)
+  if made and made.options then tree.json("options", made.options) end
+end
+
 local save_spec = { optimizer = { "table" }, progress = { "table" }, user = { "table" } }
 
 --- Write the model to a file: true, or nil and a message. The optimizer is that of compile(), or `optimizer =` of a loop by hand; `user =`
@@ -239,6 +270,7 @@ function checkpoint.save(model, file, given)
   if optimizer then put_optimizer(tree, optimizer) end
   if compiled then put_compiled(tree, compiled, architecture) end
   put_progress(tree, o.progress or rawget(model, "progress"))
+  put_script(tree)
   local labels = rawget(model, "labels")
   if labels then tree.json("labels", setmetatable(table.move(labels.values, 1, #labels.values, 1, {}), core.json_array)) end
   tree.json("user", o.user)

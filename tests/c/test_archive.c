@@ -361,17 +361,17 @@ static bool corrupt(char *p, size_t *n, const blob b) {
   if (len > b.n - at) len = b.n - at;
   if (len > b.n - from) len = b.n - from;
   switch (roll(9)) {
-    case 0: p[at] ^= (char)(1 << roll(8)); break;
-    case 1: p[at] = (char)roll(256); break;
-    case 2:
-      for (i = 2 + roll(20); i > 0; i--) p[roll((uint32_t)b.n)] = (char)roll(256);
-      break;
-    case 3: *n = at; break;
-    case 4: memset(p + at, 0, len); break;                                         /* a hole */
-    case 5: memcpy(p + at, b.p + from, len); break;                                /* a block in a wrong place */
-    case 6: memmove(p + at, p + at + len, b.n - at - len), *n = b.n - len; break;  /* bytes lost */
-    case 7: memmove(p + at + len, p + at, b.n - at), *n = b.n + len; break;        /* bytes twice */
-    default: memset(p + at, 0xff, len < 8 ? len : 8); break;                       /* a field */
+  case 0: p[at] ^= (char)(1 << roll(8)); break;
+  case 1: p[at] = (char)roll(256); break;
+  case 2:
+    for (i = 2 + roll(20); i > 0; i--) p[roll((uint32_t)b.n)] = (char)roll(256);
+    break;
+  case 3: *n = at; break;
+  case 4: memset(p + at, 0, len); break;                                        /* a hole */
+  case 5: memcpy(p + at, b.p + from, len); break;                               /* a block in a wrong place */
+  case 6: memmove(p + at, p + at + len, b.n - at - len), *n = b.n - len; break; /* bytes lost */
+  case 7: memmove(p + at + len, p + at, b.n - at), *n = b.n + len; break;       /* bytes twice */
+  default: memset(p + at, 0xff, len < 8 ? len : 8); break;                      /* a field */
   }
   return *n != b.n || memcmp(p, b.p, b.n) != 0;
 }
@@ -794,8 +794,8 @@ static void test_power_loss(void) {
   CHECK(save(in_dir("power.h5"), 2, &err) == NN_OK, "%s", err.text);
   tracing = false;
   l = replay(2000 * soak, old);
-  printf("power losses: seed %llu, %d states of %d events: %d torn, %d lost after the save returned, %d old, %d new\n", (unsigned long long)seed, l.states,
-         events, l.torn, l.lost, l.old, l.renewed);
+  printf("power losses: seed %llu, %d states of %d events: %d torn, %d lost after the save returned, %d old, %d new\n", (unsigned long long)seed,
+         l.states, events, l.torn, l.lost, l.old, l.renewed);
   CHECK(l.torn == 0 && l.lost == 0 && l.states >= 2000 && l.old > l.states / 10 && l.renewed > l.states / 10, "%d torn, %d lost", l.torn, l.lost);
   drop_events(FOLDER_SYNCED); /* what this test would say of a save without its syncs */
   l = replay(200, old);
