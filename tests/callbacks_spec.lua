@@ -98,7 +98,7 @@ describe("other callbacks", function()
     local history = fit(one(1e30), 9, { stop, cb.Lambda { on_train_end = function() heard = true end } })
     _G.warn = old
     assert.is_true(#history.epoch < 9 and heard and stop.batch == 1)
-    assert.truthy(warned[1]:find("at batch 1; training ends", 1, true))
+    assert.truthy(warned[1]:find("at batch 1 of epoch 2", 1, true))
     assert.truthy(message(fit, one(1e30), 9, {}):find("the loss of epoch", 1, true))
   end)
 

@@ -9,6 +9,7 @@
 --   on_test_begin(model)                 on_test_end(model): around the validation of an epoch, and evaluate{ callbacks = }
 --   on_test_batch_begin(model, batch)    on_test_batch_end(model, batch)
 --   on_epoch_end(model, epoch, logs)     logs: the figures by name, "val_..." among them
+--   on_batch_saved(model, epoch, batch, logs)   of a callback with a field `batches`, after every so many batches: model.progress stands there; files
 --   on_epoch_saved(model, epoch, logs)   model.progress stands at the end of the epoch: files are written here
 --   on_train_end(model)
 --   state(), set_state(state, model)     plain data that fit's files keep

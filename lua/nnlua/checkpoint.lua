@@ -12,8 +12,11 @@
 --                                   names (by_name)
 --   epoch, batch, step              whole epochs done; steps of an epoch that was interrupted; steps of the optimizer
 --   rng_seed, rng_position          where the random stream stood
---   data, history, meters           JSON: state of the data set when the epoch began, figures per epoch, sums within the epoch
+--   data, data_batch                JSON: state of the data set, and after how many batches of the epoch it was taken
+--   history, meters                 JSON: figures per epoch, sums within the epoch
 --   callbacks                       JSON: what the callbacks of fit remember, by place; false for those that remember nothing
+--   script, arguments, options      the text of the script that ran (up to 256 kB), JSON of its arguments and of the options nn.script made of them
+--   script_name                     its path as typed
 --   labels                          JSON list: what the class ids stand for (nn.data.LabelEncoder)
 --   user                            JSON: what the caller gave to keep
 --
@@ -205,7 +208,37 @@ local function put_progress(tree, progress)
   if not progress then return end
   tree.attr("/nnlua", "epoch", progress.epoch)
   tree.attr("/nnlua", "batch", progress.batch or 0)
+  tree.attr("/nnlua", "data_batch", progress.data_batch or 0)
   for _, name in ipairs { "data", "history", "meters", "callbacks" } do tree.json(name, progress[name]) end
+end
+
+local LONGEST_SCRIPT = 256 * 1024
+local script -- { name =, text =, arguments = } of this run; false when there is none
+
+-- What ran, as it stood when the first file was written.
+local function this_script()
+  local given = rawget(_G, "arg")
+  if script ~= nil or type(given) ~= "table" then return script end
+  script = false
+  local name = given[0]
+  local f = type(name) == "string" and core.sys.file_type(name) == "file" and io.open(name, "rb")
+  local text = f and f:read(LONGEST_SCRIPT + 1)
+  if f then f:close() end
+  if text and #text <= LONGEST_SCRIPT and utf8.len(text) and not text:find "%z" then
+    local arguments = setmetatable({}, core.json_array)
+    for i, word in ipairs(given) do arguments[i] = utf8.len(word) and word or "?" end
+    script = { name = name, text = text, arguments = arguments }
+  end
+  return script
+end
+
+local function put_script(tree)
+  local ran, made = this_script(), package.loaded["nnlua.script"]
+  if not ran then return end
+  tree.attr("/nnlua", "script_name", ran.name)
+  tree.attr("/nnlua", "script", ran.text)
+  tree.json("arguments", ran.arguments)
+  if made and made.options then tree.json("options", made.options) end
 end
 
 local save_spec = { optimizer = { "table" }, progress = { "table" }, user = { "table" } }
@@ -237,6 +270,7 @@ function checkpoint.save(model, file, given)
   if optimizer then put_optimizer(tree, optimizer) end
   if compiled then put_compiled(tree, compiled, architecture) end
   put_progress(tree, o.progress or rawget(model, "progress"))
+  put_script(tree)
   local labels = rawget(model, "labels")
   if labels then tree.json("labels", setmetatable(table.move(labels.values, 1, #labels.values, 1, {}), core.json_array)) end
   tree.json("user", o.user)
@@ -275,8 +309,8 @@ local function read(file)
     end
   end
   if own.epoch then
-    info.progress = { epoch = own.epoch, batch = own.batch, step = own.step, rng = info.rng, data = info.data, history = info.history,
-      meters = info.meters, callbacks = info.callbacks }
+    info.progress = { epoch = own.epoch, batch = own.batch, data_batch = own.data_batch, step = own.step, rng = info.rng, data = info.data,
+      history = info.history, meters = info.meters, callbacks = info.callbacks }
   end
   return info
 end
@@ -350,6 +384,18 @@ function checkpoint.load_weights(model, file)
   return true
 end
 
+--- The files of a folder that may be checkpoints (*.h5), by name.
+---@param folder string
+---@return string[]
+function checkpoint.files_of(folder)
+  local files = {}
+  for _, name in ipairs(core.sys.list_folder(folder) or {}) do
+    if name:find "%.h5$" and name:sub(1, 1) ~= "." then files[#files + 1] = (folder:gsub("/*$", "")) .. "/" .. name end
+  end
+  table.sort(files)
+  return files
+end
+
 --- Put a model, its optimizer (that of compile(), or `optimizer =`) and `model.progress` where they stood when the file was written. The
 --- random stream is left to the caller: `info.rng`. True and what else the file says; or nil and a message, and nothing has changed.
 ---@param model nnlua.Module
@@ -370,6 +416,39 @@ function checkpoint.restore(model, file, given)
   rawset(model, "progress", info.progress)
   warn_of_cpu(info)
   return true, info
+end
+
+--- As restore, from the checkpoint of a folder that training had come furthest with. Files that are damaged, or do not fit, are passed over with a
+--- warning each. Nil and a message when none is left.
+---@param model nnlua.Module
+---@param folder string
+---@param given? { optimizer: nnlua.Optimizer? }
+---@return true?, table|string
+function checkpoint.restore_newest(model, folder, given)
+  local list, bad = {}, 0
+  local function pass_over(message)
+    bad = bad + 1
+    warn("nnlua: passed over " .. message)
+  end
+  for _, file in ipairs(checkpoint.files_of(folder)) do
+    local info, message = read(file)
+    if not info then
+      pass_over(message)
+    elseif info.progress then
+      list[#list + 1] = { file = file, epoch = info.progress.epoch, batch = info.progress.batch or 0 }
+    end
+  end
+  table.sort(list, function(a, b)
+    if a.epoch ~= b.epoch then return a.epoch > b.epoch end
+    if a.batch ~= b.batch then return a.batch > b.batch end
+    return a.file > b.file
+  end)
+  for _, entry in ipairs(list) do
+    local ok, info = checkpoint.restore(model, entry.file, given)
+    if ok then return ok, info end
+    pass_over(info)
+  end
+  return nil, ("%s: there is no checkpoint to go on from%s"):format(folder, bad > 0 and (" (%d passed over)"):format(bad) or "")
 end
 
 -- The model that a file describes, with fresh parameters; raises.

@@ -40,6 +40,10 @@ function M.script(args, spec)
     io.stderr:write(name, ": ", tostring(message), "\n")
     os.exit(1, true)
   end
+  M.options = {} -- as plain data, for checkpoints
+  for key, value in pairs(opt) do
+    if type(key) == "string" and type(value) ~= "function" and type(value) ~= "userdata" then M.options[key] = value end
+  end
   core.seed(opt.seed)
   if opt.threads then core.threads(opt.threads) end
   must(device(opt.device))

@@ -231,8 +231,13 @@ static void *writer_image(void *ud, size_t n) {
 
 static void *writer_scratch(void *ud, size_t n) { return nni_arena_get(&((writer *)ud)->a->arena, n); }
 
+/* What is large goes back to the system: kept for re-use it would be of no use to tensors, and a save would need the file's size twice. */
+#define LARGE ((size_t)1 << 24)
+
 static void drop_image(writer *w) {
-  if (w->image) nni_buffer_put(w->a->m, w->image, w->capacity);
+  if (!w->image) return;
+  nni_buffer_put(w->a->m, w->image, w->capacity);
+  if (w->capacity >= LARGE) nni_memory_trim(w->a->m);
   w->image = NULL;
 }
 
@@ -284,6 +289,7 @@ typedef struct verifier {
   writer *w;
   const char *path;
   const char *digest;
+  bool large;
 } verifier;
 
 /* The image is no longer needed: its memory goes to the copy that is read back. */
@@ -293,6 +299,7 @@ static nn_status verify_file(void *ud, const char *temporary, nni_error *err) {
   nni_archive back;
   nni_error why = {NN_OK, ""};
   nn_status s;
+  v->large = v->w->capacity >= LARGE;
   drop_image(v->w);
   nni_archive_init(&back, v->w->a->m);
   s = read_items(&back, temporary, digest, &why);
@@ -301,6 +308,7 @@ static nn_status verify_file(void *ud, const char *temporary, nni_error *err) {
   else if (strcmp(digest, v->digest) != 0 || !same_archive(v->w->a, &back))
     s = nni_fail(err, NN_EIO, "%s: cannot save: what was written reads back differently", v->path);
   nni_archive_close(&back);
+  if (v->large) nni_memory_trim(v->w->a->m);
   return s;
 }
 
@@ -336,7 +344,7 @@ static nn_status make_image(writer *w, char digest[NNI_DIGEST_TEXT], size_t *siz
 nn_status nni_archive_write(nni_archive *a, const char *path, nni_error *err) {
   char digest[NNI_DIGEST_TEXT];
   writer w = {.a = a};
-  verifier v = {&w, path, digest};
+  verifier v = {&w, path, digest, false};
   size_t size = 0;
   nn_status s = make_image(&w, digest, &size, err);
   if (s == NN_OK) s = nni_file_replace(path, w.image, size, verify_file, &v, err);

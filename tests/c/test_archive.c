@@ -1,5 +1,5 @@
 /* Archives: what is written comes back, what is damaged is refused, and no way of failing to save harms the old file.
-** Prints one line per failed check; "skipped: ..." names what this machine cannot show. `test_archive bench` times a 10 MB save and load instead. */
+** Sweeps print their counts; NNLUA_SOAK=1 makes them ten times as long, NNLUA_SEED=n rolls other dice. Prints one line per failed check; "skipped: ..." names what this machine cannot show. `test_archive bench` times a 10 MB save and load instead. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -34,6 +34,8 @@ static int failures;
       printf("\n");                                                                                                                                  \
     }                                                                                                                                                \
   } while (0)
+
+static int soak = 1; /* 10 with NNLUA_SOAK=1 (scripts/soak.sh): so many times the cases */
 
 static nni_memory *mem;
 static char dir[64]; /* everything happens in here */
@@ -351,8 +353,53 @@ static void flip_bytes(bool sealed, int cases, int *same, int *refused) {
   free(b.p);
 }
 
+/* What disks, transfers and people do to files. The result has at most n bytes more than the original (b has room for that); false: nothing changed. */
+static bool corrupt(char *p, size_t *n, const blob b) {
+  size_t at = roll((uint32_t)b.n), from = roll((uint32_t)b.n), len = 1 + roll(600), i;
+  memcpy(p, b.p, b.n);
+  *n = b.n;
+  if (len > b.n - at) len = b.n - at;
+  if (len > b.n - from) len = b.n - from;
+  switch (roll(9)) {
+  case 0: p[at] ^= (char)(1 << roll(8)); break;
+  case 1: p[at] = (char)roll(256); break;
+  case 2:
+    for (i = 2 + roll(20); i > 0; i--) p[roll((uint32_t)b.n)] = (char)roll(256);
+    break;
+  case 3: *n = at; break;
+  case 4: memset(p + at, 0, len); break;                                        /* a hole */
+  case 5: memcpy(p + at, b.p + from, len); break;                               /* a block in a wrong place */
+  case 6: memmove(p + at, p + at + len, b.n - at - len), *n = b.n - len; break; /* bytes lost */
+  case 7: memmove(p + at + len, p + at, b.n - at), *n = b.n + len; break;       /* bytes twice */
+  default: memset(p + at, 0xff, len < 8 ? len : 8); break;                      /* a field */
+  }
+  return *n != b.n || memcmp(p, b.p, b.n) != 0;
+}
+
+static void test_corruptions(void) {
+  const blob b = slurp(in_dir("a.h5"));
+  char *p = malloc(b.n + 1000);
+  const uint64_t seed = dice;
+  const int cases = 10000 * soak;
+  nni_error err;
+  size_t n;
+  int i;
+  for (i = 0; i < cases; i++) {
+    if (!corrupt(p, &n, b)) {
+      i--;
+      continue;
+    }
+    spill(in_dir("corrupt.h5"), p, n);
+    CHECK(load(in_dir("corrupt.h5"), 2, &err) == 0, "case %d: not refused: %s", i, err.text);
+  }
+  printf("corruptions and truncations: seed %llu, %d cases, each refused\n", (unsigned long long)seed, i);
+  CHECK(i >= cases && nni_archive_open_objects() == 0, "%d cases", i);
+  free(p);
+  free(b.p);
+}
+
 static void test_flips(void) {
-  int same, refused, cases = 2000;
+  int same, refused, cases = 2000 * soak;
   blob b = slurp(in_dir("a.h5"));
   nni_error err;
   char *longer = calloc(1, b.n + 100);
@@ -464,11 +511,12 @@ static double now(void) {
 
 static void test_kill(void) {
   nni_error err = {NN_OK, ""};
+  const int moments = 200 * soak;
   int i, seen[2] = {0, 0}, torn = 0, stale = 0;
   double time = now(); /* of a save */
   CHECK(save(in_dir("kill.h5"), 0, &err) == NN_OK && save(in_dir("kill.h5"), 0, &err) == NN_OK, "%s", err.text);
   time = (now() - time) / 2;
-  for (i = 0; i < 100; i++) {
+  for (i = 0; i < moments; i++) {
     const int next = i % 2 ? 8 : 9;
     pid_t pid;
     int r8, r9, status;
@@ -492,9 +540,9 @@ static void test_kill(void) {
     CHECK(count_temporaries(dir) <= 1, "temporaries pile up");
   }
   CHECK(torn == 0, "%d torn files", torn);
-  CHECK(stale > 0 && seen[0] + seen[1] > 10, "the kills came at no interesting moment: %d temporaries, %d saves", stale, seen[0] + seen[1]);
+  CHECK(stale > 0 && seen[0] + seen[1] > moments / 10, "the kills came at no interesting moment: %d temporaries, %d saves", stale, seen[0] + seen[1]);
   CHECK(save(in_dir("kill.h5"), 1, &err) == NN_OK && count_temporaries(dir) == 0, "stale temporaries stay");
-  printf("kill -9 while saving: 100 moments, 0 torn, %d temporaries left behind and swept\n", stale);
+  printf("kill -9 while saving: %d moments, %d torn, %d temporaries left behind and swept\n", i, torn, stale);
 }
 
 /* A temporary that a living process holds is not swept. */
@@ -568,6 +616,32 @@ static void test_targets(void) {
   CHECK(count_temporaries(dir) == 0, "a temporary stays");
 }
 
+/* ---- the trace of a save -------------------------------------------------------------------------------------------------------------- */
+/* What reached the system in the course of a save, for the replay of power losses. A file is one: the temporary that becomes the target. */
+typedef struct event {
+  enum { WRITTEN, SYNCED, RENAMED, FOLDER_SYNCED } what;
+  size_t at, n; /* of WRITTEN */
+  char *p;
+} event;
+
+static event trace[64];
+static int events;
+static bool tracing;
+
+static void note_event(int what, const void *p, size_t n, size_t at) {
+  event *e = &trace[events];
+  if (!tracing) return;
+  if (events + 1 >= NNI_COUNT(trace)) exit(2);
+  events++;
+  *e = (event){.what = what, .at = at, .n = n};
+  if (n > 0 && (e->p = malloc(n)) != NULL) memcpy(e->p, p, n);
+}
+
+static void note_sync(int fd) {
+  struct stat st;
+  note_event(fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) ? FOLDER_SYNCED : SYNCED, NULL, 0, 0);
+}
+
 /* ---- the N-th system call fails --------------------------------------------------------------------------------------------------- */
 /* The linker sends these calls of ours through here (--wrap in CMakeLists.txt). */
 static int calls_left = -1, call_error; /* call_error 0: a short write */
@@ -582,11 +656,29 @@ static bool call_fails(void) {
   type __real_##name params;                                                                                                                         \
   type __wrap_##name params;                                                                                                                         \
   type __wrap_##name params { return call_fails() && call_error ? (type)-1 : __real_##name args; }
-WRAP(int, fsync, (int fd), (fd))
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __wrap_fsync(int fd) {
+  if (call_fails() && call_error) return -1;
+  note_sync(fd);
+  return __real_fsync(fd);
+}
 WRAP(int, flock, (int fd, int op), (fd, op))
 WRAP(int, fchmod, (int fd, mode_t mode), (fd, mode))
-WRAP(int, renameat, (int d, const char *a, int e, const char *b), (d, a, e, b))
-WRAP(int, renameat2, (int d, const char *a, int e, const char *b, unsigned how), (d, a, e, b, how))
+int __real_renameat(int d, const char *a, int e, const char *b);
+int __wrap_renameat(int d, const char *a, int e, const char *b);
+int __wrap_renameat(int d, const char *a, int e, const char *b) {
+  if (call_fails() && call_error) return -1;
+  note_event(RENAMED, NULL, 0, 0);
+  return __real_renameat(d, a, e, b);
+}
+int __real_renameat2(int d, const char *a, int e, const char *b, unsigned how);
+int __wrap_renameat2(int d, const char *a, int e, const char *b, unsigned how);
+int __wrap_renameat2(int d, const char *a, int e, const char *b, unsigned how) {
+  if (call_fails() && call_error) return -1;
+  note_event(RENAMED, NULL, 0, 0);
+  return __real_renameat2(d, a, e, b, how);
+}
 WRAP(ssize_t, pread, (int fd, void *p, size_t n, off_t at), (fd, p, n, at))
 int __real_posix_fallocate(int fd, off_t at, off_t n);
 int __wrap_posix_fallocate(int fd, off_t at, off_t n);
@@ -594,7 +686,10 @@ int __wrap_posix_fallocate(int fd, off_t at, off_t n) { return call_fails() && c
 ssize_t __real_pwrite(int fd, const void *p, size_t n, off_t at);
 ssize_t __wrap_pwrite(int fd, const void *p, size_t n, off_t at);
 ssize_t __wrap_pwrite(int fd, const void *p, size_t n, off_t at) {
-  if (!call_fails()) return __real_pwrite(fd, p, n, at);
+  if (!call_fails()) {
+    note_event(WRITTEN, p, n, (size_t)at);
+    return __real_pwrite(fd, p, n, at);
+  }
   return call_error ? -1 : __real_pwrite(fd, p, n / 2 + 1, at);
 }
 
@@ -624,6 +719,93 @@ static void test_system_calls(void) {
   }
   CHECK(total >= 8 * NNI_COUNT(errors) && refused >= 15, "%d calls failed, %d saves refused", total, refused);
   printf("failed system calls: %d cases, %d saves refused\n", total, refused);
+}
+
+/* ---- power losses -------------------------------------------------------------------------------------------------------------------- */
+#define BLOCK 4096
+
+/* The target after a power loss that follows event `last` (-1: before all). Each block that no sync covers is on disk or not, a length that is not
+** synced may be shorter, and a rename is on disk from the time it was made, at the latest when the folder is synced. false: the old file. */
+static bool after_power_loss(int last, blob *out) {
+  int synced = -1, i;
+  bool renamed = false, kept = false;
+  size_t k, most = 0;
+  for (i = 0; i <= last; i++) {
+    if (trace[i].what == SYNCED) synced = i;
+    if (trace[i].what == RENAMED) renamed = true;
+    if (trace[i].what == FOLDER_SYNCED && renamed) kept = true;
+    if (trace[i].what == WRITTEN && trace[i].at + trace[i].n > most) most = trace[i].at + trace[i].n;
+  }
+  if (!renamed || (!kept && roll(2))) return false;
+  out->p = calloc(1, most + 1);
+  out->n = most;
+  for (i = 0; i <= last; i++) {
+    const event *e = &trace[i];
+    if (e->what != WRITTEN) continue;
+    for (k = 0; k < e->n; k += BLOCK)
+      if (i < synced || roll(2)) memcpy(out->p + e->at + k, e->p + k, e->n - k < BLOCK ? e->n - k : BLOCK);
+  }
+  if (synced < 0 && roll(4) == 0) out->n = roll((uint32_t)most);
+  return true;
+}
+
+typedef struct losses {
+  int states, torn, lost, old, renewed;
+} losses;
+
+/* Loads what is left after losses at random moments of the trace; a third of them after save() returned. */
+static losses replay(int states, blob old) {
+  losses l = {0};
+  nni_error err;
+  for (l.states = 0; l.states < states; l.states++) {
+    const bool returned = roll(3) == 0;
+    const int last = returned ? events - 1 : (int)roll((uint32_t)events + 1) - 1;
+    blob b = {NULL, 0};
+    int r;
+    if (after_power_loss(last, &b)) spill(in_dir("loss.h5"), b.p, b.n);
+    else spill(in_dir("loss.h5"), old.p, old.n);
+    free(b.p);
+    r = load(in_dir("loss.h5"), 2, &err);
+    if (r == 1) l.renewed++;
+    else if (load(in_dir("loss.h5"), 1, &err) == 1) l.old++;
+    else l.torn++;
+    if (returned && r != 1) l.lost++;
+  }
+  return l;
+}
+
+static void drop_events(int what) {
+  int i, n = 0;
+  for (i = 0; i < events; i++)
+    if ((int)trace[i].what != what) trace[n++] = trace[i];
+  events = n;
+}
+
+static void test_power_loss(void) {
+  nni_error err = {NN_OK, ""};
+  const uint64_t seed = dice;
+  losses l;
+  blob old;
+  ballast = 30000;
+  CHECK(save(in_dir("power.h5"), 1, &err) == NN_OK, "%s", err.text);
+  old = slurp(in_dir("power.h5"));
+  events = 0;
+  tracing = true;
+  CHECK(save(in_dir("power.h5"), 2, &err) == NN_OK, "%s", err.text);
+  tracing = false;
+  l = replay(2000 * soak, old);
+  printf("power losses: seed %llu, %d states of %d events: %d torn, %d lost after the save returned, %d old, %d new\n", (unsigned long long)seed,
+         l.states, events, l.torn, l.lost, l.old, l.renewed);
+  CHECK(l.torn == 0 && l.lost == 0 && l.states >= 2000 && l.old > l.states / 10 && l.renewed > l.states / 10, "%d torn, %d lost", l.torn, l.lost);
+  drop_events(FOLDER_SYNCED); /* what this test would say of a save without its syncs */
+  l = replay(200, old);
+  CHECK(l.lost > 0 && l.torn == 0, "no sync of the folder: %d lost, %d torn", l.lost, l.torn);
+  drop_events(SYNCED);
+  l = replay(200, old);
+  CHECK(l.torn > 0, "no sync of the file: %d torn", l.torn);
+  while (events > 0) free(trace[--events].p);
+  ballast = 0;
+  free(old.p);
 }
 
 /* ---- the N-th allocation fails -------------------------------------------------------------------------------------------------------- */
@@ -718,7 +900,10 @@ static void bench(void) {
 
 int main(int argc, char **argv) {
   const char *tmp = getenv("TMPDIR");
+  const char *seed = getenv("NNLUA_SEED"), *more = getenv("NNLUA_SOAK");
   char remove[200];
+  if (seed) dice = strtoull(seed, NULL, 10);
+  if (more && strcmp(more, "1") == 0) soak = 10;
   snprintf(dir, sizeof dir, "%.30s/nnlua-archive-XXXXXX", tmp ? tmp : "/tmp");
   if (!mkdtemp(dir) || !(mem = nni_memory_open(NULL, NULL))) return 2;
   if (argc > 1 && strcmp(argv[1], "bench") == 0) bench();
@@ -729,12 +914,14 @@ int main(int argc, char **argv) {
     test_bad_trees();
     test_truncation();
     test_flips();
+    test_corruptions();
     test_size_limit();
     test_full_disk();
     test_kill();
     test_sweep();
     test_targets();
     test_system_calls();
+    test_power_loss();
     test_allocations();
     CHECK(nni_archive_open_objects() == 0, "HDF5 objects stay open");
   }

@@ -125,20 +125,65 @@ end
 
 -- ---- others ----------------------------------------------------------------------------------------------------------
 
---- Stop as soon as the mean loss of the epoch so far is no number or infinite; looks at every `every`-th batch.
+-- The name of the first layer whose result is not finite for a batch; nil when all are.
+local function ill_layer(model, x)
+  local wrapped, found = {}, nil
+  for _, entry in ipairs(model:modules()) do
+    local name, module = entry[1], entry[2]
+    if #module:children() == 0 then
+      local own, forward = rawget(module, "forward"), module.forward
+      wrapped[#wrapped + 1] = { module, own }
+      rawset(module, "forward", function(layer, ...)
+        local y = forward(layer, ...)
+        if not found and core.is_tensor(y) and y:dtype():find "f" and not y:isfinite():all():item() then found = name end
+        return y
+      end)
+    end
+  end
+  local rng, _ <close> = core.rng_state(), core.no_grad()
+  pcall(model, x)
+  core.set_rng_state(rng)
+  for _, entry in ipairs(wrapped) do rawset(entry[1], "forward", entry[2]) end
+  return found
+end
+
+--- Look at the loss and the gradients of a batch before the step, and stop where one is no number or infinite: the weights stay as they were before
+--- that batch. The warning names the batch and the first layer (or weight, of gradients) concerned. Looks at every `every`-th batch; each look costs
+--- a wait for the device, and `jit` is not used.
 ---@class nnlua.TerminateOnNaN: nnlua.Callback
 ---@overload fun(options?: { every?: integer }): nnlua.TerminateOnNaN
 local TerminateOnNaN = base.define("TerminateOnNaN", { every = { "integer", default = 1, min = 1 } })
 M.TerminateOnNaN = TerminateOnNaN
 
-function TerminateOnNaN:on_batch_end(model, batch)
-  if batch % self.every ~= 0 then return end
-  local loss = model.compiled.meters[1]:result()
-  if loss ~= loss or math.abs(loss) == math.huge then
-    self.batch, model.stop_training = batch, true
-    warn(("nnlua: TerminateOnNaN: the loss is %s at batch %d; training ends"):format(loss ~= loss and "nan" or "infinite", batch))
+-- What is wrong with a batch before its step; nil when nothing is.
+local function illness(model, loss, b)
+  local value = loss:item()
+  if value ~= value or math.abs(value) == math.huge then
+    local layer = ill_layer(model, b.x)
+    return ("the loss is %s"):format(value ~= value and "nan" or "infinite"), layer and "in layer " .. layer or "all layers are finite"
+  elseif not optimizer_of(model).scaler then -- a loss scale looks after gradients itself
+    for _, p in ipairs(model:named_parameters()) do
+      local g = p.tensor:grad()
+      if g and not g:isfinite():all():item() then return "a gradient is not finite", "of " .. p.name end
+    end
   end
 end
+
+function TerminateOnNaN:on_train_begin(model)
+  model.compiled.guard = function(_, _, loss, b)
+    if self.at % self.every ~= 0 then return true end
+    local what, where = illness(model, loss, b)
+    if not what then return true end
+    self.batch, model.stop_training = self.at, true
+    warn(("nnlua: TerminateOnNaN: %s at batch %d of epoch %d (%s); training ends with the weights from before it"):format(what, self.at,
+      self.epoch, where))
+    return false
+  end
+end
+
+function TerminateOnNaN:on_epoch_begin(_, epoch) self.epoch = epoch end
+function TerminateOnNaN:on_batch_begin(_, batch) self.at = batch end
+function TerminateOnNaN:on_train_end(model) model.compiled.guard = nil end -- luacheck: no unused args
 
 --- Validate with the moving averages of the weights (an optimizer with use_ema = true). With at_end the model keeps them when training ends.
 ---@class nnlua.SwapEMA: nnlua.Callback

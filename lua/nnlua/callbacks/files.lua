@@ -16,14 +16,15 @@ end
 -- ---- Checkpoint and Resume -------------------------------------------------------------------------------------------
 
 --- Write the model after each epoch, or every `every` epochs, or when the figure `best` is better than ever:
---- `nn.callbacks.Checkpoint{"m.h5", best = "val_loss"}`. The name may hold `{epoch}`, `{epoch:03d}`, `{val_loss:.3f}`; then `keep` says how many of
---- the newest files stay.
+--- `nn.callbacks.Checkpoint{"m.h5", best = "val_loss"}`. With `batches = n` also after every n-th batch of an epoch: `fit{ resume = }` goes on from
+--- there to the bit. The name may hold `{epoch}`, `{step}`, `{epoch:03d}`, `{val_loss:.3f}`; then `keep` says how many of the newest files stay.
+--- The newest file whose figures were all finite is neither removed nor written over by one whose figures are not.
 ---@class nnlua.Checkpoint: nnlua.Callback
----@overload fun(options: { [1]: string, best?: string, mode?: string, every?: integer, keep?: integer }): nnlua.Checkpoint
+---@overload fun(options: { [1]: string, best?: string, mode?: string, every?: integer, batches?: integer, keep?: integer }): nnlua.Checkpoint
 local Checkpoint = base.define("Checkpoint", {
   file = { "string", position = 1, required = true }, best = { "string" },
   mode = { "string", default = "auto", choices = { "auto", "min", "max" } },
-  every = { "integer", default = 1, min = 1 }, keep = { "integer", min = 1 },
+  every = { "integer", default = 1, min = 1 }, batches = { "integer", min = 1 }, keep = { "integer", min = 1 },
 })
 M.Checkpoint = Checkpoint
 
@@ -32,6 +33,7 @@ function Checkpoint:checked()
   if self.keep and not self.file:find "{" then
     options.raise "Checkpoint: keep needs a name that differs from epoch to epoch, such as m-{epoch}.h5"
   end
+  if self.best and self.batches then options.raise "Checkpoint: the best is known after an epoch; leave out batches or best" end
 end
 
 function Checkpoint:on_train_begin()
@@ -40,11 +42,51 @@ function Checkpoint:on_train_begin()
 end
 
 --- The file of an epoch.
-function Checkpoint:name_for(epoch, logs)
+function Checkpoint:name_for(epoch, logs, step)
   return (self.file:gsub("{([%w_]+):?([^}]*)}", function(name, form)
-    local value = name == "epoch" and epoch or base.figure(self, name, logs) or 0 / 0
-    return ("%" .. (form ~= "" and form or name == "epoch" and "d" or ".4f")):format(value)
+    local whole = name == "epoch" and epoch or name == "step" and step
+    local value = whole or base.figure(self, name, logs) or 0 / 0
+    return ("%" .. (form ~= "" and form or whole and "d" or ".4f")):format(value)
   end))
+end
+
+local function all_finite(logs)
+  for _, value in pairs(logs) do
+    if type(value) == "number" and (value ~= value or math.abs(value) == math.huge) then return false end
+  end
+  return true
+end
+
+local function check_saved(model, file, what)
+  local ok, message = model:save(file)
+  check(ok, what, message)
+end
+
+-- Removes the oldest files beyond `keep`: not the newest, and not the newest with finite figures.
+local function drop_oldest(self)
+  local i = 1
+  while self.keep and #self.files > self.keep and i < #self.files do
+    if self.files[i] == self.finite then
+      i = i + 1
+    else
+      os.remove(table.remove(self.files, i))
+    end
+  end
+end
+
+local function write_model(self, model, epoch, logs)
+  local file, finite = self:name_for(epoch, logs, model.compiled.optimizer.iterations), all_finite(logs)
+  if not finite and file == self.finite then
+    warn(("nnlua: Checkpoint: the figures of epoch %d are not finite; %s stays as it was before"):format(epoch, file))
+    return
+  end
+  check_saved(model, file, "Checkpoint")
+  for i, name in ipairs(self.files) do
+    if name == file then table.remove(self.files, i) end
+  end
+  self.files[#self.files + 1] = file
+  if finite then self.finite = file end
+  drop_oldest(self)
 end
 
 function Checkpoint:on_epoch_saved(model, epoch, logs)
@@ -54,36 +96,42 @@ function Checkpoint:on_epoch_saved(model, epoch, logs)
     if not value or not base.better(self, value, self.value) then return end
     self.value = value
   end
-  local file = self:name_for(epoch, logs)
-  check(model:save(file))
-  for i, name in ipairs(self.files) do
-    if name == file then table.remove(self.files, i) end
-  end
-  self.files[#self.files + 1] = file
-  while self.keep and #self.files > self.keep do os.remove(table.remove(self.files, 1)) end
+  write_model(self, model, epoch, logs)
 end
 
-function Checkpoint:state() return { value = self.value, files = setmetatable(self.files, core.json_array) } end
+function Checkpoint:on_batch_saved(model, epoch, _, logs) write_model(self, model, epoch, logs) end
 
-function Checkpoint:set_state(state) self.value, self.files = state.value, state.files or {} end
+function Checkpoint:state() return { value = self.value, files = setmetatable(self.files, core.json_array), finite = self.finite } end
 
---- Go on from `file` when it is there, write it after each epoch and on Ctrl-C, and remove it when all epochs are done: a script with it can be
---- stopped and started again at any time.
+function Checkpoint:set_state(state) self.value, self.files, self.finite = state.value, state.files or {}, state.finite end
+
+--- Go on from `file` when it is there, write it after each epoch (with `batches = n` also after every n-th batch) and on Ctrl-C, and remove it when
+--- all epochs are done: a script with it can be stopped and started again at any time. Of a folder, where a Checkpoint writes, it goes on from the
+--- newest file that can be read, and writes and removes nothing.
 ---@class nnlua.Resume: nnlua.Callback
----@overload fun(options: { [1]: string, keep?: boolean }): nnlua.Resume
-local Resume = base.define("Resume", { file = { "string", position = 1, required = true }, keep = { "boolean", default = false } })
+---@overload fun(options: { [1]: string, batches?: integer, keep?: boolean }): nnlua.Resume
+local Resume = base.define("Resume", {
+  file = { "string", position = 1, required = true }, batches = { "integer", min = 1 }, keep = { "boolean", default = false } })
 M.Resume = Resume
 
 function Resume:on_fit(_, o)
   if o.save or o.resume then options.raise "Resume: fit has save or resume of its own; give one of them" end
-  o.save, self.epochs = self.file, o.epochs
-  if core.sys.file_type(self.file) == "file" then o.resume = self.file end
+  self.epochs = o.epochs
+  local kind = core.sys.file_type(self.file)
+  self.folder = kind == "folder"
+  if kind == "file" or self.folder and #require("nnlua.checkpoint").files_of(self.file) > 0 then o.resume = self.file end
+  if not self.folder then o.save = self.file end
 end
 
 function Resume:on_epoch_end(_, epoch) self.epoch = epoch end
 
+function Resume:on_batch_saved(model, _, _, logs)
+  if not self.folder and all_finite(logs) then check_saved(model, self.file, "Resume") end
+end
+
 function Resume:on_train_end(model)
-  if not self.keep and (self.epoch == self.epochs or model.stop_training) then os.remove(self.file) end
+  if self.folder or self.keep then return end
+  if self.epoch == self.epochs or model.stop_training then os.remove(self.file) end
 end
 
 -- ---- logs ------------------------------------------------------------------------------------------------------------
@@ -169,7 +217,7 @@ local TensorBoard = base.define("TensorBoard", {
 M.TensorBoard = TensorBoard
 
 -- The layers and their table; a model whose forward is the user's has neither.
-local function write_model(writer, model)
+local function write_graph(writer, model)
   if not model.call_list or model:first_unbuilt() then return end
   writer:graph(model)
   writer:text("model", "```\n" .. model:summary_text { flops = false } .. "\n```", 0)
@@ -202,7 +250,7 @@ function TensorBoard:on_train_begin(model)
   self.train = check(open_writer(self.folder))
   self.validation = nil
   self.open_writer = open_writer
-  if self.graph then write_model(self.train, model) end
+  if self.graph then write_graph(self.train, model) end
 end
 
 function TensorBoard:on_batch_end(model, batch)

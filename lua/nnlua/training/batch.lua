@@ -213,11 +213,12 @@ local function replayed(self, c)
   return require("nnlua.jit").jit(step)
 end
 
---- One step of training.
+--- One step of training. With `c.guard` (TerminateOnNaN) the loss and the gradients are looked at first; the step ends there where it says so.
 function batch.train(self, c, b)
+  local replay, guard = c.jit and not c.observed and not c.guard, c.guard
   do
     local _ <close> = core.scope() -- the handles made here expire before the step runs: only what lives on is computed
-    if c.jit and not c.observed then
+    if replay then
       c.step = c.step or replayed(self, c)
       measure(c, b, c.step(b.x, b.y, b.weight, b.classes))
     else
@@ -225,9 +226,10 @@ function batch.train(self, c, b)
       c.optimizer:zero_grad()
       c.optimizer:scale_loss(loss):backward()
       measure(c, b, loss, preds, y, values, weights)
+      if guard and not guard(self, c, loss, b) then return c.optimizer:zero_grad() end
     end
   end
-  if c.jit and not c.observed then core.eval() else c.optimizer:step() end
+  if replay then core.eval() else c.optimizer:step() end
 end
 
 --- nn.device "auto": the steps of the trial are those of training, but for the figures, which are not for the history.

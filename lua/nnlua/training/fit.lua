@@ -75,10 +75,11 @@ end
 
 -- ---- files -----------------------------------------------------------------------------------------------------------
 
--- Where training stands, for files. `batch` counts the steps of an epoch that was interrupted; `data` is the state of the data set when that
--- epoch began.
-local function standing(c, epoch, batch, data, rng, history, meters)
-  return { epoch = epoch, batch = batch, step = c.optimizer.iterations, data = data, rng = rng, history = history, meters = meters }
+-- Where training stands, for files. `batch` counts the steps of an epoch that is not done; `data` is the state of the data set after `data_batch`
+-- batches of that epoch (0: as it began; the batches between the two are passed over).
+local function standing(c, at, history)
+  return { epoch = at.epoch, batch = at.batch, step = c.optimizer.iterations, data = at.data, data_batch = at.data_batch, rng = at.rng,
+    history = history, meters = at.meters }
 end
 
 local function save(self, file)
@@ -100,7 +101,8 @@ local function resume(self, c, ds, file)
     end
     c.optimizer:bind(self:parameters())
   end
-  local ok, message = require("nnlua.checkpoint").restore(self, file)
+  local checkpoint = require "nnlua.checkpoint"
+  local ok, message = (core.sys.file_type(file) == "folder" and checkpoint.restore_newest or checkpoint.restore)(self, file)
   if not ok then fail("fit: cannot resume: %s", tostring(message)) end
   local at = rawget(self, "progress")
   if not at then fail("fit: cannot resume: %s holds a model, but not where its training stood", file) end
@@ -112,37 +114,6 @@ end
 local function is_interrupt(message) return type(message) == "string" and message:find("interrupted", 1, true) ~= nil end
 
 -- ---- an epoch --------------------------------------------------------------------------------------------------------
-
--- One epoch of training from batch `at.batch` on. `at` is kept up to date: it is what can be saved when an error ends the epoch.
-local function train_epoch(self, c, run, bar, at)
-  local function figures() return (batches.figures(c)) end
-  local hold, o = core.sys.hold_interrupt, run.o
-  local _ <close> = batches.in_mode(self, true)
-  local batch = 0
-  local iterate, state, control, closing = run.passes and run.passes.take(o.steps_per_epoch)
-  if not iterate then iterate, state, control, closing = feed.batches(self, c, run.ds) end
-  for b in iterate, state, control, closing do
-    batch = batch + 1
-    if batch > at.batch then -- the steps before are done; the data set was set back to where their epoch began
-      if b.y == nil then feed.target_missing "fit" end
-      b.classes = run.classes
-      batches.prepare(self, c, b.x)
-      if devices.undecided() then batches.decide_device(self, c, b) end
-      if #o.callbacks > 0 then announce(o.callbacks, "on_batch_begin", self, batch) end
-      hold(true) -- Ctrl-C does not cut a step in two
-      batches.train(self, c, b)
-      at.batch, at.rng = batch, core.rng_state()
-      for i, meter in ipairs(c.meters) do at.counts[i] = meter.count end
-      hold(false)
-      bar:update(figures)
-      if #o.callbacks > 0 then announce(o.callbacks, "on_batch_end", self, batch) end
-    elseif batch == at.batch then
-      core.set_rng_state(at.rng) -- after the draws of the batches that were passed over
-    end
-    if rawget(self, "stop_training") then break end
-  end
-  if batch == 0 then options.raise "fit: the data set is empty" end
-end
 
 -- What the meters hold after the last whole step.
 local function meter_states(c, at)
@@ -163,14 +134,66 @@ local function callback_states(callbacks)
   return states
 end
 
+-- Writes of callbacks in the middle of an epoch: those with on_batch_saved and a field `batches`, after every so many. model.progress stands there.
+local function save_batch(self, c, run, at)
+  local due = {}
+  for _, callback in ipairs(run.o.callbacks) do
+    local every = type(callback) == "table" and callback.on_batch_saved and callback.batches
+    if every and at.batch % every == 0 then due[#due + 1] = callback end
+  end
+  if #due == 0 then return end
+  local here = setmetatable({ meters = meter_states(c, at) }, { __index = at })
+  if at.data then here.data, here.data_batch = run.ds:state(), at.batch end
+  rawset(self, "progress", standing(c, here, run.history))
+  self.progress.callbacks = callback_states(run.o.callbacks)
+  local _, logs = batches.figures(c)
+  for _, callback in ipairs(due) do callback:on_batch_saved(self, at.epoch + 1, at.batch, logs) end
+end
+
+-- One epoch of training from batch `at.batch` on. `at` is kept up to date: it is what can be saved when an error ends the epoch.
+local function train_epoch(self, c, run, bar, at)
+  local function figures() return (batches.figures(c)) end
+  local hold, o = core.sys.hold_interrupt, run.o
+  local _ <close> = batches.in_mode(self, true)
+  local batch = at.data_batch
+  local iterate, state, control, closing = run.passes and run.passes.take(o.steps_per_epoch - batch)
+  if not iterate then iterate, state, control, closing = feed.batches(self, c, run.ds) end
+  for b in iterate, state, control, closing do
+    batch = batch + 1
+    if batch > at.batch then -- the steps before are done; the data set was set back to where their epoch began
+      if b.y == nil then feed.target_missing "fit" end
+      b.classes = run.classes
+      batches.prepare(self, c, b.x)
+      if devices.undecided() then batches.decide_device(self, c, b) end
+      if #o.callbacks > 0 then announce(o.callbacks, "on_batch_begin", self, batch) end
+      hold(true) -- Ctrl-C does not cut a step in two
+      batches.train(self, c, b)
+      at.batch, at.rng = batch, core.rng_state()
+      for i, meter in ipairs(c.meters) do at.counts[i] = meter.count end
+      hold(false)
+      bar:update(figures)
+      if #o.callbacks > 0 then
+        announce(o.callbacks, "on_batch_end", self, batch)
+        save_batch(self, c, run, at)
+      end
+    elseif batch == at.batch then
+      core.set_rng_state(at.rng) -- after the draws of the batches that were passed over
+    end
+    if rawget(self, "stop_training") then break end
+  end
+  if batch == 0 then options.raise "fit: the data set is empty" end
+end
+
 local function restore_callbacks(self, callbacks, states)
   for i, callback in ipairs(callbacks) do
     if type(callback) == "table" and callback.set_state and states and states[i] then callback:set_state(states[i], self) end
   end
 end
 
+local function is_finite(x) return x == x and math.abs(x) < math.huge end
+
 local function check_finite(logs, epoch)
-  if logs.loss ~= logs.loss or math.abs(logs.loss) == math.huge then
+  if not is_finite(logs.loss) then
     options.raise(("fit: the loss of epoch %d is %s; training stopped and the weights are as they were left: lower the learning rate, or look for "
       .. "bad values in the data"):format(epoch, logs.loss ~= logs.loss and "nan" or tostring(logs.loss)))
   end
@@ -193,15 +216,16 @@ local function whole_epoch(self, c, run, bar, at)
 end
 
 -- whole_epoch; when it is interrupted, saves what was asked to be saved and passes the error on.
-local function guarded_epoch(self, c, run, bar, at, history)
+local function guarded_epoch(self, c, run, bar, at)
   local ok, list, logs = pcall(whole_epoch, self, c, run, bar, at)
   core.sys.hold_interrupt(false)
   if ok then return list, logs end
   local message, o = list, run.o
   local interrupted = core.sys.clear_interrupt() or is_interrupt(message) -- what follows must not be stopped too
   bar:clear()
-  if o.save and interrupted and at.batch > 0 then
-    rawset(self, "progress", standing(c, at.epoch, at.batch, at.data, at.rng, history, at.meters or meter_states(c, at)))
+  if o.save and interrupted and at.batch > 0 and is_finite(c.meters[1]:result()) then
+    at.meters = at.meters or meter_states(c, at)
+    rawset(self, "progress", standing(c, at, run.history))
     self.progress.callbacks = callback_states(o.callbacks)
     save(self, o.save)
   end
@@ -211,21 +235,23 @@ end
 -- Epoch `epoch`, and what is told and saved of it. `from` is where a file stood, for the first one.
 local function run_epoch(self, c, run, epoch, from, history)
   local o, ds = run.o, run.ds
-  local at = { epoch = epoch - 1, batch = from.batch or 0, rng = from.rng, data = ds.state and ds:state(), counts = {} }
+  local at = { epoch = epoch - 1, batch = from.batch or 0, data_batch = from.data_batch or 0, rng = from.rng, data = ds.state and ds:state(),
+    counts = {} }
   local bar = Progress { label = ("epoch %d/%d"):format(epoch, o.epochs), total = o.steps_per_epoch or feed.cardinality(ds), verbose = o.verbose }
   bar:skip(at.batch)
   batches.reset(c)
   for i, state in ipairs(at.batch > 0 and from.meters or {}) do c.meters[i]:set_state(state) end
   for i, meter in ipairs(c.meters) do at.counts[i] = meter.count end
   announce(o.callbacks, "on_epoch_begin", self, epoch)
-  local list, logs = guarded_epoch(self, c, run, bar, at, history)
+  local list, logs = guarded_epoch(self, c, run, bar, at)
   bar:finish(list)
   if not self.stop_training then check_finite(logs, epoch) end
   history:add(epoch, logs)
   announce(o.callbacks, "on_epoch_end", self, epoch, logs)
-  rawset(self, "progress", standing(c, epoch, 0, ds.state and ds:state(), core.rng_state(), history))
+  local done = { epoch = epoch, batch = 0, data_batch = 0, data = ds.state and ds:state(), rng = core.rng_state() }
+  rawset(self, "progress", standing(c, done, history))
   self.progress.callbacks = callback_states(o.callbacks)
-  if o.save then save(self, o.save) end
+  if o.save and is_finite(logs.loss) then save(self, o.save) end -- the file keeps the last good state
   announce(o.callbacks, "on_epoch_saved", self, epoch, logs)
 end
 
@@ -240,7 +266,7 @@ end
 --- validation_steps batches of it, after each validation_freq-th epoch (or after the epochs of a list).
 --- Epochs: steps_per_epoch batches make one, passes going on from epoch to epoch (for data sets without an end); initial_epoch is how many are done
 --- already. Besides: callbacks, verbose (0 nothing, 1 bar on a terminal, 2 one line per epoch), save (a file, written after each epoch and on
---- Ctrl-C), resume (a file to go on from; epochs counts from the very beginning).
+--- Ctrl-C), resume (a file to go on from, or a folder: the newest of its checkpoints that is whole; epochs counts from the very beginning).
 ---@param given table
 ---@return nnlua.History
 function Module:fit(given)
@@ -254,8 +280,10 @@ function Module:fit(given)
   rawset(self, "history", history)
   if ds.labels then rawset(self, "labels", ds.labels) end -- what class ids stand for goes with the model, into files too
   rawset(self, "stop_training", false)
+  c.guard = nil
   local passes <close> = o.steps_per_epoch and feed.passes(self, c, ds) or nil
-  local run = { o = o, ds = ds, validation = validation, passes = passes, classes = batches.class_weights("fit", self, c, o.class_weight) }
+  local run = { o = o, ds = ds, history = history, passes = passes, validation = validation,
+    classes = batches.class_weights("fit", self, c, o.class_weight) }
   restore_callbacks(self, o.callbacks, from.callbacks)
   announce(o.callbacks, "on_train_begin", self)
   for epoch = from.epoch + 1, o.epochs do

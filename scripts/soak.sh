@@ -1,0 +1,58 @@
+#!/bin/sh
+# The reliability sweeps at ten times the counts of scripts/test.sh: saving under kill -9, power losses, full disks, corrupted and hostile files,
+# training that is killed and goes on. At most 90 minutes. Each sweep prints its seed and its count; one that ran fewer cases than stated fails.
+#
+#   sh scripts/soak.sh              all
+#   NNLUA_SEED=7 sh scripts/soak.sh other dice
+set -u
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+cd "$root" || exit 1
+sh scripts/setup.sh test || exit 1
+sh scripts/build.sh "$root/build" all || exit 1
+out=$root/build/test-output
+mkdir -p "$out"
+NNLUA_SOAK=1 NNLUA_SEED=${NNLUA_SEED:-$(date +%s)}
+export NNLUA_SOAK NNLUA_SEED
+echo "seed $NNLUA_SEED"
+end=$(($(date +%s) + 5400))
+failed=0
+
+# sweep NAME COMMAND...: its output is shown; it must end well, in the time that is left
+sweep() {
+  name=$1
+  shift
+  left=$((end - $(date +%s)))
+  if [ "$left" -lt 10 ]; then
+    echo "$name: no time left"
+    failed=$((failed + 1))
+    return
+  fi
+  if timeout -k 10 "$left" "$@" >"$out/soak.$name.log" 2>&1; then
+    echo "$name: passed"
+  else
+    echo "$name: failed"
+    failed=$((failed + 1))
+  fi
+  cat "$out/soak.$name.log"
+}
+
+# at_least NAME COUNT PATTERN: the log says so many cases; PATTERN has the number as its group (sed -E)
+at_least() {
+  count=$(sed -nE "s/.*$3.*/\\1/p" "$out/soak.$1.log" | tail -n 1)
+  if [ "${count:-0}" -lt "$2" ]; then
+    echo "$1: $2 cases wanted, ${count:-none} ran ($3)"
+    failed=$((failed + 1))
+  fi
+}
+
+sweep archive "$root/build/test_archive"
+at_least archive 100000 'corruptions and truncations: seed [0-9]+, ([0-9]+) cases'
+at_least archive 2000 'kill -9 while saving: ([0-9]+) moments'
+at_least archive 20000 'power losses: seed [0-9]+, ([0-9]+) states'
+sweep hostile busted --lua="$root/build/nnlua" -o plainTerminal tests/h5_foreign_spec.lua
+at_least hostile 5000 'hostile HDF5: seed [0-9]+, ([0-9]+) mutants'
+sweep resume busted --lua="$root/build/nnlua" -o plainTerminal tests/resume_spec.lua
+at_least resume 180 'kill -9 of training: seed [0-9]+, ([0-9]+) kills'
+
+echo "$failed failed"
+[ "$failed" -eq 0 ]
