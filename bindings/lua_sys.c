@@ -4,6 +4,7 @@
 */
 #define _GNU_SOURCE /* secure_getenv */
 #include "prog.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -14,6 +15,8 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#define FOLDER "nnlua.folder"
 
 static int fail(lua_State *L, const char *what, const char *path, int err) {
   lua_pushnil(L);
@@ -175,6 +178,33 @@ static int sys_mkdir_p(lua_State *L) {
   return 1;
 }
 
+/* list_folder(path) -> the names in it, in no order and without "." and ".."; or nil and a message */
+static int sys_list_folder(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  DIR **kept = lua_newuserdatauv(L, sizeof *kept, 0); /* closed below; where an allocation fails on the way, by the collector */
+  *kept = NULL;
+  luaL_setmetatable(L, FOLDER);
+  DIR *d = *kept = opendir(path);
+  if (!d) return fail(L, "read folder", path, errno);
+  lua_newtable(L);
+  const struct dirent *e;
+  for (lua_Integer n = 0; (e = readdir(d)) != NULL;) {
+    if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+    lua_pushstring(L, e->d_name);
+    lua_rawseti(L, -2, ++n);
+  }
+  closedir(d);
+  *kept = NULL;
+  return 1;
+}
+
+static int folder_gc(lua_State *L) {
+  DIR **kept = lua_touserdata(L, 1);
+  if (*kept) closedir(*kept);
+  *kept = NULL;
+  return 0;
+}
+
 /* create_private(path) -> true, or nil and a message; an empty file that only this user can read, unless it is there already */
 static int sys_create_private(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
@@ -254,12 +284,18 @@ void nnL_open_sys(lua_State *L) {
       {"file_size", sys_file_size},
       {"mkdir_p", sys_mkdir_p},
       {"create_private", sys_create_private},
+      {"list_folder", sys_list_folder},
       {"cache_dir", sys_cache_dir},
       {"state_dir", sys_state_dir},
       {"load_text", sys_load_text},
       {"load_file", sys_load_file},
       {NULL, NULL},
   };
+  if (luaL_newmetatable(L, FOLDER)) {
+    lua_pushcfunction(L, folder_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_pop(L, 1);
   luaL_newlib(L, functions);
   lua_setfield(L, -2, "sys");
 }

@@ -26,7 +26,7 @@ local functions = {
 -- Files whose table is the value: nn.optim, nn.data.
 local files = {}
 for _, name in ipairs { "initializers", "regularizers", "constraints", "activations", "losses", "metrics", "optim",
-  "schedules", "callbacks", "tensorboard", "options", "data", "datasets", "class", "h5", "help" } do
+  "schedules", "callbacks", "tensorboard", "options", "data", "datasets", "class", "h5", "help", "hub", "applications" } do
   files[name] = "nnlua." .. name
 end
 files.Module, files.Layer = "nnlua.module", "nnlua.layer"
