@@ -13,8 +13,8 @@
 --   $NNLUA_OFFLINE=1      or the option offline = true: nothing is fetched, what is in the cache is used
 --   $https_proxy          is honoured, as is $SSL_CERT_FILE
 --
--- Options of fetch and load: sha256, offline, cache (a folder), limit (most bytes, default 2 GiB), timeout (seconds for all of it; a sender that stalls
--- is given up in any case), refresh (fetch again). Messages leave out user names, passwords and what follows "?" in an address.
+-- Options of fetch and load: sha256, offline, cache (a folder), limit (most bytes, default 2 GiB), timeout (seconds for all of it; a sender that
+-- stalls is given up in any case), refresh (fetch again). Messages leave out user names, passwords and what follows "?" in an address.
 --
 --     local nn = require "nnlua"
 --     local _, why = nn.hub.fetch("https://example.org/model.h5", { offline = true, cache = "/nowhere" })
@@ -234,12 +234,13 @@ local function fetch_url(h, o)
   if not ok then return nil, "hub: " .. message end
   ok, message = get(h, o, file)
   if not ok then
+    if not o.refresh and sys.file_type(file) == "file" and check_pin(h, file) then return file end -- another process was first
     os.remove(folder) -- where nothing else is in it
     return nil, message
   end
   sweep(folder, name)
-  local info = { url = shown_url(h.url), handle = h.keras and h.shown or nil, file = name, sha256 = core.sha256_file(file), bytes = sys.file_size(file),
-    fetched = os.date "!%Y-%m-%dT%H:%M:%SZ" }
+  local info = { url = shown_url(h.url), handle = h.keras and h.shown or nil, file = name, sha256 = core.sha256_file(file),
+    bytes = sys.file_size(file), fetched = os.date "!%Y-%m-%dT%H:%M:%SZ" }
   ok, message = core.file_replace(folder .. "/" .. INFO, core.json_encode(info))
   if not ok then return nil, "hub: " .. message end
   return file

@@ -103,12 +103,25 @@ local function layer_groups(model)
   return groups
 end
 
+-- The groups in the order of the model's layers, where the file and the model have layers of just the same names; else as they are: Keras goes by the
+-- order, which is the same for its own models, but says nothing of two layers of one shape that changed places.
+local function by_name(groups, mine)
+  local named, sorted = {}, {}
+  for _, group in ipairs(groups) do named[group.name] = group end
+  for i, here in ipairs(mine) do
+    sorted[i] = named[here.name]
+    if not sorted[i] then return groups end
+  end
+  return sorted
+end
+
 -- Pairs { weight of the model, tensor of the file, name for messages }.
 local function match_legacy(groups, model)
   local mine, pairs_found = layer_groups(model), {}
   if #mine ~= #groups then
     options.raise(("its weights are of %d layers, the model has %d with weights"):format(#groups, #mine))
   end
+  groups = by_name(groups, mine)
   for i, group in ipairs(groups) do
     local here = mine[i]
     if #group.tensors ~= #here.weights then

@@ -108,7 +108,8 @@ local function parse(source, total, name)
   return { names = names, read = member, size = size, has = function(wanted) return by_name[wanted] ~= nil end }
 end
 
---- The members of an archive in a string: { names =, has(name), size(name), read(name) -> bytes | nil, message }; or nil and a message. `name` is for messages.
+--- The members of an archive in a string: { names =, has(name), size(name), read(name) -> bytes | nil, message }; or nil and a message. `name` is
+--- for messages.
 ---@param bytes string
 ---@param name string
 function zip.parse(bytes, name) return parse(bytes, #bytes, name) end

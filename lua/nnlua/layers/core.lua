@@ -180,7 +180,9 @@ end
 local function factor(layer, key, x)
   local value = layer[key]
   if type(value) ~= "table" then return value end
-  if #value ~= 1 and #value ~= x:size(-1) then layer:refuse(("%d numbers in %s for %d channels"):format(#value, key, x:size(-1)), layer:sample_shape(x)) end
+  if #value ~= 1 and #value ~= x:size(-1) then
+    layer:refuse(("%d numbers in %s for %d channels"):format(#value, key, x:size(-1)), layer:sample_shape(x))
+  end
   return core.tensor(value, { dtype = x:dtype() }):to(x:device())
 end
 
