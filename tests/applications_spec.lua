@@ -87,7 +87,7 @@ describe("nn.applications", function()
       assert.equal(#base.layers, #back.layers)
       for i, layer in ipairs(base.layers) do assert.equal(layer.name, back.layers[i].name) end
       os.remove(file)
-      local weights = temporary ".h5"
+      local weights = temporary ".weights.h5"
       for _, reversed in ipairs { false, true } do -- with other orders, names decide
         write_legacy(weights, base, reversed)
         local other = assert(small(name, { pooling = "avg", weights = weights }))
@@ -177,7 +177,7 @@ describe("nn.applications", function()
 
   it("take weights that fit by handle, and freeze for a new head", function()
     local base = small("MobileNetV2", { pooling = "avg" })
-    local weights = temporary ".h5"
+    local weights = temporary ".weights.h5"
     write_legacy(weights, base)
     local again = assert(small("MobileNetV2", { pooling = "avg", weights = weights .. "#sha256=" .. core.sha256_file(weights) }))
     again:freeze()

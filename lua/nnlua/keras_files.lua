@@ -35,7 +35,7 @@ local heads = { query = "query_dense", key = "key_dense", value = "value_dense",
 local private_heads = { query = "_query_dense", key = "_key_dense", value = "_value_dense", attention_output = "_output_dense" }
 local attributes = { MultiHeadAttention = heads, GroupQueryAttention = private_heads, GroupedQueryAttention = private_heads }
 
-local containers = { Sequential = true, Functional = true, Model = true }
+local containers = { StackedRNNCells = "cells", Sequential = true, Functional = true, Model = true } -- or the attribute with their parts
 
 -- Calls visit(path, module, weights) for the model and every part of it: path in the layout of Keras 3, weights that are its own.
 local function walk(module, path, visit)
@@ -51,7 +51,8 @@ local function walk(module, path, visit)
       local base = snake(class_of(part))
       local k = counts[base]
       counts[base] = (k or 0) + 1
-      walk(part, ("%s/layers/%s%s"):format(path, base, k and "_" .. k or ""), visit)
+      local list = containers[class_name] == true and "layers" or containers[class_name]
+      walk(part, ("%s/%s/%s%s"):format(path, list, base, k and "_" .. k or ""), visit)
     else
       walk(part, path .. "/" .. (names[name] or name), visit)
     end

@@ -22,6 +22,7 @@ end
 
 -- Dims count from 0 there, the batch is 0.
 local function raised(axis)
+  if axis == false then return false end
   if type(axis) ~= "table" then return math.type(axis) == "integer" and axis >= 0 and axis + 1 or axis end
   if #axis == 1 then return raised(axis[1]) end
   local out = {}
@@ -79,12 +80,14 @@ end
 
 local special = {}
 
+local our_names = { GroupQueryAttention = "GroupedQueryAttention" } -- classes that files name otherwise
+
 -- { class_name =, config = } of one layer.
 function layer(entry)
   if not is_object(entry) or type(entry.config) ~= "table" then options.raise "a layer is not described by a class_name and a config" end
   local translate = special[entry.class_name]
   if translate then return { class_name = entry.class_name, config = translate(entry.config) } end
-  return { class_name = entry.class_name, config = options_of(entry.class_name, entry.config) }
+  return { class_name = our_names[entry.class_name] or entry.class_name, config = options_of(entry.class_name, entry.config) }
 end
 
 -- Sizes of a sample: the batch is left out, null is a size that is not known. `values` still has its nulls.
@@ -146,6 +149,7 @@ end
 -- Arguments that have a name there and a place here, from the second on; the others of these layers' calls must be at rest.
 local places = {
   MultiHeadAttention = { query = 1, value = 2, key = 3 }, GroupQueryAttention = { query = 1, value = 2, key = 3 },
+  GroupedQueryAttention = { query = 1, value = 2, key = 3 },
 }
 
 local function named_arguments(calls, entry, kwargs, args)
@@ -220,14 +224,19 @@ function keras_read.model(described)
   if described.class_name ~= "Sequential" and described.class_name ~= "Functional" and described.class_name ~= "Model" then
     options.raise(("its model is a %s; Sequential and Functional models are read"):format(options.shown(described.class_name)))
   end
-  -- Shapes need their nulls (a size that is not known); everything else is better without.
-  local function keep_shapes(value)
+  -- Shapes need their nulls (a size that is not known), and so does the axis of Normalization (one mean for all); everything else is better without.
+  local function keep_shapes(value, of)
     if value == core.json_null then return nil end
     if type(value) ~= "table" then return value end
     local out = {}
     for key, item in pairs(value) do
-      if key == "batch_shape" or key == "batch_input_shape" or key == "build_input_shape" then out[key] = item
-      else out[key] = keep_shapes(item) end
+      if key == "axis" and item == core.json_null and of == "Normalization" then out[key] = false
+      elseif (key == "noise_shape" or key == "output_shape") and type(item) == "table" and item ~= core.json_null then
+        local sizes = {}
+        for i, n in ipairs(item.class_name == "__tuple__" and item.items or item) do sizes[i] = n ~= core.json_null and n or -1 end
+        out[key] = sizes
+      elseif key == "batch_shape" or key == "batch_input_shape" or key == "build_input_shape" then out[key] = item
+      else out[key] = keep_shapes(item, value.class_name) end
     end
     return out
   end

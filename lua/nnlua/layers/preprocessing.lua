@@ -175,9 +175,11 @@ function Discretization:bins() return self.num_bins or #self.bin_boundaries + 1 
 
 function Discretization:output_shape(shape) return encoded_shape(shape, self:bins(), self.output_mode) end
 
+-- Boundaries that are given are no weight.
 function Discretization:build()
   local list = self.bin_boundaries
-  self.boundaries = Layer.buffer(list and core.tensor(list, { dtype = "f32" }) or core.zeros(self.num_bins - 1))
+  if list then rawset(self, "boundaries", core.tensor(list, { dtype = "f32" }))
+  else self.boundaries = Layer.buffer(core.zeros(self.num_bins - 1)) end
 end
 
 --- Find the boundaries of num_bins ranges: quantiles of all of `data`, a tensor or a data set, which are held at once. Returns self.
@@ -199,7 +201,7 @@ function Discretization:adapt(data)
 end
 
 function Discretization:forward(x)
-  return encode(core.searchsorted(self.boundaries, real(x), true), self:bins(), self.output_mode)
+  return encode(core.searchsorted(self.boundaries:to(x:device()), real(x), true), self:bins(), self.output_mode)
 end
 
 function Discretization:detail() return ("%d bins, %s"):format(self:bins(), self.output_mode) end
