@@ -8,6 +8,10 @@ local core = require "nnlua.core"
 local options = require "nnlua.options"
 
 local keras_read = {}
+local MOST_LAYERS = 4096 -- in a model: the largest that Keras publishes has some 800
+
+local our_dtypes = {}
+for ours, theirs in pairs(require("nnlua.keras").dtype_names) do our_dtypes[theirs] = ours end
 
 local function is_object(value) return type(value) == "table" and type(value.class_name) == "string" end
 
@@ -101,7 +105,7 @@ end
 function special.InputLayer(config)
   local shape = sample_shape(config.batch_shape or config.batch_input_shape)
   if not shape then options.raise(("InputLayer %s: has no batch_shape"):format(options.shown(config.name))) end
-  return { name = config.name, shape = shape, dtype = config.dtype ~= "float32" and type(config.dtype) == "string" and config.dtype or nil }
+  return { name = config.name, shape = shape, dtype = config.dtype ~= "float32" and type(config.dtype) == "string" and (our_dtypes[config.dtype] or config.dtype) or nil }
 end
 
 -- Keras 1 and 2 gave the first layer the input's shape.
@@ -111,9 +115,14 @@ local function first_shape(config)
   return found or sample_shape(config.build_input_shape)
 end
 
+local function check_count(list)
+  if #list > MOST_LAYERS then options.raise(("it has %d layers; models of at most %d are read"):format(#list, MOST_LAYERS)) end
+end
+
 function special.Sequential(config)
   local list = #config > 0 and config or config.layers -- Keras 1 wrote the list alone
   if type(list) ~= "table" then options.raise "a Sequential without layers" end
+  check_count(list)
   local layers = {}
   for i, entry in ipairs(list) do layers[i] = layer(entry) end
   if not (layers[1] and layers[1].class_name == "InputLayer") and config.layers then
@@ -198,6 +207,7 @@ end
 
 function special.Functional(config)
   if type(config.layers) ~= "table" then options.raise "a Functional model without layers" end
+  check_count(config.layers)
   local calls, layers = {}, {}
   for _, entry in ipairs(config.layers) do
     local name = entry.name or type(entry.config) == "table" and entry.config.name
@@ -234,7 +244,7 @@ function keras_read.model(described)
       elseif (key == "noise_shape" or key == "output_shape") and type(item) == "table" and item ~= core.json_null then
         local sizes = {}
         for i, n in ipairs(item.class_name == "__tuple__" and item.items or item) do sizes[i] = n ~= core.json_null and n or -1 end
-        out[key] = sizes
+        out[key] = of == "MultiHeadAttention" and #sizes == 1 and sizes[1] or sizes
       elseif key == "batch_shape" or key == "batch_input_shape" or key == "build_input_shape" then out[key] = item
       else out[key] = keep_shapes(item, value.class_name) end
     end
