@@ -165,6 +165,7 @@
 ---@field ZeroPadding2D nnlua.ZeroPadding2D
 ---@field ZeroPadding3D nnlua.ZeroPadding3D
 ---@field activations table
+---@field applications table
 ---@field buffer function
 ---@field callbacks table
 ---@field class table
@@ -176,6 +177,7 @@
 ---@field graph function
 ---@field h5 table
 ---@field help table
+---@field hub table
 ---@field initializers table
 ---@field jit function
 ---@field load function

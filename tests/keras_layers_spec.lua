@@ -1,4 +1,4 @@
--- lua/nnlua/keras*.lua: every layer that Keras has too goes through .keras, .h5 (read as Keras's own, not as our checkpoint) and .weights.h5 with equal
+-- lua/nnlua/keras*.lua: every layer that Keras has too goes through .keras, .h5 (read as Keras's own) and .weights.h5 with equal
 -- predictions. The list of layers is Keras's (golden/keras_defaults.lua): one that is neither tested nor named as absent fails.
 local nn = require "nnlua"
 local core = require "nnlua.core"
