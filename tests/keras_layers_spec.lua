@@ -89,8 +89,8 @@ local function all_of_keras(value)
   return true
 end
 
--- Layers that both have and that no file of Keras's can carry: code, what to derive from, a hash that is not Keras's.
-local without_words = { Lambda = true, Layer = true, Hashing = true }
+-- Layers that both have and that are not written for Keras: code, what to derive from, a hash that is not its own, a vocabulary (an asset there).
+local without_words = { Lambda = true, Layer = true, Hashing = true, TextVectorization = true }
 
 local files = {}
 local function temporary(ending)

@@ -140,12 +140,14 @@ local function constraint(value)
   return { class_name = value.class_name, config = config }
 end
 
-local dtype_names = { f16 = "float16", bf16 = "bfloat16", f32 = "float32", f64 = "float64", i32 = "int32", i64 = "int64", u8 = "uint8", i8 = "int8" }
+local dtype_names = { f16 = "float16", bf16 = "bfloat16", f32 = "float32", f64 = "float64",
+  i32 = "int32", i64 = "int64", u8 = "uint8", i8 = "int8" }
 
 local function input_layer(name, shape, dtype)
   local batch = { core.json_null }
   for i, n in ipairs(shape) do batch[i + 1] = n > 0 and n or core.json_null end
-  return { class_name = "InputLayer", config = { name = name, batch_input_shape = batch, dtype = dtype_names[dtype] or dtype or "float32", sparse = false } }
+  return { class_name = "InputLayer",
+    config = { name = name, batch_input_shape = batch, dtype = dtype_names[dtype] or dtype or "float32", sparse = false } }
 end
 
 local function layer(entry)

@@ -105,7 +105,8 @@ end
 function special.InputLayer(config)
   local shape = sample_shape(config.batch_shape or config.batch_input_shape)
   if not shape then options.raise(("InputLayer %s: has no batch_shape"):format(options.shown(config.name))) end
-  return { name = config.name, shape = shape, dtype = config.dtype ~= "float32" and type(config.dtype) == "string" and (our_dtypes[config.dtype] or config.dtype) or nil }
+  local dtype = type(config.dtype) == "string" and config.dtype ~= "float32" and config.dtype or nil
+  return { name = config.name, shape = shape, dtype = our_dtypes[dtype] or dtype }
 end
 
 -- Keras 1 and 2 gave the first layer the input's shape.
