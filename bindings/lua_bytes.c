@@ -1,6 +1,7 @@
-/* bindings/lua_bytes.c - bytes in Lua strings and files: core.crc32, core.inflate, core.file_replace, core.elements.
+/* bindings/lua_bytes.c - bytes in Lua strings and files: core.crc32, core.sha256, core.inflate, core.file_replace, core.elements.
 **
 **   crc32(bytes[, before]) -> integer
+**   sha256(bytes), sha256_file(path) -> 64 hex digits | nil, message
 **   inflate(bytes, size)   -> `size` bytes | nil, message     raw deflate
 **   file_replace(file, bytes) -> true | nil, message          atomic, and on disk when it returns; also a list of strings and tensors (their elements,
 **                                                             row-major), written one behind the other without a copy of the whole
@@ -21,10 +22,26 @@ static int crc32_of(lua_State *L) {
   return 1;
 }
 
+static int sha256_of(lua_State *L) {
+  size_t n;
+  const char *bytes = luaL_checklstring(L, 1, &n);
+  char hex[65];
+  nn_sha256(bytes, n, hex);
+  lua_pushstring(L, hex);
+  return 1;
+}
+
 static int give_message(lua_State *L) {
   lua_pushnil(L);
   lua_pushstring(L, nn_error(nnL_context(L)));
   return 2;
+}
+
+static int sha256_of_file(lua_State *L) {
+  char hex[65];
+  if (nn_file_sha256(nnL_context(L), luaL_checkstring(L, 1), hex) != NN_OK) return give_message(L);
+  lua_pushstring(L, hex);
+  return 1;
 }
 
 static int inflate_bytes(lua_State *L) {
@@ -106,7 +123,7 @@ static int replace_file(lua_State *L) {
 }
 
 void nnL_open_bytes(lua_State *L) {
-  static const luaL_Reg functions[] = {{"crc32", crc32_of}, {"inflate", inflate_bytes}, {"file_replace", replace_file},
-                                       {"elements", elements_of}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"crc32", crc32_of}, {"sha256", sha256_of}, {"sha256_file", sha256_of_file}, {"inflate", inflate_bytes},
+                                       {"file_replace", replace_file}, {"elements", elements_of}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

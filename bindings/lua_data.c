@@ -281,11 +281,17 @@ static bool report_progress(void *ud, int64_t done, int64_t total) {
   return !p->failed;
 }
 
-/* download(url, dest[, limit[, md5[, progress]]]) -> true, or nil and a message. progress(done, total): total -1 when unknown; its errors stop it. */
+/* download(url, dest[, limit[, digest[, progress]]]) -> true, or nil and a message. progress(done, total): total -1 when unknown; its errors stop it.
+** digest: an MD5 or a SHA-256 in lower-case hex; its length says which. */
 static int data_download(lua_State *L) {
   progress p = {.L = L};
   nn_download d = {.url = luaL_checkstring(L, 1), .dest = luaL_checkstring(L, 2), .limit = luaL_optinteger(L, 3, 0),
-                   .md5 = luaL_optstring(L, 4, NULL), .progress = report_progress, .ud = &p};
+                   .progress = report_progress, .ud = &p};
+  size_t digits = 0;
+  const char *digest = luaL_optlstring(L, 4, NULL, &digits);
+  luaL_argcheck(L, digest == NULL || digits == 32 || digits == 64, 4, "32 or 64 hex digits");
+  if (digits == 64) d.sha256 = digest;
+  else d.md5 = digest;
   lua_settop(L, 5);
   luaL_checkstack(L, 4, "download");
   nn_status rc = nn_download_run(nnL_context(L), &d);

@@ -177,6 +177,7 @@
 ---@field graph function
 ---@field h5 table
 ---@field help table
+---@field hub table
 ---@field initializers table
 ---@field jit function
 ---@field load function

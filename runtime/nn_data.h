@@ -106,11 +106,11 @@ typedef struct nn_download {
   const char *url;  /* https only; so are redirects */
   const char *dest; /* its folder is created (0700); it appears there whole and verified, or not at all */
   int64_t limit;    /* most bytes it may have; 0: no limit */
-  const char *md5;  /* 32 lower-case hex digits, or NULL */
+  const char *md5, *sha256; /* 32 and 64 lower-case hex digits, or NULL */
   bool (*progress)(void *ud, int64_t done, int64_t total); /* total -1: unknown; false stops; may be NULL */
   void *ud;
 } nn_download;
-NN_API nn_status nn_download_run(nn_context *ctx, const nn_download *d); /* never waits for ever: 10 s to connect, 20 s without a byte */
+NN_API nn_status nn_download_run(nn_context *ctx, const nn_download *d); /* never waits for ever: 10 s to connect, 20 s below 100 bytes a second */
 
 #ifdef __cplusplus
 }

@@ -124,7 +124,7 @@ describe("docs/", function()
 
   -- Names that only the library uses.
   local inner = { "pipeline", "sys", "tensor_metatable", "json_array", "json_decode", "json_encode", "json_null", "h5_read", "h5_write",
-    "imaging", "h5_foreign", "h5_image", "crc32", "inflate", "file_replace", "elements",
+    "imaging", "h5_foreign", "h5_image", "crc32", "sha256", "sha256_file", "inflate", "file_replace", "elements",
     "next_stream", "record_custom", "trace_start", "trace_stop", "check_finite", "cpu_level",
     "jit_new", "jit_trace", "jit_shape", "jit_verify", "jit_give_up", "jit_stats", "jit_recording", "jit_host", "jit_note", "jit_renewal",
     "jit_metatable", "sgd_renew", "adam_renew" }

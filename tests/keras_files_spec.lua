@@ -188,6 +188,44 @@ a.copy('model_weights',b); b.close()]]
   end)
 end)
 
+describe("hostile descriptions", function()
+  local function inputs(shape) return ('{"class_name": "InputLayer", "config": {"batch_shape": [null, %s]}}'):format(shape) end
+  local function one(class_name, config) return ('{"class_name": "%s", "config": {%s}}'):format(class_name, config) end
+  local function sequence(...) return ('{"class_name": "Sequential", "config": {"layers": [%s]}}'):format(table.concat({ ... }, ", ")) end
+  local dense = one("Dense", '"units": 4')
+  local BIG = 1 << 40
+
+  for what, config in pairs {
+    ["2^40 units"] = sequence(inputs "4", one("Dense", '"units": ' .. BIG)),
+    ["2^62 units"] = sequence(inputs "4", one("Dense", '"units": ' .. (1 << 62))),
+    ["1e300 units"] = sequence(inputs "4", one("Dense", '"units": 1e300')),
+    ["a square of 10^5"] = sequence(inputs "4", one("Dense", '"units": 100000'), one("Dense", '"units": 100000')),
+    ["an input of 2^50"] = sequence(inputs "1125899906842624", dense),
+    ["an embedding of 2^50"] = sequence(inputs "4", one("Embedding", '"input_dim": ' .. BIG .. ', "output_dim": 1024')),
+    ["2^40 repetitions"] = sequence(inputs "4", one("RepeatVector", '"n": ' .. BIG), dense),
+    ["2^40 rows of padding"] = sequence(inputs "4, 4, 1", one("ZeroPadding2D", '"padding": ' .. BIG), one("Flatten", ""), dense),
+    ["a kernel of 10^12"] = sequence(inputs "4, 4, 1", one("Conv2D", '"filters": 8, "kernel_size": [1000000, 1000000], "padding": "same"')),
+    ["2^40 bins"] = sequence(inputs "4", one("Discretization", '"num_bins": ' .. BIG)),
+    ["a shape of 2^40"] = sequence(inputs "4", one("Reshape", '"target_shape": [' .. BIG .. ", -1]")),
+    ["nesting of 100"] = ('{"class_name": "Sequential", "config": {"layers": ['):rep(100) .. ("]}}"):rep(100),
+    ["20000 layers"] = sequence(inputs "4", (dense .. ", "):rep(20000) .. dense),
+  } do
+    it("that ask for " .. what .. " are refused at once, before memory is", function()
+      local members = assert(zip.open(golden .. "mlp.keras"))
+      local weights = members.read "model.weights.h5"
+      members.close()
+      local file = temporary ".keras"
+      spill(file, zip.pack { { "metadata.json", "{}" }, { "config.json", config }, { "model.weights.h5", weights } })
+      local before, start = core.memory().peak or 0, os.clock()
+      local model, message = nn.load(file)
+      assert.is_nil(model)
+      assert.falsy(message:find("\n", 1, true), message)
+      assert.is_true(os.clock() - start < 2)
+      assert.is_true((core.memory().peak or 0) - before < 64e6)
+    end)
+  end
+end)
+
 describe("ZIP archives", function()
   local bytes = zip.pack { { "a.txt", "hello" }, { "b/c.bin", ("\0\1"):rep(500) } }
 

@@ -71,6 +71,16 @@ describe("scripts", function()
     assert.equal("accuracy 1.00", last_line(out))
   end)
 
+  it("transfer.lua gives a trained network a new head, and tunes it", function()
+    local out, err = run(root .. "scripts/transfer.lua --quick")
+    assert.equal("", err)
+    local head = tonumber(out:match "accuracy with a new head +(%d%.%d+)\n")
+    local tuned = tonumber(out:match "\ntransfer accuracy (%d%.%d+), from scratch %d%.%d+, on 50 pictures of 5 digits\n$")
+    assert.is_true(head > 0.5 and tuned > head and tuned > 0.7, out) -- by chance it were 0.2
+    local nothing, why, ok = run(root .. "scripts/transfer.lua --quick --base /nowhere.keras")
+    assert.same({ "", "transfer: hub: /nowhere.keras: there is no such file or folder\n", false }, { nothing, why, ok })
+  end)
+
   it("train_mnist_lstm.lua reads images by rows", function()
     local out, err = run(("%sscripts/train_mnist_lstm.lua --data '%s' --hidden 32 --epochs 4 --batch 16 --lr 0.01"):format(root, folder))
     assert.equal("", err)

@@ -27,7 +27,7 @@ local functions = {
 local files = {}
 for _, name in ipairs { "initializers", "regularizers", "constraints", "activations", "losses", "metrics", "optim",
   "schedules", "callbacks", "tensorboard", "options", "data", "datasets", "vision", "audio", "class", "h5", "help", "safetensors",
-  "numpy", "torch7", "onnx" } do
+  "numpy", "torch7", "onnx", "hub", "applications" } do
   files[name] = "nnlua." .. name
 end
 files.Module, files.Layer = "nnlua.module", "nnlua.layer"

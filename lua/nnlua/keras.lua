@@ -66,11 +66,13 @@ local layer_keys = {
   Dot = same("axes", "normalize"),
   RandomFlip = same "mode",
   RandomGrayscale = same "factor",
+  Normalization = same("axis", "mean", "variance", "invert"),
+  Discretization = same("bin_boundaries", "num_bins", "output_mode"),
 }
 local filled = same("fill_mode", "interpolation", "fill_value")
 layer_keys.RandomRotation = with(filled, same "factor")
 for _, name in ipairs { "RandomTranslation", "RandomZoom" } do layer_keys[name] = with(filled, same("height_factor", "width_factor")) end
-local merges = { Concatenate = true, Dot = true } -- they take several tensors, as a list
+local merges = { Concatenate = true, Dot = true, Attention = true, AdditiveAttention = true } -- they take several tensors, as a list
 for _, name in ipairs { "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum" } do layer_keys[name], merges[name] = {}, true end
 for _, name in ipairs { "Softmax", "UnitNormalization", "Concatenate" } do layer_keys[name] = same "axis" end
 for _, name in ipairs { "GaussianDropout", "AlphaDropout" } do layer_keys[name] = same "rate" end
@@ -80,12 +82,22 @@ local recurrent = with(with(weights, walks), same("units", "recurrent_initialize
 local gated = same("recurrent_activation", "unit_forget_bias")
 layer_keys.SimpleRNN, layer_keys.LSTM = recurrent, with(recurrent, gated)
 layer_keys.GRU = with(recurrent, same("recurrent_activation", "reset_after"))
+layer_keys.RNN, layer_keys.StackedRNNCells = with(walks, same("cell", "zero_output_for_mask")), same "cells"
+for _, name in ipairs { "SimpleRNN", "LSTM", "GRU" } do -- a step of a layer has its options, but for those of the walk
+  local keys = {}
+  for key, own in pairs(layer_keys[name]) do keys[key] = not walks[key] and own or nil end
+  layer_keys[name .. "Cell"] = keys
+end
 layer_keys.ConvLSTM2D = with(layer_keys.LSTM, same("filters", "kernel_size", "strides", "padding", "dilation_rate"))
 layer_keys.Embedding = same("input_dim", "output_dim", "embeddings_initializer", "embeddings_regularizer", "embeddings_constraint", "mask_zero")
 layer_keys.Masking = same "mask_value"
 layer_keys.MultiHeadAttention = with(weights, same("num_heads", "key_dim", "value_dim", "dropout", "output_shape", "attention_axes"))
-layer_keys.MultiHeadAttention.activation = nil
-local call_names = { MultiHeadAttention = { "query", "value", "key" } } -- layers of several tensors, by the names that Keras has for them
+layer_keys.MultiHeadAttention.activation, layer_keys.MultiHeadAttention.output_shape = nil, "output_features"
+layer_keys.GroupedQueryAttention = with(weights, same("head_dim", "num_query_heads", "num_key_value_heads", "dropout"))
+layer_keys.GroupedQueryAttention.activation = nil
+layer_keys.Attention, layer_keys.AdditiveAttention = same("use_scale", "score_mode", "dropout"), same("use_scale", "dropout")
+local query_value_key = { "query", "value", "key" } -- layers of several tensors, by the names that Keras has for them
+local call_names = { MultiHeadAttention = query_value_key, GroupedQueryAttention = query_value_key }
 layer_keys.Bidirectional, layer_keys.TimeDistributed = same("layer", "backward_layer", "merge_mode"), same "layer"
 
 local left_out = { BatchNormalization = { axis = -1 } } -- values that are not written: what Keras 2 does not know, or writes otherwise
@@ -107,8 +119,12 @@ for rank = 1, 3 do
   layer_keys[name "UpSampling%dD"], layer_keys[name "SpatialDropout%dD"] = same("size", rank == 2 and "interpolation" or "size"), same "rate"
 end
 
--- Dims count from 0 there.
+local file_names = { GroupedQueryAttention = "GroupQueryAttention" } -- classes that files name otherwise
+local sizes = { output_shape = true, noise_shape = true } -- a size that is not known is null there
+
+-- Dims count from 0 there; none is null.
 local function lowered(axis)
+  if axis == false then return core.json_null end
   if type(axis) ~= "table" then return axis > 0 and axis - 1 or axis end
   local out = {}
   for i, n in ipairs(axis) do out[i] = lowered(n) end
@@ -124,10 +140,14 @@ local function constraint(value)
   return { class_name = value.class_name, config = config }
 end
 
+local dtype_names = { f16 = "float16", bf16 = "bfloat16", f32 = "float32", f64 = "float64",
+  i32 = "int32", i64 = "int64", u8 = "uint8", i8 = "int8" }
+
 local function input_layer(name, shape, dtype)
   local batch = { core.json_null }
   for i, n in ipairs(shape) do batch[i + 1] = n > 0 and n or core.json_null end
-  return { class_name = "InputLayer", config = { name = name, batch_input_shape = batch, dtype = dtype or "float32", sparse = false } }
+  return { class_name = "InputLayer",
+    config = { name = name, batch_input_shape = batch, dtype = dtype_names[dtype] or dtype or "float32", sparse = false } }
 end
 
 local function layer(entry)
@@ -141,12 +161,22 @@ local function layer(entry)
   for key, own in pairs(keys) do
     local value = config[own]
     if key:find "_constraint$" then value = constraint(value) end
-    if key:find "layer$" then value = layer(value) end
+    if key:find "layer$" or key == "cell" then value = layer(value) end
+    if key == "cells" then
+      local cells = {}
+      for i, cell in ipairs(value) do cells[i] = layer(cell) end
+      value = cells
+    end
+    if sizes[key] and type(value) == "table" then
+      local known = {}
+      for i, n in ipairs(value) do known[i] = n ~= -1 and n or core.json_null end
+      value = known
+    end
     if key == "merge_mode" and value == "none" then value = core.json_null end
     if not (left_out[class_name] and equal(value, left_out[class_name][key])) then out[key] = value end
   end
   for _, key in ipairs { "axis", "axes", "shared_axes" } do
-    if out[key] then out[key] = lowered(out[key]) end
+    if out[key] ~= nil then out[key] = lowered(out[key]) end
   end
   return { class_name = class_name, config = out }
 end
@@ -229,6 +259,9 @@ function keras.functional(config)
   return { name = config.name, trainable = true, layers = list(layers), input_layers = inputs, output_layers = outputs }
 end
 
+--- Our names of dtypes -> Keras's.
+keras.dtype_names = dtype_names
+
 --- Kinds of models that Keras has -> what translates their configuration.
 keras.models = { Sequential = keras.sequential, Functional = keras.functional }
 
@@ -281,6 +314,10 @@ local function options_of_3(config)
     elseif type(value) == "table" and value.class_name == "Policy" then value = { module = "keras", class_name = "DTypePolicy", config = value.config,
       registered_name = core.json_null }
     elseif type(value) == "table" and value.class_name then value = wrapped(value)
+    elseif key == "cells" then
+      local cells = {}
+      for i, cell in ipairs(value) do cells[i] = wrapped(cell) end
+      value = cells
     end
     out[key] = value
   end
@@ -330,7 +367,7 @@ function wrapped(entry, module)
   elseif layer_keys[class_name] then
     local plain = options_of_3(config)
     if class_name == "LeakyReLU" then plain.alpha, plain.negative_slope = nil, plain.alpha end
-    out.config = plain
+    out.config, out.class_name = plain, file_names[class_name] or class_name
   else
     out.module, out.registered_name = core.json_null, class_name -- a layer of the user's
   end

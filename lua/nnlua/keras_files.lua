@@ -35,7 +35,7 @@ local heads = { query = "query_dense", key = "key_dense", value = "value_dense",
 local private_heads = { query = "_query_dense", key = "_key_dense", value = "_value_dense", attention_output = "_output_dense" }
 local attributes = { MultiHeadAttention = heads, GroupQueryAttention = private_heads, GroupedQueryAttention = private_heads }
 
-local containers = { Sequential = true, Functional = true, Model = true }
+local containers = { StackedRNNCells = "cells", Sequential = true, Functional = true, Model = true } -- or the attribute with their parts
 
 -- Calls visit(path, module, weights) for the model and every part of it: path in the layout of Keras 3, weights that are its own.
 local function walk(module, path, visit)
@@ -51,7 +51,8 @@ local function walk(module, path, visit)
       local base = snake(class_of(part))
       local k = counts[base]
       counts[base] = (k or 0) + 1
-      walk(part, ("%s/layers/%s%s"):format(path, base, k and "_" .. k or ""), visit)
+      local list = containers[class_name] == true and "layers" or containers[class_name]
+      walk(part, ("%s/%s/%s%s"):format(path, list, base, k and "_" .. k or ""), visit)
     else
       walk(part, path .. "/" .. (names[name] or name), visit)
     end
@@ -103,12 +104,25 @@ local function layer_groups(model)
   return groups
 end
 
+-- The groups in the order of the model's layers, where the file and the model have layers of just the same names; else as they are: Keras goes by the
+-- order, which is the same for its own models, but says nothing of two layers of one shape that changed places.
+local function by_name(groups, mine)
+  local named, sorted = {}, {}
+  for _, group in ipairs(groups) do named[group.name] = group end
+  for i, here in ipairs(mine) do
+    sorted[i] = named[here.name]
+    if not sorted[i] then return groups end
+  end
+  return sorted
+end
+
 -- Pairs { weight of the model, tensor of the file, name for messages }.
 local function match_legacy(groups, model)
   local mine, pairs_found = layer_groups(model), {}
   if #mine ~= #groups then
     options.raise(("its weights are of %d layers, the model has %d with weights"):format(#groups, #mine))
   end
+  groups = by_name(groups, mine)
   for i, group in ipairs(groups) do
     local here = mine[i]
     if #group.tensors ~= #here.weights then

@@ -8,6 +8,10 @@ local core = require "nnlua.core"
 local options = require "nnlua.options"
 
 local keras_read = {}
+local MOST_LAYERS = 4096 -- in a model: the largest that Keras publishes has some 800
+
+local our_dtypes = {}
+for ours, theirs in pairs(require("nnlua.keras").dtype_names) do our_dtypes[theirs] = ours end
 
 local function is_object(value) return type(value) == "table" and type(value.class_name) == "string" end
 
@@ -22,6 +26,7 @@ end
 
 -- Dims count from 0 there, the batch is 0.
 local function raised(axis)
+  if axis == false then return false end
   if type(axis) ~= "table" then return math.type(axis) == "integer" and axis >= 0 and axis + 1 or axis end
   if #axis == 1 then return raised(axis[1]) end
   local out = {}
@@ -79,12 +84,14 @@ end
 
 local special = {}
 
+local our_names = { GroupQueryAttention = "GroupedQueryAttention" } -- classes that files name otherwise
+
 -- { class_name =, config = } of one layer.
 function layer(entry)
   if not is_object(entry) or type(entry.config) ~= "table" then options.raise "a layer is not described by a class_name and a config" end
   local translate = special[entry.class_name]
   if translate then return { class_name = entry.class_name, config = translate(entry.config) } end
-  return { class_name = entry.class_name, config = options_of(entry.class_name, entry.config) }
+  return { class_name = our_names[entry.class_name] or entry.class_name, config = options_of(entry.class_name, entry.config) }
 end
 
 -- Sizes of a sample: the batch is left out, null is a size that is not known. `values` still has its nulls.
@@ -98,7 +105,8 @@ end
 function special.InputLayer(config)
   local shape = sample_shape(config.batch_shape or config.batch_input_shape)
   if not shape then options.raise(("InputLayer %s: has no batch_shape"):format(options.shown(config.name))) end
-  return { name = config.name, shape = shape, dtype = config.dtype ~= "float32" and type(config.dtype) == "string" and config.dtype or nil }
+  local dtype = type(config.dtype) == "string" and config.dtype ~= "float32" and config.dtype or nil
+  return { name = config.name, shape = shape, dtype = our_dtypes[dtype] or dtype }
 end
 
 -- Keras 1 and 2 gave the first layer the input's shape.
@@ -108,9 +116,14 @@ local function first_shape(config)
   return found or sample_shape(config.build_input_shape)
 end
 
+local function check_count(list)
+  if #list > MOST_LAYERS then options.raise(("it has %d layers; models of at most %d are read"):format(#list, MOST_LAYERS)) end
+end
+
 function special.Sequential(config)
   local list = #config > 0 and config or config.layers -- Keras 1 wrote the list alone
   if type(list) ~= "table" then options.raise "a Sequential without layers" end
+  check_count(list)
   local layers = {}
   for i, entry in ipairs(list) do layers[i] = layer(entry) end
   if not (layers[1] and layers[1].class_name == "InputLayer") and config.layers then
@@ -146,6 +159,7 @@ end
 -- Arguments that have a name there and a place here, from the second on; the others of these layers' calls must be at rest.
 local places = {
   MultiHeadAttention = { query = 1, value = 2, key = 3 }, GroupQueryAttention = { query = 1, value = 2, key = 3 },
+  GroupedQueryAttention = { query = 1, value = 2, key = 3 },
 }
 
 local function named_arguments(calls, entry, kwargs, args)
@@ -194,6 +208,7 @@ end
 
 function special.Functional(config)
   if type(config.layers) ~= "table" then options.raise "a Functional model without layers" end
+  check_count(config.layers)
   local calls, layers = {}, {}
   for _, entry in ipairs(config.layers) do
     local name = entry.name or type(entry.config) == "table" and entry.config.name
@@ -220,14 +235,19 @@ function keras_read.model(described)
   if described.class_name ~= "Sequential" and described.class_name ~= "Functional" and described.class_name ~= "Model" then
     options.raise(("its model is a %s; Sequential and Functional models are read"):format(options.shown(described.class_name)))
   end
-  -- Shapes need their nulls (a size that is not known); everything else is better without.
-  local function keep_shapes(value)
+  -- Shapes need their nulls (a size that is not known), and so does the axis of Normalization (one mean for all); everything else is better without.
+  local function keep_shapes(value, of)
     if value == core.json_null then return nil end
     if type(value) ~= "table" then return value end
     local out = {}
     for key, item in pairs(value) do
-      if key == "batch_shape" or key == "batch_input_shape" or key == "build_input_shape" then out[key] = item
-      else out[key] = keep_shapes(item) end
+      if key == "axis" and item == core.json_null and of == "Normalization" then out[key] = false
+      elseif (key == "noise_shape" or key == "output_shape") and type(item) == "table" and item ~= core.json_null then
+        local sizes = {}
+        for i, n in ipairs(item.class_name == "__tuple__" and item.items or item) do sizes[i] = n ~= core.json_null and n or -1 end
+        out[key] = of == "MultiHeadAttention" and #sizes == 1 and sizes[1] or sizes
+      elseif key == "batch_shape" or key == "batch_input_shape" or key == "build_input_shape" then out[key] = item
+      else out[key] = keep_shapes(item, value.class_name) end
     end
     return out
   end

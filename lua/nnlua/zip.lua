@@ -50,8 +50,11 @@ local function fault(m, list_at)
   if m.packed == 0xffffffff or m.size == 0xffffffff or m.offset == 0xffffffff then return "is larger than 4 GiB, which is not read" end
   if m.flags & 1 ~= 0 then return "is encrypted" end
   if m.method ~= 0 and m.method ~= 8 then return ("is packed by method %d; stored and deflated members are read"):format(m.method) end
-  if m.mode & 0xf000 == 0xa000 then return "is a symbolic link" end
-  if m.name == "" or m.name:find "%c" or m.name:sub(1, 1) == "/" or ("/" .. m.name .. "/"):find "/%.%./" or m.name:find "\\" then
+  local kind = m.mode & 0xf000
+  if kind == 0xa000 then return "is a symbolic link" end
+  if kind ~= 0 and kind ~= 0x8000 and kind ~= 0x4000 then return "is no plain file" end
+  if m.name == "" or m.name:find "%c" or m.name:sub(1, 1) == "/" or ("/" .. m.name .. "/"):find "/%.%./" or m.name:find "\\" or
+    m.name:find "^%a:" then
     return "has a name that leads elsewhere"
   end
   if m.offset + 30 + #m.name + m.packed > list_at then return "lies outside the file" end
@@ -101,10 +104,12 @@ local function parse(source, total, name)
     if not bytes then return nil, ("%s: the member %s %s"):format(name, options.shown(wanted), why) end
     return bytes
   end
-  return { names = names, read = member, has = function(wanted) return by_name[wanted] ~= nil end }
+  local function size(wanted) return by_name[wanted] and by_name[wanted].size end
+  return { names = names, read = member, size = size, has = function(wanted) return by_name[wanted] ~= nil end }
 end
 
---- The members of an archive in a string: { names =, has(name), read(name) -> bytes | nil, message }; or nil and a message. `name` is for messages.
+--- The members of an archive in a string: { names =, has(name), size(name), read(name) -> bytes | nil, message }; or nil and a message. `name` is
+--- for messages.
 ---@param bytes string
 ---@param name string
 function zip.parse(bytes, name) return parse(bytes, #bytes, name) end

@@ -65,6 +65,8 @@ static nn_status fetch(const nn_download *d, nni_curl_fn get, int fd, nni_error 
   if (rc != NN_OK) return nni_fail(err, rc, "%s: %s", d->url, job.text);
   if (d->md5 != NULL && strcmp(d->md5, job.md5) != 0)
     return nni_fail(err, NN_EFORMAT, "%s: the file is not the one expected: MD5 %s, expected %s", d->url, job.md5, d->md5);
+  if (d->sha256 != NULL && strcmp(d->sha256, job.sha256) != 0)
+    return nni_fail(err, NN_EFORMAT, "%s: the file is not the one expected: SHA-256 %s, expected %s", d->url, job.sha256, d->sha256);
   return NN_OK;
 }
 

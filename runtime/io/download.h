@@ -8,7 +8,7 @@
 #include "../base/base.h"
 #include "../nn_data.h"
 
-/* NN_EIO: no network, refused, stalled, full disk; NN_EFORMAT: the bytes are not those that md5 names. dest is untouched on failure. */
+/* NN_EIO: no network, refused, stalled, full disk; NN_EFORMAT: the bytes are not those that md5 or sha256 names. dest is untouched on failure. */
 nn_status nni_download_run(const nn_download *d, nni_error *err);
 
 /* What the module is handed; it exports NNI_CURL_SYMBOL with the type nni_curl_fn. */
@@ -19,9 +19,9 @@ typedef struct nni_curl_job {
   int64_t limit;
   bool (*progress)(void *ud, int64_t done, int64_t total);
   void *ud;
-  char md5[33];   /* out */
-  int64_t bytes;  /* out */
-  char text[512]; /* out: why it failed */
+  char md5[33], sha256[65]; /* out */
+  int64_t bytes;            /* out */
+  char text[512];           /* out: why it failed */
 } nni_curl_job;
 typedef nn_status (*nni_curl_fn)(nni_curl_job *job);
 

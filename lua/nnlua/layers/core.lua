@@ -159,22 +159,43 @@ function Reshape:detail() return shape_text(self.target_shape) end
 
 -- ---- values ----------------------------------------------------------------------------------------------------------
 
---- `x * scale + offset`, of u8 images too: `nn.Rescaling{1/255}`.
+--- `x * scale + offset`, of u8 images too: `nn.Rescaling{1/255}`. Either may be a list, a number for each channel.
 ---@class nnlua.Rescaling: nnlua.Layer
----@overload fun(options: { [1]: number, [2]?: number, name?: string }): nnlua.Rescaling
+---@overload fun(options: { [1]: number|number[], [2]?: number|number[], name?: string }): nnlua.Rescaling
 local Rescaling = Layer.define("Rescaling", {
-  scale = { "number", position = 1, required = true }, offset = { "number", position = 2, default = 0 } })
+  scale = { "number|table", position = 1, required = true }, offset = { "number|table", position = 2, default = 0 } })
 M.Rescaling = Rescaling
 Rescaling.keeps_mask = true
 
+function Rescaling:checked()
+  for _, key in ipairs { "scale", "offset" } do
+    local list = type(self[key]) == "table" and self[key] or { self[key] }
+    local ok = #list > 0
+    for _, n in ipairs(list) do ok = ok and type(n) == "number" end
+    if not ok then options.raise(("Rescaling: %s must be a number or a list of them, got %s"):format(key, options.shown(self[key]))) end
+  end
+end
+
+-- A number, or a list as a tensor beside x.
+local function factor(layer, key, x)
+  local value = layer[key]
+  if type(value) ~= "table" then return value end
+  if #value ~= 1 and #value ~= x:size(-1) then
+    layer:refuse(("%d numbers in %s for %d channels"):format(#value, key, x:size(-1)), layer:sample_shape(x))
+  end
+  return core.tensor(value, { dtype = x:dtype() }):to(x:device())
+end
+
 function Rescaling:forward(x)
   x = real(x)
-  if self.offset == 0 then return x * self.scale end
-  return x * self.scale + self.offset
+  local y = x * factor(self, "scale", x)
+  if self.offset == 0 then return y end
+  return y + factor(self, "offset", x)
 end
 
 function Rescaling:detail()
-  return self.offset == 0 and ("%.6g"):format(self.scale) or ("%.6g, offset %.6g"):format(self.scale, self.offset)
+  local function shown(value) return type(value) == "table" and ("%d numbers"):format(#value) or ("%.6g"):format(value) end
+  return self.offset == 0 and shown(self.scale) or ("%s, offset %s"):format(shown(self.scale), shown(self.offset))
 end
 
 --- In training each element is dropped with probability `rate`, the others grow to keep the expectation: `nn.Dropout{0.5}`.

@@ -45,26 +45,40 @@ function Normalization:checked()
   end
 end
 
+-- Learnt values are weights with the shape of what is kept, and the number of values that they were learnt from (Keras's order); given ones are none.
 function Normalization:build(shape)
-  local spread, count, kept, over = { 1 }, 1, {}, { 1 }
+  local spread, sizes, count, kept, over = { 1 }, {}, 1, {}, { 1 }
   local axes = self.axis and (type(self.axis) == "table" and self.axis or { self.axis }) or {}
   for _, axis in ipairs(axes) do kept[self:dim_of(axis, shape)] = true end
   for i, n in ipairs(shape) do
     spread[i + 1] = kept[i + 1] and n or 1
-    if kept[i + 1] then count = count * n else over[#over + 1] = i + 1 end
+    if kept[i + 1] then sizes[#sizes + 1], count = n, count * n else over[#over + 1] = i + 1 end
   end
   rawset(self, "over", over)
-  local function start(given, otherwise)
-    local list = type(given) == "table" and given or { given or otherwise }
+  rawset(self, "spread", spread)
+  local function given(value)
+    local list = type(value) == "table" and value or { value }
     if #list ~= 1 and #list ~= count then self:refuse(("%d means for %d places along the axis"):format(#list, count), shape) end
     local t = core.tensor(list, { dtype = "f32" })
-    return Layer.buffer(#list == count and t:reshape(spread) or t:expand { count }:reshape(spread))
+    return #list == count and t:reshape(spread) or t:expand { count }:reshape(spread)
   end
-  self.mean, self.variance = start(self.given_mean, 0), start(self.given_variance, 1)
+  if self.given_mean then
+    rawset(self, "given_tensors", { given(self.given_mean), given(self.given_variance) })
+    return
+  end
+  self.mean, self.variance = Layer.buffer(core.zeros(sizes)), Layer.buffer(core.ones(sizes))
+  self.count = Layer.buffer(core.zeros({}, "i64"))
+end
+
+-- Mean and variance, with the dims of a batch.
+function Normalization:moments(x)
+  if self.given_mean then return self.given_tensors[1]:to(x:device()), self.given_tensors[2]:to(x:device()) end
+  return self.mean:reshape(self.spread), self.variance:reshape(self.spread)
 end
 
 --- Measure mean and variance of all of `data`, a tensor (with the batch first) or a data set. Returns self.
 function Normalization:adapt(data)
+  if self.given_mean then options.raise "Normalization: adapt: mean and variance are given" end
   local count, mean, m2 = 0, nil, nil
   batches("Normalization", data, function(x)
     if not self.built then self:build_from(x) end
@@ -80,17 +94,19 @@ function Normalization:adapt(data)
     core.eval()
   end)
   if count == 0 then options.raise "Normalization: adapt got no data" end
-  self.mean:assign(mean:float())
-  self.variance:assign((m2 / count):float())
+  self.mean:assign(mean:float():reshape(self.mean:shape()))
+  self.variance:assign((m2 / count):float():reshape(self.variance:shape()))
+  self.count:assign(core.tensor(count, { dtype = "i64" }))
   core.eval()
   return self
 end
 
 function Normalization:forward(x)
   x = real(x)
-  local deviation = core.maximum(core.sqrt(self.variance), 1e-7)
-  if self.invert then return x * deviation + self.mean end
-  return (x - self.mean) / deviation
+  local mean, variance = self:moments(x)
+  local deviation = core.maximum(core.sqrt(variance), 1e-7)
+  if self.invert then return x * deviation + mean end
+  return (x - mean) / deviation
 end
 
 function Normalization:detail() return self.invert and "inverted" or "" end
@@ -159,9 +175,11 @@ function Discretization:bins() return self.num_bins or #self.bin_boundaries + 1 
 
 function Discretization:output_shape(shape) return encoded_shape(shape, self:bins(), self.output_mode) end
 
+-- Boundaries that are given are no weight.
 function Discretization:build()
   local list = self.bin_boundaries
-  self.boundaries = Layer.buffer(list and core.tensor(list, { dtype = "f32" }) or core.zeros(self.num_bins - 1))
+  if list then rawset(self, "boundaries", core.tensor(list, { dtype = "f32" }))
+  else self.boundaries = Layer.buffer(core.zeros(self.num_bins - 1)) end
 end
 
 --- Find the boundaries of num_bins ranges: quantiles of all of `data`, a tensor or a data set, which are held at once. Returns self.
@@ -183,7 +201,7 @@ function Discretization:adapt(data)
 end
 
 function Discretization:forward(x)
-  return encode(core.searchsorted(self.boundaries, real(x), true), self:bins(), self.output_mode)
+  return encode(core.searchsorted(self.boundaries:to(x:device()), real(x), true), self:bins(), self.output_mode)
 end
 
 function Discretization:detail() return ("%d bins, %s"):format(self:bins(), self.output_mode) end
