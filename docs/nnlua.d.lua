@@ -75,6 +75,7 @@
 ---@field Input nnlua.Input
 ---@field InstanceNorm nnlua.InstanceNorm
 ---@field InstanceNormalization nnlua.InstanceNorm
+---@field IntegerLookup nnlua.IntegerLookup
 ---@field LSTM nnlua.LSTM
 ---@field LSTMCell nnlua.LSTMCell
 ---@field Lambda nnlua.Lambda
@@ -143,6 +144,7 @@
 ---@field SpectralNormalization nnlua.SpectralNorm
 ---@field StackedRNNCells nnlua.StackedRNNCells
 ---@field StochasticDepth nnlua.DropPath
+---@field StringLookup nnlua.StringLookup
 ---@field Subtract nnlua.Subtract
 ---@field Swish nnlua.SiLU
 ---@field Tanh nnlua.Tanh
@@ -3795,6 +3797,24 @@ Tensor.randn_like = nn.randn_like
 ---@class nnlua.InstanceNorm: nnlua.Layer
 ---@overload fun(options?: nnlua.InstanceNorm.options): nnlua.InstanceNorm
 
+---@class nnlua.IntegerLookup.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer max_tokens
+---@field max_tokens? integer integer, at least 1, 1st by place
+---@field invert? boolean boolean, false
+---@field mask_token? integer integer
+---@field num_oov_indices? integer integer, 1, at least 0
+---@field oov_token? integer integer, -1
+---@field output_mode? "int"|"one_hot"|"multi_hot"|"count" string, "int", one of int one_hot multi_hot count
+---@field vocabulary? table table
+
+--- Whole numbers as ids: `nn.IntegerLookup{ vocabulary = {12, 36, 1138} }`. adapt(data) learns them of a tensor, a list or a data set. As
+---@class nnlua.IntegerLookup: nnlua.Layer
+---@overload fun(options?: nnlua.IntegerLookup.options|integer): nnlua.IntegerLookup
+
 ---@class nnlua.LSTM.options
 ---@field name? string
 ---@field trainable? boolean
@@ -4708,6 +4728,24 @@ Tensor.randn_like = nn.randn_like
 --- Cells one behind the other, as one cell: `nn.StackedRNNCells{ nn.LSTMCell{32}, nn.GRUCell{16} }`. Its states are those of all, in order.
 ---@class nnlua.StackedRNNCells: nnlua.Layer
 ---@overload fun(options: nnlua.StackedRNNCells.options|table): nnlua.StackedRNNCells
+
+---@class nnlua.StringLookup.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer max_tokens
+---@field max_tokens? integer integer, at least 1, 1st by place
+---@field invert? boolean boolean, false
+---@field mask_token? string string
+---@field num_oov_indices? integer integer, 1, at least 0
+---@field oov_token? string string, "[UNK]"
+---@field output_mode? "int"|"one_hot"|"multi_hot"|"count" string, "int", one of int one_hot multi_hot count
+---@field vocabulary? table table
+
+--- Strings (one, a list, or lists of lists of one length) as a tensor of ids: `nn.StringLookup{ vocabulary = { "red", "blue" } }`.
+---@class nnlua.StringLookup: nnlua.Layer
+---@overload fun(options?: nnlua.StringLookup.options|integer): nnlua.StringLookup
 
 ---@class nnlua.Subtract.options
 ---@field name? string

@@ -22,7 +22,9 @@ local others = {
   layers = words [[BatchNormalization.renorm BatchNormalization.renorm_clipping BatchNormalization.renorm_momentum BatchNormalization.synchronized
     RandomFlip.mode Discretization.epsilon GroupedQueryAttention.sliding_window GroupedQueryAttention.use_gate
     MultiHeadAttention.attention_axes MultiHeadAttention.sliding_window MultiHeadAttention.use_gate Lambda.mask Lambda.arguments
-    Resizing.antialias Hashing.salt CategoryEncoding.num_tokens AveragePooling1D.pool_size AveragePooling2D.pool_size AveragePooling3D.pool_size]],
+    Resizing.antialias StringLookup.idf_weights StringLookup.pad_to_max_tokens StringLookup.encoding StringLookup.salt
+    IntegerLookup.idf_weights IntegerLookup.pad_to_max_tokens IntegerLookup.vocabulary_dtype IntegerLookup.oov_method IntegerLookup.salt
+    Hashing.salt CategoryEncoding.num_tokens AveragePooling1D.pool_size AveragePooling2D.pool_size AveragePooling3D.pool_size]],
   optimizers = {}, initializers = {}, regularizers = {}, constraints = {}, schedules = {},
   metrics = words [[AUC.summation_method AUC.thresholds AUC.multi_label AUC.num_labels AUC.label_weights CosineSimilarity.axis IoU.num_classes
     IoU.target_class_ids IoU.ignore_class IoU.sparse_y_true IoU.sparse_y_pred IoU.axis MeanIoU.num_classes MeanIoU.ignore_class
@@ -35,10 +37,10 @@ local others = {
 -- methods of one.
 local absent = {
   layers = words [[AugMix AutoContrast CenterCrop ContrastLimitedAdaptiveHistogramEqualization ConvLSTM1D ConvLSTM3D CutMix Equalization
-    FeatureSpace HashedCrossing InputLayer InputSpec IntegerLookup MaxNumBoundingBoxes MelSpectrogram MixUp Pipeline RandAugment RandomBrightness
+    FeatureSpace HashedCrossing InputLayer InputSpec MaxNumBoundingBoxes MelSpectrogram MixUp Pipeline RandAugment RandomBrightness
     RandomColorDegeneration RandomColorJitter RandomContrast RandomCrop RandomElasticTransform RandomErasing RandomGaussianBlur
     RandomHue RandomInvert RandomPerspective RandomPosterization RandomSaturation RandomSharpness RandomShear
-    ReversibleEmbedding STFTSpectrogram Solarization StringLookup TernaryDense TextVectorization Wrapper]],
+    ReversibleEmbedding STFTSpectrogram Solarization TernaryDense Wrapper]],
   optimizers = words "LegacyOptimizerWarning LossScaleOptimizer MultiOptimizer OptimizerMap ScheduleFreeAdamW",
   initializers = words "STFT", regularizers = {}, constraints = {}, schedules = {},
   metrics = words [[BinaryCrossentropy BinaryIoU CategoricalAccuracy CategoricalCrossentropy CategoricalHinge ConcordanceCorrelation F1Score

@@ -57,6 +57,7 @@ local fields = {
   ["nnlua.layers.augmentation"] = { "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "RandomGrayscale", "ColorJitter",
     "SaltPepper" },
   ["nnlua.layers.text"] = { "TextVectorization" },
+  ["nnlua.layers.lookup"] = { "StringLookup", "IntegerLookup" },
   ["nnlua.layers.recurrent"] = { "RNN", "SimpleRNN", "LSTM", "GRU", "ConvLSTM2D", "SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells" },
   ["nnlua.layers.sequence"] = { "Bidirectional", "TimeDistributed" },
   ["nnlua.layers.embedding"] = { "Embedding", "Masking", "SinePositionEncoding", "PositionEmbedding", "TokenAndPositionEmbedding",
