@@ -5667,6 +5667,8 @@ Tensor.randn_like = nn.randn_like
 ---@field curve? "roc"|"pr" string, "roc", one of roc pr
 ---@field from_logits? boolean boolean, false
 ---@field num_thresholds? integer integer, 200, at least 3
+---@field summation_method? "interpolation"|"minoring"|"majoring" string, "interpolation", one of interpolation minoring majoring
+---@field thresholds? table table
 
 --- The area under the curve of true against false alarms ("roc"), or of precision against recall ("pr"), at so many thresholds between 0 and 1,
 ---@class nnlua.metrics.AUC: nnlua.AUC
@@ -5754,8 +5756,10 @@ Tensor.randn_like = nn.randn_like
 ---@field class_id? integer integer, at least 1
 ---@field from_logits? boolean boolean, false
 ---@field threshold? number number, 0.5
+---@field thresholds? number|table number or table
+---@field top_k? integer integer, at least 1
 
---- Of what is said to be of a class, the share that is.
+--- Of what is said to be of a class, the share that is. With `thresholds` (a number, or a list that gives a list) or `top_k` it is Keras's: each
 ---@class nnlua.metrics.Precision
 ---@overload fun(options?: nnlua.metrics.Precision.options): nnlua.metrics.Precision
 
@@ -5778,8 +5782,10 @@ Tensor.randn_like = nn.randn_like
 ---@field class_id? integer integer, at least 1
 ---@field from_logits? boolean boolean, false
 ---@field threshold? number number, 0.5
+---@field thresholds? number|table number or table
+---@field top_k? integer integer, at least 1
 
---- Of what is of a class, the share that is found.
+--- Of what is of a class, the share that is found; `thresholds` and `top_k` as of Precision.
 ---@class nnlua.metrics.Recall
 ---@overload fun(options?: nnlua.metrics.Recall.options): nnlua.metrics.Recall
 
@@ -5812,10 +5818,10 @@ Tensor.randn_like = nn.randn_like
 ---@field Mean nnlua.metrics.Mean A weighted mean. With a function `measure(pred, target)`, update takes predictions and targets, and the function gives the value of a batch (a
 ---@field MeanIoU nnlua.metrics.MeanIoU The mean over classes of |both| / |either|, of what is predicted and what is true; "none" gives a table by class.
 ---@field Perplexity nnlua.metrics.Perplexity e to the mean cross-entropy of class ids: among how many equally likely classes the model chooses.
----@field Precision nnlua.metrics.Precision Of what is said to be of a class, the share that is.
+---@field Precision nnlua.metrics.Precision Of what is said to be of a class, the share that is. With `thresholds` (a number, or a list that gives a list) or `top_k` it is Keras's: each
 ---@field R2 nnlua.metrics.R2 The share of the targets' variance that predictions explain: 1 is perfect, 0 as good as the mean. The mean over outputs (the last dim).
 ---@field ROC nnlua.metrics.ROC The curve itself: result() is { thresholds =, false_rates =, true_rates = }, lists from the lowest threshold (all say yes) to the highest.
----@field Recall nnlua.metrics.Recall Of what is of a class, the share that is found.
+---@field Recall nnlua.metrics.Recall Of what is of a class, the share that is found; `thresholds` and `top_k` as of Precision.
 ---@field RootMeanSquaredError nnlua.metrics.RootMeanSquaredError The root of the mean square of the errors.
 ---@field RMSE nnlua.metrics.RootMeanSquaredError The root of the mean square of the errors.
 ---@field Sums nnlua.metrics.Sums A metric class: update(self, pred, target, weight) calls self:add, result(self) makes a number (or a table of them) of self:value(name).

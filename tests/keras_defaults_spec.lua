@@ -22,13 +22,16 @@ local others = {
   layers = words [[BatchNormalization.renorm BatchNormalization.renorm_clipping BatchNormalization.renorm_momentum BatchNormalization.synchronized
     RandomFlip.mode Discretization.epsilon GroupedQueryAttention.sliding_window GroupedQueryAttention.use_gate
     MultiHeadAttention.attention_axes MultiHeadAttention.sliding_window MultiHeadAttention.use_gate Lambda.mask Lambda.arguments
-    Resizing.antialias StringLookup.idf_weights StringLookup.pad_to_max_tokens StringLookup.encoding StringLookup.salt
+    Resizing.antialias
+    TextVectorization.ngrams TextVectorization.pad_to_max_tokens
+    TextVectorization.idf_weights TextVectorization.ragged TextVectorization.encoding
+    StringLookup.idf_weights StringLookup.pad_to_max_tokens StringLookup.encoding StringLookup.salt
     IntegerLookup.idf_weights IntegerLookup.pad_to_max_tokens IntegerLookup.vocabulary_dtype IntegerLookup.oov_method IntegerLookup.salt
     Hashing.salt CategoryEncoding.num_tokens AveragePooling1D.pool_size AveragePooling2D.pool_size AveragePooling3D.pool_size]],
   optimizers = {}, initializers = {}, regularizers = {}, constraints = {}, schedules = {},
-  metrics = words [[AUC.summation_method AUC.thresholds AUC.multi_label AUC.num_labels AUC.label_weights CosineSimilarity.axis IoU.num_classes
+  metrics = words [[AUC.multi_label AUC.num_labels AUC.label_weights CosineSimilarity.axis IoU.num_classes
     IoU.target_class_ids IoU.ignore_class IoU.sparse_y_true IoU.sparse_y_pred IoU.axis MeanIoU.num_classes MeanIoU.ignore_class
-    MeanIoU.sparse_y_true MeanIoU.sparse_y_pred MeanIoU.axis Precision.thresholds Precision.top_k Recall.thresholds Recall.top_k AUC.curve]],
+    MeanIoU.sparse_y_true MeanIoU.sparse_y_pred MeanIoU.axis AUC.curve]],
   losses = words [[BinaryCrossentropy.axis BinaryFocalCrossentropy.axis CategoricalCrossentropy.axis CategoricalFocalCrossentropy.axis
     CosineSimilarity.axis Dice.axis SparseCategoricalCrossentropy.axis Tversky.axis]],
 }
