@@ -34,7 +34,9 @@
 ---@field Conv2DTranspose nnlua.Conv2DTranspose
 ---@field Conv3D nnlua.Conv3D
 ---@field Conv3DTranspose nnlua.Conv3DTranspose
+---@field ConvLSTM1D nnlua.ConvLSTM1D
 ---@field ConvLSTM2D nnlua.ConvLSTM2D
+---@field ConvLSTM3D nnlua.ConvLSTM3D
 ---@field Cropping1D nnlua.Cropping1D
 ---@field Cropping2D nnlua.Cropping2D
 ---@field Cropping3D nnlua.Cropping3D
@@ -3163,6 +3165,47 @@ Tensor.randn_like = nn.randn_like
 ---@class nnlua.Conv3DTranspose: nnlua.Layer
 ---@overload fun(options: nnlua.Conv3DTranspose.options|integer): nnlua.Conv3DTranspose
 
+---@class nnlua.ConvLSTM1D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer filters
+---@field filters? integer integer, required, at least 1, 1st by place
+---@field [2]? integer|table kernel_size
+---@field kernel_size? integer|table integer or table, required, 2nd by place
+---@field activation? string|function string or function, "tanh"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field dilation_rate? integer|table integer or table, 1
+---@field dropout? number number, 0, at least 0, below 1
+---@field go_backwards? boolean boolean, false
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field padding? "valid"|"same" string, "valid", one of valid same
+---@field recurrent_activation? string|function string or function, "sigmoid"
+---@field recurrent_constraint? string|table|function string or table or function
+---@field recurrent_dropout? number number, 0, at least 0, below 1
+---@field recurrent_initializer? string|table|function string or table or function, "orthogonal"
+---@field recurrent_regularizer? string|table|function string or table or function
+---@field return_sequences? boolean boolean, false
+---@field return_state? boolean boolean, false
+---@field stateful? boolean boolean, false
+---@field strides? integer|table integer or table, 1
+---@field unit_forget_bias? boolean boolean, true
+---@field unroll? boolean boolean, false
+---@field use_bias? boolean boolean, true
+---@field zero_output_for_mask? boolean boolean, false
+---@field constraint? string|table|function short for kernel_constraint
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+
+--- An LSTM over sequences of images (N, T, H, W, C), of volumes (3D: N, T, D, H, W, C) or of sequences (1D: N, T, L, C), whose products are
+---@class nnlua.ConvLSTM1D: nnlua.Layer
+---@overload fun(options: nnlua.ConvLSTM1D.options|integer): nnlua.ConvLSTM1D
+
 ---@class nnlua.ConvLSTM2D.options
 ---@field name? string
 ---@field trainable? boolean
@@ -3200,9 +3243,50 @@ Tensor.randn_like = nn.randn_like
 ---@field init? string|table|function short for kernel_initializer
 ---@field regularizer? string|table|function short for kernel_regularizer
 
---- An LSTM over sequences of images (N, T, H, W, C): `nn.ConvLSTM2D{16, 3, padding = "same"}`.
+--- An LSTM over sequences of images (N, T, H, W, C), of volumes (3D: N, T, D, H, W, C) or of sequences (1D: N, T, L, C), whose products are
 ---@class nnlua.ConvLSTM2D: nnlua.Layer
 ---@overload fun(options: nnlua.ConvLSTM2D.options|integer): nnlua.ConvLSTM2D
+
+---@class nnlua.ConvLSTM3D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer filters
+---@field filters? integer integer, required, at least 1, 1st by place
+---@field [2]? integer|table kernel_size
+---@field kernel_size? integer|table integer or table, required, 2nd by place
+---@field activation? string|function string or function, "tanh"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field dilation_rate? integer|table integer or table, 1
+---@field dropout? number number, 0, at least 0, below 1
+---@field go_backwards? boolean boolean, false
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field padding? "valid"|"same" string, "valid", one of valid same
+---@field recurrent_activation? string|function string or function, "sigmoid"
+---@field recurrent_constraint? string|table|function string or table or function
+---@field recurrent_dropout? number number, 0, at least 0, below 1
+---@field recurrent_initializer? string|table|function string or table or function, "orthogonal"
+---@field recurrent_regularizer? string|table|function string or table or function
+---@field return_sequences? boolean boolean, false
+---@field return_state? boolean boolean, false
+---@field stateful? boolean boolean, false
+---@field strides? integer|table integer or table, 1
+---@field unit_forget_bias? boolean boolean, true
+---@field unroll? boolean boolean, false
+---@field use_bias? boolean boolean, true
+---@field zero_output_for_mask? boolean boolean, false
+---@field constraint? string|table|function short for kernel_constraint
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+
+--- An LSTM over sequences of images (N, T, H, W, C), of volumes (3D: N, T, D, H, W, C) or of sequences (1D: N, T, L, C), whose products are
+---@class nnlua.ConvLSTM3D: nnlua.Layer
+---@overload fun(options: nnlua.ConvLSTM3D.options|integer): nnlua.ConvLSTM3D
 
 ---@class nnlua.Cropping1D.options
 ---@field name? string

@@ -39,7 +39,7 @@ local others = {
 -- What Keras has under a name that nnlua has not: augmentation is nn.data's; classes to derive from; metrics that are losses by name or
 -- methods of one.
 local absent = {
-  layers = words [[AugMix AutoContrast CenterCrop ContrastLimitedAdaptiveHistogramEqualization ConvLSTM1D ConvLSTM3D CutMix Equalization
+  layers = words [[AugMix AutoContrast CenterCrop ContrastLimitedAdaptiveHistogramEqualization CutMix Equalization
     FeatureSpace HashedCrossing InputLayer InputSpec MaxNumBoundingBoxes MelSpectrogram MixUp Pipeline RandAugment RandomBrightness
     RandomColorDegeneration RandomColorJitter RandomContrast RandomCrop RandomElasticTransform RandomErasing RandomGaussianBlur
     RandomHue RandomInvert RandomPerspective RandomPosterization RandomSaturation RandomSharpness RandomShear
@@ -217,6 +217,7 @@ local masked = {
   AdditiveAttention = { {} }, LSTM = { { 3, return_sequences = true } }, GRU = { { 3, return_sequences = true } },
   SimpleRNN = { { 3, return_sequences = true } }, RNN = { { nn.LSTMCell { 3 }, return_sequences = true } },
   Bidirectional = { { nn.LSTM { 3, return_sequences = true } } },
+  ConvLSTM1D = { { 2, 2, return_sequences = true }, { 2, 3, 4, 1 } }, ConvLSTM3D = { { 2, 2, return_sequences = true }, { 2, 3, 4, 4, 4, 1 } },
   ConvLSTM2D = { { 2, 2, return_sequences = true }, { 2, 3, 4, 4, 1 } }, Add = { {}, several = true }, Average = { {}, several = true },
   Maximum = { {}, several = true }, Minimum = { {}, several = true }, Multiply = { {}, several = true }, Subtract = { {}, several = true },
   Concatenate = { {}, several = true }, Dot = { { axes = { 3, 3 } }, several = true, none = true }, GlobalAveragePooling1D = { {}, none = true },
