@@ -187,7 +187,7 @@ end
 local function parts_text(parts) return told(parts.title, parts.comment, parts.options and options_text(parts)) end
 
 -- Methods of every module, and where their comments stand.
-local method_files = { "module", "training.compile", "training.fit", "training.predict", "summary", "lint" }
+local method_files = { "module", "weights", "training.compile", "training.fit", "training.predict", "summary", "lint" }
 
 local function method_comment(name)
   if type(require("nnlua.module")[name]) ~= "function" then return nil end

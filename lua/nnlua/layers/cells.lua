@@ -8,7 +8,7 @@
 --     local cell = nn.LSTMCell{4}
 --     local x = nn.ones(2, 3)
 --     local y, states = cell(x)
---     print(y:size(), #states)                                  --> 2 4  2
+--     print(y:size(2), #states)                                 --> 4  2
 
 local core = require "nnlua.core"
 local class = require "nnlua.class"
