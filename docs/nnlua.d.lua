@@ -20,7 +20,7 @@
 ---@field AveragePooling2D nnlua.AveragePooling2D
 ---@field AveragePooling3D nnlua.AveragePooling3D
 ---@field BatchNorm nnlua.BatchNorm
----@field BatchNormalization table
+---@field BatchNormalization nnlua.BatchNorm
 ---@field Bidirectional nnlua.Bidirectional
 ---@field Bilinear nnlua.Bilinear
 ---@field CELU nnlua.CELU
@@ -34,7 +34,9 @@
 ---@field Conv2DTranspose nnlua.Conv2DTranspose
 ---@field Conv3D nnlua.Conv3D
 ---@field Conv3DTranspose nnlua.Conv3DTranspose
+---@field ConvLSTM1D nnlua.ConvLSTM1D
 ---@field ConvLSTM2D nnlua.ConvLSTM2D
+---@field ConvLSTM3D nnlua.ConvLSTM3D
 ---@field Cropping1D nnlua.Cropping1D
 ---@field Cropping2D nnlua.Cropping2D
 ---@field Cropping3D nnlua.Cropping3D
@@ -63,10 +65,10 @@
 ---@field GlobalMaxPooling2D nnlua.GlobalMaxPooling2D
 ---@field GlobalMaxPooling3D nnlua.GlobalMaxPooling3D
 ---@field GroupNorm nnlua.GroupNorm
----@field GroupNormalization nnlua.GroupNormalization
+---@field GroupNormalization nnlua.GroupNorm
 ---@field GroupedQueryAttention nnlua.GroupedQueryAttention
 ---@field HardShrink nnlua.HardShrink
----@field HardSiLU nnlua.HardSiLU
+---@field HardSiLU nnlua.HardSwish
 ---@field HardSigmoid nnlua.HardSigmoid
 ---@field HardSwish nnlua.HardSwish
 ---@field HardTanh nnlua.HardTanh
@@ -74,13 +76,14 @@
 ---@field Identity nnlua.Identity
 ---@field Input nnlua.Input
 ---@field InstanceNorm nnlua.InstanceNorm
----@field InstanceNormalization nnlua.InstanceNormalization
+---@field InstanceNormalization nnlua.InstanceNorm
+---@field IntegerLookup nnlua.IntegerLookup
 ---@field LSTM nnlua.LSTM
 ---@field LSTMCell nnlua.LSTMCell
 ---@field Lambda nnlua.Lambda
 ---@field Layer nnlua.Layer
 ---@field LayerNorm nnlua.LayerNorm
----@field LayerNormalization table
+---@field LayerNormalization nnlua.LayerNorm
 ---@field LeakyReLU nnlua.LeakyReLU
 ---@field Linear function
 ---@field LogSigmoid nnlua.LogSigmoid
@@ -104,7 +107,7 @@
 ---@field PixelShuffle nnlua.PixelShuffle
 ---@field PositionEmbedding nnlua.PositionEmbedding
 ---@field RMSNorm nnlua.RMSNorm
----@field RMSNormalization nnlua.RMSNormalization
+---@field RMSNormalization nnlua.RMSNorm
 ---@field RNN nnlua.RNN
 ---@field RReLU nnlua.RReLU
 ---@field RandomFlip nnlua.RandomFlip
@@ -140,11 +143,12 @@
 ---@field SpatialDropout2D nnlua.SpatialDropout2D
 ---@field SpatialDropout3D nnlua.SpatialDropout3D
 ---@field SpectralNorm nnlua.SpectralNorm
----@field SpectralNormalization nnlua.SpectralNormalization
+---@field SpectralNormalization nnlua.SpectralNorm
 ---@field StackedRNNCells nnlua.StackedRNNCells
----@field StochasticDepth nnlua.StochasticDepth
+---@field StochasticDepth nnlua.DropPath
+---@field StringLookup nnlua.StringLookup
 ---@field Subtract nnlua.Subtract
----@field Swish nnlua.Swish
+---@field Swish nnlua.SiLU
 ---@field Tanh nnlua.Tanh
 ---@field TanhShrink nnlua.TanhShrink
 ---@field TextVectorization nnlua.TextVectorization
@@ -155,24 +159,24 @@
 ---@field TransformerDecoder nnlua.TransformerDecoder
 ---@field TransformerEncoder nnlua.TransformerEncoder
 ---@field UnitNorm nnlua.UnitNorm
----@field UnitNormalization nnlua.UnitNormalization
+---@field UnitNormalization nnlua.UnitNorm
 ---@field UpSampling1D nnlua.UpSampling1D
 ---@field UpSampling2D nnlua.UpSampling2D
 ---@field UpSampling3D nnlua.UpSampling3D
 ---@field WeightNorm nnlua.WeightNorm
----@field WeightNormalization nnlua.WeightNormalization
+---@field WeightNormalization nnlua.WeightNorm
 ---@field ZeroPadding1D nnlua.ZeroPadding1D
 ---@field ZeroPadding2D nnlua.ZeroPadding2D
 ---@field ZeroPadding3D nnlua.ZeroPadding3D
 ---@field activations table
 ---@field audio table
 ---@field buffer function
----@field callbacks table
+---@field callbacks nnlua.families.callbacks
 ---@field class table
 ---@field clip_grad_norm function
----@field constraints table
----@field data table
----@field datasets table
+---@field constraints nnlua.families.constraints
+---@field data nnlua.families.data
+---@field datasets nnlua.families.datasets
 ---@field debug function
 ---@field graph function
 ---@field h5 table
@@ -181,7 +185,7 @@
 ---@field initializers table
 ---@field jit function
 ---@field load function
----@field losses table
+---@field losses nnlua.families.losses
 ---@field mask_of function
 ---@field metrics table
 ---@field numpy table
@@ -2627,5 +2631,3921 @@ Tensor.rand_like = nn.rand_like
 ---@return nnlua.Tensor
 function nn.randn_like(x, dtype) end
 Tensor.randn_like = nn.randn_like
+
+-- ---- Classes of the library: their options
+
+---@class nnlua.Activation.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? string|function activation
+---@field activation? string|function string or function, required, 1st by place
+
+--- Any activation by name or function: `nn.Activation{"tanh"}`.
+---@class nnlua.Activation: nnlua.Layer
+---@overload fun(options: nnlua.Activation.options|string|function): nnlua.Activation
+
+---@class nnlua.ActivityRegularization.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number l1
+---@field l1? number number, 0, at least 0, 1st by place
+---@field [2]? number l2
+---@field l2? number number, 0, at least 0, 2nd by place
+
+--- What comes in; `(l1 * sum(|x|) + l2 * sum(x^2)) / N` of its last call, of a batch of N, is added to the loss, as regularizers of weights are.
+---@class nnlua.ActivityRegularization: nnlua.Layer
+---@overload fun(options?: nnlua.ActivityRegularization.options|number): nnlua.ActivityRegularization
+
+---@class nnlua.AdaptiveAveragePooling1D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table output_size
+---@field output_size? integer|table integer or table, required, 1st by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+
+--- Means of windows that divide the sample into `output_size`: `nn.AdaptiveAveragePooling2D{7}`.
+---@class nnlua.AdaptiveAveragePooling1D: nnlua.Layer
+---@overload fun(options: nnlua.AdaptiveAveragePooling1D.options|integer|table): nnlua.AdaptiveAveragePooling1D
+
+---@class nnlua.AdaptiveAveragePooling2D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table output_size
+---@field output_size? integer|table integer or table, required, 1st by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+
+--- Means of windows that divide the sample into `output_size`: `nn.AdaptiveAveragePooling2D{7}`.
+---@class nnlua.AdaptiveAveragePooling2D: nnlua.Layer
+---@overload fun(options: nnlua.AdaptiveAveragePooling2D.options|integer|table): nnlua.AdaptiveAveragePooling2D
+
+---@class nnlua.AdaptiveAveragePooling3D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table output_size
+---@field output_size? integer|table integer or table, required, 1st by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+
+--- Means of windows that divide the sample into `output_size`: `nn.AdaptiveAveragePooling2D{7}`.
+---@class nnlua.AdaptiveAveragePooling3D: nnlua.Layer
+---@overload fun(options: nnlua.AdaptiveAveragePooling3D.options|integer|table): nnlua.AdaptiveAveragePooling3D
+
+---@class nnlua.AdaptiveMaxPooling1D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table output_size
+---@field output_size? integer|table integer or table, required, 1st by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+
+--- Largest elements of windows that divide the sample into `output_size`: `nn.AdaptiveMaxPooling1D{4}`.
+---@class nnlua.AdaptiveMaxPooling1D: nnlua.Layer
+---@overload fun(options: nnlua.AdaptiveMaxPooling1D.options|integer|table): nnlua.AdaptiveMaxPooling1D
+
+---@class nnlua.AdaptiveMaxPooling2D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table output_size
+---@field output_size? integer|table integer or table, required, 1st by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+
+--- Largest elements of windows that divide the sample into `output_size`: `nn.AdaptiveMaxPooling1D{4}`.
+---@class nnlua.AdaptiveMaxPooling2D: nnlua.Layer
+---@overload fun(options: nnlua.AdaptiveMaxPooling2D.options|integer|table): nnlua.AdaptiveMaxPooling2D
+
+---@class nnlua.AdaptiveMaxPooling3D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table output_size
+---@field output_size? integer|table integer or table, required, 1st by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+
+--- Largest elements of windows that divide the sample into `output_size`: `nn.AdaptiveMaxPooling1D{4}`.
+---@class nnlua.AdaptiveMaxPooling3D: nnlua.Layer
+---@overload fun(options: nnlua.AdaptiveMaxPooling3D.options|integer|table): nnlua.AdaptiveMaxPooling3D
+
+---@class nnlua.Add.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Tensors of one shape, or of shapes that broadcast, as one: `nn.Add{}(a, b)`.
+---@class nnlua.Add: nnlua.Layer
+---@overload fun(options?: nnlua.Add.options): nnlua.Add
+
+---@class nnlua.AdditiveAttention.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field dropout? number number, 0, at least 0, below 1
+---@field use_scale? boolean boolean, true
+
+--- Attention by sums (Bahdanau): scores are the sum of scale * tanh(query + key), scale (C) trained.
+---@class nnlua.AdditiveAttention: nnlua.Layer
+---@overload fun(options?: nnlua.AdditiveAttention.options): nnlua.AdditiveAttention
+
+---@class nnlua.AlphaDropout.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number rate
+---@field rate? number number, required, at least 0, below 1, 1st by place
+---@field noise_shape? table table
+
+--- Dropout for selu: what is dropped becomes selu's least value, and mean and variance stay.
+---@class nnlua.AlphaDropout: nnlua.Layer
+---@overload fun(options: nnlua.AlphaDropout.options|number): nnlua.AlphaDropout
+
+---@class nnlua.Attention.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field dropout? number number, 0, at least 0, below 1
+---@field score_mode? "dot"|"concat" string, "dot", one of dot concat
+---@field use_scale? boolean boolean, false
+
+--- Attention by products (Luong): softmax(query key^T) value, without weights; `use_scale`: a trained factor; score_mode "concat":
+---@class nnlua.Attention: nnlua.Layer
+---@overload fun(options?: nnlua.Attention.options): nnlua.Attention
+
+---@class nnlua.Average.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Tensors of one shape, or of shapes that broadcast, as one: `nn.Add{}(a, b)`.
+---@class nnlua.Average: nnlua.Layer
+---@overload fun(options?: nnlua.Average.options): nnlua.Average
+
+---@class nnlua.AveragePooling1D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table pool_size
+---@field pool_size? integer|table integer or table, 2, 1st by place
+---@field [2]? integer|table strides
+---@field strides? integer|table integer or table, 2nd by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field padding? "valid"|"same" string, "valid", one of valid same
+---@field stride? integer|table short for strides
+
+--- The mean of each window; what "same" adds does not count: `nn.AveragePooling2D{2}`.
+---@class nnlua.AveragePooling1D: nnlua.Layer
+---@overload fun(options?: nnlua.AveragePooling1D.options|integer|table): nnlua.AveragePooling1D
+
+---@class nnlua.AveragePooling2D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table pool_size
+---@field pool_size? integer|table integer or table, 2, 1st by place
+---@field [2]? integer|table strides
+---@field strides? integer|table integer or table, 2nd by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field padding? "valid"|"same" string, "valid", one of valid same
+---@field stride? integer|table short for strides
+
+--- The mean of each window; what "same" adds does not count: `nn.AveragePooling2D{2}`.
+---@class nnlua.AveragePooling2D: nnlua.Layer
+---@overload fun(options?: nnlua.AveragePooling2D.options|integer|table): nnlua.AveragePooling2D
+
+---@class nnlua.AveragePooling3D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table pool_size
+---@field pool_size? integer|table integer or table, 2, 1st by place
+---@field [2]? integer|table strides
+---@field strides? integer|table integer or table, 2nd by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field padding? "valid"|"same" string, "valid", one of valid same
+---@field stride? integer|table short for strides
+
+--- The mean of each window; what "same" adds does not count: `nn.AveragePooling2D{2}`.
+---@class nnlua.AveragePooling3D: nnlua.Layer
+---@overload fun(options?: nnlua.AveragePooling3D.options|integer|table): nnlua.AveragePooling3D
+
+---@class nnlua.BatchNorm.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field axis? integer integer, -1
+---@field beta_constraint? string|table|function string or table or function
+---@field beta_initializer? string|table|function string or table or function, "zeros"
+---@field beta_regularizer? string|table|function string or table or function
+---@field center? boolean boolean, true
+---@field epsilon? number number, 0.001, above 0
+---@field gamma_constraint? string|table|function string or table or function
+---@field gamma_initializer? string|table|function string or table or function, "ones"
+---@field gamma_regularizer? string|table|function string or table or function
+---@field momentum? number number, 0.99, at least 0, at most 1
+---@field moving_mean_initializer? string|table|function string or table or function, "zeros"
+---@field moving_variance_initializer? string|table|function string or table or function, "ones"
+---@field scale? boolean boolean, true
+---@field eps? number short for epsilon
+
+--- Each channel with mean 0 and variance 1 over the batch, then `* gamma + beta`. In inference, and when frozen, it uses running averages:
+---@class nnlua.BatchNorm: nnlua.Layer
+---@overload fun(options?: nnlua.BatchNorm.options): nnlua.BatchNorm
+
+---@class nnlua.Bidirectional.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? table layer
+---@field layer? table table, required, 1st by place
+---@field backward_layer? table table
+---@field merge_mode? "concat"|"sum"|"mul"|"ave"|"none" string, "concat", one of concat sum mul ave none
+
+--- A recurrent layer forwards and backwards over sequences, and both results joined: merge_mode concat, sum, mul, ave, or none (two results).
+---@class nnlua.Bidirectional: nnlua.Layer
+---@overload fun(options: nnlua.Bidirectional.options|table): nnlua.Bidirectional
+
+---@class nnlua.Bilinear.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer units
+---@field units? integer integer, required, at least 1, 1st by place
+---@field activation? string|function string or function, "linear"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field use_bias? boolean boolean, true
+---@field bias? boolean short for use_bias
+---@field constraint? string|table|function short for kernel_constraint
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+
+--- `x1 W x2 + b` of two tensors, over their last dims: `nn.Bilinear{16}(a, b)`. kernel (in 1, in 2, units).
+---@class nnlua.Bilinear: nnlua.Layer
+---@overload fun(options: nnlua.Bilinear.options|integer): nnlua.Bilinear
+
+---@class nnlua.CELU.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number alpha
+---@field alpha? number number, 1, above 0, 1st by place
+
+--- `x` where positive, else `alpha * (e^x - 1)` (CELU: `alpha * (e^(x / alpha) - 1)`): `nn.ELU{1}`.
+---@class nnlua.CELU: nnlua.Layer
+---@overload fun(options?: nnlua.CELU.options|number): nnlua.CELU
+
+---@class nnlua.CReLU.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer axis
+---@field axis? integer integer, -1, 1st by place
+
+--- Along `axis` (the last by default): probabilities, their logarithms, probabilities of -x; probabilities many of which are 0 (sparsemax).
+---@class nnlua.CReLU: nnlua.Layer
+---@overload fun(options?: nnlua.CReLU.options|integer): nnlua.CReLU
+
+---@class nnlua.CategoryEncoding.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer num_tokens
+---@field num_tokens? integer integer, required, at least 1, 1st by place
+---@field output_mode? "one_hot"|"multi_hot"|"count" string, "multi_hot", one of one_hot multi_hot count
+
+--- Ids 1 to num_tokens as rows: which of them a sample has ("multi_hot", the default), how often ("count", with weights as second argument), or a row
+---@class nnlua.CategoryEncoding: nnlua.Layer
+---@overload fun(options: nnlua.CategoryEncoding.options|integer): nnlua.CategoryEncoding
+
+---@class nnlua.ColorJitter.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field brightness? number|table number or table, 0
+---@field contrast? number|table number or table, 0
+---@field hue? number|table number or table, 0
+---@field saturation? number|table number or table, 0
+---@field value_range? table table, {0, 255}
+
+--- Changes the brightness, contrast and saturation of each image by factors between 1 - b and 1 + b (or in ranges {low, high}; 1 changes nothing),
+---@class nnlua.ColorJitter: nnlua.Layer
+---@overload fun(options?: nnlua.ColorJitter.options): nnlua.ColorJitter
+
+---@class nnlua.Concatenate.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer axis
+---@field axis? integer integer, -1, 1st by place
+
+--- Tensors joined along `axis`, the last by default; dim 1 is the batch.
+---@class nnlua.Concatenate: nnlua.Layer
+---@overload fun(options?: nnlua.Concatenate.options|integer): nnlua.Concatenate
+
+---@class nnlua.Conv1D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer filters
+---@field filters? integer integer, required, at least 1, 1st by place
+---@field [2]? integer|table kernel_size
+---@field kernel_size? integer|table integer or table, required, 2nd by place
+---@field activation? string|function string or function, "linear"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field dilation_rate? integer|table integer or table, 1
+---@field groups? integer integer, 1, at least 1
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field padding? "valid"|"same"|"causal" string, "valid", one of valid same causal
+---@field strides? integer|table integer or table, 1
+---@field use_bias? boolean boolean, true
+---@field bias? boolean short for use_bias
+---@field constraint? string|table|function short for kernel_constraint
+---@field dilation? integer|table short for dilation_rate
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+---@field stride? integer|table short for strides
+
+--- Windows of a sequence, an image or a volume times a kernel: `nn.Conv2D{32, 3, activation = "relu", padding = "same", strides = 2}`.
+---@class nnlua.Conv1D: nnlua.Layer
+---@overload fun(options: nnlua.Conv1D.options|integer): nnlua.Conv1D
+
+---@class nnlua.Conv1DTranspose.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer filters
+---@field filters? integer integer, required, at least 1, 1st by place
+---@field [2]? integer|table kernel_size
+---@field kernel_size? integer|table integer or table, required, 2nd by place
+---@field activation? string|function string or function, "linear"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field dilation_rate? integer|table integer or table, 1
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field output_padding? integer|table integer or table
+---@field padding? "valid"|"same" string, "valid", one of valid same
+---@field strides? integer|table integer or table, 1
+---@field use_bias? boolean boolean, true
+---@field bias? boolean short for use_bias
+---@field constraint? string|table|function short for kernel_constraint
+---@field dilation? integer|table short for dilation_rate
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+---@field stride? integer|table short for strides
+
+--- The gradient of a convolution as a layer: with strides its result is larger, `nn.Conv2DTranspose{16, 3, strides = 2, padding = "same"}` doubles
+---@class nnlua.Conv1DTranspose: nnlua.Layer
+---@overload fun(options: nnlua.Conv1DTranspose.options|integer): nnlua.Conv1DTranspose
+
+---@class nnlua.Conv2D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer filters
+---@field filters? integer integer, required, at least 1, 1st by place
+---@field [2]? integer|table kernel_size
+---@field kernel_size? integer|table integer or table, required, 2nd by place
+---@field activation? string|function string or function, "linear"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field dilation_rate? integer|table integer or table, 1
+---@field groups? integer integer, 1, at least 1
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field padding? "valid"|"same" string, "valid", one of valid same
+---@field strides? integer|table integer or table, 1
+---@field use_bias? boolean boolean, true
+---@field bias? boolean short for use_bias
+---@field constraint? string|table|function short for kernel_constraint
+---@field dilation? integer|table short for dilation_rate
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+---@field stride? integer|table short for strides
+
+--- Windows of a sequence, an image or a volume times a kernel: `nn.Conv2D{32, 3, activation = "relu", padding = "same", strides = 2}`.
+---@class nnlua.Conv2D: nnlua.Layer
+---@overload fun(options: nnlua.Conv2D.options|integer): nnlua.Conv2D
+
+---@class nnlua.Conv2DTranspose.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer filters
+---@field filters? integer integer, required, at least 1, 1st by place
+---@field [2]? integer|table kernel_size
+---@field kernel_size? integer|table integer or table, required, 2nd by place
+---@field activation? string|function string or function, "linear"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field dilation_rate? integer|table integer or table, 1
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field output_padding? integer|table integer or table
+---@field padding? "valid"|"same" string, "valid", one of valid same
+---@field strides? integer|table integer or table, 1
+---@field use_bias? boolean boolean, true
+---@field bias? boolean short for use_bias
+---@field constraint? string|table|function short for kernel_constraint
+---@field dilation? integer|table short for dilation_rate
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+---@field stride? integer|table short for strides
+
+--- The gradient of a convolution as a layer: with strides its result is larger, `nn.Conv2DTranspose{16, 3, strides = 2, padding = "same"}` doubles
+---@class nnlua.Conv2DTranspose: nnlua.Layer
+---@overload fun(options: nnlua.Conv2DTranspose.options|integer): nnlua.Conv2DTranspose
+
+---@class nnlua.Conv3D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer filters
+---@field filters? integer integer, required, at least 1, 1st by place
+---@field [2]? integer|table kernel_size
+---@field kernel_size? integer|table integer or table, required, 2nd by place
+---@field activation? string|function string or function, "linear"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field dilation_rate? integer|table integer or table, 1
+---@field groups? integer integer, 1, at least 1
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field padding? "valid"|"same" string, "valid", one of valid same
+---@field strides? integer|table integer or table, 1
+---@field use_bias? boolean boolean, true
+---@field bias? boolean short for use_bias
+---@field constraint? string|table|function short for kernel_constraint
+---@field dilation? integer|table short for dilation_rate
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+---@field stride? integer|table short for strides
+
+--- Windows of a sequence, an image or a volume times a kernel: `nn.Conv2D{32, 3, activation = "relu", padding = "same", strides = 2}`.
+---@class nnlua.Conv3D: nnlua.Layer
+---@overload fun(options: nnlua.Conv3D.options|integer): nnlua.Conv3D
+
+---@class nnlua.Conv3DTranspose.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer filters
+---@field filters? integer integer, required, at least 1, 1st by place
+---@field [2]? integer|table kernel_size
+---@field kernel_size? integer|table integer or table, required, 2nd by place
+---@field activation? string|function string or function, "linear"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field dilation_rate? integer|table integer or table, 1
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field output_padding? integer|table integer or table
+---@field padding? "valid"|"same" string, "valid", one of valid same
+---@field strides? integer|table integer or table, 1
+---@field use_bias? boolean boolean, true
+---@field bias? boolean short for use_bias
+---@field constraint? string|table|function short for kernel_constraint
+---@field dilation? integer|table short for dilation_rate
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+---@field stride? integer|table short for strides
+
+--- The gradient of a convolution as a layer: with strides its result is larger, `nn.Conv2DTranspose{16, 3, strides = 2, padding = "same"}` doubles
+---@class nnlua.Conv3DTranspose: nnlua.Layer
+---@overload fun(options: nnlua.Conv3DTranspose.options|integer): nnlua.Conv3DTranspose
+
+---@class nnlua.ConvLSTM1D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer filters
+---@field filters? integer integer, required, at least 1, 1st by place
+---@field [2]? integer|table kernel_size
+---@field kernel_size? integer|table integer or table, required, 2nd by place
+---@field activation? string|function string or function, "tanh"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field dilation_rate? integer|table integer or table, 1
+---@field dropout? number number, 0, at least 0, below 1
+---@field go_backwards? boolean boolean, false
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field padding? "valid"|"same" string, "valid", one of valid same
+---@field recurrent_activation? string|function string or function, "sigmoid"
+---@field recurrent_constraint? string|table|function string or table or function
+---@field recurrent_dropout? number number, 0, at least 0, below 1
+---@field recurrent_initializer? string|table|function string or table or function, "orthogonal"
+---@field recurrent_regularizer? string|table|function string or table or function
+---@field return_sequences? boolean boolean, false
+---@field return_state? boolean boolean, false
+---@field stateful? boolean boolean, false
+---@field strides? integer|table integer or table, 1
+---@field unit_forget_bias? boolean boolean, true
+---@field unroll? boolean boolean, false
+---@field use_bias? boolean boolean, true
+---@field zero_output_for_mask? boolean boolean, false
+---@field constraint? string|table|function short for kernel_constraint
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+
+--- An LSTM over sequences of images (N, T, H, W, C), of volumes (3D: N, T, D, H, W, C) or of sequences (1D: N, T, L, C), whose products are
+---@class nnlua.ConvLSTM1D: nnlua.Layer
+---@overload fun(options: nnlua.ConvLSTM1D.options|integer): nnlua.ConvLSTM1D
+
+---@class nnlua.ConvLSTM2D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer filters
+---@field filters? integer integer, required, at least 1, 1st by place
+---@field [2]? integer|table kernel_size
+---@field kernel_size? integer|table integer or table, required, 2nd by place
+---@field activation? string|function string or function, "tanh"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field dilation_rate? integer|table integer or table, 1
+---@field dropout? number number, 0, at least 0, below 1
+---@field go_backwards? boolean boolean, false
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field padding? "valid"|"same" string, "valid", one of valid same
+---@field recurrent_activation? string|function string or function, "sigmoid"
+---@field recurrent_constraint? string|table|function string or table or function
+---@field recurrent_dropout? number number, 0, at least 0, below 1
+---@field recurrent_initializer? string|table|function string or table or function, "orthogonal"
+---@field recurrent_regularizer? string|table|function string or table or function
+---@field return_sequences? boolean boolean, false
+---@field return_state? boolean boolean, false
+---@field stateful? boolean boolean, false
+---@field strides? integer|table integer or table, 1
+---@field unit_forget_bias? boolean boolean, true
+---@field unroll? boolean boolean, false
+---@field use_bias? boolean boolean, true
+---@field zero_output_for_mask? boolean boolean, false
+---@field constraint? string|table|function short for kernel_constraint
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+
+--- An LSTM over sequences of images (N, T, H, W, C), of volumes (3D: N, T, D, H, W, C) or of sequences (1D: N, T, L, C), whose products are
+---@class nnlua.ConvLSTM2D: nnlua.Layer
+---@overload fun(options: nnlua.ConvLSTM2D.options|integer): nnlua.ConvLSTM2D
+
+---@class nnlua.ConvLSTM3D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer filters
+---@field filters? integer integer, required, at least 1, 1st by place
+---@field [2]? integer|table kernel_size
+---@field kernel_size? integer|table integer or table, required, 2nd by place
+---@field activation? string|function string or function, "tanh"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field dilation_rate? integer|table integer or table, 1
+---@field dropout? number number, 0, at least 0, below 1
+---@field go_backwards? boolean boolean, false
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field padding? "valid"|"same" string, "valid", one of valid same
+---@field recurrent_activation? string|function string or function, "sigmoid"
+---@field recurrent_constraint? string|table|function string or table or function
+---@field recurrent_dropout? number number, 0, at least 0, below 1
+---@field recurrent_initializer? string|table|function string or table or function, "orthogonal"
+---@field recurrent_regularizer? string|table|function string or table or function
+---@field return_sequences? boolean boolean, false
+---@field return_state? boolean boolean, false
+---@field stateful? boolean boolean, false
+---@field strides? integer|table integer or table, 1
+---@field unit_forget_bias? boolean boolean, true
+---@field unroll? boolean boolean, false
+---@field use_bias? boolean boolean, true
+---@field zero_output_for_mask? boolean boolean, false
+---@field constraint? string|table|function short for kernel_constraint
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+
+--- An LSTM over sequences of images (N, T, H, W, C), of volumes (3D: N, T, D, H, W, C) or of sequences (1D: N, T, L, C), whose products are
+---@class nnlua.ConvLSTM3D: nnlua.Layer
+---@overload fun(options: nnlua.ConvLSTM3D.options|integer): nnlua.ConvLSTM3D
+
+---@class nnlua.Cropping1D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table cropping
+---@field cropping? integer|table integer or table, 1, 1st by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+
+--- Samples without their borders: `nn.Cropping2D{ {top, bottom}, {left, right} }`; of sequences `{ {left, right} }`.
+---@class nnlua.Cropping1D: nnlua.Layer
+---@overload fun(options?: nnlua.Cropping1D.options|integer|table): nnlua.Cropping1D
+
+---@class nnlua.Cropping2D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table cropping
+---@field cropping? integer|table integer or table, 0, 1st by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+
+--- Samples without their borders: `nn.Cropping2D{ {top, bottom}, {left, right} }`; of sequences `{ {left, right} }`.
+---@class nnlua.Cropping2D: nnlua.Layer
+---@overload fun(options?: nnlua.Cropping2D.options|integer|table): nnlua.Cropping2D
+
+---@class nnlua.Cropping3D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table cropping
+---@field cropping? integer|table integer or table, 1, 1st by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+
+--- Samples without their borders: `nn.Cropping2D{ {top, bottom}, {left, right} }`; of sequences `{ {left, right} }`.
+---@class nnlua.Cropping3D: nnlua.Layer
+---@overload fun(options?: nnlua.Cropping3D.options|integer|table): nnlua.Cropping3D
+
+---@class nnlua.Dense.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer units
+---@field units? integer integer, required, at least 1, 1st by place
+---@field activation? string|function string or function, "linear"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field use_bias? boolean boolean, true
+---@field bias? boolean short for use_bias
+---@field constraint? string|table|function short for kernel_constraint
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+
+--- `activation(x @ kernel + bias)` over the last dim: `nn.Dense{128, activation = "relu", init = "he_normal"}`. kernel (in, units).
+---@class nnlua.Dense: nnlua.Layer
+---@overload fun(options: nnlua.Dense.options|integer): nnlua.Dense
+
+---@class nnlua.DepthwiseConv1D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table kernel_size
+---@field kernel_size? integer|table integer or table, required, 1st by place
+---@field activation? string|function string or function, "linear"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field depth_multiplier? integer integer, 1, at least 1
+---@field depthwise_constraint? string|table|function string or table or function
+---@field depthwise_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field depthwise_regularizer? string|table|function string or table or function
+---@field dilation_rate? integer|table integer or table, 1
+---@field padding? "valid"|"same"|"causal" string, "valid", one of valid same causal
+---@field strides? integer|table integer or table, 1
+---@field use_bias? boolean boolean, true
+---@field bias? boolean short for use_bias
+---@field constraint? string|table|function short for depthwise_constraint
+---@field dilation? integer|table short for dilation_rate
+---@field init? string|table|function short for depthwise_initializer
+---@field regularizer? string|table|function short for depthwise_regularizer
+---@field stride? integer|table short for strides
+
+--- Each channel convolved by its own `depth_multiplier` filters: `nn.DepthwiseConv2D{3, padding = "same"}`. kernel (window, C, depth_multiplier).
+---@class nnlua.DepthwiseConv1D: nnlua.Layer
+---@overload fun(options: nnlua.DepthwiseConv1D.options|integer|table): nnlua.DepthwiseConv1D
+
+---@class nnlua.DepthwiseConv2D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table kernel_size
+---@field kernel_size? integer|table integer or table, required, 1st by place
+---@field activation? string|function string or function, "linear"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field depth_multiplier? integer integer, 1, at least 1
+---@field depthwise_constraint? string|table|function string or table or function
+---@field depthwise_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field depthwise_regularizer? string|table|function string or table or function
+---@field dilation_rate? integer|table integer or table, 1
+---@field padding? "valid"|"same" string, "valid", one of valid same
+---@field strides? integer|table integer or table, 1
+---@field use_bias? boolean boolean, true
+---@field bias? boolean short for use_bias
+---@field constraint? string|table|function short for depthwise_constraint
+---@field dilation? integer|table short for dilation_rate
+---@field init? string|table|function short for depthwise_initializer
+---@field regularizer? string|table|function short for depthwise_regularizer
+---@field stride? integer|table short for strides
+
+--- Each channel convolved by its own `depth_multiplier` filters: `nn.DepthwiseConv2D{3, padding = "same"}`. kernel (window, C, depth_multiplier).
+---@class nnlua.DepthwiseConv2D: nnlua.Layer
+---@overload fun(options: nnlua.DepthwiseConv2D.options|integer|table): nnlua.DepthwiseConv2D
+
+---@class nnlua.Discretization.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? table bin_boundaries
+---@field bin_boundaries? table table, 1st by place
+---@field num_bins? integer integer, at least 2
+---@field output_mode? "int"|"one_hot"|"multi_hot"|"count" string, "int", one of int one_hot multi_hot count
+
+--- Which of the ranges between `bin_boundaries` a number is in, from 1; a boundary belongs to the range above it. With num_bins instead,
+---@class nnlua.Discretization: nnlua.Layer
+---@overload fun(options?: nnlua.Discretization.options|table): nnlua.Discretization
+
+---@class nnlua.Dot.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table axes
+---@field axes? integer|table integer or table, required, 1st by place
+---@field normalize? boolean boolean, false
+
+--- Products of two tensors, summed over dim `axes` (one for both, or one of each; dim 1 is the batch): `nn.Dot{ axes = {2, 3} }`. With normalize
+---@class nnlua.Dot: nnlua.Layer
+---@overload fun(options: nnlua.Dot.options|integer|table): nnlua.Dot
+
+---@class nnlua.DropPath.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number rate
+---@field rate? number number, required, at least 0, below 1, 1st by place
+
+--- Drops whole samples, for the branch of a residual block: stochastic depth (Huang et al.). `x + nn.DropPath{0.1}(branch(x))`.
+---@class nnlua.DropPath: nnlua.Layer
+---@overload fun(options: nnlua.DropPath.options|number): nnlua.DropPath
+
+---@class nnlua.Dropout.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number rate
+---@field rate? number number, required, at least 0, below 1, 1st by place
+---@field noise_shape? table table
+
+--- In training each element is dropped with probability `rate`, the others grow to keep the expectation: `nn.Dropout{0.5}`.
+---@class nnlua.Dropout: nnlua.Layer
+---@overload fun(options: nnlua.Dropout.options|number): nnlua.Dropout
+
+---@class nnlua.ELU.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number alpha
+---@field alpha? number number, 1, 1st by place
+
+--- `x` where positive, else `alpha * (e^x - 1)` (CELU: `alpha * (e^(x / alpha) - 1)`): `nn.ELU{1}`.
+---@class nnlua.ELU: nnlua.Layer
+---@overload fun(options?: nnlua.ELU.options|number): nnlua.ELU
+
+---@class nnlua.EinsumDense.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? string equation
+---@field equation? string string, required, 1st by place
+---@field [2]? integer|table output_shape
+---@field output_shape? integer|table integer or table, required, 2nd by place
+---@field activation? string|function string or function, "linear"
+---@field bias_axes? string string
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field constraint? string|table|function short for kernel_constraint
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+
+--- A product that an equation describes, Keras's: "...x,xy->...y" is a Dense layer. Its first part is the input with its batch, the second the
+---@class nnlua.EinsumDense: nnlua.Layer
+---@overload fun(options: nnlua.EinsumDense.options|string): nnlua.EinsumDense
+
+---@class nnlua.Embedding.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer input_dim
+---@field input_dim? integer integer, required, at least 1, 1st by place
+---@field [2]? integer output_dim
+---@field output_dim? integer integer, required, at least 1, 2nd by place
+---@field embeddings_constraint? string|table|function string or table or function
+---@field embeddings_initializer? string|table|function string or table or function, "uniform"
+---@field embeddings_regularizer? string|table|function string or table or function
+---@field mask_zero? boolean boolean, false
+---@field constraint? string|table|function short for embeddings_constraint
+---@field init? string|table|function short for embeddings_initializer
+---@field regularizer? string|table|function short for embeddings_regularizer
+
+--- Rows of a trained table (input_dim, output_dim) for ids 1..input_dim: `nn.Embedding{10000, 64}`. mask_zero: the first id stands for padding
+---@class nnlua.Embedding: nnlua.Layer
+---@overload fun(options: nnlua.Embedding.options|integer): nnlua.Embedding
+
+---@class nnlua.Exponential.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Activations without options: `nn.SiLU{}`. nn.help "silu" tells the formula.
+---@class nnlua.Exponential: nnlua.Layer
+---@overload fun(options?: nnlua.Exponential.options): nnlua.Exponential
+
+---@class nnlua.Flatten.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Each sample as one row.
+---@class nnlua.Flatten: nnlua.Layer
+---@overload fun(options?: nnlua.Flatten.options): nnlua.Flatten
+
+---@class nnlua.GELU.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? boolean approximate
+---@field approximate? boolean boolean, false, 1st by place
+
+--- `x` times the normal distribution's share below x; by a tanh when `approximate`.
+---@class nnlua.GELU: nnlua.Layer
+---@overload fun(options?: nnlua.GELU.options|boolean): nnlua.GELU
+
+---@class nnlua.GLU.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer axis
+---@field axis? integer integer, -1, 1st by place
+
+--- Along `axis` (the last by default): probabilities, their logarithms, probabilities of -x; probabilities many of which are 0 (sparsemax).
+---@class nnlua.GLU: nnlua.Layer
+---@overload fun(options?: nnlua.GLU.options|integer): nnlua.GLU
+
+---@class nnlua.GRU.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer units
+---@field units? integer integer, required, at least 1, 1st by place
+---@field activation? string|function string or function, "tanh"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field dropout? number number, 0, at least 0, below 1
+---@field go_backwards? boolean boolean, false
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field recurrent_activation? string|function string or function, "sigmoid"
+---@field recurrent_constraint? string|table|function string or table or function
+---@field recurrent_dropout? number number, 0, at least 0, below 1
+---@field recurrent_initializer? string|table|function string or table or function, "orthogonal"
+---@field recurrent_regularizer? string|table|function string or table or function
+---@field reset_after? boolean boolean, true
+---@field return_sequences? boolean boolean, false
+---@field return_state? boolean boolean, false
+---@field stateful? boolean boolean, false
+---@field unroll? boolean boolean, false
+---@field use_bias? boolean boolean, true
+---@field zero_output_for_mask? boolean boolean, false
+---@field constraint? string|table|function short for kernel_constraint
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+
+--- `nn.GRU{128}`.
+---@class nnlua.GRU: nnlua.Layer
+---@overload fun(options: nnlua.GRU.options|integer): nnlua.GRU
+
+---@class nnlua.GRUCell.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer units
+---@field units? integer integer, required, at least 1, 1st by place
+---@field activation? string|function string or function, "tanh"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field dropout? number number, 0, at least 0, below 1
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field recurrent_activation? string|function string or function, "sigmoid"
+---@field recurrent_constraint? string|table|function string or table or function
+---@field recurrent_dropout? number number, 0, at least 0, below 1
+---@field recurrent_initializer? string|table|function string or table or function, "orthogonal"
+---@field recurrent_regularizer? string|table|function string or table or function
+---@field reset_after? boolean boolean, true
+---@field use_bias? boolean boolean, true
+---@field constraint? string|table|function short for kernel_constraint
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+
+--- One step of a GRU. `reset_after` (Keras's default): the reset gate multiplies what the state gives, else the state itself.
+---@class nnlua.GRUCell: nnlua.Layer
+---@overload fun(options: nnlua.GRUCell.options|integer): nnlua.GRUCell
+
+---@class nnlua.GaussianDropout.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number rate
+---@field rate? number number, required, at least 0, below 1, 1st by place
+
+--- Multiplies with normal draws of mean 1 and the variance that dropout of `rate` has.
+---@class nnlua.GaussianDropout: nnlua.Layer
+---@overload fun(options: nnlua.GaussianDropout.options|number): nnlua.GaussianDropout
+
+---@class nnlua.GaussianNoise.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number stddev
+---@field stddev? number number, required, at least 0, 1st by place
+
+--- Adds normal draws of deviation `stddev`.
+---@class nnlua.GaussianNoise: nnlua.Layer
+---@overload fun(options: nnlua.GaussianNoise.options|number): nnlua.GaussianNoise
+
+---@class nnlua.GlobalAveragePooling1D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field keepdims? boolean boolean, false
+
+--- The mean of each channel: (N, H, W, C) becomes (N, C), or (N, 1, 1, C) with keepdims.
+---@class nnlua.GlobalAveragePooling1D: nnlua.Layer
+---@overload fun(options?: nnlua.GlobalAveragePooling1D.options): nnlua.GlobalAveragePooling1D
+
+---@class nnlua.GlobalAveragePooling2D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field keepdims? boolean boolean, false
+
+--- The mean of each channel: (N, H, W, C) becomes (N, C), or (N, 1, 1, C) with keepdims.
+---@class nnlua.GlobalAveragePooling2D: nnlua.Layer
+---@overload fun(options?: nnlua.GlobalAveragePooling2D.options): nnlua.GlobalAveragePooling2D
+
+---@class nnlua.GlobalAveragePooling3D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field keepdims? boolean boolean, false
+
+--- The mean of each channel: (N, H, W, C) becomes (N, C), or (N, 1, 1, C) with keepdims.
+---@class nnlua.GlobalAveragePooling3D: nnlua.Layer
+---@overload fun(options?: nnlua.GlobalAveragePooling3D.options): nnlua.GlobalAveragePooling3D
+
+---@class nnlua.GlobalMaxPooling1D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field keepdims? boolean boolean, false
+
+--- The largest of each channel: (N, H, W, C) becomes (N, C), or (N, 1, 1, C) with keepdims.
+---@class nnlua.GlobalMaxPooling1D: nnlua.Layer
+---@overload fun(options?: nnlua.GlobalMaxPooling1D.options): nnlua.GlobalMaxPooling1D
+
+---@class nnlua.GlobalMaxPooling2D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field keepdims? boolean boolean, false
+
+--- The largest of each channel: (N, H, W, C) becomes (N, C), or (N, 1, 1, C) with keepdims.
+---@class nnlua.GlobalMaxPooling2D: nnlua.Layer
+---@overload fun(options?: nnlua.GlobalMaxPooling2D.options): nnlua.GlobalMaxPooling2D
+
+---@class nnlua.GlobalMaxPooling3D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field keepdims? boolean boolean, false
+
+--- The largest of each channel: (N, H, W, C) becomes (N, C), or (N, 1, 1, C) with keepdims.
+---@class nnlua.GlobalMaxPooling3D: nnlua.Layer
+---@overload fun(options?: nnlua.GlobalMaxPooling3D.options): nnlua.GlobalMaxPooling3D
+
+---@class nnlua.GroupNorm.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer groups
+---@field groups? integer integer, 32, 1st by place
+---@field axis? integer integer, -1
+---@field beta_constraint? string|table|function string or table or function
+---@field beta_initializer? string|table|function string or table or function, "zeros"
+---@field beta_regularizer? string|table|function string or table or function
+---@field center? boolean boolean, true
+---@field epsilon? number number, 0.001, above 0
+---@field gamma_constraint? string|table|function string or table or function
+---@field gamma_initializer? string|table|function string or table or function, "ones"
+---@field gamma_regularizer? string|table|function string or table or function
+---@field scale? boolean boolean, true
+---@field eps? number short for epsilon
+
+--- Each sample's `groups` groups of channels with mean 0 and variance 1, then `* gamma + beta`. Keras's GroupNormalization: `nn.GroupNorm{8}`.
+---@class nnlua.GroupNorm: nnlua.Layer
+---@overload fun(options?: nnlua.GroupNorm.options|integer): nnlua.GroupNorm
+
+---@class nnlua.GroupedQueryAttention.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer head_dim
+---@field head_dim? integer integer, required, at least 1, 1st by place
+---@field [2]? integer num_query_heads
+---@field num_query_heads? integer integer, required, at least 1, 2nd by place
+---@field [3]? integer num_key_value_heads
+---@field num_key_value_heads? integer integer, required, at least 1, 3rd by place
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field dropout? number number, 0, at least 0, below 1
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field use_bias? boolean boolean, true
+---@field constraint? string|table|function short for kernel_constraint
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+
+--- Multi-head attention whose query heads share keys and values in groups (Ainslie et al.):
+---@class nnlua.GroupedQueryAttention: nnlua.Layer
+---@overload fun(options: nnlua.GroupedQueryAttention.options|integer): nnlua.GroupedQueryAttention
+
+---@class nnlua.HardShrink.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number threshold
+---@field threshold? number number, 0.5, at least 0, 1st by place
+---@field lambda? number short for threshold
+
+--- 0 where |x| <= lambda, else x (HardShrink) or x brought nearer to 0 by lambda (SoftShrink).
+---@class nnlua.HardShrink: nnlua.Layer
+---@overload fun(options?: nnlua.HardShrink.options|number): nnlua.HardShrink
+
+---@class nnlua.HardSigmoid.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Activations without options: `nn.SiLU{}`. nn.help "silu" tells the formula.
+---@class nnlua.HardSigmoid: nnlua.Layer
+---@overload fun(options?: nnlua.HardSigmoid.options): nnlua.HardSigmoid
+
+---@class nnlua.HardSwish.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Activations without options: `nn.SiLU{}`. nn.help "silu" tells the formula.
+---@class nnlua.HardSwish: nnlua.Layer
+---@overload fun(options?: nnlua.HardSwish.options): nnlua.HardSwish
+
+---@class nnlua.HardTanh.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Activations without options: `nn.SiLU{}`. nn.help "silu" tells the formula.
+---@class nnlua.HardTanh: nnlua.Layer
+---@overload fun(options?: nnlua.HardTanh.options): nnlua.HardTanh
+
+---@class nnlua.Hashing.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer num_bins
+---@field num_bins? integer integer, required, at least 2, 1st by place
+---@field mask_value? integer integer
+---@field output_mode? "int"|"one_hot"|"multi_hot"|"count" string, "int", one of int one_hot multi_hot count
+---@field salt? integer integer, 0
+
+--- Whole numbers as ids 1 to num_bins, by a hash that is the same everywhere (not Keras's); mask_value becomes id 1, which no other number gets then.
+---@class nnlua.Hashing: nnlua.Layer
+---@overload fun(options: nnlua.Hashing.options|integer): nnlua.Hashing
+
+---@class nnlua.Identity.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- What comes in.
+---@class nnlua.Identity: nnlua.Layer
+---@overload fun(options?: nnlua.Identity.options): nnlua.Identity
+
+---@class nnlua.Input.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [integer] integer shape
+---@field shape? table integer, required, at least -1, all by place
+---@field dtype? string string
+
+--- The shape of one sample, so that a model knows its sizes before it sees data: `nn.Input{28, 28, 1}`; -1 is a size that varies from batch to
+---@class nnlua.Input: nnlua.Layer
+---@overload fun(options: nnlua.Input.options|integer): nnlua.Input
+
+---@class nnlua.InstanceNorm.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field axis? integer integer, -1
+---@field beta_constraint? string|table|function string or table or function
+---@field beta_initializer? string|table|function string or table or function, "zeros"
+---@field beta_regularizer? string|table|function string or table or function
+---@field center? boolean boolean, true
+---@field epsilon? number number, 0.001, above 0
+---@field gamma_constraint? string|table|function string or table or function
+---@field gamma_initializer? string|table|function string or table or function, "ones"
+---@field gamma_regularizer? string|table|function string or table or function
+---@field scale? boolean boolean, true
+---@field eps? number short for epsilon
+
+--- Each channel of each sample with mean 0 and variance 1, then `* gamma + beta`: a GroupNorm with a group per channel.
+---@class nnlua.InstanceNorm: nnlua.Layer
+---@overload fun(options?: nnlua.InstanceNorm.options): nnlua.InstanceNorm
+
+---@class nnlua.IntegerLookup.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer max_tokens
+---@field max_tokens? integer integer, at least 1, 1st by place
+---@field invert? boolean boolean, false
+---@field mask_token? integer integer
+---@field num_oov_indices? integer integer, 1, at least 0
+---@field oov_token? integer integer, -1
+---@field output_mode? "int"|"one_hot"|"multi_hot"|"count" string, "int", one of int one_hot multi_hot count
+---@field vocabulary? table table
+
+--- Whole numbers as ids: `nn.IntegerLookup{ vocabulary = {12, 36, 1138} }`. adapt(data) learns them of a tensor, a list or a data set. As
+---@class nnlua.IntegerLookup: nnlua.Layer
+---@overload fun(options?: nnlua.IntegerLookup.options|integer): nnlua.IntegerLookup
+
+---@class nnlua.LSTM.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer units
+---@field units? integer integer, required, at least 1, 1st by place
+---@field activation? string|function string or function, "tanh"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field dropout? number number, 0, at least 0, below 1
+---@field go_backwards? boolean boolean, false
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field recurrent_activation? string|function string or function, "sigmoid"
+---@field recurrent_constraint? string|table|function string or table or function
+---@field recurrent_dropout? number number, 0, at least 0, below 1
+---@field recurrent_initializer? string|table|function string or table or function, "orthogonal"
+---@field recurrent_regularizer? string|table|function string or table or function
+---@field return_sequences? boolean boolean, false
+---@field return_state? boolean boolean, false
+---@field stateful? boolean boolean, false
+---@field unit_forget_bias? boolean boolean, true
+---@field unroll? boolean boolean, false
+---@field use_bias? boolean boolean, true
+---@field zero_output_for_mask? boolean boolean, false
+---@field constraint? string|table|function short for kernel_constraint
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+
+--- `nn.LSTM{128, return_sequences = true, dropout = 0.2}`.
+---@class nnlua.LSTM: nnlua.Layer
+---@overload fun(options: nnlua.LSTM.options|integer): nnlua.LSTM
+
+---@class nnlua.LSTMCell.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer units
+---@field units? integer integer, required, at least 1, 1st by place
+---@field activation? string|function string or function, "tanh"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field dropout? number number, 0, at least 0, below 1
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field recurrent_activation? string|function string or function, "sigmoid"
+---@field recurrent_constraint? string|table|function string or table or function
+---@field recurrent_dropout? number number, 0, at least 0, below 1
+---@field recurrent_initializer? string|table|function string or table or function, "orthogonal"
+---@field recurrent_regularizer? string|table|function string or table or function
+---@field unit_forget_bias? boolean boolean, true
+---@field use_bias? boolean boolean, true
+---@field constraint? string|table|function short for kernel_constraint
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+
+--- One step of an LSTM; states { h, c }.
+---@class nnlua.LSTMCell: nnlua.Layer
+---@overload fun(options: nnlua.LSTMCell.options|integer): nnlua.LSTMCell
+
+---@class nnlua.Lambda.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? function function
+---@field function? function function, required, 1st by place
+---@field output_shape? table|function table or function
+
+--- Any function of a tensor: `nn.Lambda{ function(x) return x * 2 end }`. `output_shape`, a shape of one sample or a function of that of the input,
+---@class nnlua.Lambda: nnlua.Layer
+---@overload fun(options: nnlua.Lambda.options|function): nnlua.Lambda
+
+---@class nnlua.LayerNorm.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field axis? integer|table integer or table, -1
+---@field beta_constraint? string|table|function string or table or function
+---@field beta_initializer? string|table|function string or table or function, "zeros"
+---@field beta_regularizer? string|table|function string or table or function
+---@field center? boolean boolean, true
+---@field epsilon? number number, 0.001, above 0
+---@field gamma_constraint? string|table|function string or table or function
+---@field gamma_initializer? string|table|function string or table or function, "ones"
+---@field gamma_regularizer? string|table|function string or table or function
+---@field scale? boolean boolean, true
+---@field eps? number short for epsilon
+
+--- Each sample with mean 0 and variance 1 over `axis` (the last dim; dim 1 is the batch), then `* gamma + beta`. Keras's LayerNormalization.
+---@class nnlua.LayerNorm: nnlua.Layer
+---@overload fun(options?: nnlua.LayerNorm.options): nnlua.LayerNorm
+
+---@class nnlua.LeakyReLU.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number negative_slope
+---@field negative_slope? number number, 0.3, at least 0, 1st by place
+---@field alpha? number short for negative_slope
+
+--- `x` where positive, else `negative_slope * x` (0.3 as in Keras): `nn.LeakyReLU{0.01}`.
+---@class nnlua.LeakyReLU: nnlua.Layer
+---@overload fun(options?: nnlua.LeakyReLU.options|number): nnlua.LeakyReLU
+
+---@class nnlua.LogSigmoid.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Activations without options: `nn.SiLU{}`. nn.help "silu" tells the formula.
+---@class nnlua.LogSigmoid: nnlua.Layer
+---@overload fun(options?: nnlua.LogSigmoid.options): nnlua.LogSigmoid
+
+---@class nnlua.LogSoftmax.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer axis
+---@field axis? integer integer, -1, 1st by place
+
+--- Along `axis` (the last by default): probabilities, their logarithms, probabilities of -x; probabilities many of which are 0 (sparsemax).
+---@class nnlua.LogSoftmax: nnlua.Layer
+---@overload fun(options?: nnlua.LogSoftmax.options|integer): nnlua.LogSoftmax
+
+---@class nnlua.Masking.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number mask_value
+---@field mask_value? number number, 0, 1st by place
+
+--- Leaves out steps of sequences (N, T, C) all of whose features are `mask_value` (0): they become 0, and the result carries a mask.
+---@class nnlua.Masking: nnlua.Layer
+---@overload fun(options?: nnlua.Masking.options|number): nnlua.Masking
+
+---@class nnlua.MaxPooling1D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table pool_size
+---@field pool_size? integer|table integer or table, 2, 1st by place
+---@field [2]? integer|table strides
+---@field strides? integer|table integer or table, 2nd by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field padding? "valid"|"same" string, "valid", one of valid same
+---@field stride? integer|table short for strides
+
+--- The largest of each window: `nn.MaxPooling2D{2}`. Strides are the window's size by default.
+---@class nnlua.MaxPooling1D: nnlua.Layer
+---@overload fun(options?: nnlua.MaxPooling1D.options|integer|table): nnlua.MaxPooling1D
+
+---@class nnlua.MaxPooling2D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table pool_size
+---@field pool_size? integer|table integer or table, 2, 1st by place
+---@field [2]? integer|table strides
+---@field strides? integer|table integer or table, 2nd by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field padding? "valid"|"same" string, "valid", one of valid same
+---@field stride? integer|table short for strides
+
+--- The largest of each window: `nn.MaxPooling2D{2}`. Strides are the window's size by default.
+---@class nnlua.MaxPooling2D: nnlua.Layer
+---@overload fun(options?: nnlua.MaxPooling2D.options|integer|table): nnlua.MaxPooling2D
+
+---@class nnlua.MaxPooling3D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table pool_size
+---@field pool_size? integer|table integer or table, 2, 1st by place
+---@field [2]? integer|table strides
+---@field strides? integer|table integer or table, 2nd by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field padding? "valid"|"same" string, "valid", one of valid same
+---@field stride? integer|table short for strides
+
+--- The largest of each window: `nn.MaxPooling2D{2}`. Strides are the window's size by default.
+---@class nnlua.MaxPooling3D: nnlua.Layer
+---@overload fun(options?: nnlua.MaxPooling3D.options|integer|table): nnlua.MaxPooling3D
+
+---@class nnlua.Maximum.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Tensors of one shape, or of shapes that broadcast, as one: `nn.Add{}(a, b)`.
+---@class nnlua.Maximum: nnlua.Layer
+---@overload fun(options?: nnlua.Maximum.options): nnlua.Maximum
+
+---@class nnlua.Minimum.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Tensors of one shape, or of shapes that broadcast, as one: `nn.Add{}(a, b)`.
+---@class nnlua.Minimum: nnlua.Layer
+---@overload fun(options?: nnlua.Minimum.options): nnlua.Minimum
+
+---@class nnlua.Mish.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Activations without options: `nn.SiLU{}`. nn.help "silu" tells the formula.
+---@class nnlua.Mish: nnlua.Layer
+---@overload fun(options?: nnlua.Mish.options): nnlua.Mish
+
+---@class nnlua.MultiHeadAttention.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer num_heads
+---@field num_heads? integer integer, required, at least 1, 1st by place
+---@field [2]? integer key_dim
+---@field key_dim? integer integer, required, at least 1, 2nd by place
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field dropout? number number, 0, at least 0, below 1
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field output_features? integer integer, at least 1
+---@field use_bias? boolean boolean, true
+---@field value_dim? integer integer, at least 1
+---@field constraint? string|table|function short for kernel_constraint
+---@field init? string|table|function short for kernel_initializer
+---@field output_shape? integer short for output_features
+---@field regularizer? string|table|function short for kernel_regularizer
+
+--- Several attentions side by side (Vaswani et al.): `nn.MultiHeadAttention{ num_heads, key_dim }`, called with (query, value, key, options).
+---@class nnlua.MultiHeadAttention: nnlua.Layer
+---@overload fun(options: nnlua.MultiHeadAttention.options|integer): nnlua.MultiHeadAttention
+
+---@class nnlua.Multiply.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Tensors of one shape, or of shapes that broadcast, as one: `nn.Add{}(a, b)`.
+---@class nnlua.Multiply: nnlua.Layer
+---@overload fun(options?: nnlua.Multiply.options): nnlua.Multiply
+
+---@class nnlua.Normalization.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table|boolean axis
+---@field axis? integer|table|boolean integer or table or boolean, -1, 1st by place
+---@field invert? boolean boolean, false
+---@field mean? number|table number or table
+---@field variance? number|table number or table
+
+--- `(x - mean) / sqrt(variance)`, with the mean and variance of each place along `axis` (the last dim; false: one for all), which adapt(data)
+---@class nnlua.Normalization: nnlua.Layer
+---@overload fun(options?: nnlua.Normalization.options|integer|table|boolean): nnlua.Normalization
+
+---@class nnlua.Operation.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? string op
+---@field op? string string, required, 1st by place
+
+--- `x:op(...)`: `nn.Operation{"exp"}(x)` is `x:exp()`. Dim 1 is the batch, as in the operator.
+---@class nnlua.Operation: nnlua.Layer
+---@overload fun(options: nnlua.Operation.options|string): nnlua.Operation
+
+---@class nnlua.PReLU.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field alpha_constraint? string|table|function string or table or function
+---@field alpha_initializer? string|table|function string or table or function, "zeros"
+---@field alpha_regularizer? string|table|function string or table or function
+---@field shared_axes? integer|table integer or table
+---@field constraint? string|table|function short for alpha_constraint
+---@field init? string|table|function short for alpha_initializer
+---@field regularizer? string|table|function short for alpha_regularizer
+
+--- `x` where positive, else alpha * x with learned alpha, one per element of a sample; one for all along the dims in shared_axes (dim 1 is the
+---@class nnlua.PReLU: nnlua.Layer
+---@overload fun(options?: nnlua.PReLU.options): nnlua.PReLU
+
+---@class nnlua.Parallel.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [integer] table layers
+---@field layers? table table, required, all by place
+---@field merge? "add"|"multiply"|"average"|"maximum"|"minimum"|"concatenate" string, "add", one of add multiply average maximum minimum concatenate
+
+--- Layers that all get the same input, their results merged: `nn.Parallel{ nn.Dense{4}, nn.Dense{8}, merge = "concatenate" }`.
+---@class nnlua.Parallel: nnlua.Layer
+---@overload fun(options: nnlua.Parallel.options|table): nnlua.Parallel
+
+---@class nnlua.Permute.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [integer] integer dims
+---@field dims? table integer, required, at least 1, all by place
+
+--- The dims of a sample in another order, counted from 1 without the batch: `nn.Permute{2, 1}`.
+---@class nnlua.Permute: nnlua.Layer
+---@overload fun(options: nnlua.Permute.options|integer): nnlua.Permute
+
+---@class nnlua.PixelShuffle.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer factor
+---@field factor? integer integer, required, at least 1, 1st by place
+
+--- Blocks of factor^2 channels as pixels: (H, W, C * r * r) becomes (H * r, W * r, C): `nn.PixelShuffle{2}`.
+---@class nnlua.PixelShuffle: nnlua.Layer
+---@overload fun(options: nnlua.PixelShuffle.options|integer): nnlua.PixelShuffle
+
+---@class nnlua.PositionEmbedding.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer sequence_length
+---@field sequence_length? integer integer, required, at least 1, 1st by place
+---@field add? boolean boolean, false
+---@field initializer? string|table|function string or table or function, "glorot_uniform"
+---@field init? string|table|function short for initializer
+
+--- A trained vector for each of `sequence_length` places; the result is as that of SinePositionEncoding.
+---@class nnlua.PositionEmbedding: nnlua.Layer
+---@overload fun(options: nnlua.PositionEmbedding.options|integer): nnlua.PositionEmbedding
+
+---@class nnlua.RMSNorm.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field axis? integer|table integer or table, -1
+---@field epsilon? number number, 1e-06, above 0
+---@field scale_constraint? string|table|function string or table or function
+---@field scale_initializer? string|table|function string or table or function, "ones"
+---@field scale_regularizer? string|table|function string or table or function
+---@field eps? number short for epsilon
+
+--- Each sample divided by the root of its mean square over `axis` (the last dim), then `* scale`. Keras's RMSNormalization.
+---@class nnlua.RMSNorm: nnlua.Layer
+---@overload fun(options?: nnlua.RMSNorm.options): nnlua.RMSNorm
+
+---@class nnlua.RNN.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? table cell
+---@field cell? table table, required, 1st by place
+---@field go_backwards? boolean boolean, false
+---@field return_sequences? boolean boolean, false
+---@field return_state? boolean boolean, false
+---@field stateful? boolean boolean, false
+---@field unroll? boolean boolean, false
+---@field zero_output_for_mask? boolean boolean, false
+
+--- The walk of a cell over sequences: `nn.RNN{ nn.LSTMCell{32}, return_sequences = true }`; of a list of cells, stacked.
+---@class nnlua.RNN: nnlua.Layer
+---@overload fun(options: nnlua.RNN.options|table): nnlua.RNN
+
+---@class nnlua.RReLU.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number lower
+---@field lower? number number, 0.125, 1st by place
+---@field [2]? number upper
+---@field upper? number number, 0.33333333333333, 2nd by place
+
+--- `x` where positive, else x times a slope: drawn for each element between `lower` and `upper` in training, their mean in inference.
+---@class nnlua.RReLU: nnlua.Layer
+---@overload fun(options?: nnlua.RReLU.options|number): nnlua.RReLU
+
+---@class nnlua.RandomFlip.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? "horizontal"|"vertical"|"horizontal_and_vertical" mode
+---@field mode? "horizontal"|"vertical"|"horizontal_and_vertical" string, "horizontal_and_vertical", one of horizontal vertical horizontal_and_vertical, 1st by place
+
+--- Mirrors each image with a chance of one half: "horizontal" (left and right change places), "vertical", or both, each by itself.
+---@class nnlua.RandomFlip: nnlua.Layer
+---@overload fun(options?: nnlua.RandomFlip.options|"horizontal"|"vertical"|"horizontal_and_vertical"): nnlua.RandomFlip
+
+---@class nnlua.RandomGrayscale.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number factor
+---@field factor? number number, 0.5, at least 0, at most 1, 1st by place
+
+--- Takes the colour out of each image with a chance of `factor` (0.5); it keeps its channels.
+---@class nnlua.RandomGrayscale: nnlua.Layer
+---@overload fun(options?: nnlua.RandomGrayscale.options|number): nnlua.RandomGrayscale
+
+---@class nnlua.RandomRotation.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number|table factor
+---@field factor? number|table number or table, required, 1st by place
+---@field fill_mode? "reflect"|"nearest"|"constant" string, "reflect", one of reflect nearest constant
+---@field fill_value? number number, 0
+---@field interpolation? "bilinear"|"nearest" string, "bilinear", one of bilinear nearest
+
+--- Turns each image by an angle between -factor and factor (or in a range {low, high}) of a full circle, counter-clockwise: 15 degrees are 15 / 360.
+---@class nnlua.RandomRotation: nnlua.Layer
+---@overload fun(options: nnlua.RandomRotation.options|number|table): nnlua.RandomRotation
+
+---@class nnlua.RandomTranslation.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number|table height_factor
+---@field height_factor? number|table number or table, required, 1st by place
+---@field [2]? number|table width_factor
+---@field width_factor? number|table number or table, required, 2nd by place
+---@field fill_mode? "reflect"|"nearest"|"constant" string, "reflect", one of reflect nearest constant
+---@field fill_value? number number, 0
+---@field interpolation? "bilinear"|"nearest" string, "bilinear", one of bilinear nearest
+
+--- Moves each image down and to the right by parts of its height and width, between -factor and factor or in a range {low, high}.
+---@class nnlua.RandomTranslation: nnlua.Layer
+---@overload fun(options: nnlua.RandomTranslation.options|number|table): nnlua.RandomTranslation
+
+---@class nnlua.RandomZoom.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number|table height_factor
+---@field height_factor? number|table number or table, required, 1st by place
+---@field [2]? number|table width_factor
+---@field width_factor? number|table number or table, 2nd by place
+---@field fill_mode? "reflect"|"nearest"|"constant" string, "reflect", one of reflect nearest constant
+---@field fill_value? number number, 0
+---@field interpolation? "bilinear"|"nearest" string, "bilinear", one of bilinear nearest
+
+--- Makes each image smaller (a positive factor: 0.2 shows a fifth more) or larger (a negative one). Without width_factor its form stays.
+---@class nnlua.RandomZoom: nnlua.Layer
+---@overload fun(options: nnlua.RandomZoom.options|number|table): nnlua.RandomZoom
+
+---@class nnlua.ReLU.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number max_value
+---@field max_value? number number, at least 0, 1st by place
+---@field negative_slope? number number, 0, at least 0
+---@field threshold? number number, 0
+
+--- `max(x, 0)`, with Keras's options: limited to max_value, slope below the threshold.
+---@class nnlua.ReLU: nnlua.Layer
+---@overload fun(options?: nnlua.ReLU.options|number): nnlua.ReLU
+
+---@class nnlua.ReLU6.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Activations without options: `nn.SiLU{}`. nn.help "silu" tells the formula.
+---@class nnlua.ReLU6: nnlua.Layer
+---@overload fun(options?: nnlua.ReLU6.options): nnlua.ReLU6
+
+---@class nnlua.RepeatVector.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer n
+---@field n? integer integer, required, at least 1, 1st by place
+
+--- A row `n` times: (C) becomes (n, C).
+---@class nnlua.RepeatVector: nnlua.Layer
+---@overload fun(options: nnlua.RepeatVector.options|integer): nnlua.RepeatVector
+
+---@class nnlua.Rescaling.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number scale
+---@field scale? number number, required, 1st by place
+---@field [2]? number offset
+---@field offset? number number, 0, 2nd by place
+
+--- `x * scale + offset`, of u8 images too: `nn.Rescaling{1/255}`.
+---@class nnlua.Rescaling: nnlua.Layer
+---@overload fun(options: nnlua.Rescaling.options|number): nnlua.Rescaling
+
+---@class nnlua.Reshape.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [integer] integer target_shape
+---@field target_shape? table integer, required, at least -1, all by place
+
+--- Each sample in another shape; one size may be -1: `nn.Reshape{28, 28, 1}`.
+---@class nnlua.Reshape: nnlua.Layer
+---@overload fun(options: nnlua.Reshape.options|integer): nnlua.Reshape
+
+---@class nnlua.Resizing.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer height
+---@field height? integer integer, required, at least 1, 1st by place
+---@field [2]? integer width
+---@field width? integer integer, required, at least 1, 2nd by place
+---@field crop_to_aspect_ratio? boolean boolean, false
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field fill_mode? "constant" string, "constant", one of constant
+---@field fill_value? number number, 0
+---@field interpolation? "nearest"|"bilinear"|"bicubic" string, "bilinear", one of nearest bilinear bicubic
+---@field pad_to_aspect_ratio? boolean boolean, false
+
+--- Images in another size: `nn.Resizing{224, 224}`. crop_to_aspect_ratio cuts what the new shape has no place for, in the middle, instead of
+---@class nnlua.Resizing: nnlua.Layer
+---@overload fun(options: nnlua.Resizing.options|integer): nnlua.Resizing
+
+---@class nnlua.RotaryEmbedding.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field max_wavelength? number number, 10000, above 0
+---@field scaling_factor? number number, 1, above 0
+---@field sequence_axis? integer integer, 2, at least 2
+
+--- Rotates pairs of features (i and i + C / 2) by angles that grow with the place (Su et al.), for queries and keys of attention: x
+---@class nnlua.RotaryEmbedding: nnlua.Layer
+---@overload fun(options?: nnlua.RotaryEmbedding.options): nnlua.RotaryEmbedding
+
+---@class nnlua.SELU.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Activations without options: `nn.SiLU{}`. nn.help "silu" tells the formula.
+---@class nnlua.SELU: nnlua.Layer
+---@overload fun(options?: nnlua.SELU.options): nnlua.SELU
+
+---@class nnlua.SaltPepper.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number rate
+---@field rate? number number, required, at least 0, at most 1, 1st by place
+---@field value_range? table table, {0, 255}
+
+--- Makes a share `rate` of the pixels black or white, with all their channels.
+---@class nnlua.SaltPepper: nnlua.Layer
+---@overload fun(options: nnlua.SaltPepper.options|number): nnlua.SaltPepper
+
+---@class nnlua.SeparableConv1D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer filters
+---@field filters? integer integer, required, at least 1, 1st by place
+---@field [2]? integer|table kernel_size
+---@field kernel_size? integer|table integer or table, required, 2nd by place
+---@field activation? string|function string or function, "linear"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field depth_multiplier? integer integer, 1, at least 1
+---@field depthwise_constraint? string|table|function string or table or function
+---@field depthwise_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field depthwise_regularizer? string|table|function string or table or function
+---@field dilation_rate? integer|table integer or table, 1
+---@field padding? "valid"|"same"|"causal" string, "valid", one of valid same causal
+---@field pointwise_constraint? string|table|function string or table or function
+---@field pointwise_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field pointwise_regularizer? string|table|function string or table or function
+---@field strides? integer|table integer or table, 1
+---@field use_bias? boolean boolean, true
+---@field bias? boolean short for use_bias
+---@field constraint? string|table|function short for depthwise_constraint
+---@field dilation? integer|table short for dilation_rate
+---@field init? string|table|function short for depthwise_initializer
+---@field regularizer? string|table|function short for depthwise_regularizer
+---@field stride? integer|table short for strides
+
+--- A depthwise convolution, then a mix of its channels: `nn.SeparableConv2D{64, 3}`. depthwise_kernel (window, C, depth_multiplier),
+---@class nnlua.SeparableConv1D: nnlua.Layer
+---@overload fun(options: nnlua.SeparableConv1D.options|integer): nnlua.SeparableConv1D
+
+---@class nnlua.SeparableConv2D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer filters
+---@field filters? integer integer, required, at least 1, 1st by place
+---@field [2]? integer|table kernel_size
+---@field kernel_size? integer|table integer or table, required, 2nd by place
+---@field activation? string|function string or function, "linear"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field depth_multiplier? integer integer, 1, at least 1
+---@field depthwise_constraint? string|table|function string or table or function
+---@field depthwise_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field depthwise_regularizer? string|table|function string or table or function
+---@field dilation_rate? integer|table integer or table, 1
+---@field padding? "valid"|"same" string, "valid", one of valid same
+---@field pointwise_constraint? string|table|function string or table or function
+---@field pointwise_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field pointwise_regularizer? string|table|function string or table or function
+---@field strides? integer|table integer or table, 1
+---@field use_bias? boolean boolean, true
+---@field bias? boolean short for use_bias
+---@field constraint? string|table|function short for depthwise_constraint
+---@field dilation? integer|table short for dilation_rate
+---@field init? string|table|function short for depthwise_initializer
+---@field regularizer? string|table|function short for depthwise_regularizer
+---@field stride? integer|table short for strides
+
+--- A depthwise convolution, then a mix of its channels: `nn.SeparableConv2D{64, 3}`. depthwise_kernel (window, C, depth_multiplier),
+---@class nnlua.SeparableConv2D: nnlua.Layer
+---@overload fun(options: nnlua.SeparableConv2D.options|integer): nnlua.SeparableConv2D
+
+---@class nnlua.SiLU.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Activations without options: `nn.SiLU{}`. nn.help "silu" tells the formula.
+---@class nnlua.SiLU: nnlua.Layer
+---@overload fun(options?: nnlua.SiLU.options): nnlua.SiLU
+
+---@class nnlua.Sigmoid.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Activations without options: `nn.SiLU{}`. nn.help "silu" tells the formula.
+---@class nnlua.Sigmoid: nnlua.Layer
+---@overload fun(options?: nnlua.Sigmoid.options): nnlua.Sigmoid
+
+---@class nnlua.SimpleRNN.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer units
+---@field units? integer integer, required, at least 1, 1st by place
+---@field activation? string|function string or function, "tanh"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field dropout? number number, 0, at least 0, below 1
+---@field go_backwards? boolean boolean, false
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field recurrent_constraint? string|table|function string or table or function
+---@field recurrent_dropout? number number, 0, at least 0, below 1
+---@field recurrent_initializer? string|table|function string or table or function, "orthogonal"
+---@field recurrent_regularizer? string|table|function string or table or function
+---@field return_sequences? boolean boolean, false
+---@field return_state? boolean boolean, false
+---@field stateful? boolean boolean, false
+---@field unroll? boolean boolean, false
+---@field use_bias? boolean boolean, true
+---@field zero_output_for_mask? boolean boolean, false
+---@field constraint? string|table|function short for kernel_constraint
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+
+--- Plain recurrent layer: `nn.SimpleRNN{32}`.
+---@class nnlua.SimpleRNN: nnlua.Layer
+---@overload fun(options: nnlua.SimpleRNN.options|integer): nnlua.SimpleRNN
+
+---@class nnlua.SimpleRNNCell.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer units
+---@field units? integer integer, required, at least 1, 1st by place
+---@field activation? string|function string or function, "tanh"
+---@field bias_constraint? string|table|function string or table or function
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field bias_regularizer? string|table|function string or table or function
+---@field dropout? number number, 0, at least 0, below 1
+---@field kernel_constraint? string|table|function string or table or function
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field kernel_regularizer? string|table|function string or table or function
+---@field recurrent_constraint? string|table|function string or table or function
+---@field recurrent_dropout? number number, 0, at least 0, below 1
+---@field recurrent_initializer? string|table|function string or table or function, "orthogonal"
+---@field recurrent_regularizer? string|table|function string or table or function
+---@field use_bias? boolean boolean, true
+---@field constraint? string|table|function short for kernel_constraint
+---@field init? string|table|function short for kernel_initializer
+---@field regularizer? string|table|function short for kernel_regularizer
+
+--- One step of a plain recurrent layer: `h = activation(x kernel + h recurrent_kernel + bias)`.
+---@class nnlua.SimpleRNNCell: nnlua.Layer
+---@overload fun(options: nnlua.SimpleRNNCell.options|integer): nnlua.SimpleRNNCell
+
+---@class nnlua.SinePositionEncoding.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field add? boolean boolean, false
+---@field max_wavelength? number number, 10000, above 0
+
+--- Sines and cosines of the place, with wavelengths from 2 pi to max_wavelength * 2 pi (Vaswani et al.): gives the encoding in the shape of its
+---@class nnlua.SinePositionEncoding: nnlua.Layer
+---@overload fun(options?: nnlua.SinePositionEncoding.options): nnlua.SinePositionEncoding
+
+---@class nnlua.SkipConnection.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? table layer
+---@field layer? table table, required, 1st by place
+---@field merge? "add"|"multiply"|"average"|"maximum"|"minimum"|"concatenate" string, "add", one of add multiply average maximum minimum concatenate
+
+--- `layer(x) + x`, or another merge of the two: `nn.SkipConnection{ block, merge = "concatenate" }`.
+---@class nnlua.SkipConnection: nnlua.Layer
+---@overload fun(options: nnlua.SkipConnection.options|table): nnlua.SkipConnection
+
+---@class nnlua.SoftShrink.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number threshold
+---@field threshold? number number, 0.5, at least 0, 1st by place
+---@field lambda? number short for threshold
+
+--- 0 where |x| <= lambda, else x (HardShrink) or x brought nearer to 0 by lambda (SoftShrink).
+---@class nnlua.SoftShrink: nnlua.Layer
+---@overload fun(options?: nnlua.SoftShrink.options|number): nnlua.SoftShrink
+
+---@class nnlua.Softmax.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer axis
+---@field axis? integer integer, -1, 1st by place
+
+--- Along `axis` (the last by default): probabilities, their logarithms, probabilities of -x; probabilities many of which are 0 (sparsemax).
+---@class nnlua.Softmax: nnlua.Layer
+---@overload fun(options?: nnlua.Softmax.options|integer): nnlua.Softmax
+
+---@class nnlua.Softmin.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer axis
+---@field axis? integer integer, -1, 1st by place
+
+--- Along `axis` (the last by default): probabilities, their logarithms, probabilities of -x; probabilities many of which are 0 (sparsemax).
+---@class nnlua.Softmin: nnlua.Layer
+---@overload fun(options?: nnlua.Softmin.options|integer): nnlua.Softmin
+
+---@class nnlua.Softplus.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Activations without options: `nn.SiLU{}`. nn.help "silu" tells the formula.
+---@class nnlua.Softplus: nnlua.Layer
+---@overload fun(options?: nnlua.Softplus.options): nnlua.Softplus
+
+---@class nnlua.Softsign.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Activations without options: `nn.SiLU{}`. nn.help "silu" tells the formula.
+---@class nnlua.Softsign: nnlua.Layer
+---@overload fun(options?: nnlua.Softsign.options): nnlua.Softsign
+
+---@class nnlua.Sparsemax.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer axis
+---@field axis? integer integer, -1, 1st by place
+
+--- Along `axis` (the last by default): probabilities, their logarithms, probabilities of -x; probabilities many of which are 0 (sparsemax).
+---@class nnlua.Sparsemax: nnlua.Layer
+---@overload fun(options?: nnlua.Sparsemax.options|integer): nnlua.Sparsemax
+
+---@class nnlua.SpatialDropout1D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number rate
+---@field rate? number number, required, at least 0, below 1, 1st by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+
+--- Dropout of whole channels.
+---@class nnlua.SpatialDropout1D: nnlua.Layer
+---@overload fun(options: nnlua.SpatialDropout1D.options|number): nnlua.SpatialDropout1D
+
+---@class nnlua.SpatialDropout2D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number rate
+---@field rate? number number, required, at least 0, below 1, 1st by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+
+--- Dropout of whole channels.
+---@class nnlua.SpatialDropout2D: nnlua.Layer
+---@overload fun(options: nnlua.SpatialDropout2D.options|number): nnlua.SpatialDropout2D
+
+---@class nnlua.SpatialDropout3D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number rate
+---@field rate? number number, required, at least 0, below 1, 1st by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+
+--- Dropout of whole channels.
+---@class nnlua.SpatialDropout3D: nnlua.Layer
+---@overload fun(options: nnlua.SpatialDropout3D.options|number): nnlua.SpatialDropout3D
+
+---@class nnlua.SpectralNorm.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? table layer
+---@field layer? table table, required, 1st by place
+---@field [2]? integer power_iterations
+---@field power_iterations? integer integer, 1, at least 1, 2nd by place
+
+--- A layer whose kernel is divided by its largest singular value (Miyato et al.), which `power_iterations` steps per call in training follow:
+---@class nnlua.SpectralNorm: nnlua.Layer
+---@overload fun(options: nnlua.SpectralNorm.options|table): nnlua.SpectralNorm
+
+---@class nnlua.StackedRNNCells.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [integer] table cells
+---@field cells? table table, required, all by place
+
+--- Cells one behind the other, as one cell: `nn.StackedRNNCells{ nn.LSTMCell{32}, nn.GRUCell{16} }`. Its states are those of all, in order.
+---@class nnlua.StackedRNNCells: nnlua.Layer
+---@overload fun(options: nnlua.StackedRNNCells.options|table): nnlua.StackedRNNCells
+
+---@class nnlua.StringLookup.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer max_tokens
+---@field max_tokens? integer integer, at least 1, 1st by place
+---@field invert? boolean boolean, false
+---@field mask_token? string string
+---@field num_oov_indices? integer integer, 1, at least 0
+---@field oov_token? string string, "[UNK]"
+---@field output_mode? "int"|"one_hot"|"multi_hot"|"count" string, "int", one of int one_hot multi_hot count
+---@field vocabulary? table table
+
+--- Strings (one, a list, or lists of lists of one length) as a tensor of ids: `nn.StringLookup{ vocabulary = { "red", "blue" } }`.
+---@class nnlua.StringLookup: nnlua.Layer
+---@overload fun(options?: nnlua.StringLookup.options|integer): nnlua.StringLookup
+
+---@class nnlua.Subtract.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- The first tensor less the second.
+---@class nnlua.Subtract: nnlua.Layer
+---@overload fun(options?: nnlua.Subtract.options): nnlua.Subtract
+
+---@class nnlua.Tanh.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Activations without options: `nn.SiLU{}`. nn.help "silu" tells the formula.
+---@class nnlua.Tanh: nnlua.Layer
+---@overload fun(options?: nnlua.Tanh.options): nnlua.Tanh
+
+---@class nnlua.TanhShrink.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+
+--- Activations without options: `nn.SiLU{}`. nn.help "silu" tells the formula.
+---@class nnlua.TanhShrink: nnlua.Layer
+---@overload fun(options?: nnlua.TanhShrink.options): nnlua.TanhShrink
+
+---@class nnlua.TextVectorization.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer max_tokens
+---@field max_tokens? integer integer, at least 3, 1st by place
+---@field output_mode? "int"|"multi_hot"|"count" string, "int", one of int multi_hot count
+---@field output_sequence_length? integer integer, at least 1
+---@field split? "character"|"whitespace" string, "whitespace", one of character whitespace
+---@field standardize? "lower"|"lower_and_strip_punctuation"|"none"|"strip_punctuation" string, "lower_and_strip_punctuation", one of lower lower_and_strip_punctuation none strip_punctuation
+---@field vocabulary? table table
+
+--- Texts (a list of strings, or one) as a tensor of ids (N, T) i64: `nn.TextVectorization{ max_tokens = 10000, output_sequence_length = 40 }`.
+---@class nnlua.TextVectorization: nnlua.Layer
+---@overload fun(options?: nnlua.TextVectorization.options|integer): nnlua.TextVectorization
+
+---@class nnlua.Threshold.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number threshold
+---@field threshold? number number, required, 1st by place
+---@field [2]? number value
+---@field value? number number, required, 2nd by place
+
+--- `x` where it is above `threshold`, else `value`.
+---@class nnlua.Threshold: nnlua.Layer
+---@overload fun(options: nnlua.Threshold.options|number): nnlua.Threshold
+
+---@class nnlua.ThresholdedReLU.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? number theta
+---@field theta? number number, 1, at least 0, 1st by place
+
+--- `x` where it is above `theta`, else 0.
+---@class nnlua.ThresholdedReLU: nnlua.Layer
+---@overload fun(options?: nnlua.ThresholdedReLU.options|number): nnlua.ThresholdedReLU
+
+---@class nnlua.TimeDistributed.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? table layer
+---@field layer? table table, required, 1st by place
+
+--- A layer applied to every step of sequences (N, T, ...): `nn.TimeDistributed{ nn.Conv2D{8, 3} }`. Steps join the batch, so batch norm inside
+---@class nnlua.TimeDistributed: nnlua.Layer
+---@overload fun(options: nnlua.TimeDistributed.options|table): nnlua.TimeDistributed
+
+---@class nnlua.TokenAndPositionEmbedding.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer vocabulary_size
+---@field vocabulary_size? integer integer, required, at least 1, 1st by place
+---@field [2]? integer sequence_length
+---@field sequence_length? integer integer, required, at least 1, 2nd by place
+---@field [3]? integer embedding_dim
+---@field embedding_dim? integer integer, required, at least 1, 3rd by place
+---@field embeddings_initializer? string|table|function string or table or function, "uniform"
+---@field mask_zero? boolean boolean, false
+---@field init? string|table|function short for embeddings_initializer
+
+--- Embedding of ids plus that of their places: `nn.TokenAndPositionEmbedding{ vocabulary_size, sequence_length, embedding_dim }`.
+---@class nnlua.TokenAndPositionEmbedding: nnlua.Layer
+---@overload fun(options: nnlua.TokenAndPositionEmbedding.options|integer): nnlua.TokenAndPositionEmbedding
+
+---@class nnlua.TransformerDecoder.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer intermediate_dim
+---@field intermediate_dim? integer integer, required, at least 1, 1st by place
+---@field [2]? integer num_heads
+---@field num_heads? integer integer, required, at least 1, 2nd by place
+---@field activation? string|function string or function, "relu"
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field dropout? number number, 0, at least 0, below 1
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field layer_norm_epsilon? number number, 1e-05, above 0
+---@field normalize_first? boolean boolean, false
+
+--- A block whose steps see themselves and the steps before; called with a second sequence, an encoder's result, it attends to that too:
+---@class nnlua.TransformerDecoder: nnlua.Layer
+---@overload fun(options: nnlua.TransformerDecoder.options|integer): nnlua.TransformerDecoder
+
+---@class nnlua.TransformerEncoder.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer intermediate_dim
+---@field intermediate_dim? integer integer, required, at least 1, 1st by place
+---@field [2]? integer num_heads
+---@field num_heads? integer integer, required, at least 1, 2nd by place
+---@field activation? string|function string or function, "relu"
+---@field bias_initializer? string|table|function string or table or function, "zeros"
+---@field dropout? number number, 0, at least 0, below 1
+---@field kernel_initializer? string|table|function string or table or function, "glorot_uniform"
+---@field layer_norm_epsilon? number number, 1e-05, above 0
+---@field normalize_first? boolean boolean, false
+
+--- A block whose steps see all steps: `nn.TransformerEncoder{ intermediate_dim, num_heads, dropout = 0.1 }`. Options of a call: padding_mask (N, T),
+---@class nnlua.TransformerEncoder: nnlua.Layer
+---@overload fun(options: nnlua.TransformerEncoder.options|integer): nnlua.TransformerEncoder
+
+---@class nnlua.UnitNorm.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table axis
+---@field axis? integer|table integer or table, -1, 1st by place
+
+--- Each sample divided by its length over `axis` (the last dim). Keras's UnitNormalization.
+---@class nnlua.UnitNorm: nnlua.Layer
+---@overload fun(options?: nnlua.UnitNorm.options|integer|table): nnlua.UnitNorm
+
+---@class nnlua.UpSampling1D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table size
+---@field size? integer|table integer or table, 2, 1st by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+
+--- Each element as a block of `size` elements: `nn.UpSampling2D{2}`; of images, interpolation may be "bilinear" or "bicubic".
+---@class nnlua.UpSampling1D: nnlua.Layer
+---@overload fun(options?: nnlua.UpSampling1D.options|integer|table): nnlua.UpSampling1D
+
+---@class nnlua.UpSampling2D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table size
+---@field size? integer|table integer or table, 2, 1st by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+---@field interpolation? "nearest"|"bilinear"|"bicubic" string, "nearest", one of nearest bilinear bicubic
+
+--- Each element as a block of `size` elements: `nn.UpSampling2D{2}`; of images, interpolation may be "bilinear" or "bicubic".
+---@class nnlua.UpSampling2D: nnlua.Layer
+---@overload fun(options?: nnlua.UpSampling2D.options|integer|table): nnlua.UpSampling2D
+
+---@class nnlua.UpSampling3D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table size
+---@field size? integer|table integer or table, 2, 1st by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+
+--- Each element as a block of `size` elements: `nn.UpSampling2D{2}`; of images, interpolation may be "bilinear" or "bicubic".
+---@class nnlua.UpSampling3D: nnlua.Layer
+---@overload fun(options?: nnlua.UpSampling3D.options|integer|table): nnlua.UpSampling3D
+
+---@class nnlua.WeightNorm.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? table layer
+---@field layer? table table, required, 1st by place
+
+--- A layer whose kernel is a direction times a learned length (Salimans and Kingma), one per filter or unit: `nn.WeightNorm{ nn.Dense{10} }`.
+---@class nnlua.WeightNorm: nnlua.Layer
+---@overload fun(options: nnlua.WeightNorm.options|table): nnlua.WeightNorm
+
+---@class nnlua.ZeroPadding1D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table padding
+---@field padding? integer|table integer or table, 1, 1st by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+
+--- Zeros around samples: `nn.ZeroPadding2D{1}`, `{ {top, bottom}, {left, right} }`; of sequences `{ {left, right} }`.
+---@class nnlua.ZeroPadding1D: nnlua.Layer
+---@overload fun(options?: nnlua.ZeroPadding1D.options|integer|table): nnlua.ZeroPadding1D
+
+---@class nnlua.ZeroPadding2D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table padding
+---@field padding? integer|table integer or table, 1, 1st by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+
+--- Zeros around samples: `nn.ZeroPadding2D{1}`, `{ {top, bottom}, {left, right} }`; of sequences `{ {left, right} }`.
+---@class nnlua.ZeroPadding2D: nnlua.Layer
+---@overload fun(options?: nnlua.ZeroPadding2D.options|integer|table): nnlua.ZeroPadding2D
+
+---@class nnlua.ZeroPadding3D.options
+---@field name? string
+---@field trainable? boolean
+---@field dtype? string
+---@field activity_regularizer? any
+---@field [1]? integer|table padding
+---@field padding? integer|table integer or table, 1, 1st by place
+---@field data_format? "channels_last"|"channels_first" string, "channels_last", one of channels_last channels_first
+
+--- Zeros around samples: `nn.ZeroPadding2D{1}`, `{ {top, bottom}, {left, right} }`; of sequences `{ {left, right} }`.
+---@class nnlua.ZeroPadding3D: nnlua.Layer
+---@overload fun(options?: nnlua.ZeroPadding3D.options|integer|table): nnlua.ZeroPadding3D
+
+-- ---- nn.optim
+
+---@class nnlua.optim.ASGD.options
+---@field [1]? table parameters
+---@field parameters? table table, 1st by place
+---@field alpha? number number, 0.75, at least 0
+---@field clipnorm? number number, above 0
+---@field clipvalue? number number, above 0
+---@field ema_momentum? number number, 0.99, at least 0, at most 1
+---@field ema_overwrite_frequency? integer integer, at least 1
+---@field global_clipnorm? number number, above 0
+---@field gradient_accumulation_steps? integer integer, 1, at least 1
+---@field lambd? number number, 0.0001, at least 0
+---@field loss_scale? string|number|boolean|table string or number or boolean or table
+---@field lr? number|table|function number or table or function, 0.01
+---@field name? string string
+---@field t0? number number, 1000000.0, at least 0
+---@field use_ema? boolean boolean, false
+---@field weight_decay? number number, 0, at least 0
+---@field learning_rate? number|table|function short for lr
+
+--- Averaged SGD (Polyak and Juditsky), PyTorch's rule: the learning rate falls as `lr / (1 + lambd * lr * t)^alpha`, and slot "average_sgd" is
+---@class nnlua.optim.ASGD: nnlua.ASGD
+---@overload fun(options?: nnlua.optim.ASGD.options|table): nnlua.optim.ASGD
+
+---@class nnlua.optim.Adadelta.options
+---@field [1]? table parameters
+---@field parameters? table table, 1st by place
+---@field clipnorm? number number, above 0
+---@field clipvalue? number number, above 0
+---@field ema_momentum? number number, 0.99, at least 0, at most 1
+---@field ema_overwrite_frequency? integer integer, at least 1
+---@field epsilon? number number, 1e-07, at least 0
+---@field global_clipnorm? number number, above 0
+---@field gradient_accumulation_steps? integer integer, 1, at least 1
+---@field loss_scale? string|number|boolean|table string or number or boolean or table
+---@field lr? number|table|function number or table or function, 0.001
+---@field name? string string
+---@field rho? number number, 0.95, at least 0, below 1
+---@field use_ema? boolean boolean, false
+---@field weight_decay? number number, 0, at least 0
+---@field eps? number short for epsilon
+---@field learning_rate? number|table|function short for lr
+
+--- Adadelta (Zeiler): steps in units of the parameter, from running means of squared gradients and squared steps.
+---@class nnlua.optim.Adadelta: nnlua.Adadelta
+---@overload fun(options?: nnlua.optim.Adadelta.options|table): nnlua.optim.Adadelta
+
+---@class nnlua.optim.Adafactor.options
+---@field [1]? table parameters
+---@field parameters? table table, 1st by place
+---@field beta_2_decay? number number, -0.8, below 0
+---@field clip_threshold? number number, 1, above 0
+---@field clipnorm? number number, above 0
+---@field clipvalue? number number, above 0
+---@field ema_momentum? number number, 0.99, at least 0, at most 1
+---@field ema_overwrite_frequency? integer integer, at least 1
+---@field epsilon_1? number number, 1e-30, at least 0
+---@field epsilon_2? number number, 0.001, at least 0
+---@field global_clipnorm? number number, above 0
+---@field gradient_accumulation_steps? integer integer, 1, at least 1
+---@field loss_scale? string|number|boolean|table string or number or boolean or table
+---@field lr? number|table|function number or table or function, 0.001
+---@field name? string string
+---@field relative_step? boolean boolean, true
+---@field use_ema? boolean boolean, false
+---@field weight_decay? number number, 0, at least 0
+---@field learning_rate? number|table|function short for lr
+
+--- Adafactor (Shazeer and Stern), Keras's rule: of a matrix it remembers means of squares per row and per column only. Steps are relative to the size
+---@class nnlua.optim.Adafactor: nnlua.Adafactor
+---@overload fun(options?: nnlua.optim.Adafactor.options|table): nnlua.optim.Adafactor
+
+---@class nnlua.optim.Adagrad.options
+---@field [1]? table parameters
+---@field parameters? table table, 1st by place
+---@field clipnorm? number number, above 0
+---@field clipvalue? number number, above 0
+---@field ema_momentum? number number, 0.99, at least 0, at most 1
+---@field ema_overwrite_frequency? integer integer, at least 1
+---@field epsilon? number number, 1e-07, at least 0
+---@field global_clipnorm? number number, above 0
+---@field gradient_accumulation_steps? integer integer, 1, at least 1
+---@field initial_accumulator_value? number number, 0.1, at least 0
+---@field loss_scale? string|number|boolean|table string or number or boolean or table
+---@field lr? number|table|function number or table or function, 0.001
+---@field name? string string
+---@field use_ema? boolean boolean, false
+---@field weight_decay? number number, 0, at least 0
+---@field eps? number short for epsilon
+---@field learning_rate? number|table|function short for lr
+
+--- Adagrad (Duchi et al.): `a = a + g^2; p = p - lr * g / sqrt(a + epsilon)`.
+---@class nnlua.optim.Adagrad: nnlua.Adagrad
+---@overload fun(options?: nnlua.optim.Adagrad.options|table): nnlua.optim.Adagrad
+
+---@class nnlua.optim.Adam.options
+---@field [1]? table parameters
+---@field parameters? table table, 1st by place
+---@field amsgrad? boolean boolean, false
+---@field beta_1? number number, 0.9, at least 0, below 1
+---@field beta_2? number number, 0.999, at least 0, below 1
+---@field clipnorm? number number, above 0
+---@field clipvalue? number number, above 0
+---@field ema_momentum? number number, 0.99, at least 0, at most 1
+---@field ema_overwrite_frequency? integer integer, at least 1
+---@field epsilon? number number, 1e-07, at least 0
+---@field global_clipnorm? number number, above 0
+---@field gradient_accumulation_steps? integer integer, 1, at least 1
+---@field loss_scale? string|number|boolean|table string or number or boolean or table
+---@field lr? number|table|function number or table or function, 0.001
+---@field name? string string
+---@field use_ema? boolean boolean, false
+---@field weight_decay? number number, 0, at least 0
+---@field beta1? number short for beta_1
+---@field beta2? number short for beta_2
+---@field eps? number short for epsilon
+---@field learning_rate? number|table|function short for lr
+
+--- Adam (Kingma and Ba), PyTorch's rule: steps scaled by the means, both corrected for their start at zero; `amsgrad` divides by the largest
+---@class nnlua.optim.Adam: nnlua.Adam
+---@overload fun(options?: nnlua.optim.Adam.options|table): nnlua.optim.Adam
+
+---@class nnlua.optim.AdamW.options
+---@field [1]? table parameters
+---@field parameters? table table, 1st by place
+---@field amsgrad? boolean boolean, false
+---@field beta_1? number number, 0.9, at least 0, below 1
+---@field beta_2? number number, 0.999, at least 0, below 1
+---@field clipnorm? number number, above 0
+---@field clipvalue? number number, above 0
+---@field ema_momentum? number number, 0.99, at least 0, at most 1
+---@field ema_overwrite_frequency? integer integer, at least 1
+---@field epsilon? number number, 1e-07, at least 0
+---@field global_clipnorm? number number, above 0
+---@field gradient_accumulation_steps? integer integer, 1, at least 1
+---@field loss_scale? string|number|boolean|table string or number or boolean or table
+---@field lr? number|table|function number or table or function, 0.001
+---@field name? string string
+---@field use_ema? boolean boolean, false
+---@field weight_decay? number number, 0.004, at least 0
+---@field beta1? number short for beta_1
+---@field beta2? number short for beta_2
+---@field eps? number short for epsilon
+---@field learning_rate? number|table|function short for lr
+
+--- Adam with weight decay (Loshchilov and Hutter): weight_decay is 0.004 unless told.
+---@class nnlua.optim.AdamW: nnlua.AdamW
+---@overload fun(options?: nnlua.optim.AdamW.options|table): nnlua.optim.AdamW
+
+---@class nnlua.optim.Adamax.options
+---@field [1]? table parameters
+---@field parameters? table table, 1st by place
+---@field beta_1? number number, 0.9, at least 0, below 1
+---@field beta_2? number number, 0.999, at least 0, below 1
+---@field clipnorm? number number, above 0
+---@field clipvalue? number number, above 0
+---@field ema_momentum? number number, 0.99, at least 0, at most 1
+---@field ema_overwrite_frequency? integer integer, at least 1
+---@field epsilon? number number, 1e-07, at least 0
+---@field global_clipnorm? number number, above 0
+---@field gradient_accumulation_steps? integer integer, 1, at least 1
+---@field loss_scale? string|number|boolean|table string or number or boolean or table
+---@field lr? number|table|function number or table or function, 0.001
+---@field name? string string
+---@field use_ema? boolean boolean, false
+---@field weight_decay? number number, 0, at least 0
+---@field beta1? number short for beta_1
+---@field beta2? number short for beta_2
+---@field eps? number short for epsilon
+---@field learning_rate? number|table|function short for lr
+
+--- Adamax (Kingma and Ba), Keras's rule: Adam with the largest recent gradient in place of the mean of squares.
+---@class nnlua.optim.Adamax: nnlua.Adamax
+---@overload fun(options?: nnlua.optim.Adamax.options|table): nnlua.optim.Adamax
+
+---@class nnlua.optim.CG.options
+---@field [1]? table parameters
+---@field parameters? table table, 1st by place
+---@field c1? number number, 0.01, above 0, below 1
+---@field c2? number number, 0.1, above 0, below 1
+---@field clipnorm? number number, above 0
+---@field clipvalue? number number, above 0
+---@field ema_momentum? number number, 0.99, at least 0, at most 1
+---@field ema_overwrite_frequency? integer integer, at least 1
+---@field global_clipnorm? number number, above 0
+---@field gradient_accumulation_steps? integer integer, 1, at least 1
+---@field loss_scale? string|number|boolean|table string or number or boolean or table
+---@field lr? number|table|function number or table or function, 1
+---@field max_eval? integer integer, at least 1
+---@field max_iter? integer integer, 20, at least 1
+---@field name? string string
+---@field tolerance_change? number number, 1e-09, at least 0
+---@field tolerance_grad? number number, 1e-07, at least 0
+---@field use_ema? boolean boolean, false
+---@field weight_decay? number number, 0, at least 0
+---@field learning_rate? number|table|function short for lr
+
+--- Conjugate gradients (Polak and Ribiere, beginning anew where that points uphill), each direction searched for a point that meets the strong Wolfe
+---@class nnlua.optim.CG: nnlua.CG
+---@overload fun(options?: nnlua.optim.CG.options|table): nnlua.optim.CG
+
+---@class nnlua.optim.Ftrl.options
+---@field [1]? table parameters
+---@field parameters? table table, 1st by place
+---@field beta? number number, 0, at least 0
+---@field clipnorm? number number, above 0
+---@field clipvalue? number number, above 0
+---@field ema_momentum? number number, 0.99, at least 0, at most 1
+---@field ema_overwrite_frequency? integer integer, at least 1
+---@field global_clipnorm? number number, above 0
+---@field gradient_accumulation_steps? integer integer, 1, at least 1
+---@field initial_accumulator_value? number number, 0.1, at least 0
+---@field l1_regularization_strength? number number, 0, at least 0
+---@field l2_regularization_strength? number number, 0, at least 0
+---@field l2_shrinkage_regularization_strength? number number, 0, at least 0
+---@field learning_rate_power? number number, -0.5, at most 0
+---@field loss_scale? string|number|boolean|table string or number or boolean or table
+---@field lr? number|table|function number or table or function, 0.001
+---@field name? string string
+---@field use_ema? boolean boolean, false
+---@field weight_decay? number number, 0, at least 0
+---@field l1? number short for l1_regularization_strength
+---@field l2? number short for l2_regularization_strength
+---@field learning_rate? number|table|function short for lr
+
+--- Follow the regularized leader (McMahan et al.): for wide, sparse models; l1 makes exact zeros.
+---@class nnlua.optim.Ftrl: nnlua.Ftrl
+---@overload fun(options?: nnlua.optim.Ftrl.options|table): nnlua.optim.Ftrl
+
+---@class nnlua.optim.LBFGS.options
+---@field [1]? table parameters
+---@field parameters? table table, 1st by place
+---@field clipnorm? number number, above 0
+---@field clipvalue? number number, above 0
+---@field ema_momentum? number number, 0.99, at least 0, at most 1
+---@field ema_overwrite_frequency? integer integer, at least 1
+---@field global_clipnorm? number number, above 0
+---@field gradient_accumulation_steps? integer integer, 1, at least 1
+---@field history_size? integer integer, 100, at least 1
+---@field loss_scale? string|number|boolean|table string or number or boolean or table
+---@field lr? number|table|function number or table or function, 1
+---@field max_eval? integer integer, at least 1
+---@field max_iter? integer integer, 20, at least 1
+---@field name? string string
+---@field tolerance_change? number number, 1e-09, at least 0
+---@field tolerance_grad? number number, 1e-07, at least 0
+---@field use_ema? boolean boolean, false
+---@field weight_decay? number number, 0, at least 0
+---@field learning_rate? number|table|function short for lr
+
+--- Limited-memory BFGS (Liu and Nocedal), PyTorch's rule without line search: opt:step(f) calls f, which zeroes the gradients, computes the loss,
+---@class nnlua.optim.LBFGS: nnlua.LBFGS
+---@overload fun(options?: nnlua.optim.LBFGS.options|table): nnlua.optim.LBFGS
+
+---@class nnlua.optim.Lamb.options
+---@field [1]? table parameters
+---@field parameters? table table, 1st by place
+---@field beta_1? number number, 0.9, at least 0, below 1
+---@field beta_2? number number, 0.999, at least 0, below 1
+---@field clipnorm? number number, above 0
+---@field clipvalue? number number, above 0
+---@field ema_momentum? number number, 0.99, at least 0, at most 1
+---@field ema_overwrite_frequency? integer integer, at least 1
+---@field epsilon? number number, 1e-07, at least 0
+---@field global_clipnorm? number number, above 0
+---@field gradient_accumulation_steps? integer integer, 1, at least 1
+---@field loss_scale? string|number|boolean|table string or number or boolean or table
+---@field lr? number|table|function number or table or function, 0.001
+---@field name? string string
+---@field use_ema? boolean boolean, false
+---@field weight_decay? number number, 0, at least 0
+---@field beta1? number short for beta_1
+---@field beta2? number short for beta_2
+---@field eps? number short for epsilon
+---@field learning_rate? number|table|function short for lr
+
+--- Lamb (You et al.), Keras's rule: Adam's step, as long as lr times the norm of the parameter. For large batches.
+---@class nnlua.optim.Lamb: nnlua.Lamb
+---@overload fun(options?: nnlua.optim.Lamb.options|table): nnlua.optim.Lamb
+
+---@class nnlua.optim.Lion.options
+---@field [1]? table parameters
+---@field parameters? table table, 1st by place
+---@field beta_1? number number, 0.9, at least 0, below 1
+---@field beta_2? number number, 0.99, at least 0, below 1
+---@field clipnorm? number number, above 0
+---@field clipvalue? number number, above 0
+---@field ema_momentum? number number, 0.99, at least 0, at most 1
+---@field ema_overwrite_frequency? integer integer, at least 1
+---@field global_clipnorm? number number, above 0
+---@field gradient_accumulation_steps? integer integer, 1, at least 1
+---@field loss_scale? string|number|boolean|table string or number or boolean or table
+---@field lr? number|table|function number or table or function, 0.001
+---@field name? string string
+---@field use_ema? boolean boolean, false
+---@field weight_decay? number number, 0, at least 0
+---@field beta1? number short for beta_1
+---@field beta2? number short for beta_2
+---@field learning_rate? number|table|function short for lr
+
+--- Lion (Chen et al.), Keras's rule: the sign of a mix of gradient and momentum. Its learning rate is some ten times smaller than Adam's.
+---@class nnlua.optim.Lion: nnlua.Lion
+---@overload fun(options?: nnlua.optim.Lion.options|table): nnlua.optim.Lion
+
+---@class nnlua.optim.Muon.options
+---@field [1]? table parameters
+---@field parameters? table table, 1st by place
+---@field adam_beta_1? number number, 0.9, at least 0, below 1
+---@field adam_beta_2? number number, 0.999, at least 0, below 1
+---@field adam_lr_ratio? number number, 1, at least 0
+---@field adam_weight_decay? number number, 0.004, at least 0
+---@field clipnorm? number number, above 0
+---@field clipvalue? number number, above 0
+---@field ema_momentum? number number, 0.99, at least 0, at most 1
+---@field ema_overwrite_frequency? integer integer, at least 1
+---@field epsilon? number number, 1e-07, at least 0
+---@field exclude_embeddings? boolean boolean, true
+---@field exclude_layers? table table
+---@field global_clipnorm? number number, above 0
+---@field gradient_accumulation_steps? integer integer, 1, at least 1
+---@field loss_scale? string|number|boolean|table string or number or boolean or table
+---@field lr? number|table|function number or table or function, 0.001
+---@field momentum? number number, 0.95, at least 0, at most 1
+---@field muon_a? number number, 3.4445
+---@field muon_b? number number, -4.775
+---@field muon_c? number number, 2.0315
+---@field name? string string
+---@field nesterov? boolean boolean, true
+---@field ns_steps? integer integer, 5, at least 1
+---@field rms_rate? number|boolean number or boolean, 0.2, above 0
+---@field use_ema? boolean boolean, false
+---@field weight_decay? number number, 0.004, at least 0
+---@field learning_rate? number|table|function short for lr
+
+--- Muon (Jordan et al.), Keras's rule: the momentum of a matrix is made nearly orthogonal by ns_steps Newton-Schulz steps, and scaled by rms_rate
+---@class nnlua.optim.Muon: nnlua.Muon
+---@overload fun(options?: nnlua.optim.Muon.options|table): nnlua.optim.Muon
+
+---@class nnlua.optim.Nadam.options
+---@field [1]? table parameters
+---@field parameters? table table, 1st by place
+---@field beta_1? number number, 0.9, at least 0, below 1
+---@field beta_2? number number, 0.999, at least 0, below 1
+---@field clipnorm? number number, above 0
+---@field clipvalue? number number, above 0
+---@field ema_momentum? number number, 0.99, at least 0, at most 1
+---@field ema_overwrite_frequency? integer integer, at least 1
+---@field epsilon? number number, 1e-07, at least 0
+---@field global_clipnorm? number number, above 0
+---@field gradient_accumulation_steps? integer integer, 1, at least 1
+---@field loss_scale? string|number|boolean|table string or number or boolean or table
+---@field lr? number|table|function number or table or function, 0.001
+---@field name? string string
+---@field use_ema? boolean boolean, false
+---@field weight_decay? number number, 0, at least 0
+---@field beta1? number short for beta_1
+---@field beta2? number short for beta_2
+---@field eps? number short for epsilon
+---@field learning_rate? number|table|function short for lr
+
+--- Nadam (Dozat), Keras's rule: Adam with Nesterov's look ahead; its momentum warms up as `beta_1 * (1 - 0.5 * 0.96^t)`.
+---@class nnlua.optim.Nadam: nnlua.Nadam
+---@overload fun(options?: nnlua.optim.Nadam.options|table): nnlua.optim.Nadam
+
+--- The options that every optimizer has, added to its own. Returns spec.
+---@class nnlua.optim.Optimizer: nnlua.Optimizer
+
+---@class nnlua.optim.RAdam.options
+---@field [1]? table parameters
+---@field parameters? table table, 1st by place
+---@field beta_1? number number, 0.9, at least 0, below 1
+---@field beta_2? number number, 0.999, at least 0, below 1
+---@field clipnorm? number number, above 0
+---@field clipvalue? number number, above 0
+---@field ema_momentum? number number, 0.99, at least 0, at most 1
+---@field ema_overwrite_frequency? integer integer, at least 1
+---@field epsilon? number number, 1e-07, at least 0
+---@field global_clipnorm? number number, above 0
+---@field gradient_accumulation_steps? integer integer, 1, at least 1
+---@field loss_scale? string|number|boolean|table string or number or boolean or table
+---@field lr? number|table|function number or table or function, 0.001
+---@field name? string string
+---@field use_ema? boolean boolean, false
+---@field weight_decay? number number, 0, at least 0
+---@field beta1? number short for beta_1
+---@field beta2? number short for beta_2
+---@field eps? number short for epsilon
+---@field learning_rate? number|table|function short for lr
+
+--- Rectified Adam (Liu et al.), PyTorch's rule: plain momentum until v has seen enough steps to be trusted, so no warm-up is needed.
+---@class nnlua.optim.RAdam: nnlua.RAdam
+---@overload fun(options?: nnlua.optim.RAdam.options|table): nnlua.optim.RAdam
+
+---@class nnlua.optim.RMSprop.options
+---@field [1]? table parameters
+---@field parameters? table table, 1st by place
+---@field centered? boolean boolean, false
+---@field clipnorm? number number, above 0
+---@field clipvalue? number number, above 0
+---@field ema_momentum? number number, 0.99, at least 0, at most 1
+---@field ema_overwrite_frequency? integer integer, at least 1
+---@field epsilon? number number, 1e-07, at least 0
+---@field global_clipnorm? number number, above 0
+---@field gradient_accumulation_steps? integer integer, 1, at least 1
+---@field loss_scale? string|number|boolean|table string or number or boolean or table
+---@field lr? number|table|function number or table or function, 0.001
+---@field momentum? number number, 0, at least 0, at most 1
+---@field name? string string
+---@field rho? number number, 0.9, at least 0, below 1
+---@field use_ema? boolean boolean, false
+---@field weight_decay? number number, 0, at least 0
+---@field eps? number short for epsilon
+---@field learning_rate? number|table|function short for lr
+
+--- RMSprop (Hinton): `v = rho * v + (1 - rho) * g^2; p = p - lr * g / sqrt(v + epsilon)`; `centered` subtracts the squared mean of the gradient
+---@class nnlua.optim.RMSprop: nnlua.RMSprop
+---@overload fun(options?: nnlua.optim.RMSprop.options|table): nnlua.optim.RMSprop
+
+---@class nnlua.optim.Rprop.options
+---@field [1]? table parameters
+---@field parameters? table table, 1st by place
+---@field clipnorm? number number, above 0
+---@field clipvalue? number number, above 0
+---@field ema_momentum? number number, 0.99, at least 0, at most 1
+---@field ema_overwrite_frequency? integer integer, at least 1
+---@field eta_minus? number number, 0.5, above 0, below 1
+---@field eta_plus? number number, 1.2, above 1
+---@field global_clipnorm? number number, above 0
+---@field gradient_accumulation_steps? integer integer, 1, at least 1
+---@field loss_scale? string|number|boolean|table string or number or boolean or table
+---@field lr? number|table|function number or table or function, 0.01
+---@field name? string string
+---@field step_max? number number, 50, above 0
+---@field step_min? number number, 1e-06, above 0
+---@field use_ema? boolean boolean, false
+---@field weight_decay? number number, 0, at least 0
+---@field learning_rate? number|table|function short for lr
+
+--- Rprop (Riedmiller and Braun), PyTorch's rule: only the sign of the gradient counts; each element has its own step size, which grows while the
+---@class nnlua.optim.Rprop: nnlua.Rprop
+---@overload fun(options?: nnlua.optim.Rprop.options|table): nnlua.optim.Rprop
+
+---@class nnlua.optim.SGD.options
+---@field [1]? table parameters
+---@field parameters? table table, 1st by place
+---@field clipnorm? number number, above 0
+---@field clipvalue? number number, above 0
+---@field ema_momentum? number number, 0.99, at least 0, at most 1
+---@field ema_overwrite_frequency? integer integer, at least 1
+---@field global_clipnorm? number number, above 0
+---@field gradient_accumulation_steps? integer integer, 1, at least 1
+---@field loss_scale? string|number|boolean|table string or number or boolean or table
+---@field lr? number|table|function number or table or function, 0.01
+---@field momentum? number number, 0, at least 0, at most 1
+---@field name? string string
+---@field nesterov? boolean boolean, false
+---@field use_ema? boolean boolean, false
+---@field weight_decay? number number, 0, at least 0
+---@field learning_rate? number|table|function short for lr
+
+--- Stochastic gradient descent: `v = momentum * v + g; p = p - lr * v` (nesterov: `p = p - lr * (g + momentum * v)`).
+---@class nnlua.optim.SGD: nnlua.SGD
+---@overload fun(options?: nnlua.optim.SGD.options|table): nnlua.optim.SGD
+
+---@class nnlua.families.optim
+---@field ASGD nnlua.optim.ASGD Averaged SGD (Polyak and Juditsky), PyTorch's rule: the learning rate falls as `lr / (1 + lambd * lr * t)^alpha`, and slot "average_sgd" is
+---@field Adadelta nnlua.optim.Adadelta Adadelta (Zeiler): steps in units of the parameter, from running means of squared gradients and squared steps.
+---@field Adafactor nnlua.optim.Adafactor Adafactor (Shazeer and Stern), Keras's rule: of a matrix it remembers means of squares per row and per column only. Steps are relative to the size
+---@field Adagrad nnlua.optim.Adagrad Adagrad (Duchi et al.): `a = a + g^2; p = p - lr * g / sqrt(a + epsilon)`.
+---@field Adam nnlua.optim.Adam Adam (Kingma and Ba), PyTorch's rule: steps scaled by the means, both corrected for their start at zero; `amsgrad` divides by the largest
+---@field AdamW nnlua.optim.AdamW Adam with weight decay (Loshchilov and Hutter): weight_decay is 0.004 unless told.
+---@field Adamax nnlua.optim.Adamax Adamax (Kingma and Ba), Keras's rule: Adam with the largest recent gradient in place of the mean of squares.
+---@field CG nnlua.optim.CG Conjugate gradients (Polak and Ribiere, beginning anew where that points uphill), each direction searched for a point that meets the strong Wolfe
+---@field Ftrl nnlua.optim.Ftrl Follow the regularized leader (McMahan et al.): for wide, sparse models; l1 makes exact zeros.
+---@field LBFGS nnlua.optim.LBFGS Limited-memory BFGS (Liu and Nocedal), PyTorch's rule without line search: opt:step(f) calls f, which zeroes the gradients, computes the loss,
+---@field Lamb nnlua.optim.Lamb Lamb (You et al.), Keras's rule: Adam's step, as long as lr times the norm of the parameter. For large batches.
+---@field Lion nnlua.optim.Lion Lion (Chen et al.), Keras's rule: the sign of a mix of gradient and momentum. Its learning rate is some ten times smaller than Adam's.
+---@field Muon nnlua.optim.Muon Muon (Jordan et al.), Keras's rule: the momentum of a matrix is made nearly orthogonal by ns_steps Newton-Schulz steps, and scaled by rms_rate
+---@field Nadam nnlua.optim.Nadam Nadam (Dozat), Keras's rule: Adam with Nesterov's look ahead; its momentum warms up as `beta_1 * (1 - 0.5 * 0.96^t)`.
+---@field Optimizer nnlua.optim.Optimizer The options that every optimizer has, added to its own. Returns spec.
+---@field RAdam nnlua.optim.RAdam Rectified Adam (Liu et al.), PyTorch's rule: plain momentum until v has seen enough steps to be trusted, so no warm-up is needed.
+---@field RMSprop nnlua.optim.RMSprop RMSprop (Hinton): `v = rho * v + (1 - rho) * g^2; p = p - lr * g / sqrt(v + epsilon)`; `centered` subtracts the squared mean of the gradient
+---@field Rprop nnlua.optim.Rprop Rprop (Riedmiller and Braun), PyTorch's rule: only the sign of the gradient counts; each element has its own step size, which grows while the
+---@field SGD nnlua.optim.SGD Stochastic gradient descent: `v = momentum * v + g; p = p - lr * v` (nesterov: `p = p - lr * (g + momentum * v)`).
+
+-- ---- nn.losses
+
+---@class nnlua.losses.binary_crossentropy.options
+---@field from_logits? boolean boolean, false
+---@field label_smoothing? number number, 0, at least 0, at most 1
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.binary_focal_crossentropy.options
+---@field alpha? number number, 0.25, at least 0, at most 1
+---@field apply_class_balancing? boolean boolean, false
+---@field from_logits? boolean boolean, false
+---@field gamma? number number, 2, at least 0
+---@field label_smoothing? number number, 0, at least 0, at most 1
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.categorical_crossentropy.options
+---@field from_logits? boolean boolean, false
+---@field label_smoothing? number number, 0, at least 0, at most 1
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.categorical_focal_crossentropy.options
+---@field alpha? number number, 0.25, at least 0, at most 1
+---@field from_logits? boolean boolean, false
+---@field gamma? number number, 2, at least 0
+---@field label_smoothing? number number, 0, at least 0, at most 1
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.categorical_hinge.options
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.circle.options
+---@field gamma? number number, 80, above 0
+---@field margin? number number, 0.4, at least 0
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field remove_diagonal? boolean boolean, true
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.contrastive.options
+---@field margin? number number, 1, above 0
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.cosine_similarity.options
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.cross_entropy.options
+---@field ignore_class? integer integer, at least 1
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.ctc.options
+---@field blank? integer integer, 1, at least 1
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.dice.options
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.gaussian_nll.options
+---@field epsilon? number number, 1e-06, above 0
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.hinge.options
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.huber.options
+---@field delta? number number, 1, above 0
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.kl_divergence.options
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.log_cosh.options
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.margin_ranking.options
+---@field margin? number number, 0
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.mean_absolute_error.options
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.mean_absolute_percentage_error.options
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.mean_squared_error.options
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.mean_squared_logarithmic_error.options
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.nll.options
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.poisson.options
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.smooth_l1.options
+---@field beta? number number, 1, above 0
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.sparse_categorical_crossentropy.options
+---@field from_logits? boolean boolean, false
+---@field ignore_class? integer integer, at least 1
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.squared_hinge.options
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.triplet.options
+---@field margin? number number, 1, at least 0
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.losses.tversky.options
+---@field alpha? number number, 0.5, at least 0
+---@field beta? number number, 0.5, at least 0
+---@field reduction? "mean"|"sum"|"none" string, "mean", one of mean sum none
+---@field sample_weight? nnlua.Tensor tensor
+
+---@class nnlua.families.losses
+---@field binary_crossentropy fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.binary_crossentropy.options): nnlua.Tensor Cross-entropy of yes-or-no targets (0, 1, or a probability) under probabilities of yes.
+---@field bce fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.binary_crossentropy.options): nnlua.Tensor Cross-entropy of yes-or-no targets (0, 1, or a probability) under probabilities of yes.
+---@field binary_focal_crossentropy fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.binary_focal_crossentropy.options): nnlua.Tensor Binary cross-entropy that counts easy samples less: times (1 - p of the truth)^gamma (Lin et al.).
+---@field categorical_crossentropy fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.categorical_crossentropy.options): nnlua.Tensor Cross-entropy of target probabilities (one-hot rows) under predictions of the same shape.
+---@field categorical_focal_crossentropy fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.categorical_focal_crossentropy.options): nnlua.Tensor categorical_crossentropy that counts easy samples less: times alpha * (1 - p)^gamma (Lin et al.).
+---@field categorical_hinge fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.categorical_hinge.options): nnlua.Tensor By how much the best wrong class of a one-hot target comes within 1 of the right one.
+---@field circle fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.circle.options): nnlua.Tensor Cosines of rows of unit length, those within a class to be large, others small, the worse the more weight (Sun et al.). Keras's Circle.
+---@field contrastive fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.contrastive.options): nnlua.Tensor Distances of pairs, and 1 for a pair that belongs together: those are pulled together, the others pushed to `margin` (Hadsell et al.).
+---@field cosine_similarity fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.cosine_similarity.options): nnlua.Tensor -1 where predictions point where targets do, 1 where they point the other way.
+---@field cosine fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.cosine_similarity.options): nnlua.Tensor -1 where predictions point where targets do, 1 where they point the other way.
+---@field cross_entropy fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.cross_entropy.options): nnlua.Tensor PyTorch's name: cross-entropy of class ids under scores (logits); sparse_categorical_crossentropy with from_logits.
+---@field ctc fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.ctc.options): nnlua.Tensor How unlikely it is that scores (N, T, classes) spell class ids (N, S), of which each may last and be followed by class `blank`; targets that are
+---@field dice fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.dice.options): nnlua.Tensor 1 - 2 |both| / (|predicted| + |true|).
+---@field gaussian_nll fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.gaussian_nll.options): nnlua.Tensor The negative logarithm of normal densities: predictions hold means and variances of the targets, (..., 2 * D) for (..., D). PyTorch's gaussian_nll.
+---@field hinge fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.hinge.options): nnlua.Tensor max(1 - t p, 0) for targets of -1 and 1 (or 0 and 1).
+---@field huber fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.huber.options): nnlua.Tensor Squares for small errors, absolute values beyond delta.
+---@field kl_divergence fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.kl_divergence.options): nnlua.Tensor What target probabilities lose by being taken for the predictions.
+---@field kl fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.kl_divergence.options): nnlua.Tensor What target probabilities lose by being taken for the predictions.
+---@field kld fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.kl_divergence.options): nnlua.Tensor What target probabilities lose by being taken for the predictions.
+---@field log_cosh fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.log_cosh.options): nnlua.Tensor log(cosh(error)): like half the square for small errors, like the absolute value for large ones.
+---@field logcosh fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.log_cosh.options): nnlua.Tensor log(cosh(error)): like half the square for small errors, like the absolute value for large ones.
+---@field margin_ranking fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.margin_ranking.options): nnlua.Tensor Of each row of two scores the first should be larger by `margin` where the target (N) is 1, the second where it is -1. PyTorch's margin_ranking.
+---@field mean_absolute_error fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.mean_absolute_error.options): nnlua.Tensor The size of the error.
+---@field mae fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.mean_absolute_error.options): nnlua.Tensor The size of the error.
+---@field mean_absolute_percentage_error fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.mean_absolute_percentage_error.options): nnlua.Tensor The size of the error in percent of the target's.
+---@field mape fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.mean_absolute_percentage_error.options): nnlua.Tensor The size of the error in percent of the target's.
+---@field mean_squared_error fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.mean_squared_error.options): nnlua.Tensor The square of the error.
+---@field mse fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.mean_squared_error.options): nnlua.Tensor The square of the error.
+---@field mean_squared_logarithmic_error fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.mean_squared_logarithmic_error.options): nnlua.Tensor The square of the difference of log(1 + x).
+---@field msle fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.mean_squared_logarithmic_error.options): nnlua.Tensor The square of the difference of log(1 + x).
+---@field nll fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.nll.options): nnlua.Tensor Cross-entropy of class ids under logarithms of probabilities. PyTorch's nll.
+---@field poisson fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.poisson.options): nnlua.Tensor p - t log p: for counts, under a Poisson distribution with the mean p.
+---@field smooth_l1 fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.smooth_l1.options): nnlua.Tensor huber / beta: PyTorch's smooth_l1.
+---@field sparse_categorical_crossentropy fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.sparse_categorical_crossentropy.options): nnlua.Tensor Cross-entropy of class ids (N) under predictions (N, classes), which are probabilities or, with from_logits, scores. Ids that are ignore_class
+---@field squared_hinge fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.squared_hinge.options): nnlua.Tensor The square of hinge.
+---@field triplet fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.triplet.options): nnlua.Tensor Rows of one class are pulled together: each row's farthest neighbour of its class must be nearer, by `margin`, than its nearest of another (the
+---@field tversky fun(predictions: nnlua.Tensor, targets: nnlua.Tensor, options?: nnlua.losses.tversky.options): nnlua.Tensor dice with weights for what is wrongly found (alpha) and wrongly missed (beta).
+
+-- ---- nn.metrics
+
+---@class nnlua.metrics.AUC.options
+---@field curve? "roc"|"pr" string, "roc", one of roc pr
+---@field from_logits? boolean boolean, false
+---@field num_thresholds? integer integer, 200, at least 3
+---@field summation_method? "interpolation"|"minoring"|"majoring" string, "interpolation", one of interpolation minoring majoring
+---@field thresholds? table table
+
+--- The area under the curve of true against false alarms ("roc"), or of precision against recall ("pr"), at so many thresholds between 0 and 1,
+---@class nnlua.metrics.AUC: nnlua.AUC
+---@overload fun(options?: nnlua.metrics.AUC.options): nnlua.metrics.AUC
+
+--- Share of right classes over all batches; targets are class ids or one-hot rows.
+---@class nnlua.metrics.Accuracy: nnlua.Accuracy
+
+---@class nnlua.metrics.BinaryAccuracy.options
+---@field from_logits? boolean boolean, false
+---@field threshold? number number, 0.5
+
+--- The share of right answers to yes or no, by a threshold.
+---@class nnlua.metrics.BinaryAccuracy
+---@overload fun(options?: nnlua.metrics.BinaryAccuracy.options): nnlua.metrics.BinaryAccuracy
+
+---@class nnlua.metrics.ConfusionMatrix.options
+---@field from_logits? boolean boolean, false
+---@field threshold? number number, 0.5
+
+--- How often a class (row) is taken for a class (column): result() is a table of rows of integers; of sums of weights, where there are weights.
+---@class nnlua.metrics.ConfusionMatrix: nnlua.ConfusionMatrix
+---@overload fun(options?: nnlua.metrics.ConfusionMatrix.options): nnlua.metrics.ConfusionMatrix
+
+---@class nnlua.metrics.CosineSimilarity.options
+
+--- The cosine between predictions and targets along the last dim: 1 is the same direction.
+---@class nnlua.metrics.CosineSimilarity
+---@overload fun(options?: nnlua.metrics.CosineSimilarity.options): nnlua.metrics.CosineSimilarity
+
+---@class nnlua.metrics.F1.options
+---@field average? "macro"|"micro"|"none" string, "macro", one of macro micro none
+---@field class_id? integer integer, at least 1
+---@field from_logits? boolean boolean, false
+---@field threshold? number number, 0.5
+
+--- The harmonic mean of precision and recall.
+---@class nnlua.metrics.F1
+---@overload fun(options?: nnlua.metrics.F1.options): nnlua.metrics.F1
+
+---@class nnlua.metrics.FBeta.options
+---@field [1]? number beta
+---@field beta? number number, 1, above 0, 1st by place
+---@field average? "macro"|"micro"|"none" string, "macro", one of macro micro none
+---@field class_id? integer integer, at least 1
+---@field from_logits? boolean boolean, false
+---@field threshold? number number, 0.5
+
+--- F1 with recall beta times as important as precision.
+---@class nnlua.metrics.FBeta
+---@overload fun(options?: nnlua.metrics.FBeta.options|number): nnlua.metrics.FBeta
+
+---@class nnlua.metrics.IoU.options
+---@field [1]? table target_class_ids
+---@field target_class_ids? table table, 1st by place
+---@field average? "macro"|"none" string, "macro", one of macro none
+---@field from_logits? boolean boolean, false
+---@field threshold? number number, 0.5
+
+--- MeanIoU of the classes in target_class_ids only (of all, when there are none): `nn.metrics.IoU{ {2} }`.
+---@class nnlua.metrics.IoU: nnlua.IoU
+---@overload fun(options?: nnlua.metrics.IoU.options|table): nnlua.metrics.IoU
+
+--- A weighted mean. With a function `measure(pred, target)`, update takes predictions and targets, and the function gives the value of a batch (a
+---@class nnlua.metrics.Mean: nnlua.Mean
+
+---@class nnlua.metrics.MeanIoU.options
+---@field average? "macro"|"none" string, "macro", one of macro none
+---@field from_logits? boolean boolean, false
+---@field threshold? number number, 0.5
+
+--- The mean over classes of |both| / |either|, of what is predicted and what is true; "none" gives a table by class.
+---@class nnlua.metrics.MeanIoU: nnlua.MeanIoU
+---@overload fun(options?: nnlua.metrics.MeanIoU.options): nnlua.metrics.MeanIoU
+
+---@class nnlua.metrics.Perplexity.options
+---@field from_logits? boolean boolean, false
+
+--- e to the mean cross-entropy of class ids: among how many equally likely classes the model chooses.
+---@class nnlua.metrics.Perplexity
+---@overload fun(options?: nnlua.metrics.Perplexity.options): nnlua.metrics.Perplexity
+
+---@class nnlua.metrics.Precision.options
+---@field average? "macro"|"micro"|"none" string, "macro", one of macro micro none
+---@field class_id? integer integer, at least 1
+---@field from_logits? boolean boolean, false
+---@field threshold? number number, 0.5
+---@field thresholds? number|table number or table
+---@field top_k? integer integer, at least 1
+
+--- Of what is said to be of a class, the share that is. With `thresholds` (a number, or a list that gives a list) or `top_k` it is Keras's: each
+---@class nnlua.metrics.Precision
+---@overload fun(options?: nnlua.metrics.Precision.options): nnlua.metrics.Precision
+
+---@class nnlua.metrics.R2.options
+
+--- The share of the targets' variance that predictions explain: 1 is perfect, 0 as good as the mean. The mean over outputs (the last dim).
+---@class nnlua.metrics.R2: nnlua.R2
+---@overload fun(options?: nnlua.metrics.R2.options): nnlua.metrics.R2
+
+---@class nnlua.metrics.ROC.options
+---@field from_logits? boolean boolean, false
+---@field num_thresholds? integer integer, 200, at least 3
+
+--- The curve itself: result() is { thresholds =, false_rates =, true_rates = }, lists from the lowest threshold (all say yes) to the highest.
+---@class nnlua.metrics.ROC: nnlua.ROC
+---@overload fun(options?: nnlua.metrics.ROC.options): nnlua.metrics.ROC
+
+---@class nnlua.metrics.Recall.options
+---@field average? "macro"|"micro"|"none" string, "macro", one of macro micro none
+---@field class_id? integer integer, at least 1
+---@field from_logits? boolean boolean, false
+---@field threshold? number number, 0.5
+---@field thresholds? number|table number or table
+---@field top_k? integer integer, at least 1
+
+--- Of what is of a class, the share that is found; `thresholds` and `top_k` as of Precision.
+---@class nnlua.metrics.Recall
+---@overload fun(options?: nnlua.metrics.Recall.options): nnlua.metrics.Recall
+
+---@class nnlua.metrics.RootMeanSquaredError.options
+
+--- The root of the mean square of the errors.
+---@class nnlua.metrics.RootMeanSquaredError
+---@overload fun(options?: nnlua.metrics.RootMeanSquaredError.options): nnlua.metrics.RootMeanSquaredError
+
+--- A metric class: update(self, pred, target, weight) calls self:add, result(self) makes a number (or a table of them) of self:value(name).
+---@class nnlua.metrics.Sums: nnlua.Sums
+
+---@class nnlua.metrics.TopK.options
+---@field [1]? integer k
+---@field k? integer integer, 5, at least 1, 1st by place
+
+--- The share of samples whose class is among the k with the largest scores.
+---@class nnlua.metrics.TopK
+---@overload fun(options?: nnlua.metrics.TopK.options|integer): nnlua.metrics.TopK
+
+---@class nnlua.families.metrics
+---@field AUC nnlua.metrics.AUC The area under the curve of true against false alarms ("roc"), or of precision against recall ("pr"), at so many thresholds between 0 and 1,
+---@field Accuracy nnlua.metrics.Accuracy Share of right classes over all batches; targets are class ids or one-hot rows.
+---@field BinaryAccuracy nnlua.metrics.BinaryAccuracy The share of right answers to yes or no, by a threshold.
+---@field ConfusionMatrix nnlua.metrics.ConfusionMatrix How often a class (row) is taken for a class (column): result() is a table of rows of integers; of sums of weights, where there are weights.
+---@field CosineSimilarity nnlua.metrics.CosineSimilarity The cosine between predictions and targets along the last dim: 1 is the same direction.
+---@field F1 nnlua.metrics.F1 The harmonic mean of precision and recall.
+---@field FBeta nnlua.metrics.FBeta F1 with recall beta times as important as precision.
+---@field IoU nnlua.metrics.IoU MeanIoU of the classes in target_class_ids only (of all, when there are none): `nn.metrics.IoU{ {2} }`.
+---@field Mean nnlua.metrics.Mean A weighted mean. With a function `measure(pred, target)`, update takes predictions and targets, and the function gives the value of a batch (a
+---@field MeanIoU nnlua.metrics.MeanIoU The mean over classes of |both| / |either|, of what is predicted and what is true; "none" gives a table by class.
+---@field Perplexity nnlua.metrics.Perplexity e to the mean cross-entropy of class ids: among how many equally likely classes the model chooses.
+---@field Precision nnlua.metrics.Precision Of what is said to be of a class, the share that is. With `thresholds` (a number, or a list that gives a list) or `top_k` it is Keras's: each
+---@field R2 nnlua.metrics.R2 The share of the targets' variance that predictions explain: 1 is perfect, 0 as good as the mean. The mean over outputs (the last dim).
+---@field ROC nnlua.metrics.ROC The curve itself: result() is { thresholds =, false_rates =, true_rates = }, lists from the lowest threshold (all say yes) to the highest.
+---@field Recall nnlua.metrics.Recall Of what is of a class, the share that is found; `thresholds` and `top_k` as of Precision.
+---@field RootMeanSquaredError nnlua.metrics.RootMeanSquaredError The root of the mean square of the errors.
+---@field RMSE nnlua.metrics.RootMeanSquaredError The root of the mean square of the errors.
+---@field Sums nnlua.metrics.Sums A metric class: update(self, pred, target, weight) calls self:add, result(self) makes a number (or a table of them) of self:value(name).
+---@field TopK nnlua.metrics.TopK The share of samples whose class is among the k with the largest scores.
+---@field accuracy function Share of samples whose largest prediction is the target's class, as a tensor.
+---@field lower_is_better function Is a figure of this name best when it is small? Losses and errors are, everything else is best when it is large.
+
+-- ---- nn.schedules
+
+---@class nnlua.schedules.constant.options
+---@field [1]? number learning_rate
+---@field learning_rate? number number, required, at least 0, 1st by place
+
+--- The same rate at all steps.
+---@class nnlua.schedules.constant: nnlua.Schedule
+---@overload fun(options: nnlua.schedules.constant.options|number): nnlua.schedules.constant
+
+---@class nnlua.schedules.cosine.options
+---@field [1]? number initial_learning_rate
+---@field initial_learning_rate? number number, required, at least 0, 1st by place
+---@field [2]? number decay_steps
+---@field decay_steps? number number, required, above 0, 2nd by place
+---@field alpha? number number, 0, at least 0
+---@field warmup_steps? number number, 0, at least 0
+---@field warmup_target? number number, at least 0
+
+--- From warmup_target (reached from initial_learning_rate in warmup_steps), or from initial_learning_rate, to alpha times it along half a cosine.
+---@class nnlua.schedules.cosine: nnlua.Schedule
+---@overload fun(options: nnlua.schedules.cosine.options|number): nnlua.schedules.cosine
+
+---@class nnlua.schedules.cosine_restarts.options
+---@field [1]? number initial_learning_rate
+---@field initial_learning_rate? number number, required, at least 0, 1st by place
+---@field [2]? number first_decay_steps
+---@field first_decay_steps? number number, required, above 0, 2nd by place
+---@field alpha? number number, 0, at least 0
+---@field m_mul? number number, 1, above 0
+---@field t_mul? number number, 2, at least 1
+
+--- Cosine decays, each t_mul times as long and starting m_mul times as high as the one before.
+---@class nnlua.schedules.cosine_restarts: nnlua.Schedule
+---@overload fun(options: nnlua.schedules.cosine_restarts.options|number): nnlua.schedules.cosine_restarts
+
+---@class nnlua.schedules.cyclic.options
+---@field [1]? number base_lr
+---@field base_lr? number number, required, at least 0, 1st by place
+---@field [2]? number max_lr
+---@field max_lr? number number, required, at least 0, 2nd by place
+---@field [3]? number step_size
+---@field step_size? number number, 2000, above 0, 3rd by place
+---@field gamma? number number, 1, above 0
+
+--- Between base_lr and max_lr, up in step_size steps and down in as many; each round is gamma times as high as the one before.
+---@class nnlua.schedules.cyclic: nnlua.Schedule
+---@overload fun(options: nnlua.schedules.cyclic.options|number): nnlua.schedules.cyclic
+
+---@class nnlua.schedules.exponential.options
+---@field [1]? number initial_learning_rate
+---@field initial_learning_rate? number number, required, at least 0, 1st by place
+---@field [2]? number decay_steps
+---@field decay_steps? number number, required, above 0, 2nd by place
+---@field [3]? number decay_rate
+---@field decay_rate? number number, required, above 0, 3rd by place
+---@field staircase? boolean boolean, false
+
+--- Times decay_rate every decay_steps steps; with staircase only after whole ones.
+---@class nnlua.schedules.exponential: nnlua.Schedule
+---@overload fun(options: nnlua.schedules.exponential.options|number): nnlua.schedules.exponential
+
+---@class nnlua.schedules.inverse_time.options
+---@field [1]? number initial_learning_rate
+---@field initial_learning_rate? number number, required, at least 0, 1st by place
+---@field [2]? number decay_steps
+---@field decay_steps? number number, required, above 0, 2nd by place
+---@field [3]? number decay_rate
+---@field decay_rate? number number, required, at least 0, 3rd by place
+---@field staircase? boolean boolean, false
+
+--- The first rate / (1 + decay_rate * step / decay_steps).
+---@class nnlua.schedules.inverse_time: nnlua.Schedule
+---@overload fun(options: nnlua.schedules.inverse_time.options|number): nnlua.schedules.inverse_time
+
+---@class nnlua.schedules.join.options
+---@field [1]? table schedules
+---@field schedules? table table, required, 1st by place
+---@field [2]? table boundaries
+---@field boundaries? table table, required, 2nd by place
+
+--- schedules[i] until boundaries[i] steps are taken, then the next, which counts from 0 again.
+---@class nnlua.schedules.join: nnlua.Schedule
+---@overload fun(options: nnlua.schedules.join.options|table): nnlua.schedules.join
+
+---@class nnlua.schedules.linear.options
+---@field [1]? number initial_learning_rate
+---@field initial_learning_rate? number number, required, at least 0, 1st by place
+---@field [2]? number end_learning_rate
+---@field end_learning_rate? number number, required, at least 0, 2nd by place
+---@field [3]? number total_steps
+---@field total_steps? number number, required, above 0, 3rd by place
+
+--- In a straight line from the first rate to the second, which stays.
+---@class nnlua.schedules.linear: nnlua.Schedule
+---@overload fun(options: nnlua.schedules.linear.options|number): nnlua.schedules.linear
+
+---@class nnlua.schedules.noam.options
+---@field [1]? number model_size
+---@field model_size? number number, required, above 0, 1st by place
+---@field [2]? number warmup_steps
+---@field warmup_steps? number number, 4000, above 0, 2nd by place
+---@field factor? number number, 1, above 0
+
+--- Vaswani et al., "Attention is all you need": up in a line for warmup_steps, then down with the root of the steps.
+---@class nnlua.schedules.noam: nnlua.Schedule
+---@overload fun(options: nnlua.schedules.noam.options|number): nnlua.schedules.noam
+
+---@class nnlua.schedules.one_cycle.options
+---@field [1]? number max_lr
+---@field max_lr? number number, required, at least 0, 1st by place
+---@field [2]? integer total_steps
+---@field total_steps? integer integer, required, at least 2, 2nd by place
+---@field div_factor? number number, 25, above 0
+---@field final_div_factor? number number, 10000.0, above 0
+---@field pct_start? number number, 0.3, above 0, below 1
+
+--- PyTorch's OneCycleLR: from max_lr / div_factor to max_lr in pct_start of the steps, to 1 / final_div_factor of the start by the last.
+---@class nnlua.schedules.one_cycle: nnlua.Schedule
+---@overload fun(options: nnlua.schedules.one_cycle.options|number): nnlua.schedules.one_cycle
+
+---@class nnlua.schedules.piecewise.options
+---@field [1]? table boundaries
+---@field boundaries? table table, required, 1st by place
+---@field [2]? table values
+---@field values? table table, required, 2nd by place
+
+--- values[i] up to and including step boundaries[i], the last value from then on.
+---@class nnlua.schedules.piecewise: nnlua.Schedule
+---@overload fun(options: nnlua.schedules.piecewise.options|table): nnlua.schedules.piecewise
+
+---@class nnlua.schedules.plateau.options
+---@field [1]? number learning_rate
+---@field learning_rate? number number, required, at least 0, 1st by place
+---@field factor? number number, 0.1, above 0, below 1
+---@field min_delta? number number, 0.0001, at least 0
+---@field min_lr? number number, 0, at least 0
+---@field mode? "min"|"max" string, "min", one of min max
+---@field patience? integer integer, 10, at least 0
+
+--- Tell a figure, such as the loss of validation. Returns the rate from now on.
+---@class nnlua.schedules.plateau: nnlua.Schedule
+---@overload fun(options: nnlua.schedules.plateau.options|number): nnlua.schedules.plateau
+
+---@class nnlua.schedules.polynomial.options
+---@field [1]? number initial_learning_rate
+---@field initial_learning_rate? number number, required, at least 0, 1st by place
+---@field [2]? number decay_steps
+---@field decay_steps? number number, required, above 0, 2nd by place
+---@field cycle? boolean boolean, false
+---@field end_learning_rate? number number, 0.0001, at least 0
+---@field power? number number, 1, above 0
+
+--- From the first rate to end_learning_rate in decay_steps, along (1 - step / decay_steps)^power; with cycle it begins again, over more and more
+---@class nnlua.schedules.polynomial: nnlua.Schedule
+---@overload fun(options: nnlua.schedules.polynomial.options|number): nnlua.schedules.polynomial
+
+---@class nnlua.schedules.step.options
+---@field [1]? number initial_learning_rate
+---@field initial_learning_rate? number number, required, at least 0, 1st by place
+---@field [2]? number step_size
+---@field step_size? number number, required, above 0, 2nd by place
+---@field [3]? number gamma
+---@field gamma? number number, 0.1, above 0, 3rd by place
+
+--- PyTorch's StepLR: times gamma every step_size steps.
+---@class nnlua.schedules.step: nnlua.Schedule
+---@overload fun(options: nnlua.schedules.step.options|number): nnlua.schedules.step
+
+---@class nnlua.schedules.warmup.options
+---@field [1]? table|function|number schedule
+---@field schedule? table|function|number table or function or number, required, 1st by place
+---@field [2]? number warmup_steps
+---@field warmup_steps? number number, required, above 0, 2nd by place
+---@field initial_learning_rate? number number, 0, at least 0
+
+--- In a straight line from initial_learning_rate (0) to where `schedule` begins, in warmup_steps; then the schedule, which counts from 0.
+---@class nnlua.schedules.warmup: nnlua.Schedule
+---@overload fun(options: nnlua.schedules.warmup.options|table|function|number): nnlua.schedules.warmup
+
+---@class nnlua.families.schedules
+---@field constant nnlua.schedules.constant The same rate at all steps.
+---@field cosine nnlua.schedules.cosine From warmup_target (reached from initial_learning_rate in warmup_steps), or from initial_learning_rate, to alpha times it along half a cosine.
+---@field cosine_restarts nnlua.schedules.cosine_restarts Cosine decays, each t_mul times as long and starting m_mul times as high as the one before.
+---@field cyclic nnlua.schedules.cyclic Between base_lr and max_lr, up in step_size steps and down in as many; each round is gamma times as high as the one before.
+---@field exponential nnlua.schedules.exponential Times decay_rate every decay_steps steps; with staircase only after whole ones.
+---@field inverse_time nnlua.schedules.inverse_time The first rate / (1 + decay_rate * step / decay_steps).
+---@field join nnlua.schedules.join schedules[i] until boundaries[i] steps are taken, then the next, which counts from 0 again.
+---@field linear nnlua.schedules.linear In a straight line from the first rate to the second, which stays.
+---@field noam nnlua.schedules.noam Vaswani et al., "Attention is all you need": up in a line for warmup_steps, then down with the root of the steps.
+---@field one_cycle nnlua.schedules.one_cycle PyTorch's OneCycleLR: from max_lr / div_factor to max_lr in pct_start of the steps, to 1 / final_div_factor of the start by the last.
+---@field piecewise nnlua.schedules.piecewise values[i] up to and including step boundaries[i], the last value from then on.
+---@field plateau nnlua.schedules.plateau Tell a figure, such as the loss of validation. Returns the rate from now on.
+---@field polynomial nnlua.schedules.polynomial From the first rate to end_learning_rate in decay_steps, along (1 - step / decay_steps)^power; with cycle it begins again, over more and more
+---@field step nnlua.schedules.step PyTorch's StepLR: times gamma every step_size steps.
+---@field warmup nnlua.schedules.warmup In a straight line from initial_learning_rate (0) to where `schedule` begins, in warmup_steps; then the schedule, which counts from 0.
+
+-- ---- nn.callbacks
+
+---@class nnlua.callbacks.CSVLogger.options
+---@field [1]? string file
+---@field file? string string, required, 1st by place
+---@field append? boolean boolean, false
+---@field separator? string string, ","
+
+--- One line of figures per epoch, with a header: `nn.callbacks.CSVLogger{"log.csv"}`.
+---@class nnlua.callbacks.CSVLogger: nnlua.CSVLogger
+---@overload fun(options: nnlua.callbacks.CSVLogger.options|string): nnlua.callbacks.CSVLogger
+
+---@class nnlua.callbacks.Checkpoint.options
+---@field [1]? string file
+---@field file? string string, required, 1st by place
+---@field best? string string
+---@field every? integer integer, 1, at least 1
+---@field keep? integer integer, at least 1
+---@field mode? "auto"|"min"|"max" string, "auto", one of auto min max
+
+--- Write the model after each epoch, or every `every` epochs, or when the figure `best` is better than ever:
+---@class nnlua.callbacks.Checkpoint: nnlua.Checkpoint
+---@overload fun(options: nnlua.callbacks.Checkpoint.options|string): nnlua.callbacks.Checkpoint
+
+---@class nnlua.callbacks.EarlyStopping.options
+---@field [1]? string monitor
+---@field monitor? string string, "val_loss", 1st by place
+---@field baseline? number number
+---@field min_delta? number number, 0, at least 0
+---@field mode? "auto"|"min"|"max" string, "auto", one of auto min max
+---@field patience? integer integer, 0, at least 0
+---@field restore_best? boolean boolean, false
+---@field start_from_epoch? integer integer, 0, at least 0
+---@field restore_best_weights? boolean short for restore_best
+
+--- Stop when `monitor` has not become better by more than min_delta for `patience` epochs. With restore_best the model ends with the weights of
+---@class nnlua.callbacks.EarlyStopping: nnlua.EarlyStopping
+---@overload fun(options?: nnlua.callbacks.EarlyStopping.options|string): nnlua.callbacks.EarlyStopping
+
+---@class nnlua.callbacks.Health.options
+---@field batches? integer integer, 10, at least 1
+---@field dead? number number, 0.4, above 0
+---@field every? integer integer, 50, at least 1
+---@field exploding? number number, 10, above 0
+---@field saturated? number number, 0.8, above 0
+---@field vanishing? number number, 0.0001, above 0
+---@field write? function function
+
+--- Options: every (batches between looks), batches (a unit is dead when it did not fire in so many looks), write (takes the table's text; standard
+---@class nnlua.callbacks.Health: nnlua.Health
+---@overload fun(options?: nnlua.callbacks.Health.options): nnlua.callbacks.Health
+
+---@class nnlua.callbacks.History.options
+
+--- Keeps figures over several fits in one history: `local all = nn.callbacks.History{}`, then `all.history:plot()`. Its epochs are numbered on.
+---@class nnlua.callbacks.History: nnlua.History
+---@overload fun(options?: nnlua.callbacks.History.options): nnlua.callbacks.History
+
+---@class nnlua.callbacks.JSONLogger.options
+---@field [1]? string file
+---@field file? string string, required, 1st by place
+---@field append? boolean boolean, false
+
+--- One JSON object per line and epoch: `{"epoch":1,"loss":0.5}`. NaN and infinity are null.
+---@class nnlua.callbacks.JSONLogger: nnlua.JSONLogger
+---@overload fun(options: nnlua.callbacks.JSONLogger.options|string): nnlua.callbacks.JSONLogger
+
+---@class nnlua.callbacks.LRSchedule.options
+---@field [1]? function|table schedule
+---@field schedule? function|table function or table, required, 1st by place
+
+--- The learning rate of each epoch from a function of the epoch (from 1) and the present rate, or from a schedule of the epochs done before.
+---@class nnlua.callbacks.LRSchedule: nnlua.LRSchedule
+---@overload fun(options: nnlua.callbacks.LRSchedule.options|function|table): nnlua.callbacks.LRSchedule
+
+---@class nnlua.callbacks.Progress.options
+---@field [1]? integer every
+---@field every? integer integer, 100, at least 1, 1st by place
+---@field write? function function
+
+--- A line with the figures so far every `every` batches, for logs: `write` takes it (standard output).
+---@class nnlua.callbacks.Progress: nnlua.Progress
+---@overload fun(options?: nnlua.callbacks.Progress.options|integer): nnlua.callbacks.Progress
+
+---@class nnlua.callbacks.ReduceLROnPlateau.options
+---@field [1]? string monitor
+---@field monitor? string string, "val_loss", 1st by place
+---@field cooldown? integer integer, 0, at least 0
+---@field factor? number number, 0.1, above 0, below 1
+---@field min_delta? number number, 0.0001, at least 0
+---@field min_lr? number number, 0, at least 0
+---@field mode? "auto"|"min"|"max" string, "auto", one of auto min max
+---@field patience? integer integer, 10, at least 0
+
+--- Multiply the learning rate by `factor` when `monitor` has not become better for `patience` epochs; then wait `cooldown` epochs.
+---@class nnlua.callbacks.ReduceLROnPlateau: nnlua.ReduceLROnPlateau
+---@overload fun(options?: nnlua.callbacks.ReduceLROnPlateau.options|string): nnlua.callbacks.ReduceLROnPlateau
+
+---@class nnlua.callbacks.Resume.options
+---@field [1]? string file
+---@field file? string string, required, 1st by place
+---@field keep? boolean boolean, false
+
+--- Go on from `file` when it is there, write it after each epoch and on Ctrl-C, and remove it when all epochs are done: a script with it can be
+---@class nnlua.callbacks.Resume: nnlua.Resume
+---@overload fun(options: nnlua.callbacks.Resume.options|string): nnlua.callbacks.Resume
+
+---@class nnlua.callbacks.SwapEMA.options
+---@field at_end? boolean boolean, false
+
+--- Validate with the moving averages of the weights (an optimizer with use_ema = true). With at_end the model keeps them when training ends.
+---@class nnlua.callbacks.SwapEMA: nnlua.SwapEMA
+---@overload fun(options?: nnlua.callbacks.SwapEMA.options): nnlua.callbacks.SwapEMA
+
+---@class nnlua.callbacks.TensorBoard.options
+---@field [1]? string folder
+---@field folder? string string, "runs", 1st by place
+---@field every? integer integer, at least 1
+---@field graph? boolean boolean, true
+---@field health? table table
+---@field histograms? integer integer, 0, at least 0
+---@field images? integer integer, 0, at least 0
+---@field histogram_freq? integer short for histograms
+---@field log_dir? string short for folder
+---@field write_graph? boolean short for graph
+---@field write_images? integer short for images
+
+--- Figures and the learning rate for TensorBoard, in `folder`; those of validation in its folder "validation". Every `histograms` epochs histograms
+---@class nnlua.callbacks.TensorBoard: nnlua.TensorBoard
+---@overload fun(options?: nnlua.callbacks.TensorBoard.options|string): nnlua.callbacks.TensorBoard
+
+---@class nnlua.callbacks.TerminateOnNaN.options
+---@field every? integer integer, 1, at least 1
+
+--- Stop as soon as the mean loss of the epoch so far is no number or infinite; looks at every `every`-th batch.
+---@class nnlua.callbacks.TerminateOnNaN: nnlua.TerminateOnNaN
+---@overload fun(options?: nnlua.callbacks.TerminateOnNaN.options): nnlua.callbacks.TerminateOnNaN
+
+---@class nnlua.families.callbacks
+---@field CSVLogger nnlua.callbacks.CSVLogger One line of figures per epoch, with a header: `nn.callbacks.CSVLogger{"log.csv"}`.
+---@field Checkpoint nnlua.callbacks.Checkpoint Write the model after each epoch, or every `every` epochs, or when the figure `best` is better than ever:
+---@field EarlyStopping nnlua.callbacks.EarlyStopping Stop when `monitor` has not become better by more than min_delta for `patience` epochs. With restore_best the model ends with the weights of
+---@field Health nnlua.callbacks.Health Options: every (batches between looks), batches (a unit is dead when it did not fire in so many looks), write (takes the table's text; standard
+---@field History nnlua.callbacks.History Keeps figures over several fits in one history: `local all = nn.callbacks.History{}`, then `all.history:plot()`. Its epochs are numbered on.
+---@field JSONLogger nnlua.callbacks.JSONLogger One JSON object per line and epoch: `{"epoch":1,"loss":0.5}`. NaN and infinity are null.
+---@field LRSchedule nnlua.callbacks.LRSchedule The learning rate of each epoch from a function of the epoch (from 1) and the present rate, or from a schedule of the epochs done before.
+---@field Lambda function Any functions as a callback: `nn.callbacks.Lambda{ on_epoch_end = function(model, epoch, logs) ... end }`.
+---@field Progress nnlua.callbacks.Progress A line with the figures so far every `every` batches, for logs: `write` takes it (standard output).
+---@field ReduceLROnPlateau nnlua.callbacks.ReduceLROnPlateau Multiply the learning rate by `factor` when `monitor` has not become better for `patience` epochs; then wait `cooldown` epochs.
+---@field Resume nnlua.callbacks.Resume Go on from `file` when it is there, write it after each epoch and on Ctrl-C, and remove it when all epochs are done: a script with it can be
+---@field SwapEMA nnlua.callbacks.SwapEMA Validate with the moving averages of the weights (an optimizer with use_ema = true). With at_end the model keeps them when training ends.
+---@field TensorBoard nnlua.callbacks.TensorBoard Figures and the learning rate for TensorBoard, in `folder`; those of validation in its folder "validation". Every `histograms` epochs histograms
+---@field TerminateOnNaN nnlua.callbacks.TerminateOnNaN Stop as soon as the mean loss of the epoch so far is no number or infinite; looks at every `every`-th batch.
+
+-- ---- nn.initializers
+
+---@class nnlua.initializers.constant.options
+---@field [1]? number value
+---@field value? number number, 0, 1st by place
+
+--- All `value`.
+---@class nnlua.initializers.constant: nnlua.Initializer
+---@overload fun(options?: nnlua.initializers.constant.options|number): nnlua.initializers.constant
+
+---@class nnlua.initializers.glorot_normal.options
+
+--- Normal draws with the variance 2 / (inputs + outputs), for tanh and sigmoid (Glorot and Bengio).
+---@class nnlua.initializers.glorot_normal: nnlua.Initializer
+---@overload fun(options?: nnlua.initializers.glorot_normal.options): nnlua.initializers.glorot_normal
+
+---@class nnlua.initializers.glorot_uniform.options
+
+--- Even draws with the variance 2 / (inputs + outputs), for tanh and sigmoid (Glorot and Bengio): what layers begin with by default.
+---@class nnlua.initializers.glorot_uniform: nnlua.Initializer
+---@overload fun(options?: nnlua.initializers.glorot_uniform.options): nnlua.initializers.glorot_uniform
+
+---@class nnlua.initializers.he_normal.options
+
+--- Normal draws with the variance 2 / inputs, for relu (He et al.).
+---@class nnlua.initializers.he_normal: nnlua.Initializer
+---@overload fun(options?: nnlua.initializers.he_normal.options): nnlua.initializers.he_normal
+
+---@class nnlua.initializers.he_uniform.options
+
+--- Even draws with the variance 2 / inputs, for relu (He et al.).
+---@class nnlua.initializers.he_uniform: nnlua.Initializer
+---@overload fun(options?: nnlua.initializers.he_uniform.options): nnlua.initializers.he_uniform
+
+---@class nnlua.initializers.identity.options
+---@field [1]? number gain
+---@field gain? number number, 1, 1st by place
+
+--- 1 on the diagonal, times gain.
+---@class nnlua.initializers.identity: nnlua.Identity
+---@overload fun(options?: nnlua.initializers.identity.options|number): nnlua.initializers.identity
+
+---@class nnlua.initializers.lecun_normal.options
+
+--- Normal draws with the variance 1 / inputs, for selu (LeCun et al.).
+---@class nnlua.initializers.lecun_normal: nnlua.Initializer
+---@overload fun(options?: nnlua.initializers.lecun_normal.options): nnlua.initializers.lecun_normal
+
+---@class nnlua.initializers.lecun_uniform.options
+
+--- Even draws with the variance 1 / inputs, for selu (LeCun et al.).
+---@class nnlua.initializers.lecun_uniform: nnlua.Initializer
+---@overload fun(options?: nnlua.initializers.lecun_uniform.options): nnlua.initializers.lecun_uniform
+
+---@class nnlua.initializers.normal.options
+---@field [1]? number mean
+---@field mean? number number, 0, 1st by place
+---@field [2]? number stddev
+---@field stddev? number number, 0.05, at least 0, 2nd by place
+
+--- Normal draws.
+---@class nnlua.initializers.normal: nnlua.Initializer
+---@overload fun(options?: nnlua.initializers.normal.options|number): nnlua.initializers.normal
+
+---@class nnlua.initializers.ones.options
+
+--- All 1: for gains.
+---@class nnlua.initializers.ones: nnlua.Initializer
+---@overload fun(options?: nnlua.initializers.ones.options): nnlua.initializers.ones
+
+---@class nnlua.initializers.orthogonal.options
+---@field [1]? number gain
+---@field gain? number number, 1, 1st by place
+
+--- A random matrix with orthonormal columns (rows, when there are more of those): the orthogonal factor of the polar decomposition of normal draws,
+---@class nnlua.initializers.orthogonal: nnlua.Initializer
+---@overload fun(options?: nnlua.initializers.orthogonal.options|number): nnlua.initializers.orthogonal
+
+---@class nnlua.initializers.random_uniform.options
+---@field [1]? number minval
+---@field minval? number number, -0.05, 1st by place
+---@field [2]? number maxval
+---@field maxval? number number, 0.05, 2nd by place
+
+--- Even draws between minval and maxval.
+---@class nnlua.initializers.random_uniform: nnlua.Initializer
+---@overload fun(options?: nnlua.initializers.random_uniform.options|number): nnlua.initializers.random_uniform
+
+---@class nnlua.initializers.truncated_normal.options
+---@field [1]? number mean
+---@field mean? number number, 0, 1st by place
+---@field [2]? number stddev
+---@field stddev? number number, 0.05, at least 0, 2nd by place
+
+--- Normal draws that lie within two deviations.
+---@class nnlua.initializers.truncated_normal: nnlua.Initializer
+---@overload fun(options?: nnlua.initializers.truncated_normal.options|number): nnlua.initializers.truncated_normal
+
+---@class nnlua.initializers.variance_scaling.options
+---@field [1]? number scale
+---@field scale? number number, 1, above 0, 1st by place
+---@field distribution? "truncated_normal"|"untruncated_normal"|"uniform" string, "truncated_normal", one of truncated_normal untruncated_normal uniform
+---@field mode? "fan_in"|"fan_out"|"fan_avg" string, "fan_in", one of fan_in fan_out fan_avg
+
+--- Draws with the variance scale / fan, the fan being that of `mode`.
+---@class nnlua.initializers.variance_scaling: nnlua.Initializer
+---@overload fun(options?: nnlua.initializers.variance_scaling.options|number): nnlua.initializers.variance_scaling
+
+---@class nnlua.initializers.zeros.options
+
+--- All 0: for biases; kernels that begin so never learn different things.
+---@class nnlua.initializers.zeros: nnlua.Initializer
+---@overload fun(options?: nnlua.initializers.zeros.options): nnlua.initializers.zeros
+
+---@class nnlua.families.initializers
+---@field constant nnlua.initializers.constant All `value`.
+---@field fans function Inputs and outputs that one element of a weight connects: {784, 128} -> 784, 128; {3, 3, 32, 64} -> 288, 576.
+---@field glorot_normal nnlua.initializers.glorot_normal Normal draws with the variance 2 / (inputs + outputs), for tanh and sigmoid (Glorot and Bengio).
+---@field glorot_uniform nnlua.initializers.glorot_uniform Even draws with the variance 2 / (inputs + outputs), for tanh and sigmoid (Glorot and Bengio): what layers begin with by default.
+---@field he_normal nnlua.initializers.he_normal Normal draws with the variance 2 / inputs, for relu (He et al.).
+---@field he_uniform nnlua.initializers.he_uniform Even draws with the variance 2 / inputs, for relu (He et al.).
+---@field identity nnlua.initializers.identity 1 on the diagonal, times gain.
+---@field lecun_normal nnlua.initializers.lecun_normal Normal draws with the variance 1 / inputs, for selu (LeCun et al.).
+---@field lecun_uniform nnlua.initializers.lecun_uniform Even draws with the variance 1 / inputs, for selu (LeCun et al.).
+---@field normal nnlua.initializers.normal Normal draws.
+---@field random_normal nnlua.initializers.normal Normal draws.
+---@field ones nnlua.initializers.ones All 1: for gains.
+---@field orthogonal nnlua.initializers.orthogonal A random matrix with orthonormal columns (rows, when there are more of those): the orthogonal factor of the polar decomposition of normal draws,
+---@field random_uniform nnlua.initializers.random_uniform Even draws between minval and maxval.
+---@field uniform nnlua.initializers.random_uniform Even draws between minval and maxval.
+---@field truncated_normal nnlua.initializers.truncated_normal Normal draws that lie within two deviations.
+---@field variance_scaling nnlua.initializers.variance_scaling Draws with the variance scale / fan, the fan being that of `mode`.
+---@field zeros nnlua.initializers.zeros All 0: for biases; kernels that begin so never learn different things.
+
+-- ---- nn.regularizers
+
+---@class nnlua.regularizers.l1.options
+---@field [1]? number l1
+---@field l1? number number, 0.01, at least 0, 1st by place
+
+--- The sum of absolute values, times l1: weights that are not needed become 0.
+---@class nnlua.regularizers.l1
+---@overload fun(options?: nnlua.regularizers.l1.options|number): nnlua.regularizers.l1
+
+---@class nnlua.regularizers.l1l2.options
+---@field [1]? number l1
+---@field l1? number number, 0, at least 0, 1st by place
+---@field [2]? number l2
+---@field l2? number number, 0, at least 0, 2nd by place
+
+--- Both.
+---@class nnlua.regularizers.l1l2
+---@overload fun(options?: nnlua.regularizers.l1l2.options|number): nnlua.regularizers.l1l2
+
+---@class nnlua.regularizers.l2.options
+---@field [1]? number l2
+---@field l2? number number, 0.01, at least 0, 1st by place
+
+--- The sum of squares, times l2: weights stay small.
+---@class nnlua.regularizers.l2
+---@overload fun(options?: nnlua.regularizers.l2.options|number): nnlua.regularizers.l2
+
+---@class nnlua.regularizers.orthogonal.options
+---@field [1]? number factor
+---@field factor? number number, 0.01, at least 0, 1st by place
+---@field mode? "rows"|"columns" string, "rows", one of rows columns
+
+--- The mean size of the cosine between two rows (or columns) of a matrix.
+---@class nnlua.regularizers.orthogonal
+---@overload fun(options?: nnlua.regularizers.orthogonal.options|number): nnlua.regularizers.orthogonal
+
+---@class nnlua.families.regularizers
+---@field l1 nnlua.regularizers.l1 The sum of absolute values, times l1: weights that are not needed become 0.
+---@field l1l2 nnlua.regularizers.l1l2 Both.
+---@field l2 nnlua.regularizers.l2 The sum of squares, times l2: weights stay small.
+---@field orthogonal nnlua.regularizers.orthogonal The mean size of the cosine between two rows (or columns) of a matrix.
+
+-- ---- nn.constraints
+
+---@class nnlua.constraints.max_norm.options
+---@field [1]? number max_value
+---@field max_value? number number, 2, at least 0, 1st by place
+---@field axis? integer|table integer or table, 1
+
+--- Norms along `axis` of at most max_value.
+---@class nnlua.constraints.max_norm
+---@overload fun(options?: nnlua.constraints.max_norm.options|number): nnlua.constraints.max_norm
+
+---@class nnlua.constraints.min_max_norm.options
+---@field [1]? number min_value
+---@field min_value? number number, 0, at least 0, 1st by place
+---@field [2]? number max_value
+---@field max_value? number number, 1, at least 0, 2nd by place
+---@field axis? integer|table integer or table, 1
+---@field rate? number number, 1, at least 0, at most 1
+
+--- Norms along `axis` between min_value and max_value; with a rate below 1 put back by that part only.
+---@class nnlua.constraints.min_max_norm
+---@overload fun(options?: nnlua.constraints.min_max_norm.options|number): nnlua.constraints.min_max_norm
+
+---@class nnlua.constraints.non_neg.options
+
+--- No weight below 0.
+---@class nnlua.constraints.non_neg
+---@overload fun(options?: nnlua.constraints.non_neg.options): nnlua.constraints.non_neg
+
+---@class nnlua.constraints.unit_norm.options
+---@field axis? integer|table integer or table, 1
+
+--- Norms along `axis` of 1.
+---@class nnlua.constraints.unit_norm: nnlua.UnitNorm
+---@overload fun(options?: nnlua.constraints.unit_norm.options): nnlua.constraints.unit_norm
+
+---@class nnlua.families.constraints
+---@field max_norm nnlua.constraints.max_norm Norms along `axis` of at most max_value.
+---@field min_max_norm nnlua.constraints.min_max_norm Norms along `axis` between min_value and max_value; with a rate below 1 put back by that part only.
+---@field non_neg nnlua.constraints.non_neg No weight below 0.
+---@field unit_norm nnlua.constraints.unit_norm Norms along `axis` of 1.
+
+-- ---- nn.activations
+
+---@class nnlua.families.activations
+---@field celu fun(x: nnlua.Tensor): nnlua.Tensor a where a > 0, else alpha * (exp(a / alpha) - 1)
+---@field crelu fun(x: nnlua.Tensor): nnlua.Tensor The positive parts of x and of -x, joined along `dim`.
+---@field elu fun(x: nnlua.Tensor): nnlua.Tensor a where a > 0, else alpha * (exp(a) - 1)
+---@field exponential fun(x: nnlua.Tensor): nnlua.Tensor e to the power a
+---@field gelu fun(x: nnlua.Tensor): nnlua.Tensor gelu_erf(x), or gelu_tanh(x) with approximate = "tanh"
+---@field gelu_tanh fun(x: nnlua.Tensor): nnlua.Tensor the approximation of gelu by tanh
+---@field glu fun(x: nnlua.Tensor): nnlua.Tensor x split in halves a and b along dim: a * sigmoid(b)
+---@field hard_shrink fun(x: nnlua.Tensor): nnlua.Tensor 0 where |a| <= lambda, else a
+---@field hard_sigmoid fun(x: nnlua.Tensor): nnlua.Tensor a / 6 + 1/2 limited to [0, 1]
+---@field hard_silu fun(x: nnlua.Tensor): nnlua.Tensor Keras's name of hard_swish.
+---@field hard_swish fun(x: nnlua.Tensor): nnlua.Tensor a * hard_sigmoid(a)
+---@field hard_tanh fun(x: nnlua.Tensor): nnlua.Tensor a limited to [min, max]
+---@field leaky_relu fun(x: nnlua.Tensor): nnlua.Tensor a where a > 0, else slope * a
+---@field linear fun(x: nnlua.Tensor): nnlua.Tensor x @ w + b with w (in, out)
+---@field log_sigmoid fun(x: nnlua.Tensor): nnlua.Tensor log of sigmoid(a), without overflow
+---@field log_softmax fun(x: nnlua.Tensor): nnlua.Tensor log of softmax along dim
+---@field mish fun(x: nnlua.Tensor): nnlua.Tensor a * tanh(softplus(a))
+---@field relu fun(x: nnlua.Tensor): nnlua.Tensor max(a, 0)
+---@field relu6 fun(x: nnlua.Tensor): nnlua.Tensor a limited to [0, 6]
+---@field selu fun(x: nnlua.Tensor): nnlua.Tensor elu with the scale and alpha that keep mean and variance
+---@field sigmoid fun(x: nnlua.Tensor): nnlua.Tensor logistic function 1 / (1 + exp(-a))
+---@field soft_shrink fun(x: nnlua.Tensor): nnlua.Tensor a brought nearer to 0 by lambda, 0 where |a| <= lambda
+---@field softmax fun(x: nnlua.Tensor): nnlua.Tensor exp(x) / sum(exp(x)) along dim, without overflow
+---@field softmin fun(x: nnlua.Tensor): nnlua.Tensor softmax(-x)
+---@field softplus fun(x: nnlua.Tensor): nnlua.Tensor log(1 + exp(beta * a)) / beta; a itself where beta * a > threshold
+---@field softsign fun(x: nnlua.Tensor): nnlua.Tensor a / (1 + |a|)
+---@field sparsemax fun(x: nnlua.Tensor): nnlua.Tensor Probabilities of which many are exactly 0: the point of the simplex that is nearest to x (Martins and Astudillo).
+---@field swish fun(x: nnlua.Tensor): nnlua.Tensor a * sigmoid(a), also known as swish
+---@field silu fun(x: nnlua.Tensor): nnlua.Tensor a * sigmoid(a), also known as swish
+---@field tanh fun(x: nnlua.Tensor): nnlua.Tensor hyperbolic tangent
+---@field tanh_shrink fun(x: nnlua.Tensor): nnlua.Tensor a - tanh(a)
+
+-- ---- nn.data
+
+--- `handle` is the runtime's data set; `from` an object whose labels and name go on.
+---@class nnlua.data.Dataset: nnlua.Dataset
+
+--- The encoder of the values that occur in a list or a tensor, in ascending order (numbers before strings).
+---@class nnlua.data.LabelEncoder: nnlua.LabelEncoder
+
+---@class nnlua.families.data
+---@field Dataset nnlua.data.Dataset `handle` is the runtime's data set; `from` an object whose labels and name go on.
+---@field LabelEncoder nnlua.data.LabelEncoder The encoder of the values that occur in a list or a tensor, in ascending order (numbers before strings).
+---@field from_table function A data set of the elements of a list: numbers or tensors, or tables of several of these:
+---@field from_tensors function A data set whose element i is row i of each tensor: `nn.data.from_tensors{ x, y }`. Nothing is copied.
+---@field range function Whole numbers as i64 scalars: `range(n)` is 1 to n, `range(first, last[, step])` as in a numeric for.
+
+-- ---- nn.datasets
+
+---@class nnlua.families.datasets
+---@field cifar10 function CIFAR-10: 50,000 + 10,000 colour photographs of ten kinds of things. Returns two data sets, train and test, with elements x (32, 32, 3) u8 and
+---@field digits function A data set of images (N, 28, 28) and raw labels (N), both u8: x (28, 28, 1) u8, y class ids i64.
+---@field mirrors table Public copies of the MNIST files, tried in this order; what comes is checked, so any mirror will do.
+---@field mnist function MNIST: 60,000 + 10,000 handwritten digits. Returns two data sets, train and test, with elements x (28, 28, 1) u8 and y, a class id; `train.labels`
+---@field textures function `n` textures: waves between two random colours, with noise. The class says how the wave runs and how long it is; colours and places say nothing.
 
 return nn

@@ -1,7 +1,11 @@
--- Writes docs/ops.md and docs/nnlua.d.lua from the operator tables and the library: `nnlua scripts/gen_docs.lua`.
+-- Writes docs/ops.md, docs/library.md, docs/reference/ and docs/nnlua.d.lua from the operator tables and the library:
+-- `nnlua scripts/gen_docs.lua`. The pages of the library are made in gen_reference.lua.
 -- With --check it writes nothing, and ends with code 1 when a file is not what it would write (tests/docs_spec.lua).
 local nn = require "nnlua"
 
+require "nnlua.functional" -- its rows are in the order of loading, so before all else
+local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
+local reference = assert(loadfile(here .. "gen_reference.lua", "t"))(nn)
 local root = assert(debug.getinfo(1, "S").source:match "^@(.*)scripts/gen_docs%.lua$", "run it from the source tree")
 if root == "" then root = "./" end
 
@@ -238,7 +242,7 @@ local function annotated()
 end
 
 local function library_fields()
-  local classes, core, out, names = annotated(), require "nnlua.core", {}, {}
+  local types, core, out, names = reference.types(), require "nnlua.core", {}, {}
   local stubbed = {}
   for _, op in ipairs(require("nnlua.functional").rows) do stubbed[op.name] = true end
   for _, f in ipairs(handwritten()) do stubbed[f.name or ""] = true end
@@ -246,9 +250,7 @@ local function library_fields()
     if core[name] == nil and not stubbed[name] then names[#names + 1] = name end
   end
   table.sort(names)
-  for _, name in ipairs(names) do
-    out[#out + 1] = ("---@field %s %s"):format(name, classes[name] and "nnlua." .. name or type(nn[name]))
-  end
+  for _, name in ipairs(names) do out[#out + 1] = ("---@field %s %s"):format(name, types[name] or type(nn[name])) end
   return table.concat(out, "\n")
 end
 
@@ -273,6 +275,7 @@ local Tensor = {}
   for _, op in ipairs(require("nnlua.functional").rows) do
     if not ops[op.name] then out[#out + 1] = lua_stub(op) end
   end
+  out[#out + 1] = reference.stubs(annotated())
   out[#out + 1] = "return nn\n"
   return table.concat(out, "\n")
 end
@@ -288,8 +291,9 @@ for _, file in ipairs { "runtime/ops/pointwise.def", "runtime/ops/structural.def
 end
 for name, op in pairs(ops) do assert(op.placed, name .. " stands in no section of the .def files") end
 
-local stale = {}
-for path, text in pairs { ["docs/ops.md"] = ops_page(all), ["docs/nnlua.d.lua"] = stubs(all) } do
+local stale, pages = {}, reference.pages(root)
+pages["docs/ops.md"], pages["docs/nnlua.d.lua"] = ops_page(all), stubs(all)
+for path, text in pairs(pages) do
   local f = io.open(root .. path, "rb")
   local before = f and f:read "a"
   if f then f:close() end

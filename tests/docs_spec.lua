@@ -109,7 +109,8 @@ describe("docs/", function()
   it("--check notices a stale file", function()
     if not program.path then pending "runs under another Lua" end
     local folder = program.folder()
-    assert(os.execute(("cp -r docs lua runtime scripts %s"):format(program.quote(folder))))
+    assert(os.execute(("cp -r docs lua runtime scripts %s && mkdir %s/tests && cp -r tests/golden %s/tests"):format(program.quote(folder),
+      program.quote(folder), program.quote(folder))))
     local page = folder .. "/docs/ops.md"
     program.write(page, (program.read(page):gsub("largest integer not above a", "something else")))
     local script = folder .. "/scripts/gen_docs.lua"
@@ -119,7 +120,91 @@ describe("docs/", function()
     assert.equal("wrote docs/ops.md\n", (program.run { script }))
     assert.same({ "", "", 0 }, { program.run { script, "--check" } })
     assert.equal(program.read "docs/ops.md", program.read(page))
+    local layers = folder .. "/docs/reference/layers.md"
+    program.write(layers, (program.read(layers):gsub('"glorot\\_uniform"', '"zeros"')))
+    _, err = program.run { script, "--check" }
+    assert.truthy(err:find("docs/reference/layers.md", 1, true))
     program.remove(folder)
+  end)
+
+  it("the pages of the library hold every class and member, with options, defaults, Keras's name and shapes", function()
+    local nn = require "nnlua"
+    local text = program.read "docs/library.md"
+    for page in text:gmatch "%((reference/%a+%.md)%)" do text = text .. program.read("docs/" .. page) end
+    local function told(name)
+      return text:find("### " .. name .. "\n", 1, true) or text:find("Also [^\n]*`" .. name:match "[^.]+$" .. "`")
+    end
+    local count = 0
+    for name, value in pairs(nn) do
+      if type(value) == "table" and rawget(value, "__index") == value then
+        count = count + 1
+        assert(told("nn." .. name), "nn." .. name)
+      end
+    end
+    for _, family in ipairs { "optim", "losses", "metrics", "schedules", "callbacks", "initializers", "regularizers", "constraints", "activations",
+      "data", "datasets" } do
+      for name in pairs(nn[family]) do
+        count = count + 1
+        assert(name == "get" or told(("nn.%s.%s"):format(family, name)), family .. "." .. name)
+      end
+    end
+    assert.is_true(count > 300)
+    local function section(name) return assert(text:match("\n### " .. name:gsub("%p", "%%%0") .. "\n(.-)\n##"), name) end
+    local dense = section "nn.Dense"
+    for _, part in ipairs { "Keras: `Dense`.", "| `units` | integer, required, at least 1, 1st by place |", "| `use_bias` (`bias`) | boolean, true |",
+      '| `kernel_initializer` (`init`) | string or table or function, "glorot\\_uniform" |' } do
+      assert(dense:find(part, 1, true), part)
+    end
+    assert.truthy(section("nn.BatchNorm"):find("Also `BatchNormalization`. Keras: `BatchNormalization`.", 1, true))
+    assert.truthy(section("nn.losses.binary_crossentropy"):find("Also `bce`. Keras: `BinaryCrossentropy`.", 1, true))
+    assert.truthy(section("nn.optim.Adam"):find("| `beta_1` (`beta1`) | number, 0.9, at least 0, below 1 |", 1, true))
+    -- Shapes are what the layers make.
+    local shapes = 0
+    for code, result, given in text:gmatch "\nShapes: `([^\n]-)` makes %(([%d, ]+)%) of %(([%d, ]+)%)%.\n" do
+      local sizes = {}
+      for n in given:gmatch "%d+" do sizes[#sizes + 1] = math.tointeger(n) end
+      local layer = assert(load("local nn = ... return " .. code))(nn)
+      local input = code:find "Embedding" and nn.ones(sizes, "i64") or nn.ones(sizes)
+      local ok, y = pcall(layer, input)
+      if ok and nn.is_tensor(y) then -- ids, and states of cells, are no rows of ones
+        shapes = shapes + 1
+        assert.equal(result, table.concat(y:shape(), ", "), code)
+      end
+    end
+    assert.is_true(shapes > 90, shapes)
+  end)
+
+  it("editor stubs know the options of classes, and what families hold", function()
+    local nn = require "nnlua"
+    local text = program.read "docs/nnlua.d.lua"
+    local function fields(class)
+      local list = {}
+      local block = assert(text:match("\n%-%-%-@class " .. class:gsub("%p", "%%%0") .. "\n(.-)\n\n"), class)
+      for name in block:gmatch "@field ([%w_]+)%??" do list[name] = true end
+      return list
+    end
+    local checked = 0
+    local function check(class, value)
+      local known = fields(class .. ".options")
+      for name in pairs(value.options) do assert(known[name], class .. "." .. name) end
+      for name, option in pairs(value.aliases or {}) do assert(known[name] or not value.options[option], class .. "." .. name) end
+      checked = checked + 1
+    end
+    for name, value in pairs(nn) do
+      if type(value) == "table" and rawget(value, "__index") == value and value.options and name ~= "Layer" then
+        local class = text:match("\n%-%-%-@field " .. name .. " (nnlua%.%w+)\n")
+        check(assert(class, name), value)
+      end
+    end
+    for _, family in ipairs { "optim", "metrics", "schedules", "callbacks", "initializers", "regularizers", "constraints" } do
+      local known = fields("nnlua.families." .. family)
+      for name, value in pairs(nn[family]) do
+        assert(known[name] or name == "get", family .. "." .. name)
+        local class = text:match("\n%-%-%-@field " .. name .. " (nnlua%." .. family .. "%.[%w_]+) ")
+        if class and value.options then check(class, value) end
+      end
+    end
+    assert.is_true(checked > 220, checked)
   end)
 
   -- Names that only the library uses.
@@ -240,12 +325,12 @@ describe("docs/", function()
 
   it("pages link to what exists, and to headings that are there", function()
     local checked = 0
-    local list = assert(io.popen "ls docs/*.md")
+    local list = assert(io.popen "ls docs/*.md docs/reference/*.md")
     for page in list:lines() do
       for path, anchor in program.read(page):gmatch "%]%(([^)#%s]*)#?([^)%s]*)%)" do
         if not path:find "^%a+:" then
           checked = checked + 1
-          local file = path == "" and page or "docs/" .. path
+          local file = path == "" and page or page:match "^.*/" .. path
           assert(exists(file), page .. ": " .. path .. " does not exist")
           if anchor ~= "" then
             local found = false

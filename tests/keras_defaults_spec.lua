@@ -22,11 +22,16 @@ local others = {
   layers = words [[BatchNormalization.renorm BatchNormalization.renorm_clipping BatchNormalization.renorm_momentum BatchNormalization.synchronized
     RandomFlip.mode Discretization.epsilon GroupedQueryAttention.sliding_window GroupedQueryAttention.use_gate
     MultiHeadAttention.attention_axes MultiHeadAttention.sliding_window MultiHeadAttention.use_gate Lambda.mask Lambda.arguments
-    Resizing.antialias Hashing.salt CategoryEncoding.num_tokens AveragePooling1D.pool_size AveragePooling2D.pool_size AveragePooling3D.pool_size]],
+    Resizing.antialias
+    TextVectorization.ngrams TextVectorization.pad_to_max_tokens
+    TextVectorization.idf_weights TextVectorization.ragged TextVectorization.encoding
+    StringLookup.idf_weights StringLookup.pad_to_max_tokens StringLookup.encoding StringLookup.salt
+    IntegerLookup.idf_weights IntegerLookup.pad_to_max_tokens IntegerLookup.vocabulary_dtype IntegerLookup.oov_method IntegerLookup.salt
+    Hashing.salt CategoryEncoding.num_tokens AveragePooling1D.pool_size AveragePooling2D.pool_size AveragePooling3D.pool_size]],
   optimizers = {}, initializers = {}, regularizers = {}, constraints = {}, schedules = {},
-  metrics = words [[AUC.summation_method AUC.thresholds AUC.multi_label AUC.num_labels AUC.label_weights CosineSimilarity.axis IoU.num_classes
+  metrics = words [[AUC.multi_label AUC.num_labels AUC.label_weights CosineSimilarity.axis IoU.num_classes
     IoU.target_class_ids IoU.ignore_class IoU.sparse_y_true IoU.sparse_y_pred IoU.axis MeanIoU.num_classes MeanIoU.ignore_class
-    MeanIoU.sparse_y_true MeanIoU.sparse_y_pred MeanIoU.axis Precision.thresholds Precision.top_k Recall.thresholds Recall.top_k AUC.curve]],
+    MeanIoU.sparse_y_true MeanIoU.sparse_y_pred MeanIoU.axis AUC.curve]],
   losses = words [[BinaryCrossentropy.axis BinaryFocalCrossentropy.axis CategoricalCrossentropy.axis CategoricalFocalCrossentropy.axis
     CosineSimilarity.axis Dice.axis SparseCategoricalCrossentropy.axis Tversky.axis]],
 }
@@ -34,11 +39,11 @@ local others = {
 -- What Keras has under a name that nnlua has not: augmentation is nn.data's; classes to derive from; metrics that are losses by name or
 -- methods of one.
 local absent = {
-  layers = words [[AugMix AutoContrast CenterCrop ContrastLimitedAdaptiveHistogramEqualization ConvLSTM1D ConvLSTM3D CutMix Equalization
-    FeatureSpace HashedCrossing InputLayer InputSpec IntegerLookup MaxNumBoundingBoxes MelSpectrogram MixUp Pipeline RandAugment RandomBrightness
+  layers = words [[AugMix AutoContrast CenterCrop ContrastLimitedAdaptiveHistogramEqualization CutMix Equalization
+    FeatureSpace HashedCrossing InputLayer InputSpec MaxNumBoundingBoxes MelSpectrogram MixUp Pipeline RandAugment RandomBrightness
     RandomColorDegeneration RandomColorJitter RandomContrast RandomCrop RandomElasticTransform RandomErasing RandomGaussianBlur
     RandomHue RandomInvert RandomPerspective RandomPosterization RandomSaturation RandomSharpness RandomShear
-    ReversibleEmbedding STFTSpectrogram Solarization StringLookup TernaryDense TextVectorization Wrapper]],
+    ReversibleEmbedding STFTSpectrogram Solarization TernaryDense Wrapper]],
   optimizers = words "LegacyOptimizerWarning LossScaleOptimizer MultiOptimizer OptimizerMap ScheduleFreeAdamW",
   initializers = words "STFT", regularizers = {}, constraints = {}, schedules = {},
   metrics = words [[BinaryCrossentropy BinaryIoU CategoricalAccuracy CategoricalCrossentropy CategoricalHinge ConcordanceCorrelation F1Score
@@ -212,6 +217,7 @@ local masked = {
   AdditiveAttention = { {} }, LSTM = { { 3, return_sequences = true } }, GRU = { { 3, return_sequences = true } },
   SimpleRNN = { { 3, return_sequences = true } }, RNN = { { nn.LSTMCell { 3 }, return_sequences = true } },
   Bidirectional = { { nn.LSTM { 3, return_sequences = true } } },
+  ConvLSTM1D = { { 2, 2, return_sequences = true }, { 2, 3, 4, 1 } }, ConvLSTM3D = { { 2, 2, return_sequences = true }, { 2, 3, 4, 4, 4, 1 } },
   ConvLSTM2D = { { 2, 2, return_sequences = true }, { 2, 3, 4, 4, 1 } }, Add = { {}, several = true }, Average = { {}, several = true },
   Maximum = { {}, several = true }, Minimum = { {}, several = true }, Multiply = { {}, several = true }, Subtract = { {}, several = true },
   Concatenate = { {}, several = true }, Dot = { { axes = { 3, 3 } }, several = true, none = true }, GlobalAveragePooling1D = { {}, none = true },

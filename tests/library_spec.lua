@@ -200,7 +200,9 @@ end)
 
 -- Layers that need no row: why.
 local exempt = { Layer = "the base class", Lambda = "any function; conv_layers_spec",
-  TextVectorization = "takes texts, no tensors; text_spec" }
+  TextVectorization = "takes texts, no tensors; text_spec", StringLookup = "takes strings; lookup_spec",
+  ConvLSTM1D = "against ConvLSTM2D's; recurrent_layers_spec", ConvLSTM3D = "against ConvLSTM2D's; recurrent_layers_spec",
+  IntegerLookup = "a table's look-up, which PyTorch has not; lookup_spec" }
 
 it("every layer of nn has a row", function()
   local rowed, count, missing = {}, 0, {}

@@ -166,3 +166,46 @@ describe("a loss with options", function()
     assert.truthy(message(L.hinge, nn.ones(2, 1), nn.ones(2)):find("the same shape", 1, true))
   end)
 end)
+
+describe("losses as Keras's classes", function()
+  it("are the functions with options", function()
+    local pred, target = nn.tensor { { 0.2, 5.0 } }, nn.tensor { { 0.0, 1.0 } }
+    local loss = nn.losses.Huber { delta = 2 }
+    -- 0.2^2 / 2, and 2 * (4 - 2 / 2)
+    assert.is_true(math.abs(loss(pred, target):item() - (0.02 + 6) / 2) < 1e-6)
+    assert.is_true(math.abs(nn.losses.MeanSquaredError()(pred, target):item() - (0.04 + 16) / 2) < 1e-6)
+    for name, of in pairs { KLDivergence = "kl_divergence",
+      CTC = "ctc", LogCosh = "log_cosh", BinaryFocalCrossentropy = "binary_focal_crossentropy" } do
+      assert.equal("loss " .. of, tostring(nn.losses[name] {}))
+    end
+  end)
+
+  it("train a model, whose file names them", function()
+    local function model(loss)
+      nn.seed(3)
+      local net = nn.Sequential { nn.Input { 2 }, nn.Dense { 1 } }
+      net:compile { optimizer = "sgd", loss = loss }
+      return net, (net:train_on_batch(nn.ones(4, 2), nn.full({ 4, 1 }, 9)))
+    end
+    local net, loss = model(nn.losses.Huber { delta = 2 })
+    local _, other = model { "huber", delta = 2 }
+    assert.equal(other, loss)
+    local file = os.tmpname()
+    assert(net:save(file))
+    local again = assert(nn.load(file))
+    os.remove(file)
+    assert.equal(net:evaluate(nn.ones(4, 2), nn.full({ 4, 1 }, 9)), again:evaluate(nn.ones(4, 2), nn.full({ 4, 1 }, 9)))
+  end)
+
+  it("tell of wrong use", function()
+    for text, f in pairs {
+      ['unknown option "detla"; did you mean "delta"?'] = function() nn.losses.Huber { detla = 2 } end,
+      ['did you mean "huber"?'] = function() nn.losses.Hubert {} end,
+      ["it takes named options only"] = function() nn.losses.Huber { 2 } end,
+      ["the function is nn.losses.huber"] = function() nn.losses.Huber(nn.ones(2), nn.ones(2)) end,
+    } do
+      local ok, told = pcall(f)
+      assert(not ok and told:find(text, 1, true), told)
+    end
+  end)
+end)

@@ -272,3 +272,93 @@ describe("ROC", function()
     assert.equal(area, auc:result())
   end)
 end)
+
+-- Precision and recall of elements that are above `limit` and among the k largest of their row, of one class or of all; weights by row.
+local function plain_ratios(limit, k, class, weights)
+  local both, found, real = 0, 0, 0
+  for i = 1, N do
+    for j = class or 1, class or C do
+      local larger = 0
+      for other = 1, C do larger = larger + (scores[i][other] > scores[i][j] and 1 or 0) end
+      local yes, w = scores[i][j] > limit and larger < k, weights and weights[i] or 1
+      if yes then found = found + w end
+      if ids[i] == j then real = real + w end
+      if yes and ids[i] == j then both = both + w end
+    end
+  end
+  return both / found, both / real
+end
+
+describe("thresholds and top_k", function()
+  it("of precision and recall count elements, as loops do", function()
+    for _, case in ipairs { { 0.3 }, { 0.7 }, { nil, 2 }, { 0.5, 2 }, { 0.5, nil, 2 }, { nil, 1, 3 }, { nil, 9 } } do
+      local o = { thresholds = case[1], top_k = case[2], class_id = case[3] }
+      local p, r = plain_ratios(case[1] or -math.huge, case[2] or C, case[3])
+      close({ p, r }, { of_classes(M.Precision(o)), of_classes(M.Recall(o)) }, 1e-6)
+    end
+    local list, wanted_p, wanted_r = { 0.2, 0.5, 0.8 }, {}, {}
+    for i, limit in ipairs(list) do wanted_p[i], wanted_r[i] = plain_ratios(limit, C) end
+    close(wanted_p, of_classes(M.Precision { thresholds = list }), 1e-6)
+    close(wanted_r, of_classes(M.Recall { thresholds = list }), 1e-6)
+  end)
+
+  it("of precision and recall take one-hot and multi-hot targets, weights, and yes or no", function()
+    local weights, hot = {}, nn.tensor(ids, { dtype = "i64" }):one_hot(C)
+    for i = 1, N do weights[i] = i % 3 / 2 end
+    local p, r = plain_ratios(0.4, 2, nil, weights)
+    for k, want in ipairs { p, r } do
+      local m = M[k == 1 and "Precision" or "Recall"] { thresholds = 0.4, top_k = 2 }
+      m:update(nn.tensor(scores), hot, nn.tensor(weights))
+      close({ want }, { m:result() }, 1e-6)
+    end
+    local m = M.Recall { thresholds = { 0.5, 0.9 } } -- two labels a row
+    m:update(nn.tensor { { 0.6, 0.95, 0.1 }, { 0.3, 0.7, 0.8 } }, nn.tensor { { 1.0, 1, 0 }, { 1, 0, 1 } })
+    close({ 3 / 4, 1 / 4 }, m:result(), 1e-6)
+    close({ of_chances(M.Precision { threshold = 0.6 }) }, { of_chances(M.Precision { thresholds = 0.6 }) }, 0)
+    local scored = M.Precision { thresholds = 0.5, from_logits = true }
+    scored:update(nn.tensor { 2.0, -1, 0.5 }, nn.tensor { 1.0, 1, 0 })
+    close({ 1 / 2 }, { scored:result() }, 1e-6)
+    local again = M.get(M.Recall { thresholds = { 0.5, 0.9 }, top_k = 2 }:config())
+    assert.same({ { 0.5, 0.9 }, 2 }, { again.thresholds, again.top_k })
+    assert.truthy(message(function() of_classes(M.Recall { top_k = 1, class_id = 9 }) end):find("class_id = 9, and there are 4 classes", 1, true))
+  end)
+
+  it("of AUC are what is summed between", function()
+    local limits = { 0.1, 0.35, 0.6, 0.8 }
+    local points = {} -- by threshold: right, wrong
+    local yes, no = 0, 0
+    for i = 1, N do yes, no = yes + truth[i], no + 1 - truth[i] end
+    for t, limit in ipairs { -1, 0.1, 0.35, 0.6, 0.8, 2 } do
+      local right, wrong = 0, 0
+      for i = 1, N do
+        if chance[i] > limit then right, wrong = right + truth[i], wrong + 1 - truth[i] end
+      end
+      points[t] = { right, wrong }
+    end
+    local function area(curve, pick)
+      local sum = 0
+      local function at(p)
+        local recall, said = p[1] / yes, p[1] + p[2]
+        if curve == "roc" then return p[2] / no, recall end
+        return recall, said > 0 and p[1] / said or 0
+      end
+      for t = 1, #points - 1 do
+        local x, y = at(points[t])
+        local after, height = at(points[t + 1])
+        sum = sum + (x - after) * pick(y, height)
+      end
+      return sum
+    end
+    local function mean(a, b) return (a + b) / 2 end
+    close({ area("roc", mean) }, { of_chances(M.AUC { thresholds = limits }) }, 1e-6)
+    close({ area("roc", mean) }, { of_chances(M.AUC { thresholds = { 0.8, 0.1, 0.6, 0.35 } }) }, 1e-6)
+    for _, curve in ipairs { "roc", "pr" } do
+      for name, pick in pairs { minoring = math.min, majoring = math.max } do
+        close({ area(curve, pick) }, { of_chances(M.AUC { thresholds = limits, curve = curve, summation_method = name }) }, 1e-6)
+      end
+    end
+    assert.same(limits, M.get(M.AUC { thresholds = limits }:config()).thresholds)
+    assert.truthy(message(function() M.AUC { thresholds = { 2 } } end):find("thresholds[1] is 2; it must be a number from 0 to 1", 1, true))
+    assert.truthy(message(function() M.AUC { thresholds = {} } end):find("empty", 1, true))
+  end)
+end)

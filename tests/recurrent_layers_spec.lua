@@ -449,3 +449,77 @@ describe("wrong use names the layer and what to do", function()
     end)
   end
 end)
+
+-- Volumes and sequences of size 1 along some axes are images, and images of width 1 are sequences: the same sums, to which golden/sequence.lua holds
+-- ConvLSTM2D.
+describe("ConvLSTM1D and 3D", function()
+  -- `c` on x, and `other` on x in another shape: values, gradients of input and kernels. `places` has the window's sizes where both have them.
+  local function same(c, other, x, shape)
+    local a, b = c, other
+    local xa, xb = x:requires_grad(true), x:detach():reshape(shape):requires_grad(true)
+    a(xa)
+    b(xb)
+    for i, w in ipairs(a:weights()) do
+      local to = b:weights()[i].tensor
+      local drawn = nn.randn(w.tensor:shape()) * 0.4
+      w.tensor:assign(drawn)
+      to:assign(drawn:reshape(to:shape()))
+    end
+    local ya, yb = a(xa), b(xb)
+    support.close(ya:reshape(-1):totable(), yb:reshape(-1), 1e-5, "values")
+    ;(ya * ya):sum():backward()
+    ;(yb * yb):sum():backward()
+    support.close(xa:grad():reshape(-1):totable(), xb:grad():reshape(-1), 1e-4, "gradient of the input")
+    for i, w in ipairs(a:weights()) do
+      support.close(w.tensor:grad():reshape(-1):totable(), b:weights()[i].tensor:grad():reshape(-1), 1e-3, "gradient of " .. w.name)
+    end
+    return ya:shape()
+  end
+
+  it("compute as ConvLSTM2D does", function()
+    nn.seed(5)
+    for _, o in ipairs { {}, { padding = "same", strides = 2 }, { dilation_rate = 2 }, { padding = "same", return_sequences = true } } do
+      local function of(class, size, more)
+        local given = { 2, size }
+        for key, value in pairs(o) do
+          if type(value) == "number" then value = more(value) end
+          given[key] = value
+        end
+        return class(given)
+      end
+      local x = nn.randn(2, 3, 7, 3)
+      local function first(v) return { v, 1 } end
+      same(of(nn.ConvLSTM1D, 3, function(v) return v end), of(nn.ConvLSTM2D, { 3, 1 }, first), x, { 2, 3, 7, 1, 3 })
+      x = nn.randn(2, 2, 6, 7, 2)
+      for at = 1, 3 do -- the axis of size 1
+        local size, shape = { 3, 2 }, { 6, 7 }
+        table.insert(size, at, 1)
+        table.insert(shape, at, 1)
+        same(of(nn.ConvLSTM2D, { 3, 2 }, function(v) return { v, 1 } end), of(nn.ConvLSTM3D, size, function(v)
+          local list = { v, 1 }
+          table.insert(list, at, 1)
+          return list
+        end), x, { 2, 2, shape[1], shape[2], shape[3], 2 })
+      end
+    end
+  end)
+
+  it("tell shapes without running, and a file holds them", function()
+    for _, case in ipairs { { nn.ConvLSTM1D { 2, 3, strides = 2, return_sequences = true }, { 2, 6, 3 } },
+      { nn.ConvLSTM3D { 2, { 1, 2, 3 }, padding = "same", strides = { 1, 2, 1 } }, { 2, 3, 4, 5, 1 } } } do
+      sequence.round_trip({ nn.Input(case[2]), case[1] }, nn.randn { 2, table.unpack(case[2]) })
+      local y, told = case[1](nn.randn { 2, table.unpack(case[2]) }):shape(), case[1]:output_shape(case[2])
+      table.insert(told, 1, 2)
+      assert.same(told, y)
+    end
+    for text, f in pairs {
+      ["needs sequences of sequences (N, T, L, C)"] = function() nn.ConvLSTM1D { 2, 3 }(nn.ones(2, 4, 4, 4, 1)) end,
+      ["needs sequences of volumes (N, T, D, H, W, C)"] = function() nn.ConvLSTM3D { 2, 3 }(nn.ones(2, 4, 4, 4, 1)) end,
+      ["must be an integer or three of them, at least 1, got {3, 3}"] = function() nn.ConvLSTM3D { 2, { 3, 3 } }(nn.ones(1, 2, 4, 4, 4, 1)) end,
+      ["must be an integer, at least 1, got {3, 3}"] = function() nn.ConvLSTM1D { 2, { 3, 3 } }(nn.ones(1, 2, 4, 1)) end,
+    } do
+      local ok, told = pcall(f)
+      assert(not ok and told:find(text, 1, true), told)
+    end
+  end)
+end)

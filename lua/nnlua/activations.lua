@@ -28,7 +28,8 @@ for _, name in ipairs { "celu", "elu", "gelu", "gelu_tanh", "hard_shrink", "hard
   activations[name] = core[name]
 end
 activations.swish = activations.silu -- Keras's other names
-activations.hard_silu = function(x) return core.hard_swish(x) end
+--- Keras's name of hard_swish.
+function activations.hard_silu(x) return core.hard_swish(x) end
 
 --- Probabilities of which many are exactly 0: the point of the simplex that is nearest to x (Martins and Astudillo).
 function activations.sparsemax(x, dim)

@@ -108,16 +108,23 @@ local function rule_text(rule)
   return table.concat(words, ", ")
 end
 
--- The options of a class as lines, those with a place first.
-local function options_text(c)
-  local names, width, out = {}, 0, {}
-  for name in pairs(c.options) do names[#names + 1], width = name, math.max(width, #name) end
-  if #names == 0 then return nil end
+-- Names of options, those with a place first.
+local function option_names(spec)
+  local names = {}
+  for name in pairs(spec) do names[#names + 1] = name end
   table.sort(names, function(a, b)
-    local pa, pb = c.options[a].position or math.huge, c.options[b].position or math.huge
+    local pa, pb = spec[a].position or math.huge, spec[b].position or math.huge
     if pa ~= pb then return pa < pb end
     return a < b
   end)
+  return names
+end
+
+-- The options of a class as lines.
+local function options_text(c)
+  local names, width, out = option_names(c.options), 0, {}
+  if #names == 0 then return nil end
+  for _, name in ipairs(names) do width = math.max(width, #name) end
   for i, name in ipairs(names) do out[i] = ("  %-" .. width .. "s  %s"):format(name, rule_text(c.options[name])) end
   local short = {}
   for alias, name in pairs(c.aliases or {}) do short[#short + 1] = ("%s is %s"):format(alias, name) end
@@ -156,10 +163,20 @@ local function operators()
   return list
 end
 
-local function member_text(family, name)
+-- The operator that an activation is, under this name or another.
+local function operator_of(name, value)
+  local all = operators()
+  if all[name] then return all[name] end
+  for other, op in pairs(all) do
+    if core[other] == value then return op end
+  end
+end
+
+-- What is known of a member: { title =, comment =, value =, options =, aliases =, kind = }, nil when the family has no such name.
+local function member_parts(family, name)
   local members = require("nnlua." .. family[1])
   local value = type(members) == "table" and rawget(members, name)
-  if value == nil or name == "get" then return nil end
+  if value == nil or value == false or name == "get" then return nil end
   local comment
   for _, file in ipairs(family[2]) do
     local asked = type(value) == "table" and rawget(value, "label") and value.__name ~= name and { name, value.__name } or { name }
@@ -168,21 +185,71 @@ local function member_text(family, name)
       if same == value and other ~= name then comment = comment or comment_of("nnlua." .. file, other) end
     end
   end
+  local op = family[1] == "activations" and not comment and operator_of(name, value)
   local rules = type(value) == "function" and family[1] == "losses" and getmetatable(members).rules_of[value]
-  return told(("nn.%s.%s: %s"):format(family[1], name, family[3]), comment,
-    is_class(value) and value.options and options_text(value) or rules and options_text { options = rules })
+  return { title = ("nn.%s.%s: %s"):format(family[1], name, family[3]), comment = comment or op and op.doc, value = value, kind = family[3],
+    options = is_class(value) and value.options or rules or nil, aliases = is_class(value) and value.aliases or nil }
 end
 
--- Methods of every module, and where their comments stand.
-local method_files = { "module", "training.compile", "training.fit", "training.predict", "summary", "lint" }
+local function parts_text(parts) return told(parts.title, parts.comment, parts.options and options_text(parts)) end
 
-local function method_text(name)
+-- Methods of every module, and where their comments stand.
+local method_files = { "module", "weights", "training.compile", "training.fit", "training.predict", "summary", "lint" }
+
+local function method_comment(name)
   if type(require("nnlua.module")[name]) ~= "function" then return nil end
   for _, file in ipairs(method_files) do
     local comment = comment_at("nnlua." .. file, { "^function Module:" .. name .. "%(" })
-    if comment then return told(("model:%s: method of models and layers"):format(name), comment) end
+    if comment then return comment end
   end
 end
+
+local function method_text(name)
+  local comment = method_comment(name)
+  return comment and told(("model:%s: method of models and layers"):format(name), comment)
+end
+
+-- Name -> comment of the methods of data sets: those that have one.
+local function verbs()
+  local list, files = {}, {}
+  for _, family in ipairs(families) do files = family[1] == "data" and family[2] or files end
+  for name, value in pairs(require("nnlua.data").Dataset) do
+    for _, file in ipairs(type(value) == "function" and name:find "^%l" and name ~= "init" and files or {}) do
+      list[name] = list[name] or comment_at("nnlua." .. file, { "^function Dataset:" .. name .. "%(" })
+    end
+  end
+  return list
+end
+
+-- As member_parts, of a class that is nn.<name>; `module` is the file it stands in.
+local function class_parts(name)
+  local nn = require "nnlua"
+  local module = getmetatable(nn).module_of(name)
+  local ok, value = pcall(function() return nn[name] end)
+  if not (ok and is_class(value) and module) then return nil end
+  local kind = value.isa and value.output_shape and "layer" or "class"
+  return { title = ("nn.%s: %s"):format(name, kind), comment = comment_of(module, name) or comment_of(module, value.__name), value = value,
+    kind = kind, module = module, options = value.options, aliases = value.aliases }
+end
+
+--- Everything that help tells of classes and of the members of families, for pages and editors: the classes under their names, and a list
+--- { family =, head =, members = } of the families, each with its members by name. A member is { title =, comment =, value =, kind =, options =,
+--- aliases =, module = }. Third, comments of methods: { model = , ds = }, each by name.
+function help.catalogue()
+  local classes, list = {}, {}
+  for name in pairs(require "nnlua") do classes[name] = class_parts(name) end
+  for i, family in ipairs(families) do
+    local members = {}
+    for name in pairs(require("nnlua." .. family[1])) do members[name] = member_parts(family, name) end
+    list[i] = { family = family[1], head = head_of("nnlua." .. family[1]), members = members }
+  end
+  local models = {}
+  for name in pairs(require "nnlua.module") do models[name] = name:find "^%l" and method_comment(name) or nil end
+  return classes, list, { model = models, ds = verbs() }
+end
+
+--- The names of options in the order in which help shows them, and what it says of one.
+help.option_names, help.rule_text = option_names, rule_text
 
 local function names_of(nn)
   local list = {}
@@ -207,27 +274,25 @@ function help.text(what)
   local family_name, name = what:gsub("^nn%.", ""):match "^(%l+)%.([%w_]+)$"
   name = name or what:gsub("^nn%.", "")
   for _, family in ipairs(families) do
-    local text = family[1] == family_name and member_text(family, name)
-    if text then return text end
+    local parts = family[1] == family_name and member_parts(family, name)
+    if parts then return parts_text(parts) end
     if family[1] == name then return told("nn." .. name, head_of("nnlua." .. family[1])) end
   end
   if not family_name then
-    local module = getmetatable(nn).module_of(name)
-    local ok, value = pcall(function() return nn[name] end)
-    if ok and is_class(value) and module then
-      return told(("nn.%s: %s"):format(name, value.isa and value.output_shape and "layer" or "class"),
-        comment_of(module, name) or comment_of(module, value.__name), value.options and options_text(value))
-    end
+    local parts = class_parts(name)
+    if parts then return parts_text(parts) end
     local op = operators()[name]
     if op then return told(("nn.%s(%s)"):format(name, op.signature), op.doc) end
+    local module = getmetatable(nn).module_of(name)
+    local ok, value = pcall(function() return nn[name] end)
     if ok and module and not nn.is_tensor(value) then
       return told("nn." .. name, comment_of(module, name) or head_of(module))
     end
     local text = stub_text(name)
     if text then return text end
     for _, family in ipairs(families) do
-      text = member_text(family, name)
-      if text then return text end
+      parts = member_parts(family, name)
+      if parts then return parts_text(parts) end
     end
     text = method_text(name)
     if text then return text end

@@ -4,7 +4,8 @@
 -- Options: `from_logits` (predictions are scores before softmax or sigmoid), `reduction`: "mean" (default), "sum" or "none" (one value per sample,
 -- the mean over its last dim), `sample_weight` (a tensor (N), or (N, T) for steps of sequences; values are multiplied by it, and the mean is still
 -- over the number of values), and what the loss has of its own. Formulas and names are Keras's.
--- compile() takes a name, a function, or a table of a name and options: `loss = { "huber", delta = 2 }`.
+-- compile() takes a name, a function, or a table of a name and options: `loss = { "huber", delta = 2 }`, or, with Keras's names,
+-- `loss = nn.losses.Huber{ delta = 2 }`, which can be called as well.
 --
 --     local nn = require "nnlua"
 --     local scores = nn.tensor{ {2, 1, 0}, {0, 3, 0} }
@@ -463,4 +464,28 @@ function losses.get(loss, from_logits)
   end, kept
 end
 
-return options.closed(setmetatable(losses, { rules_of = rules_of }), "nn.losses") -- nn.help tells the options
+options.closed(setmetatable(losses, { rules_of = rules_of }), "nn.losses") -- nn.help tells the options
+
+-- Keras's classes: nn.losses.Huber{ delta = 2 } is { "huber", delta = 2 }, and can be called.
+local meta = getmetatable(losses)
+local missing, bound = meta.__index, setmetatable({}, { __mode = "k" })
+local Bound = { __name = "loss", __call = function(self, ...) return bound[self](...) end, __tostring = function(self) return "loss " .. self[1] end }
+
+function meta.__index(t, key)
+  local name = type(key) == "string" and key:find "^%u" and key:gsub("(%l)(%u)", "%1_%2"):gsub("(%u)(%u%l)", "%1_%2"):lower()
+  if not name or not rawget(losses, name) or name == "get" then return missing(t, key) end
+  return function(given)
+    if given ~= nil and not options.is_plain(given) then
+      options.raise(("%s: needs its options, nn.losses.%s{}, got %s; the function is nn.losses.%s"):format(key, key, options.shown(given), name))
+    end
+    local loss = { name }
+    for option, value in pairs(given or {}) do
+      if type(option) ~= "string" then options.raise(("%s: it takes named options only"):format(key)) end
+      loss[option] = value
+    end
+    bound[loss] = losses.get(loss)
+    return setmetatable(loss, Bound)
+  end
+end
+
+return losses

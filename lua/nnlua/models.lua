@@ -218,7 +218,7 @@ Sequential.only_children = true -- it has no weights but those of its layers
 -- Files of layers, and the classes that users registered.
 local files = {}
 for i, name in ipairs { "core", "activation", "conv", "norm", "shapes", "pooling", "noise", "merge", "operation", "wrappers", "products",
-  "preprocessing", "augmentation", "recurrent", "sequence", "embedding", "attention", "transformer" } do
+  "preprocessing", "lookup", "augmentation", "cells", "recurrent", "sequence", "embedding", "attention", "transformer" } do
   files[i] = "nnlua.layers." .. name
 end
 local registered = {}

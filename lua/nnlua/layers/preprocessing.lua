@@ -16,7 +16,7 @@ local Layer = require "nnlua.layer"
 
 local M = {}
 
--- Calls f(x) for the batches of data: a tensor is one, a data set gives the first of what each batch holds.
+--- Calls f(x) for the batches of data: a tensor is one, a data set gives the first of what each batch holds.
 local function batches(owner, data, f)
   if core.is_tensor(data) then return f(data) end
   if type(data) == "table" and data.iter then
@@ -25,6 +25,8 @@ local function batches(owner, data, f)
   end
   options.raise(("%s: adapt takes a tensor or a data set, got %s"):format(owner, options.shown(data)))
 end
+
+M.batches = batches -- for lookup.lua
 
 -- ---- Normalization ---------------------------------------------------------------------------------------------------
 
@@ -133,6 +135,8 @@ local function encode(ids, classes, mode, weights)
   if mode == "multi_hot" then return rows:amax(-2) end
   return (weights and rows * weights:reshape(ids:shape()):unsqueeze(-1) or rows):sum(-2)
 end
+
+M.encode, M.encoded_shape = encode, encoded_shape -- for lookup.lua
 
 --- Ids 1 to num_tokens as rows: which of them a sample has ("multi_hot", the default), how often ("count", with weights as second argument), or a row
 --- per id ("one_hot"): `nn.CategoryEncoding{4, output_mode = "one_hot"}`.

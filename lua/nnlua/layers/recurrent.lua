@@ -1,8 +1,6 @@
---- Recurrent layers over sequences (N, T, C): SimpleRNN, LSTM, GRU, ConvLSTM2D, RNN{cell}, and their cells.
+--- Recurrent layers over sequences (N, T, C): SimpleRNN, LSTM, GRU, ConvLSTM1D, 2D, 3D, RNN{cell}.
 --
--- Owns: the walk over steps, with masks, initial states, direction and states that are kept; the cells' formulas. Names, defaults, weights and
--- the order of gates are Keras's: kernel (C, G * H), recurrent_kernel (H, G * H), bias (G * H); LSTM input, forget, cell, output; GRU update,
--- reset, new, and bias (2, 3 * H) with reset_after.
+-- Owns: the walk over steps, with masks, initial states, direction and states that are kept; several cells as one. The cells are in cells.lua.
 --
 --     local nn = require "nnlua"
 --     local model = nn.Sequential{ nn.Input{28, 8}, nn.LSTM{16, return_sequences = true}, nn.GRU{4} }
@@ -31,285 +29,13 @@
 local core = require "nnlua.core"
 local class = require "nnlua.class"
 local options = require "nnlua.options"
-local single = require("nnlua.policy").single
 local masks = require "nnlua.mask"
-local initializers = require "nnlua.initializers"
 local Layer = require "nnlua.layer"
 local Module = require "nnlua.module"
+local kinds = require "nnlua.layers.cells"
 local shapes = require "nnlua.functional.shapes"
 
 local M = {}
-
--- ---- cells -----------------------------------------------------------------------------------------------------------
-
--- What every cell of ours has besides its units; `more` is added.
-local function cell_options(more)
-  local spec = Layer.with_kernel {
-    activation = { "string|function", default = "tanh" },
-    recurrent_initializer = { "string|table|function", default = "orthogonal" },
-    recurrent_regularizer = { "string|table|function" }, recurrent_constraint = { "string|table|function" },
-    dropout = { "number", default = 0, min = 0, below = 1 }, recurrent_dropout = { "number", default = 0, min = 0, below = 1 },
-  }
-  for key, rule in pairs(more) do spec[key] = rule end
-  return spec
-end
-
-local aliases = { init = "kernel_initializer", regularizer = "kernel_regularizer", constraint = "kernel_constraint" }
-
--- Cells of ours: begin() makes what all steps of a walk share (draws, pieces of weights), project() does what can be done for all steps at once,
--- step() the rest.
-local Cell = class("Cell", Layer)
-
-function Cell:output_shape(shape)
-  if #shape ~= 1 then self:refuse("a cell needs steps (N, C)", shape) end
-  return { self.units }
-end
-
-function Cell:bias_shape() return { self.gates * self.units } end
-
-function Cell:first_bias() return self.bias_initializer end
-
-function Cell:build(shape)
-  local units, wide = self.units, self.gates * self.units
-  self.kernel = self:weight({ shape[1], wide }, self.kernel_initializer, self.kernel_regularizer, self.kernel_constraint)
-  self.recurrent_kernel = self:weight({ units, wide }, self.recurrent_initializer, self.recurrent_regularizer, self.recurrent_constraint)
-  if self.use_bias then self.bias = self:weight(self:bias_shape(), self:first_bias(), self.bias_regularizer, self.bias_constraint) end
-end
-
---- States before the first step, for samples like those of x (N, ...).
-function Cell:initial_state(x)
-  local list = {}
-  for k = 1, self.state_count do list[k] = core.full({ x:size(1), self.units }, 0, x:dtype()) end
-  return list
-end
-
---- What the steps of one walk from `states` share: a table. recurrent: the recurrent kernel in the dtype that the cell computes in; noise: what the
---- state h is multiplied with in the products, or nil.
-function Cell:begin(states)
-  local h, shared = states[1], { recurrent = self:lowered(self.recurrent_kernel) }
-  if self.training and self.recurrent_dropout > 0 then
-    shared.noise = core.dropout(core.full(h:shape(), 1, h:dtype()), self.recurrent_dropout)
-  end
-  return shared
-end
-
--- x (T, N, ...) of many steps or (N, ...) of one, with dropout; one draw for all steps.
-function Cell:dropped(x, shared, many)
-  if not self.training or self.dropout == 0 then return x end
-  if not shared.input_noise then
-    local shape = x:shape()
-    if many then shape[1] = 1 end
-    shared.input_noise = core.dropout(core.full(shape, 1, x:dtype()), self.dropout)
-  end
-  return x * shared.input_noise
-end
-
-function Cell:project(x, shared, many) return core.linear(self:operands(self:dropped(x, shared, many))) end
-
---- States in the dtype that the cell computes in.
-function Cell:lowered_states(states)
-  if not rawget(self, "compute_dtype") then return states end
-  local list = {}
-  for k, state in ipairs(states) do list[k] = self:lowered(state) end
-  return list
-end
-
-function Cell:forward(x, states)
-  x = self:lowered(x)
-  states = self:lowered_states(states or self:initial_state(x))
-  local shared = self:begin(states)
-  return self:step(self:project(x, shared), states, shared)
-end
-
-function Cell:detail()
-  return ("%s -> %d%s"):format(self.built and self.input_size[1] or "?", self.units, Layer.activation_text(self))
-end
-
-local function noisy(h, shared) return shared.noise and h * shared.noise or h end
-local function apply(f, x) return f and f(x) or x end
-
-local function define_cell(name, gates, states, spec)
-  local c = class(name, Cell)
-  c.options, c.aliases, c.keras, c.gates, c.state_count = cell_options(spec), aliases, name, gates, states
-  M[name] = c
-  return c
-end
-
-local units = { "integer", position = 1, required = true, min = 1 }
-
---- One step of a plain recurrent layer: `h = activation(x kernel + h recurrent_kernel + bias)`.
----@class nnlua.SimpleRNNCell: nnlua.Layer
----@overload fun(options: { [1]: integer, activation?: any, use_bias?: boolean, dropout?: number, name?: string }): nnlua.SimpleRNNCell
-local SimpleRNNCell = define_cell("SimpleRNNCell", 1, 1, { units = units })
-
-function SimpleRNNCell:step(x, states, shared)
-  local h = apply(self.act, x + core.matmul(noisy(states[1], shared), shared.recurrent))
-  return h, { h }
-end
-
-local gate = { "string|function", default = "sigmoid" }
-
---- One step of an LSTM; states { h, c }.
----@class nnlua.LSTMCell: nnlua.Layer
----@overload fun(options: { [1]: integer, activation?: any, unit_forget_bias?: boolean, use_bias?: boolean, name?: string }): nnlua.LSTMCell
-local LSTMCell = define_cell("LSTMCell", 4, 2, {
-  units = units, recurrent_activation = gate, unit_forget_bias = { "boolean", default = true } })
-
--- Ones for the forget gate: at first nothing is forgotten.
-local function forget_bias(cell, n)
-  return function()
-    local init = initializers.get(cell.bias_initializer)
-    return core.cat { init { n }, core.ones(n), init { 2 * n } }
-  end
-end
-
-function LSTMCell:first_bias() return self.unit_forget_bias and forget_bias(self, self.units) or self.bias_initializer end
-
--- States h, c from what the four gates got, their values side by side in dim `dim`.
-local function lstm_states(cell, z, c, dim, size)
-  local input, forget, new, output = core.split4(z, dim, { size, size, size, size })
-  local act, gated = cell.act, cell.recurrent_act
-  c = apply(gated, forget) * c + apply(gated, input) * apply(act, new)
-  local h = apply(gated, output) * apply(act, c)
-  return h, { h, c }
-end
-
-function LSTMCell:step(x, states, shared)
-  return lstm_states(self, x + core.matmul(noisy(states[1], shared), shared.recurrent), states[2], 2, self.units)
-end
-
--- Does the core's operator of all steps compute this cell?
-function LSTMCell:has_sequence(x)
-  return self.act == core.tanh and self.recurrent_act == core.sigmoid and (x:dtype() == "f32" or rawget(self, "compute_dtype") == x:dtype())
-    and (self.recurrent_dropout == 0 or not self.training)
-end
-
--- All steps of x (N, T, C) by one operator: h and c of each step, (N, T, H). The operator computes in f32: of a layer that computes in halves only
--- the product with the input does.
-function LSTMCell:sequence(x, states)
-  if self.training and self.dropout > 0 then
-    local shape = x:shape()
-    shape[2] = 1
-    x = x * core.dropout(core.full(shape, 1, x:dtype()), self.dropout)
-  end
-  local z, halves = single(core.linear(self:operands(x)))
-  local h, c = core.lstm_sequence(z, self.recurrent_kernel, (single(states[1])), (single(states[2])))
-  if halves then h, c = h:to(x:dtype()), c:to(x:dtype()) end
-  return h, { h, c }
-end
-
---- One step of a GRU. `reset_after` (Keras's default): the reset gate multiplies what the state gives, else the state itself.
----@class nnlua.GRUCell: nnlua.Layer
----@overload fun(options: { [1]: integer, activation?: any, reset_after?: boolean, use_bias?: boolean, name?: string }): nnlua.GRUCell
-local GRUCell = define_cell("GRUCell", 3, 1, { units = units, recurrent_activation = gate, reset_after = { "boolean", default = true } })
-
-function GRUCell:bias_shape() return self.reset_after and { 2, 3 * self.units } or { 3 * self.units } end
-
-function GRUCell:begin(states)
-  local shared = Cell.begin(self, states)
-  if self.reset_after then
-    if self.bias then shared.input_bias, shared.bias = self:lowered(self.bias[1]), self:lowered(self.bias[2]) end
-  else
-    shared.input_bias = self:lowered(self.bias)
-    shared.gates, shared.new = core.split4(shared.recurrent, 2, { 2 * self.units, self.units, 0, 0 })
-  end
-  return shared
-end
-
-function GRUCell:project(x, shared, many)
-  return core.linear(self:lowered(self:dropped(x, shared, many)), self:lowered(self.kernel), shared.input_bias)
-end
-
-function GRUCell:step(x, states, shared)
-  local h, n, gated = states[1], self.units, self.recurrent_act
-  local seen = noisy(h, shared)
-  local x_update, x_reset, x_new = core.split4(x, 2, { n, n, n, 0 })
-  local h_update, h_reset, h_new
-  if self.reset_after then
-    h_update, h_reset, h_new = core.split4(core.linear(seen, shared.recurrent, shared.bias), 2, { n, n, n, 0 })
-  else
-    h_update, h_reset = core.split4(core.matmul(seen, shared.gates), 2, { n, n, 0, 0 })
-  end
-  local update, reset = apply(gated, x_update + h_update), apply(gated, x_reset + h_reset)
-  h_new = self.reset_after and reset * h_new or core.matmul(reset * seen, shared.new)
-  local new = apply(self.act, x_new + h_new)
-  h = new + update * (h - new)
-  return h, { h }
-end
-
--- ---- convolutional cell ----------------------------------------------------------------------------------------------
-
--- n or {n, m} -> {n, m}
-local function pair(layer, key)
-  local value = layer[key]
-  if type(value) == "number" then value = { value, value } end
-  local ok = #value == 2
-  for _, n in ipairs(value) do ok = ok and math.type(n) == "integer" and n >= 1 end
-  if not ok then
-    options.raise(("%s: option %q must be an integer or a pair of them, at least 1, got %s"):format(getmetatable(layer).__name, key,
-      options.list_text(layer[key])))
-  end
-  rawset(layer, key, { value[1], value[2] })
-end
-
-local conv_spec = {
-  filters = { "integer", position = 1, required = true, min = 1 }, kernel_size = { "integer|table", position = 2, required = true },
-  strides = { "integer|table", default = 1 }, dilation_rate = { "integer|table", default = 1 },
-  padding = { "string", default = "valid", choices = { "valid", "same" } },
-  recurrent_activation = gate, unit_forget_bias = { "boolean", default = true },
-}
-
--- One step of an LSTM whose products are convolutions; states are images.
-local ConvLSTM2DCell = class("ConvLSTM2DCell", Cell)
-ConvLSTM2DCell.options, ConvLSTM2DCell.aliases, ConvLSTM2DCell.keras = cell_options(conv_spec), aliases, "ConvLSTM2DCell"
-ConvLSTM2DCell.state_count, ConvLSTM2DCell.gates = 2, 4
-
-function ConvLSTM2DCell:checked()
-  for _, key in ipairs { "kernel_size", "strides", "dilation_rate" } do pair(self, key) end
-end
-
-function ConvLSTM2DCell:output_shape(shape)
-  if #shape ~= 3 then self:refuse("needs sequences of images (N, T, H, W, C)", shape) end
-  local out = { 0, 0, self.filters }
-  for i = 1, 2 do
-    local n, stride = shape[i], self.strides[i]
-    local window = self.dilation_rate[i] * (self.kernel_size[i] - 1) + 1
-    out[i] = n < 0 and -1 or self.padding == "same" and (n + stride - 1) // stride or (n - window) // stride + 1
-    if out[i] == 0 or out[i] < -1 then self:refuse("the window does not fit", shape) end
-  end
-  return out
-end
-
-function ConvLSTM2DCell:build(shape)
-  local h, w, n = self.kernel_size[1], self.kernel_size[2], self.filters
-  self.kernel = self:weight({ h, w, shape[3], 4 * n }, self.kernel_initializer, self.kernel_regularizer, self.kernel_constraint)
-  self.recurrent_kernel = self:weight({ h, w, n, 4 * n }, self.recurrent_initializer, self.recurrent_regularizer, self.recurrent_constraint)
-  local first = self.unit_forget_bias and forget_bias(self, n) or self.bias_initializer
-  if self.use_bias then self.bias = self:weight({ 4 * n }, first, self.bias_regularizer, self.bias_constraint) end
-end
-
-function ConvLSTM2DCell:initial_state(x)
-  local out = self:output_shape { x:size(2), x:size(3), x:size(4) }
-  local zeros = core.full({ x:size(1), table.unpack(out) }, 0, x:dtype())
-  return { zeros, zeros }
-end
-
--- Steps join the batch: one convolution for all.
-function ConvLSTM2DCell:project(x, shared, many)
-  x = self:dropped(x, shared, many)
-  local s = x:shape()
-  if many then x = x:reshape { s[1] * s[2], s[3], s[4], s[5] } end
-  local input, kernel, bias = self:operands(x)
-  local y = core.conv2d(input, kernel, bias, { stride = self.strides, padding = self.padding, dilation = self.dilation_rate })
-  return many and y:reshape { s[1], s[2], y:size(2), y:size(3), y:size(4) } or y
-end
-
-function ConvLSTM2DCell:step(x, states, shared)
-  local z = x + core.conv2d(noisy(states[1], shared), shared.recurrent, nil, { padding = "same" })
-  return lstm_states(self, z, states[2], 4, self.filters)
-end
-
-function ConvLSTM2DCell:detail() return ("%d, %dx%d"):format(self.filters, self.kernel_size[1], self.kernel_size[2]) end
 
 -- ---- several cells ---------------------------------------------------------------------------------------------------
 
@@ -595,7 +321,7 @@ end
 -- A layer that makes its cell itself: its options are the cell's and the walk's.
 local function define_layer(name, cell)
   local c = class(name, RNN)
-  c.options, c.aliases, c.keras, c.wraps = layer_options(cell.options), aliases, name, cell
+  c.options, c.aliases, c.keras, c.wraps = layer_options(cell.options), kinds.aliases, name, cell
   function c:checked()
     local given = { trainable = self.trainable, dtype = self.dtype }
     for key in pairs(cell.options) do given[key] = self[key] end
@@ -607,21 +333,23 @@ end
 --- Plain recurrent layer: `nn.SimpleRNN{32}`.
 ---@class nnlua.SimpleRNN: nnlua.RNN
 ---@overload fun(options: { [1]: integer, activation?: any, return_sequences?: boolean, name?: string }): nnlua.SimpleRNN
-define_layer("SimpleRNN", SimpleRNNCell)
+define_layer("SimpleRNN", kinds.SimpleRNNCell)
 
 --- `nn.LSTM{128, return_sequences = true, dropout = 0.2}`.
 ---@class nnlua.LSTM: nnlua.RNN
 ---@overload fun(options: { [1]: integer, return_sequences?: boolean, return_state?: boolean, dropout?: number, name?: string }): nnlua.LSTM
-define_layer("LSTM", LSTMCell)
+define_layer("LSTM", kinds.LSTMCell)
 
 --- `nn.GRU{128}`.
 ---@class nnlua.GRU: nnlua.RNN
 ---@overload fun(options: { [1]: integer, return_sequences?: boolean, reset_after?: boolean, dropout?: number, name?: string }): nnlua.GRU
-define_layer("GRU", GRUCell)
+define_layer("GRU", kinds.GRUCell)
 
---- An LSTM over sequences of images (N, T, H, W, C): `nn.ConvLSTM2D{16, 3, padding = "same"}`.
+--- An LSTM over sequences of images (N, T, H, W, C), of volumes (3D: N, T, D, H, W, C) or of sequences (1D: N, T, L, C), whose products are
+--- convolutions: `nn.ConvLSTM2D{16, 3, padding = "same"}`.
+---@class nnlua.ConvLSTM1D: nnlua.RNN
 ---@class nnlua.ConvLSTM2D: nnlua.RNN
----@overload fun(options: { [1]: integer, [2]: integer|integer[], padding?: string, return_sequences?: boolean, name?: string }): nnlua.ConvLSTM2D
-define_layer("ConvLSTM2D", ConvLSTM2DCell)
+---@class nnlua.ConvLSTM3D: nnlua.RNN
+for rank, cell in ipairs(kinds.conv_lstm) do define_layer(("ConvLSTM%dD"):format(rank), cell) end
 
 return M

@@ -66,12 +66,54 @@ local function ratio_options(more)
   return spec
 end
 
+-- thresholds and top_k of precision and recall.
+local pooled_options = { thresholds = { "number|table" }, top_k = { "integer", min = 1 } }
+
+-- Does it count as Keras's precision and recall do: every element of the predictions is a question of yes and no?
+local function pooled(self) return self.thresholds ~= nil or self.top_k ~= nil end
+
+-- The sums of pooled counts, (thresholds): predictions above each threshold, and among the top_k of their row.
+local function add_pooled(self, pred, target, weight)
+  local scores, truth = chances(self, pred), target
+  if yes_or_no(pred) or pred:numel() == target:numel() then
+    if pred:numel() ~= target:numel() then
+      options.raise(("%s: predictions (%s) and targets (%s) must have as many elements"):format(self.name, shape_text(pred:shape()),
+        shape_text(target:shape())))
+    end
+  else
+    local _, ids, classes = ids_of(self, pred, target)
+    truth = ids:one_hot(classes)
+  end
+  local classes = yes_or_no(pred) and 1 or pred:size(-1)
+  scores, truth = scores:reshape { -1, classes }, floats(truth):reshape { -1, classes }
+  local kept, w = core.ones_like(scores), row_weights(pred, weight)
+  if self.top_k then
+    local _, best = scores:topk(math.min(self.top_k, classes), 2)
+    kept = best:one_hot(classes):sum(2)
+  end
+  if w then w = core.ones_like(scores) * w end
+  local function column(x) -- of the class asked for, or of all, as one column
+    if self.class_id and self.class_id > classes then
+      options.raise(("%s: class_id = %d, and there are %d classes"):format(self.name, self.class_id, classes))
+    end
+    return (self.class_id and x:narrow(2, self.class_id, 1) or x):reshape { -1, 1 }
+  end
+  local limits = type(self.thresholds) == "table" and self.thresholds or { self.thresholds or -math.huge }
+  local found = column(scores):gt(core.tensor(limits, { dtype = "f32" }):to(pred:device())):float() * column(kept)
+  truth, w = column(truth) * core.ones_like(found), w and column(w)
+  self:add("both", weighted(found * truth, w):sum(1))
+  self:add("found", weighted(found, w):sum(1))
+  self:add("truth", weighted(truth, w):sum(1))
+  self.count = self.count + found:size(1)
+end
+
 -- Of classes: "macro" is the mean over the classes that occur, "micro" counts all samples alike, "none" gives a table by class.
 local function define_ratio(name, label, spec, over, under)
   local c = Sums.define(name, label, ratio_options(spec))
   M[name] = c
 
   function c:update(pred, target, weight)
+    if pooled(self) then return add_pooled(self, pred, target, weight) end
     local found, truth = marks(self, pred, target)
     local w = row_weights(pred, weight)
     self:add("both", weighted(found * truth, w):sum(1))
@@ -94,6 +136,7 @@ local function define_ratio(name, label, spec, over, under)
       if found[i] + truth[i] > 0 then sum, n = sum + each[i], n + 1 end
       for k, list in ipairs { both, found, truth } do total[k] = total[k] + list[i] end
     end
+    if pooled(self) then return type(self.thresholds) == "table" and each or each[1] end
     if self.class_id then return each[self.class_id] or 0 / 0 end
     if self.average == "none" then return each end
     if self.average == "micro" or #each == 1 then return ratio(self, table.unpack(total)) end
@@ -102,10 +145,12 @@ local function define_ratio(name, label, spec, over, under)
 end
 
 local function both_of(_, both) return both end
--- Of what is said to be of a class, the share that is.
-define_ratio("Precision", "precision", {}, both_of, function(_, _, found) return found end)
--- Of what is of a class, the share that is found.
-define_ratio("Recall", "recall", {}, both_of, function(_, _, _, truth) return truth end)
+-- Of what is said to be of a class, the share that is. With `thresholds` (a number, or a list that gives a list) or `top_k` it is Keras's: each
+-- element of the predictions says yes when it is above the threshold and among the top_k of its row, and all of them, or those of class_id, are
+-- counted alike.
+define_ratio("Precision", "precision", pooled_options, both_of, function(_, _, found) return found end)
+-- Of what is of a class, the share that is found; `thresholds` and `top_k` as of Precision.
+define_ratio("Recall", "recall", pooled_options, both_of, function(_, _, _, truth) return truth end)
 -- The harmonic mean of precision and recall.
 define_ratio("F1", "f1", {}, function(_, both) return 2 * both end, function(_, _, found, truth) return found + truth end)
 -- F1 with recall beta times as important as precision.
@@ -211,18 +256,33 @@ end)
 -- ---- areas under curves ----------------------------------------------------------------------------------------------
 
 --- The area under the curve of true against false alarms ("roc"), or of precision against recall ("pr"), at so many thresholds between 0 and 1,
---- as Keras computes it. 0.5 is chance for "roc".
+--- as Keras computes it, or at the `thresholds` of a list and both ends. 0.5 is chance for "roc". summation_method: the height between two thresholds
+--- is their mean ("interpolation", which for "pr" follows the counts), the smaller ("minoring") or the larger ("majoring").
 ---@class nnlua.AUC: nnlua.Sums
 local AUC = Sums.define("AUC", "auc", {
   num_thresholds = { "integer", default = 200, min = 3 }, curve = { "string", default = "roc", choices = { "roc", "pr" } },
-  from_logits = { "boolean", default = false } })
+  from_logits = { "boolean", default = false }, thresholds = { "table" },
+  summation_method = { "string", default = "interpolation", choices = { "interpolation", "minoring", "majoring" } } })
 M.AUC = AUC
 
 function AUC:checked()
-  local list, last = {}, self.num_thresholds - 1
-  for i = 0, last do list[i + 1] = i == 0 and -1e-7 or i == last and 1 + 1e-7 or i / last end
-  self.thresholds = core.tensor(list, { dtype = "f32" })
-  self.thresholds:keep()
+  if self.thresholds and #self.thresholds == 0 then options.raise(("%s: thresholds is an empty list"):format(self.name)) end
+  local list = { -1e-7 } -- all say yes at the first, none at the last
+  if self.thresholds then
+    for i, v in ipairs(self.thresholds) do
+      if type(v) ~= "number" or not (v >= 0 and v <= 1) then
+        options.raise(("%s: thresholds[%d] is %s; it must be a number from 0 to 1"):format(self.name, i, options.shown(v)))
+      end
+      list[i + 1] = v
+    end
+    table.sort(list)
+  else
+    local last = self.num_thresholds - 1
+    for i = 1, last - 1 do list[i + 1] = i / last end
+  end
+  list[#list + 1] = 1 + 1e-7
+  self.limits = core.tensor(list, { dtype = "f32" })
+  self.limits:keep()
 end
 
 function AUC:update(pred, target, weight)
@@ -230,8 +290,8 @@ function AUC:update(pred, target, weight)
     options.raise(("%s: predictions (%s) and targets (%s) must have as many elements"):format(self.name, shape_text(pred:shape()),
       shape_text(target:shape())))
   end
-  if self.thresholds:device() ~= pred:device() then core.move(self.thresholds, pred:device()) end
-  local over = chances(self, pred):reshape { -1, 1 }:gt(self.thresholds):float()
+  if self.limits:device() ~= pred:device() then core.move(self.limits, pred:device()) end
+  local over = chances(self, pred):reshape { -1, 1 }:gt(self.limits):float()
   local truth = floats(target):reshape { -1, 1 }
   local w = weight and weighting.flat(weight, pred:shape()):reshape { -1, 1 }
   self:add("right", weighted(over * truth, w):sum(1))
@@ -262,9 +322,27 @@ local function pr(right, wrong, yes)
   return area
 end
 
+-- Between two thresholds the height is the smaller of theirs, or the larger.
+local function stairs(self, right, wrong, yes, no)
+  local pick, area = self.summation_method == "minoring" and math.min or math.max, 0
+  local function point(i)
+    local recall = right[i] / yes
+    if self.curve == "roc" then return wrong[i] / no, recall end
+    local said = right[i] + wrong[i]
+    return recall, said > 0 and right[i] / said or 0
+  end
+  for i = 1, #right - 1 do
+    local x, y = point(i)
+    local after, height = point(i + 1)
+    area = area + (x - after) * pick(y, height)
+  end
+  return area
+end
+
 function AUC:result()
   local yes, no = self:value "yes", self:value "no"
   if not yes or yes == 0 or no == 0 then return 0 / 0 end
+  if self.summation_method ~= "interpolation" then return stairs(self, self:value "right", self:value "wrong", yes, no) end
   return (self.curve == "roc" and roc or pr)(self:value "right", self:value "wrong", yes, no)
 end
 
@@ -276,7 +354,7 @@ ROC.checked, ROC.update = AUC.checked, AUC.update
 
 function ROC:result()
   local yes, no = self:value "yes" or 0, self:value "no" or 0
-  local curve = { thresholds = self.thresholds:totable(), true_rates = self:value "right" or {}, false_rates = self:value "wrong" or {} }
+  local curve = { thresholds = self.limits:totable(), true_rates = self:value "right" or {}, false_rates = self:value "wrong" or {} }
   for i = 1, #curve.true_rates do
     curve.true_rates[i], curve.false_rates[i] = curve.true_rates[i] / yes, curve.false_rates[i] / no
   end
