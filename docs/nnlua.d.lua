@@ -168,7 +168,8 @@
 ---@field ZeroPadding1D nnlua.ZeroPadding1D
 ---@field ZeroPadding2D nnlua.ZeroPadding2D
 ---@field ZeroPadding3D nnlua.ZeroPadding3D
----@field activations table
+---@field activations nnlua.families.activations
+---@field applications table
 ---@field audio table
 ---@field buffer function
 ---@field callbacks nnlua.families.callbacks
@@ -179,31 +180,32 @@
 ---@field datasets nnlua.families.datasets
 ---@field debug function
 ---@field graph function
----@field h5 table
+---@field h5 nnlua.families.h5
 ---@field help table
 ---@field hub table
----@field initializers table
+---@field initializers nnlua.families.initializers
 ---@field jit function
 ---@field load function
 ---@field losses nnlua.families.losses
 ---@field mask_of function
----@field metrics table
----@field numpy table
----@field onnx table
----@field optim table
+---@field metrics nnlua.families.metrics
+---@field numpy nnlua.families.numpy
+---@field onnx nnlua.families.onnx
+---@field optim nnlua.families.optim
 ---@field options table
 ---@field parameter function
 ---@field picture function
 ---@field policy function
 ---@field profile function
 ---@field register_layer function
----@field regularizers table
----@field safetensors table
----@field schedules table
+---@field regularizers nnlua.families.regularizers
+---@field safetensors nnlua.families.safetensors
+---@field schedules nnlua.families.schedules
 ---@field script function
 ---@field supported function
 ---@field tensorboard table
----@field vision nnlua.vision
+---@field torch7 nnlua.families.torch7
+---@field vision nnlua.families.vision
 ---@field with_mask function
 local nn = {}
 
@@ -4429,14 +4431,14 @@ Tensor.randn_like = nn.randn_like
 ---@field trainable? boolean
 ---@field dtype? string
 ---@field activity_regularizer? any
----@field [1]? number scale
----@field scale? number number, required, 1st by place
----@field [2]? number offset
----@field offset? number number, 0, 2nd by place
+---@field [1]? number|table scale
+---@field scale? number|table number or table, required, 1st by place
+---@field [2]? number|table offset
+---@field offset? number|table number or table, 0, 2nd by place
 
---- `x * scale + offset`, of u8 images too: `nn.Rescaling{1/255}`.
+--- `x * scale + offset`, of u8 images too: `nn.Rescaling{1/255}`. Either may be a list, a number for each channel.
 ---@class nnlua.Rescaling: nnlua.Layer
----@overload fun(options: nnlua.Rescaling.options|number): nnlua.Rescaling
+---@overload fun(options: nnlua.Rescaling.options|number|table): nnlua.Rescaling
 
 ---@class nnlua.Reshape.options
 ---@field name? string
@@ -6131,6 +6133,7 @@ Tensor.randn_like = nn.randn_like
 ---@class nnlua.callbacks.Checkpoint.options
 ---@field [1]? string file
 ---@field file? string string, required, 1st by place
+---@field batches? integer integer, at least 1
 ---@field best? string string
 ---@field every? integer integer, 1, at least 1
 ---@field keep? integer integer, at least 1
@@ -6217,9 +6220,10 @@ Tensor.randn_like = nn.randn_like
 ---@class nnlua.callbacks.Resume.options
 ---@field [1]? string file
 ---@field file? string string, required, 1st by place
+---@field batches? integer integer, at least 1
 ---@field keep? boolean boolean, false
 
---- Go on from `file` when it is there, write it after each epoch and on Ctrl-C, and remove it when all epochs are done: a script with it can be
+--- Go on from `file` when it is there, write it after each epoch (with `batches = n` also after every n-th batch) and on Ctrl-C, and remove it when
 ---@class nnlua.callbacks.Resume: nnlua.Resume
 ---@overload fun(options: nnlua.callbacks.Resume.options|string): nnlua.callbacks.Resume
 
@@ -6250,7 +6254,7 @@ Tensor.randn_like = nn.randn_like
 ---@class nnlua.callbacks.TerminateOnNaN.options
 ---@field every? integer integer, 1, at least 1
 
---- Stop as soon as the mean loss of the epoch so far is no number or infinite; looks at every `every`-th batch.
+--- Look at the loss and the gradients of a batch before the step, and stop where one is no number or infinite: the weights stay as they were before
 ---@class nnlua.callbacks.TerminateOnNaN: nnlua.TerminateOnNaN
 ---@overload fun(options?: nnlua.callbacks.TerminateOnNaN.options): nnlua.callbacks.TerminateOnNaN
 
@@ -6265,10 +6269,10 @@ Tensor.randn_like = nn.randn_like
 ---@field Lambda function Any functions as a callback: `nn.callbacks.Lambda{ on_epoch_end = function(model, epoch, logs) ... end }`.
 ---@field Progress nnlua.callbacks.Progress A line with the figures so far every `every` batches, for logs: `write` takes it (standard output).
 ---@field ReduceLROnPlateau nnlua.callbacks.ReduceLROnPlateau Multiply the learning rate by `factor` when `monitor` has not become better for `patience` epochs; then wait `cooldown` epochs.
----@field Resume nnlua.callbacks.Resume Go on from `file` when it is there, write it after each epoch and on Ctrl-C, and remove it when all epochs are done: a script with it can be
+---@field Resume nnlua.callbacks.Resume Go on from `file` when it is there, write it after each epoch (with `batches = n` also after every n-th batch) and on Ctrl-C, and remove it when
 ---@field SwapEMA nnlua.callbacks.SwapEMA Validate with the moving averages of the weights (an optimizer with use_ema = true). With at_end the model keeps them when training ends.
 ---@field TensorBoard nnlua.callbacks.TensorBoard Figures and the learning rate for TensorBoard, in `folder`; those of validation in its folder "validation". Every `histograms` epochs histograms
----@field TerminateOnNaN nnlua.callbacks.TerminateOnNaN Stop as soon as the mean loss of the epoch so far is no number or infinite; looks at every `every`-th batch.
+---@field TerminateOnNaN nnlua.callbacks.TerminateOnNaN Look at the loss and the gradients of a batch before the step, and stop where one is no number or infinite: the weights stay as they were before
 
 -- ---- nn.initializers
 
@@ -6526,18 +6530,38 @@ Tensor.randn_like = nn.randn_like
 
 -- ---- nn.data
 
---- `handle` is the runtime's data set; `from` an object whose labels and name go on.
+--- `fn(x, y, ...)` of each element; it returns the tensors (or numbers, booleans, strings) of the new one.
 ---@class nnlua.data.Dataset: nnlua.Dataset
 
 --- The encoder of the values that occur in a list or a tensor, in ascending order (numbers before strings).
 ---@class nnlua.data.LabelEncoder: nnlua.LabelEncoder
 
 ---@class nnlua.families.data
----@field Dataset nnlua.data.Dataset `handle` is the runtime's data set; `from` an object whose labels and name go on.
+---@field Dataset nnlua.data.Dataset `fn(x, y, ...)` of each element; it returns the tensors (or numbers, booleans, strings) of the new one.
 ---@field LabelEncoder nnlua.data.LabelEncoder The encoder of the values that occur in a list or a tensor, in ascending order (numbers before strings).
+---@field choose function Each element from the data set whose number (from 1) `choices` gives: `nn.data.choose(nn.data.range(2):repeated(), { a, b })` alternates. Ends
+---@field cifar function CIFAR-10's binary files (3073 bytes an image), or with fine = true CIFAR-100's (3074, fine classes): x (32, 32, 3) u8, y a class id.
+---@field concat function One after the other.
+---@field csv function The rows of a CSV table (RFC 4180: quoted cells, "" in them, line ends in them; gzipped or not), read once into columns. Options:
+---@field fixed_length function Records of `bytes` bytes each, as u8 vectors: `fixed_length("batch.bin", 3073)`. Options header and footer: bytes before the first and behind
+---@field from_function function Element i is what `fn(i)` returns (tensors, numbers, texts), i = 1, 2, ...; it ends where fn returns nil, or after `count` elements (option). fn
 ---@field from_table function A data set of the elements of a list: numbers or tensors, or tables of several of these:
 ---@field from_tensors function A data set whose element i is row i of each tensor: `nn.data.from_tensors{ x, y }`. Nothing is copied.
+---@field hdf5 function Rows of data sets in an HDF5 file (nnlua's own, or another program's), by their paths: `hdf5("train.h5", { "x", "y" })`. Without names: all, in
+---@field idx function Rows of IDX files (MNIST's format; gzipped or not): `idx("images.gz", "labels.gz")` has elements of two tensors.
+---@field image_folder function The pictures in a folder that has a folder for each class: elements of a file's bytes (u8, not decoded) and a class id; `ds.labels` has the
+---@field interleave function As flat_map, but `cycle` (4) data sets are read at a time, `block` (1) elements of each in turn.
+---@field json_lines function The objects of a file with one JSON object a line (gzipped or not), read once into columns. Option fields: the names of what an element is
+---@field lines function The lines of a text file, or of several, without their ends (LF or CR LF); files may be gzipped. Option limit: most bytes of a line (1 MiB).
+---@field list_files function The names of files, as texts: `list_files "pictures/*/*.jpg"` (`*`, `?` and `[a-z]` as in a shell; a list of patterns works too). Sorted by their
+---@field npz function Rows of arrays in a NumPy .npz file, by their names: `npz("train.npz", { "x", "y" })`. Without names: all, in the order of their names.
 ---@field range function Whole numbers as i64 scalars: `range(n)` is 1 to n, `range(first, last[, step])` as in a numeric for.
+---@field sample_from function Each element from a random one of the data sets: `nn.data.sample_from({ a, b }, { weights = { 0.9, 0.1 } })`. Options: weights (equal), seed (by
+---@field text function The string of a u8 tensor: elements of text are u8 tensors of their bytes.
+---@field text_folder function The texts in a folder that has a folder for each class: elements of a text (u8) and a class id. Options are image_folder's; extensions
+---@field tfrecord function The records of TFRecord files (gzipped or not), each checked (CRC-32C), as u8 vectors; read as they are needed, and a state goes on from the
+---@field timeseries function Windows over the rows of a tensor: element i has the rows s, s + sampling_rate, ... (sequence_length of them) with s = 1 + (i-1)*stride, and row
+---@field zip function Elements of all at once: `nn.data.zip{ images, labels }` has the tensors of both. Ends with the shortest.
 
 -- ---- nn.datasets
 
@@ -6547,5 +6571,171 @@ Tensor.randn_like = nn.randn_like
 ---@field mirrors table Public copies of the MNIST files, tried in this order; what comes is checked, so any mirror will do.
 ---@field mnist function MNIST: 60,000 + 10,000 handwritten digits. Returns two data sets, train and test, with elements x (28, 28, 1) u8 and y, a class id; `train.labels`
 ---@field textures function `n` textures: waves between two random colours, with noise. The class says how the wave runs and how long it is; colours and places say nothing.
+
+-- ---- nn.vision
+
+--- Stretches each channel over the whole range.
+---@class nnlua.vision.AutoContrast
+
+--- The middle of the image, `CenterCrop{224, 224}`; where the image is smaller, `fill` (0) around it.
+---@class nnlua.vision.CenterCrop
+
+--- Changes brightness, contrast and saturation by strengths (1 changes nothing) and turns the hue by parts of the circle, in this order:
+---@class nnlua.vision.ColorJitter: nnlua.ColorJitter
+
+--- Transforms one after the other, of a whole sample. kinds says what its parts are ({"image"}): "image", "mask" (moves as the image does, by the
+---@class nnlua.vision.Compose
+
+--- As MixUp, but a rectangle of the other image is put into each, and labels are mixed by its area (Yun and others, 2019): `CutMix{1}(x, y)`.
+---@class nnlua.vision.CutMix
+
+--- The image in the bytes of a file (u8, one dim): `Decode{}`. channels: 1, 3 or 4 (3); false: as it is stored. at_least = {height, width}: a JPEG
+---@class nnlua.vision.Decode
+
+--- Bends: every pixel moves by `alpha` times noise of -1 to 1 that was blurred by `sigma` pixels (Simard and others, 2003): `Elastic{ alpha = 30,
+---@class nnlua.vision.Elastic
+
+--- Spreads each channel's values so that all are about equally frequent, as PIL does.
+---@class nnlua.vision.Equalize
+
+--- Sets a rectangle of `area` ({0.02, 0.33}) of the image and a form height / width of `ratio` ({0.3, 3.3}) to `value` (0).
+---@class nnlua.vision.Erase
+
+--- Blurs with a Gaussian of `sigma` pixels, a number or a range {low, high} to draw from ({0.1, 2}). Borders are mirrored.
+---@class nnlua.vision.GaussianBlur
+
+--- Adds normal noise; `stddev` (0.05) is a share of the range of values.
+---@class nnlua.vision.GaussianNoise: nnlua.GaussianNoise
+
+--- Takes the colour out; the image keeps its channels. Luma as in ITU-R BT.601.
+---@class nnlua.vision.Grayscale
+
+--- White becomes black.
+---@class nnlua.vision.Invert
+
+--- Batches mixed in pairs: each image with another one of the batch, lambda of Beta(alpha, alpha), labels alike (Zhang and others, 2018).
+---@class nnlua.vision.MixUp
+
+--- (x - mean) / std by channel; f32: `Normalize{ mean = {0.485, 0.456, 0.406}, std = {0.229, 0.224, 0.225} }` for images of 0 to 1. One number is
+---@class nnlua.vision.Normalize
+
+--- Keeps the highest `bits` (4) of 8.
+---@class nnlua.vision.Posterize
+
+--- `n` (2) of 14 transforms, drawn for each sample, at a magnitude (9) of 30 (Cubuk and others, 2020; torchvision's list).
+---@class nnlua.vision.RandAugment
+
+--- A window at a place that is drawn, `RandomCrop{32, 32, padding = 4}`; the image may have `padding` pixels of `fill` (0) around it.
+---@class nnlua.vision.RandomCrop
+
+--- Mirrors with a chance of `p` (0.5): "horizontal" (left and right change places), "vertical" or "both" (each by itself).
+---@class nnlua.vision.RandomFlip: nnlua.RandomFlip
+
+--- Grayscale with a chance (0.1): `RandomGrayscale{0.2}`.
+---@class nnlua.vision.RandomGrayscale: nnlua.RandomGrayscale
+
+--- Looks at the image from aside: each corner moves inwards by up to half of `distortion` (0.5) of the sides.
+---@class nnlua.vision.RandomPerspective
+
+--- Turns by an angle of a range in degrees, counter-clockwise: `RandomRotation{15}`. What lies beyond the image: fill_mode "constant" (`fill`),
+---@class nnlua.vision.RandomRotation: nnlua.RandomRotation
+
+--- Slants: a row that lies y pixels below the centre moves by x * y pixels to the left, a column by y * x up: `RandomShear{0.2, 0.2}`; without the
+---@class nnlua.vision.RandomShear
+
+--- Moves down and to the right by parts of height and width: `RandomTranslation{0.1, 0.1}`. Fill as in RandomRotation.
+---@class nnlua.vision.RandomTranslation: nnlua.RandomTranslation
+
+--- Makes the image smaller (0.2 shows a fifth more) or larger (negative): `RandomZoom{0.2}`. Without `width` its form stays.
+---@class nnlua.vision.RandomZoom: nnlua.RandomZoom
+
+--- x * scale + offset; f32: `Rescale{1/255}`.
+---@class nnlua.vision.Rescale
+
+--- The image in another size: `Resize{224, 224}`, `Resize{32}` for a square. Pixels' centres lie at their places + 0.5 (as in PIL, TensorFlow 2,
+---@class nnlua.vision.Resize
+
+--- Makes a share `rate` (0.05) of the pixels black or white.
+---@class nnlua.vision.SaltPepper: nnlua.SaltPepper
+
+--- Makes sharper (a strength above 1) or softer (below; 0 is PIL's smooth filter): `Sharpen{0.5}` draws from 0.5 to 1.5.
+---@class nnlua.vision.Sharpen
+
+--- Inverts values at or above `threshold` (0.5), a share of the range.
+---@class nnlua.vision.Solarize
+
+--- (x - mean) / deviation of the image itself; f32. A deviation below 1 / sqrt(number of values) counts as that, as in TensorFlow.
+---@class nnlua.vision.Standardize
+
+---@class nnlua.families.vision
+---@field AutoContrast nnlua.vision.AutoContrast Stretches each channel over the whole range.
+---@field CenterCrop nnlua.vision.CenterCrop The middle of the image, `CenterCrop{224, 224}`; where the image is smaller, `fill` (0) around it.
+---@field ColorJitter nnlua.vision.ColorJitter Changes brightness, contrast and saturation by strengths (1 changes nothing) and turns the hue by parts of the circle, in this order:
+---@field Compose nnlua.vision.Compose Transforms one after the other, of a whole sample. kinds says what its parts are ({"image"}): "image", "mask" (moves as the image does, by the
+---@field CutMix nnlua.vision.CutMix As MixUp, but a rectangle of the other image is put into each, and labels are mixed by its area (Yun and others, 2019): `CutMix{1}(x, y)`.
+---@field Decode nnlua.vision.Decode The image in the bytes of a file (u8, one dim): `Decode{}`. channels: 1, 3 or 4 (3); false: as it is stored. at_least = {height, width}: a JPEG
+---@field Elastic nnlua.vision.Elastic Bends: every pixel moves by `alpha` times noise of -1 to 1 that was blurred by `sigma` pixels (Simard and others, 2003): `Elastic{ alpha = 30,
+---@field Equalize nnlua.vision.Equalize Spreads each channel's values so that all are about equally frequent, as PIL does.
+---@field Erase nnlua.vision.Erase Sets a rectangle of `area` ({0.02, 0.33}) of the image and a form height / width of `ratio` ({0.3, 3.3}) to `value` (0).
+---@field GaussianBlur nnlua.vision.GaussianBlur Blurs with a Gaussian of `sigma` pixels, a number or a range {low, high} to draw from ({0.1, 2}). Borders are mirrored.
+---@field GaussianNoise nnlua.vision.GaussianNoise Adds normal noise; `stddev` (0.05) is a share of the range of values.
+---@field Grayscale nnlua.vision.Grayscale Takes the colour out; the image keeps its channels. Luma as in ITU-R BT.601.
+---@field Invert nnlua.vision.Invert White becomes black.
+---@field MixUp nnlua.vision.MixUp Batches mixed in pairs: each image with another one of the batch, lambda of Beta(alpha, alpha), labels alike (Zhang and others, 2018).
+---@field Normalize nnlua.vision.Normalize (x - mean) / std by channel; f32: `Normalize{ mean = {0.485, 0.456, 0.406}, std = {0.229, 0.224, 0.225} }` for images of 0 to 1. One number is
+---@field Posterize nnlua.vision.Posterize Keeps the highest `bits` (4) of 8.
+---@field RandAugment nnlua.vision.RandAugment `n` (2) of 14 transforms, drawn for each sample, at a magnitude (9) of 30 (Cubuk and others, 2020; torchvision's list).
+---@field RandomCrop nnlua.vision.RandomCrop A window at a place that is drawn, `RandomCrop{32, 32, padding = 4}`; the image may have `padding` pixels of `fill` (0) around it.
+---@field RandomFlip nnlua.vision.RandomFlip Mirrors with a chance of `p` (0.5): "horizontal" (left and right change places), "vertical" or "both" (each by itself).
+---@field RandomGrayscale nnlua.vision.RandomGrayscale Grayscale with a chance (0.1): `RandomGrayscale{0.2}`.
+---@field RandomPerspective nnlua.vision.RandomPerspective Looks at the image from aside: each corner moves inwards by up to half of `distortion` (0.5) of the sides.
+---@field RandomRotation nnlua.vision.RandomRotation Turns by an angle of a range in degrees, counter-clockwise: `RandomRotation{15}`. What lies beyond the image: fill_mode "constant" (`fill`),
+---@field RandomShear nnlua.vision.RandomShear Slants: a row that lies y pixels below the centre moves by x * y pixels to the left, a column by y * x up: `RandomShear{0.2, 0.2}`; without the
+---@field RandomTranslation nnlua.vision.RandomTranslation Moves down and to the right by parts of height and width: `RandomTranslation{0.1, 0.1}`. Fill as in RandomRotation.
+---@field RandomZoom nnlua.vision.RandomZoom Makes the image smaller (0.2 shows a fifth more) or larger (negative): `RandomZoom{0.2}`. Without `width` its form stays.
+---@field Rescale nnlua.vision.Rescale x * scale + offset; f32: `Rescale{1/255}`.
+---@field Resize nnlua.vision.Resize The image in another size: `Resize{224, 224}`, `Resize{32}` for a square. Pixels' centres lie at their places + 0.5 (as in PIL, TensorFlow 2,
+---@field SaltPepper nnlua.vision.SaltPepper Makes a share `rate` (0.05) of the pixels black or white.
+---@field Sharpen nnlua.vision.Sharpen Makes sharper (a strength above 1) or softer (below; 0 is PIL's smooth filter): `Sharpen{0.5}` draws from 0.5 to 1.5.
+---@field Solarize nnlua.vision.Solarize Inverts values at or above `threshold` (0.5), a share of the range.
+---@field Standardize nnlua.vision.Standardize (x - mean) / deviation of the image itself; f32. A deviation below 1 / sqrt(number of values) counts as that, as in TensorFlow.
+---@field decode function The image in the bytes of a JPEG, PNG, BMP, PPM or PGM file: u8 H x W x C, or nil and a message. channels: 1, 3 or 4 (gray is repeated, colours
+---@field encode function The image x, H x W or H x W x C, as a file's bytes. format: "png" (1 to 4 channels; i32: 16 bits), "jpeg" (quality, 1 to 100, 90), "bmp", "ppm".
+---@field grid function The images of a batch, N x H x W x C or N x H x W, in rows and columns, as a picture: `grid(x):save "batch.png"`. columns: as many as make it
+---@field load function decode of a file; or nil and a message that names it.
+---@field save function encode into a file, whose name tells the format; it is replaced as a whole. true, or nil and a message.
+
+-- ---- nn.safetensors
+
+---@class nnlua.families.safetensors
+---@field load function All tensors by name, and the metadata; or nil and a message.
+---@field open function An open file: `names` in the order of their data, `shapes` and `dtypes` (theirs: "F32") by name, `metadata`; `f:tensor(name)` reads one,
+---@field save function Save tensors by name, and a table of texts; atomically. The same content gives the same bytes. True, or nil and a message.
+
+-- ---- nn.numpy
+
+---@class nnlua.families.numpy
+---@field load function The tensor of a `.npy` file; or nil and a message.
+---@field load_npz function The tensors of an `.npz` file by name; or nil and a message.
+---@field save function Save a tensor as a `.npy` file, atomically: true, or nil and a message.
+---@field save_npz function Save tensors by name as an `.npz` file (stored, not deflated), atomically: true, or nil and a message.
+
+-- ---- nn.torch7
+
+---@class nnlua.families.torch7
+---@field load function What a Torch7 file holds: a tensor, table, text, number or boolean; or nil and a message. `torch.save(file, x)` and `torch.save(file, x,
+
+-- ---- nn.onnx
+
+---@class nnlua.families.onnx
+---@field load function The model of an ONNX file, or nil and a message. `channels_last = true`: images go in and come out as (N, H, W, C).
+---@field save function Write a Sequential or Functional model as an ONNX file (opset 17): true, or nil and a message. Inputs and outputs are as here, images (N, H, W,
+
+-- ---- nn.h5
+
+---@class nnlua.families.h5
+---@field is_sealed function Did nnlua write this file? Those end in a seal of 16 bytes that begins with this word (io/archive.h). True for what is no readable file: the
+---@field load function Tensors by path, and attributes by path and name; or nil and a message. Of a file that another program wrote: data sets of numbers and truth
+---@field save function Save tensors by path, and attributes (texts, numbers, lists of texts) by path and name. True, or nil and a message.
 
 return nn

@@ -22,6 +22,8 @@ local pages = {
   { "optimizers", "Optimizers and schedules", {}, { "optim", "schedules" } },
   { "training", "Callbacks", {}, { "callbacks" } },
   { "data", "Data sets", {}, { "data", "datasets" }, methods = "ds" },
+  { "vision", "Pictures: transforms and files", {}, { "vision" } },
+  { "files", "Files of other programs", {}, { "safetensors", "numpy", "torch7", "onnx", "h5" } },
 }
 
 local function sorted(set)

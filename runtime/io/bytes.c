@@ -4,6 +4,7 @@
 #include <sha2.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <stdio.h>
 #include <zlib.h>
 
 #include "../nn_file.h"
