@@ -97,17 +97,15 @@ static void warn(void *ud, const char *msg, int more) {
   p->warned = more;
 }
 
-lua_State *nnL_newstate(void) {
-  pieces *p = calloc(1, sizeof *p);
+lua_State *nnL_newstate(void **pool) {
+  pieces *p = *pool = calloc(1, sizeof *p);
   lua_State *L = p ? lua_newstate(allocate, p) : NULL;
   if (L) lua_setwarnf(L, warn, p);
   else pieces_free(p);
   return L;
 }
 
-void nnL_closestate(lua_State *L) {
-  void *p;
-  lua_getallocf(L, &p);
+void nnL_closestate(lua_State *L, void *pool) {
   lua_close(L);
-  pieces_free(p);
+  pieces_free(pool);
 }

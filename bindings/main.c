@@ -320,7 +320,8 @@ static int run_program(lua_State *L) {
 
 int main(int argc, char **argv) {
   program p = {.name = argc > 0 && argv[0][0] ? argv[0] : "nnlua", .argv = argv, .argc = argc, .script = argc};
-  lua_State *L = nnL_newstate();
+  void *pool;
+  lua_State *L = nnL_newstate(&pool);
   if (!L) {
     print_message(&p, "cannot create the Lua state: not enough memory");
     return EXIT_FAILURE;
@@ -331,7 +332,7 @@ int main(int argc, char **argv) {
   bool ok = report(L, &p, lua_pcall(L, 1, 1, 0)) && lua_toboolean(L, -1);
   bool interrupted = nnL_interrupted(NULL) || (nnL_interrupt_presses() > 0 && !ok); /* also when a pcall swallowed the last error */
   nnL_interrupt_clear(L); /* finalizers may compute */
-  nnL_closestate(L);
+  nnL_closestate(L, pool);
   if (interrupted) print_message(&p, "interrupted");
   return interrupted ? EXIT_INTERRUPTED : ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }

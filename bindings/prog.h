@@ -8,8 +8,8 @@
 #include "nnL.h"
 
 /* ---- lua_alloc.c: the state's small pieces --------------------------------------------------------------------------------- */
-lua_State *nnL_newstate(void);       /* NULL: out of memory */
-void nnL_closestate(lua_State *L);   /* closes it and gives its pieces back */
+lua_State *nnL_newstate(void **pool);            /* NULL: out of memory; pool: what its pieces come from */
+void nnL_closestate(lua_State *L, void *pool);   /* closes it and gives its pieces back */
 
 /* ---- lua_load.c: Lua source is loaded as text, never as bytecode ---------------------------------------------------------- */
 /* Both push the compiled chunk and return LUA_OK, or push a message and return an error code. path NULL reads standard input. */
