@@ -35,6 +35,7 @@ local rows = {
     function() return nn.Bidirectional { nn.GRU { 3 }, merge_mode = "sum" } end },
   TimeDistributed = { { 3, 6, 6, 2 }, function() return nn.TimeDistributed { nn.Conv2D { 2, 3 } } end,
     function() return nn.TimeDistributed { nn.Sequential { nn.Flatten {}, nn.Dense { 2 } } } end },
+  ConvLSTM1D = { { 3, 6, 2 }, { 2, 3 } }, ConvLSTM3D = { { 2, 4, 4, 4, 2 }, { 2, 3, padding = "same" } },
   ConvLSTM2D = { { 3, 6, 6, 2 }, { 2, 3 }, { 2, 3, padding = "same", return_sequences = true } },
   LSTM = { SERIES, { 3 }, { 3, return_sequences = true, go_backwards = true }, { 3, use_bias = false } },
   GRU = { SERIES, { 3 }, { 3, reset_after = false } }, SimpleRNN = { SERIES, { 3 } },
@@ -90,7 +91,7 @@ local function all_of_keras(value)
 end
 
 -- Layers that both have and that are not written for Keras: code, what to derive from, a hash that is not its own, a vocabulary (an asset there).
-local without_words = { Lambda = true, Layer = true, Hashing = true, TextVectorization = true }
+local without_words = { Lambda = true, Layer = true, Hashing = true, TextVectorization = true, StringLookup = true, IntegerLookup = true }
 
 local files = {}
 local function temporary(ending)

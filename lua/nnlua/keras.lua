@@ -88,7 +88,9 @@ for _, name in ipairs { "SimpleRNN", "LSTM", "GRU" } do -- a step of a layer has
   for key, own in pairs(layer_keys[name]) do keys[key] = not walks[key] and own or nil end
   layer_keys[name .. "Cell"] = keys
 end
-layer_keys.ConvLSTM2D = with(layer_keys.LSTM, same("filters", "kernel_size", "strides", "padding", "dilation_rate"))
+for rank = 1, 3 do
+  layer_keys[("ConvLSTM%dD"):format(rank)] = with(layer_keys.LSTM, same("filters", "kernel_size", "strides", "padding", "dilation_rate"))
+end
 layer_keys.Embedding = same("input_dim", "output_dim", "embeddings_initializer", "embeddings_regularizer", "embeddings_constraint", "mask_zero")
 layer_keys.Masking = same "mask_value"
 layer_keys.MultiHeadAttention = with(weights, same("num_heads", "key_dim", "value_dim", "dropout", "output_shape", "attention_axes"))

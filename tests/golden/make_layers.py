@@ -287,15 +287,13 @@ case("nn.Masking{}", lambda x: x * (x != 0).any(-1, keepdim=True), a * (torch.ar
 
 # ---- preparation
 case("nn.Normalization{mean = {1, -2, 0}, variance = {4, 0.25, 1}}",
-     lambda x, **_: (x - torch.tensor([1., -2, 0])) / torch.tensor([2, 0.5, 1.]), R(4, 3), mean=torch.tensor([[1., -2, 0]]), variance=torch.tensor([[4, 0.25, 1]]))
-case("nn.Normalization{mean = 0.5, variance = 4, axis = false, invert = true}", lambda x, **_: x * 2 + 0.5, R(4, 3), mean=torch.tensor([[0.5]]),
-     variance=torch.tensor([[4.]]))
+     lambda x: (x - torch.tensor([1., -2, 0])) / torch.tensor([2, 0.5, 1.]), R(4, 3))
+case("nn.Normalization{mean = 0.5, variance = 4, axis = false, invert = true}", lambda x: x * 2 + 0.5, R(4, 3))
 counts = torch.stack([torch.bincount(row - 1, minlength=5) for row in ids]).double()
 case("nn.CategoryEncoding{5}", lambda i: counts.clamp(max=1) + 0 * i.sum(), ids)
 case("nn.CategoryEncoding{5, output_mode = 'count'}", lambda i: counts + 0 * i.sum(), ids)
 case("nn.CategoryEncoding{5, output_mode = 'one_hot'}", lambda i: F.one_hot(i.long()[:, 0] - 1, 5) + 0 * i, ids[:, :1])
-case("nn.Discretization{{-0.5, 0, 1}}", lambda x, boundaries: torch.bucketize(x.detach(), boundaries, right=True) + 1. + 0 * x, R(3, 4),
-     boundaries=torch.tensor([-0.5, 0, 1]))
+case("nn.Discretization{{-0.5, 0, 1}}", lambda x: torch.bucketize(x.detach(), torch.tensor([-0.5, 0, 1]), right=True) + 1. + 0 * x, R(3, 4))
 
 
 def hashed(i, bins, salt):  # splitmix64 of Steele, Lea and Flood, in whole numbers of Python
