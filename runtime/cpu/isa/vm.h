@@ -288,17 +288,11 @@ VM_FN vf vm_erf(vf x) {
 }
 
 /* ---- pow ------------------------------------------------------------------------------------------------------------------------ */
-/* 2^(y log2 x) for half a vector, in double: x > 0 or x = 0 or inf, y finite */
-VM_FN vfh vm_pow_half(vfh xf, vfh yf) {
-  vd x = __builtin_convertvector(xf, vd), y = __builtin_convertvector(yf, vd), s, z, p, t, n;
+/* log2(x) in double: x > 0, finite */
+VM_FN vd vm_log2_double(vd x) {
   vl bits = (vl)x, k = (bits - 0x3fe6a09e667f3bcdLL) >> 52; /* of x = 2^k m, sqrt(1/2) <= m < sqrt(2) */
   const vd magic = vm_d(6755399441055744.0);
-  const vl big = (vl)vm_d(1e300);
-  vl sat, huge;
-  vd m = (vd)(bits - (k << 52));
-  vd kd = (vd)(k + (vl)magic) - magic;
-  s = (m - 1.0) / (m + 1.0);
-  z = s * s;
+  vd m = (vd)(bits - (k << 52)), kd = (vd)(k + (vl)magic) - magic, s = (m - 1.0) / (m + 1.0), z = s * s, p;
   p = z * (1.0 / 15) + 1.0 / 13;
   p = p * z + 1.0 / 11;
   p = p * z + 1.0 / 9;
@@ -306,7 +300,14 @@ VM_FN vfh vm_pow_half(vfh xf, vfh yf) {
   p = p * z + 1.0 / 5;
   p = p * z + 1.0 / 3;
   p = p * z + 1.0;
-  t = kd + s * p * 2.8853900817779268; /* 2 / ln 2 */
+  return kd + s * p * 2.8853900817779268; /* 2 / ln 2 */
+}
+/* 2^(y log2 x) for half a vector, in double: x > 0 or x = 0 or inf, y finite */
+VM_FN vfh vm_pow_half(vfh xf, vfh yf) {
+  vd x = __builtin_convertvector(xf, vd), y = __builtin_convertvector(yf, vd), p, t = vm_log2_double(x), n;
+  const vd magic = vm_d(6755399441055744.0);
+  const vl big = (vl)vm_d(1e300);
+  vl bits, sat, huge;
   sat = (vl)(x == 0.0);
   t = (vd)((((vl)t) & ~sat) | ((big | INT64_MIN) & sat));
   huge = (vl)(x > 1e300);

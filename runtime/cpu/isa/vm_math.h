@@ -30,23 +30,7 @@ VM_FN vf vm_log1p(vf x) {
 }
 
 /* log2(x) * factor for half a vector, in double: x > 0, finite */
-VM_FN vfh vm_log2_half(vfh xf, double factor) {
-  vd x = __builtin_convertvector(xf, vd), s, z, p;
-  vl bits = (vl)x, k = (bits - 0x3fe6a09e667f3bcdLL) >> 52; /* of x = 2^k m, sqrt(1/2) <= m < sqrt(2) */
-  const vd magic = vm_d(6755399441055744.0);
-  vd m = (vd)(bits - (k << 52));
-  vd kd = (vd)(k + (vl)magic) - magic;
-  s = (m - 1.0) / (m + 1.0);
-  z = s * s;
-  p = z * (1.0 / 15) + 1.0 / 13;
-  p = p * z + 1.0 / 11;
-  p = p * z + 1.0 / 9;
-  p = p * z + 1.0 / 7;
-  p = p * z + 1.0 / 5;
-  p = p * z + 1.0 / 3;
-  p = p * z + 1.0;
-  return __builtin_convertvector((kd + s * p * 2.8853900817779268) * factor, vfh); /* 2 / ln 2 */
-}
+VM_FN vfh vm_log2_half(vfh x, double factor) { return __builtin_convertvector(vm_log2_double(__builtin_convertvector(x, vd)) * factor, vfh); }
 VM_FN vf vm_log_base(vf x, double factor) {
   union { vf v; vfh h[2]; } a, r;
   vf zero = vm_f(0.f), inf = vm_f(__builtin_inff());
