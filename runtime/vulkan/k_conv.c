@@ -11,8 +11,9 @@ typedef enum mode { FORWARD, DX, DW } mode;
 typedef struct info {
   uint32_t from0, from1, to, H, W, C, OH, OW, K, KH, KW, CG, KG, groups;
   int32_t stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
-  uint32_t M, COLS, INNER, tiles_m, tiles_n, first, count, parts, part_k, part_size;
+  uint32_t M, COLS, INNER, tiles_m, tiles_n, parts, part_k, part_size;
   nn_vk_div by_OW, by_OH, by_W, by_H, by_CG, by_KG, by_KW;
+  uint32_t items;
 } info;
 
 typedef struct job {
@@ -118,20 +119,13 @@ static nn_status run(const nni_kernel_call *k, mode m) {
   if (nn_vk_numel(&k->in[0]) == 0 || nn_vk_numel(&k->in[1]) == 0) return nn_vk_fill(d, k->out[0].data, ((size_t)j.out * nn_dtype_size(k->out[0].dtype) + 3) & ~(size_t)3, 0, k->err);
   nn_vk_bind to = j.i.parts > 1 ? nn_vk_range(d, k->scratch, (size_t)(j.out * j.i.parts) * sizeof(float), sizeof(float), true) : nn_vk_dense(d, &k->out[0], true);
   nn_vk_bind b[] = {nn_vk_dense(d, &k->in[0], false), nn_vk_dense(d, &k->in[1], false), to};
-  j.i.from0 = b[0].offset, j.i.from1 = b[1].offset, j.i.to = b[2].offset;
+  j.i.from0 = b[0].offset, j.i.from1 = b[1].offset, j.i.to = b[2].offset, j.i.items = (uint32_t)j.items;
   nn_vk_work w = {.bind = b, .nbind = 3, .info = &j.i, .ninfo = sizeof j.i};
   w.pipeline = shader_of(d, &j, k->in[0].dtype, j.i.parts > 1 ? NN_F32 : k->out[0].dtype, k->err);
-  uint64_t most = nn_vk_budget(d) / (j.each ? j.each : 1);
-  if (most < 256) most = 256;
-  for (uint64_t first = 0; first < j.items; first += most) { /* a dispatch stays short */
-    j.i.first = (uint32_t)first;
-    j.i.count = (uint32_t)(j.items - first < most ? j.items - first : most);
-    w.ops = j.i.count * (uint64_t)j.each;
-    nn_vk_grid(d, j.direct && m != DW ? nn_vk_ceil_div(j.i.count, 256) : j.i.count, w.groups);
-    nn_status st = nn_vk_dispatch(d, &w, k->err);
-    if (st != NN_OK) return st;
-  }
-  return j.i.parts > 1 ? nn_vk_join_parts(k, j.i.parts) : NN_OK;
+  w.ops = j.items * j.each;
+  nn_vk_grid(d, j.direct && m != DW ? nn_vk_ceil_div(j.items, 256) : j.items, w.groups);
+  nn_status st = nn_vk_dispatch(d, &w, k->err);
+  return st == NN_OK && j.i.parts > 1 ? nn_vk_join_parts(k, j.i.parts) : st;
 }
 
 nn_status nn_vk_conv2d(const nni_kernel_call *k) { return run(k, FORWARD); }

@@ -26,19 +26,11 @@ static nn_status all_fit(const nni_kernel_call *k) {
   return st;
 }
 
-/* One step: `w` without its grid, as dispatches that stay short. first, count: of the Info block, the tiles of each. inner: of the product. */
-static nn_status step(const nni_kernel_call *k, const layer *l, uint64_t inner, nn_vk_work *w, uint32_t *first, uint32_t *count) {
-  nn_vk_device *d = nn_vk_of(k->dev);
-  const uint64_t each = (uint64_t)l->rows * l->cells * (inner ? inner : 1);
-  const uint64_t most = nn_vk_budget(d) / each ? nn_vk_budget(d) / each : 1;
-  for (uint64_t at = 0; at < l->tiles; at += most) {
-    *first = (uint32_t)at;
-    *count = (uint32_t)(l->tiles - at < most ? l->tiles - at : most);
-    nn_vk_grid(d, *count, w->groups);
-    nn_status st = nn_vk_dispatch(d, w, k->err);
-    if (st != NN_OK) return st;
-  }
-  return NN_OK;
+/* One step: `w` without its grid. inner: of the product. */
+static nn_status step(const nni_kernel_call *k, const layer *l, uint64_t inner, nn_vk_work *w) {
+  w->ops = l->tiles * l->rows * l->cells * (inner ? inner : 1);
+  nn_vk_grid(nn_vk_of(k->dev), l->tiles, w->groups);
+  return nn_vk_dispatch(nn_vk_of(k->dev), w, k->err);
 }
 
 size_t nn_vk_lstm_scratch(const nni_kernel_call *k) { return (void)k, 0; }
@@ -52,9 +44,9 @@ nn_status nn_vk_lstm(const nni_kernel_call *k) {
   const uint32_t spec[] = {l.rows * l.cells, l.cells, l.depth};
   nn_vk_bind b[7] = {nn_vk_dense(d, &in[0], false), nn_vk_dense(d, &in[1], false)};
   for (int i = 0; i < 3; i++) b[4 + i] = nn_vk_dense(d, &k->out[i], true);
-  struct { uint32_t x_from, w_from, before_from[2], before_row, h_from, c_from, gates_from, N, T, H, t, tiles_h, first, count; } info = {
+  struct { uint32_t x_from, w_from, before_from[2], before_row, h_from, c_from, gates_from, N, T, H, t, tiles_h, tiles; } info = {
       .x_from = b[0].offset, .w_from = b[1].offset, .h_from = b[4].offset, .c_from = b[5].offset, .gates_from = b[6].offset,
-      .N = (uint32_t)l.N, .T = (uint32_t)l.T, .H = (uint32_t)l.H, .tiles_h = (uint32_t)l.tiles_h};
+      .N = (uint32_t)l.N, .T = (uint32_t)l.T, .H = (uint32_t)l.H, .tiles_h = (uint32_t)l.tiles_h, .tiles = (uint32_t)l.tiles};
   for (uint64_t t = 0; t < l.T && st == NN_OK; t++) {
     for (int i = 0; i < 2; i++) { /* h and c of the step before: what was given, then what was made */
       b[2 + i] = nn_vk_dense(d, t ? &k->out[i] : &in[2 + i], false);
@@ -63,7 +55,7 @@ nn_status nn_vk_lstm(const nni_kernel_call *k) {
     info.before_row = (uint32_t)(t ? l.T * l.H : l.H);
     info.t = (uint32_t)t;
     nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_lstm, spec, NNI_COUNT(spec), k->err), .bind = b, .nbind = 7, .info = &info, .ninfo = sizeof info};
-    st = step(k, &l, 4 * l.H, &w, &info.first, &info.count);
+    st = step(k, &l, 4 * l.H, &w);
   }
   return st;
 }
@@ -84,14 +76,14 @@ nn_status nn_vk_lstm_dx(const nni_kernel_call *k) {
   int next = 4;
   for (int i = 0; i < 3; i++) b[4 + i] = given >> i & 1 ? nn_vk_dense(d, &in[next++], false) : b[0]; /* one that is not given is not looked at */
   for (int i = 0; i < 3; i++) b[7 + i] = nn_vk_dense(d, &k->out[i], true);
-  struct { uint32_t from[10], N, T, H, t, tiles_h, first, count; } info = {.N = (uint32_t)l.N, .T = (uint32_t)l.T, .H = (uint32_t)l.H, .tiles_h = (uint32_t)l.tiles_h};
+  struct { uint32_t from[10], N, T, H, t, tiles_h, tiles; } info = {.N = (uint32_t)l.N, .T = (uint32_t)l.T, .H = (uint32_t)l.H, .tiles_h = (uint32_t)l.tiles_h, .tiles = (uint32_t)l.tiles};
   for (int i = 0; i < 10; i++) info.from[i] = b[i].offset;
   for (uint64_t t = l.T + 1; t > 0 && st == NN_OK; t--) { /* steps T-1 .. 0, then the cotangent of the first h: t - 2 is the step */
     const bool end = t == 1, begin = t == l.T + 1;
     const uint32_t spec[] = {l.rows * l.cells, l.cells, l.depth, given, begin, end};
     info.t = end ? 0 : (uint32_t)(t - 2);
     nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_lstm_dx, spec, NNI_COUNT(spec), k->err), .bind = b, .nbind = 10, .info = &info, .ninfo = sizeof info};
-    st = step(k, &l, begin ? 1 : 4 * l.H, &w, &info.first, &info.count);
+    st = step(k, &l, begin ? 1 : 4 * l.H, &w);
   }
   return st;
 }

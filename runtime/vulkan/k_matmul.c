@@ -114,7 +114,7 @@ nn_status nn_vk_matmul(const nni_kernel_call *k) {
   const nni_operand *a = &k->in[p.exchanged], *b = &k->in[!p.exchanged];
   const int nd = a->ndim, nb = nd - 2, last = p.exchanged ? nd - 2 : nd - 1, row = p.exchanged ? nd - 1 : nd - 2;
   struct {
-    uint32_t a_from, b_from, c_from, M, N, K, a_row, a_col, b_row, b_col, tiles_m, tiles_n, first, count, parts, part_k, part_size, nbatch;
+    uint32_t a_from, b_from, c_from, M, N, K, a_row, a_col, b_row, b_col, tiles_m, tiles_n, items, parts, part_k, part_size, nbatch;
     uint32_t batch_size[6], a_batch[6], b_batch[6], c_row, c_col;
   } info = {.M = (uint32_t)p.M, .N = (uint32_t)p.N, .K = (uint32_t)p.K, .a_row = (uint32_t)a->stride[row], .a_col = (uint32_t)a->stride[last],
             .b_row = (uint32_t)b->stride[row], .b_col = (uint32_t)b->stride[last], .tiles_m = (uint32_t)p.tiles_m, .tiles_n = (uint32_t)p.tiles_n,
@@ -134,19 +134,11 @@ nn_status nn_vk_matmul(const nni_kernel_call *k) {
   nn_vk_bind to = p.parts > 1 ? nn_vk_range(d, k->scratch, (size_t)(out * p.parts) * sizeof(float), sizeof(float), true) : nn_vk_dense(d, &k->out[0], true);
   nn_vk_bind bind[] = {nn_vk_strided(d, a), nn_vk_strided(d, b), to};
   info.a_from = bind[0].offset, info.b_from = bind[1].offset, info.c_from = bind[2].offset;
-  info.part_size = p.parts > 1 ? (uint32_t)out : 0;
+  info.part_size = p.parts > 1 ? (uint32_t)out : 0, info.items = (uint32_t)groups;
   nn_vk_work w = {.bind = bind, .nbind = 3, .info = &info, .ninfo = sizeof info};
   w.pipeline = shader_of(d, &p, a, b, &info.a_from, p.parts > 1 ? NN_F32 : k->out[0].dtype, k->err);
-  const uint64_t each = (uint64_t)p.t.m * p.t.n * p.part_k; /* multiply-adds of a group */
-  uint64_t most = nn_vk_budget(d) / each;
-  if (most < 1) most = 1;
-  for (uint64_t first = 0; first < groups; first += most) { /* a dispatch stays short */
-    info.first = (uint32_t)first;
-    info.count = (uint32_t)(groups - first < most ? groups - first : most);
-    w.ops = info.count * each;
-    nn_vk_grid(d, info.count, w.groups);
-    nn_status st = nn_vk_dispatch(d, &w, k->err);
-    if (st != NN_OK) return st;
-  }
-  return p.parts > 1 ? nn_vk_join_parts(k, p.parts) : NN_OK;
+  w.ops = groups * p.t.m * p.t.n * p.part_k;
+  nn_vk_grid(d, groups, w.groups);
+  nn_status st = nn_vk_dispatch(d, &w, k->err);
+  return st == NN_OK && p.parts > 1 ? nn_vk_join_parts(k, p.parts) : st;
 }

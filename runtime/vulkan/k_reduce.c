@@ -63,10 +63,10 @@ static nn_status run(const nni_kernel_call *k, const job *j, bool first) {
   const size_t values = (size_t)partials(j) * each(j), numbers = j->position ? (size_t)partials(j) * sizeof(uint32_t) : 0;
   char *part = k->scratch;
   struct {
-    uint32_t from, to, numbers, numbers_to, outer, n, inner, step, blocks, strips, first, count;
+    uint32_t from, to, numbers, numbers_to, outer, n, inner, step, blocks, strips;
     int64_t none_l;
     float none_f;
-    uint32_t pad;
+    uint32_t items;
   } info = {.outer = (uint32_t)j->outer, .n = (uint32_t)j->n, .inner = (uint32_t)j->inner, .step = (uint32_t)j->cut.step, .blocks = (uint32_t)j->cut.blocks, .strips = (uint32_t)j->cut.strips};
   if (!first) info.n = info.step = (uint32_t)j->cut.blocks, info.blocks = 1;
   identity(k->ia[0], k->out[0].dtype, &info.none_f, &info.none_l);
@@ -80,16 +80,10 @@ static nn_status run(const nni_kernel_call *k, const job *j, bool first) {
   const uint32_t spec[] = {first ? k->in[0].dtype : wide, last ? k->out[0].dtype : wide, (uint32_t)k->ia[0], j->cut.cx, !first, last};
   nn_vk_work w = {.pipeline = nn_vk_shader(d, NN_VK_S_reduce, spec, NNI_COUNT(spec), k->err), .bind = b, .nbind = 4, .info = &info, .ninfo = sizeof info};
   const uint64_t groups = j->outer * j->cut.strips * info.blocks, per = (uint64_t)info.step * j->cut.cx + GROUP;
-  uint64_t most = nn_vk_budget(d) / per;
-  if (most < 1) most = 1;
-  for (uint64_t at = 0; at < groups; at += most) {
-    info.first = (uint32_t)at;
-    info.count = (uint32_t)(groups - at < most ? groups - at : most);
-    nn_vk_grid(d, info.count, w.groups);
-    nn_status st = nn_vk_dispatch(d, &w, k->err);
-    if (st != NN_OK) return st;
-  }
-  return NN_OK;
+  info.items = (uint32_t)groups;
+  w.ops = groups * per;
+  nn_vk_grid(d, groups, w.groups);
+  return nn_vk_dispatch(d, &w, k->err);
 }
 
 nn_status nn_vk_reduce(const nni_kernel_call *k) {

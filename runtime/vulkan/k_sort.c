@@ -23,7 +23,7 @@ size_t nn_vk_sorting_scratch(const nn_vk_sorting *s) {
 }
 
 typedef struct info {
-  uint32_t n, count, first, last, per_group, tiles, width, down, from, keys, at, to_keys, to_at, values, positions, pad;
+  uint32_t n, count, items, per_group, tiles, width, down, from, keys, at, to_keys, to_at, values, positions;
   nn_vk_div div_n;
 } info;
 
@@ -52,21 +52,16 @@ static nn_status pass(const nni_kernel_call *k, const nn_vk_sorting *s, int p, b
   w.tiles = (uint32_t)((s->n + TILE - 1) / TILE);
   w.width = p ? TILE << (p - 1) : 0;
   const uint64_t items = p ? count : w.per_group ? (s->rows + w.per_group - 1) / w.per_group : s->rows * w.tiles;
-  const uint64_t most = nn_vk_budget(d) / 512 / (p ? 1 : TILE); /* of an element; of a tile */
   const uint32_t spec[] = {s->dtype, final};
   nn_vk_work work = {.pipeline = nn_vk_shader(d, p ? NN_VK_S_sort_merge : NN_VK_S_sort_tile, spec, 2, k->err),
                      .bind = b,
                      .nbind = p ? 7 : 5,
                      .info = &w,
-                     .ninfo = sizeof w};
-  nn_status st = NN_OK;
-  for (uint64_t done = 0; done < items && st == NN_OK; done += most) {
-    w.first = (uint32_t)done;
-    w.last = (uint32_t)(items - done < most ? items : done + most);
-    nn_vk_grid(d, p ? (w.last - w.first + TILE - 1) / TILE : w.last - w.first, work.groups);
-    st = nn_vk_dispatch(d, &work, k->err);
-  }
-  return st;
+                     .ninfo = sizeof w,
+                     .ops = items * 512 * (p ? 1 : TILE)}; /* 512 for an element */
+  w.items = (uint32_t)items;
+  nn_vk_grid(d, p ? nn_vk_ceil_div(items, TILE) : items, work.groups);
+  return nn_vk_dispatch(d, &work, k->err);
 }
 
 nn_status nn_vk_sort_rows(const nni_kernel_call *k, const nn_vk_sorting *s, char **keys, char **at) {

@@ -29,16 +29,16 @@ nn_vk_bind nn_vk_strided(const nn_vk_device *d, const nni_operand *o) {
   return b;
 }
 
+/* What has to be folded gets short rows: nn_vk_dispatch cuts long work between rows. */
 void nn_vk_grid(const nn_vk_device *d, uint64_t n, uint32_t g[3]) {
+  enum { ROW = 1024 };
   const uint32_t *most = d->props.limits.maxComputeWorkGroupCount;
   g[0] = g[1] = g[2] = 0;
   if (n == 0) return;
-  const uint64_t rows = (n + most[0] - 1) / most[0];
-  const uint64_t planes = (rows + most[1] - 1) / most[1];
+  const uint64_t rows = n <= most[0] ? 1 : nn_vk_ceil_div(n, ROW), planes = nn_vk_ceil_div(rows, most[1]);
   g[2] = (uint32_t)planes;
-  g[1] = (uint32_t)((rows + planes - 1) / planes);
-  const uint64_t across = (uint64_t)g[1] * g[2];
-  g[0] = (uint32_t)((n + across - 1) / across);
+  g[1] = (uint32_t)nn_vk_ceil_div(rows, planes);
+  g[0] = (uint32_t)nn_vk_ceil_div(n, (uint64_t)g[1] * g[2]);
 }
 
 bool nn_vk_is_software(const nn_vk_device *d) { return d->props.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU; }

@@ -16,9 +16,9 @@ INFO {
   int stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
   uint M, COLS, INNER;         /* of one group's product: rows, columns, inner size */
   uint tiles_m, tiles_n;
-  uint first, count;           /* work items of this dispatch */
   uint parts, part_k, part_size;
   uvec2 by_OW, by_OH, by_W, by_H, by_CG, by_KG, by_KW; /* divisors */
+  uint items;                  /* tiles or, direct, elements */
 } info;
 
 /* number of a pixel of the output (or, DX, of the input) -> (image, row, column) */

@@ -35,8 +35,8 @@ float right(const in uint k, const in uint n, const in uint group) {
 
 void main() {
   const uint THREADS = gl_WorkGroupSize.x, t = gl_LocalInvocationID.x;
-  if (NN_GROUP >= info.count) return;
-  uint item = NN_GROUP + info.first;
+  uint item = NN_GROUP;
+  if (item >= info.items) return;
   const uint tiles = info.tiles_m * info.tiles_n, tile = item % tiles;
   item /= tiles;
   const uint part = item % info.parts, group = item / info.parts;

@@ -28,11 +28,11 @@ void by_pixel(const in uint i) {
 void main() {
   if (MODE != DW) {
     const uint i = NN_INVOCATION;
-    if (i < info.count) by_pixel(i + info.first);
+    if (i < info.items) by_pixel(i);
     return;
   }
-  if (NN_GROUP >= info.count) return;
-  const uint i = NN_GROUP + info.first, t = gl_LocalInvocationID.x, k = i % info.K, group = k / info.KG;
+  if (NN_GROUP >= info.items) return;
+  const uint i = NN_GROUP, t = gl_LocalInvocationID.x, k = i % info.K, group = k / info.KG;
   const ivec3 tap = nn_tap(i / info.K, info.by_CG, info.CG);
   float sum = 0.0;
   for (uint p = t; p < info.INNER; p += 256) sum = fma(nn_meet(nn_pixel(p), tap.xy, group * info.CG + uint(tap.z)), in1_f(info.from1 + p * info.K + k), sum);

@@ -83,8 +83,8 @@ void by_taps(const in uint n0, const in uint m0, const in uint group, const in u
 }
 
 void main() {
-  if (NN_GROUP >= info.count) return;
-  uint item = NN_GROUP + info.first;
+  uint item = NN_GROUP;
+  if (item >= info.items) return;
   const uint tiles = info.tiles_m * info.tiles_n, tile = item % tiles;
   item /= tiles;
   const uint part = item % info.parts, group = item / info.parts;

@@ -20,7 +20,7 @@ layout(set = 0, binding = 5, std430) writeonly buffer C { float c_out[]; };
 layout(set = 0, binding = 6, std430) writeonly buffer Gates { float gates[]; };
 INFO {
   uint x_from, w_from, h_before_from, c_before_from, before_row, h_from, c_from, gates_from;
-  uint N, T, H, t, tiles_h, first, count; /* tiles of this dispatch: first .. first + count - 1 */
+  uint N, T, H, t, tiles_h, tiles;
 } info;
 
 const uint ROWS = THREADS / CELLS;
@@ -31,8 +31,8 @@ float sigmoid(const in float v) { return 1.0 / (1.0 + nn_exp(nn_neg(v))); }
 
 void main() {
   const uint me = gl_LocalInvocationID.x, H = info.H;
-  if (NN_GROUP >= info.count) return;
-  const uint tile = NN_GROUP + info.first, n0 = tile / info.tiles_h * ROWS, k0 = tile % info.tiles_h * CELLS;
+  if (NN_GROUP >= info.tiles) return;
+  const uint tile = NN_GROUP, n0 = tile / info.tiles_h * ROWS, k0 = tile % info.tiles_h * CELLS;
   const uint row = me / CELLS, cell = me % CELLS, n = n0 + row, k = k0 + cell;
   float z[4];
   [[unroll]] for (uint g = 0; g < 4; g++) z[g] = 0.0;

@@ -27,7 +27,7 @@ layout(set = 0, binding = 8, std430) writeonly buffer DH0 { float dh0[]; };
 layout(set = 0, binding = 9, std430) buffer DC0 { float dc0[]; };
 INFO {
   uint w_from, c0_from, c_from, gates_from, dh_from, dc_from, dgates_from, dx_from, dh0_from, dc0_from;
-  uint N, T, H, t, tiles_h, first, count; /* tiles of this dispatch: first .. first + count - 1 */
+  uint N, T, H, t, tiles_h, tiles;
 } info;
 
 const uint ROWS = THREADS / CELLS;
@@ -36,8 +36,8 @@ shared float ws[CELLS * (DEPTH + 1)];
 
 void main() {
   const uint me = gl_LocalInvocationID.x, H = info.H;
-  if (NN_GROUP >= info.count) return;
-  const uint tile = NN_GROUP + info.first, n0 = tile / info.tiles_h * ROWS, k0 = tile % info.tiles_h * CELLS;
+  if (NN_GROUP >= info.tiles) return;
+  const uint tile = NN_GROUP, n0 = tile / info.tiles_h * ROWS, k0 = tile % info.tiles_h * CELLS;
   const uint row = me / CELLS, cell = me % CELLS, n = n0 + row, k = k0 + cell;
   float d = 0.0;
   if (!BEGIN) {

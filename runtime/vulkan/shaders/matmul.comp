@@ -27,7 +27,7 @@ INFO {
   uint M, N, K;
   uint a_row, a_col, b_row, b_col; /* strides */
   uint tiles_m, tiles_n;           /* of one product */
-  uint first, count;               /* work items of this dispatch: tile + tiles * (part + parts * batch) */
+  uint items;                      /* work items: tile + tiles * (part + parts * batch) */
   uint parts, part_k;              /* of K: how many, and how long */
   uint part_size;                  /* elements of the output per part */
   uint nbatch;                     /* leading dims */
@@ -40,8 +40,8 @@ shared float bs[BK * BS];
 
 void main() {
   const uint THREADS = gl_WorkGroupSize.x, t = gl_LocalInvocationID.x;
-  if (NN_GROUP >= info.count) return;
-  uint item = NN_GROUP + info.first;
+  uint item = NN_GROUP;
+  if (item >= info.items) return;
   const uint tiles = info.tiles_m * info.tiles_n, tile = item % tiles;
   item /= tiles;
   const uint part = item % info.parts, batch = item / info.parts;

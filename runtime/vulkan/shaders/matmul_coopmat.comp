@@ -36,7 +36,7 @@ INFO { /* of matmul.comp */
   uint M, N, K;
   uint a_row, a_col, b_row, b_col;
   uint tiles_m, tiles_n;
-  uint first, count;
+  uint items;
   uint parts, part_k;
   uint part_size;
   uint nbatch;
@@ -59,8 +59,8 @@ uvec4 b_eight(const in uint at) { return MIXED ? halves(b[at / 4], b[at / 4 + 1]
 
 void main() {
   const uint THREADS = gl_WorkGroupSize.x, t = gl_LocalInvocationID.x;
-  if (NN_GROUP >= info.count) return;
-  uint item = NN_GROUP + info.first;
+  uint item = NN_GROUP;
+  if (item >= info.items) return;
   const uint tiles = info.tiles_m * info.tiles_n, tile = item % tiles;
   item /= tiles;
   const uint part = item % info.parts, batch = item / info.parts;

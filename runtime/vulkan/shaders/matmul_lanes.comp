@@ -24,7 +24,7 @@ INFO { /* as in matmul.comp */
   uint M, N, K;
   uint a_row, a_col, b_row, b_col;
   uint tiles_m, tiles_n;
-  uint first, count;
+  uint items;
   uint parts, part_k;
   uint part_size;
   uint nbatch;
@@ -33,8 +33,8 @@ INFO { /* as in matmul.comp */
 } info;
 
 void main() {
-  if (NN_GROUP >= info.count) return;
-  uint item = NN_GROUP + info.first;
+  uint item = NN_GROUP;
+  if (item >= info.items) return;
   const uint tiles = info.tiles_m * info.tiles_n, tile = item % tiles;
   item /= tiles;
   const uint part = item % info.parts, batch = item / info.parts;

@@ -23,9 +23,9 @@ INFO {
   uint from, to, numbers, numbers_to;
   uint outer, n, inner;
   uint step, blocks, strips;
-  uint first, count;         /* workgroups of this dispatch: strip + strips * (block + blocks * outer) */
   int64_t none_l;            /* the identity */
   float none_f;
+  uint items;                /* workgroups: strip + strips * (block + blocks * outer) */
 } info;
 const uint SUM = 0, PROD = 1, MAX = 2, MIN = 3, ARGMAX = 4, ARGMIN = 5;
 const bool POSITION = OP >= ARGMAX;
@@ -47,8 +47,8 @@ bool takes_l(const in int64_t a, const in uint i, const in int64_t b, const in u
 
 void main() {
   const uint t = gl_LocalInvocationID.x, cx = t % CX, ry = t / CX, ROWS = 256 / CX;
-  if (NN_GROUP >= info.count) return;
-  uint item = NN_GROUP + info.first;
+  uint item = NN_GROUP;
+  if (item >= info.items) return;
   const uint strip = item % info.strips;
   item /= info.strips;
   const uint block = item % info.blocks, o = item / info.blocks, c = strip * CX + cx;

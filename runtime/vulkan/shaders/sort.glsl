@@ -10,11 +10,11 @@ NN_BUFFER(3, writeonly, values)
 NN_BUFFER(4, writeonly, positions)
 INFO {
   uint n, count;                /* elements of a row; of all rows */
-  uint first, last;             /* tile: workgroups of this dispatch, merge: elements */
+  uint items;                   /* tile: workgroups, merge: elements */
   uint per_group, tiles;        /* tile: whole rows of a workgroup, or 0 and how many workgroups share a row */
   uint width;                   /* merge: elements of a sorted run */
   uint down;
-  uint from, keys, at, to_keys, to_at, values, positions, pad;
+  uint from, keys, at, to_keys, to_at, values, positions;
   uvec2 div_n;
 } info;
 

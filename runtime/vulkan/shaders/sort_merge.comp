@@ -14,8 +14,8 @@ layout(set = 0, binding = 6, std430) readonly buffer At { uint at[]; };
 uint64_t key_at(const in uint i) { return WIDE ? keys_raw8[info.keys + i] : uint64_t(keys_raw4[info.keys + i]); }
 
 void main() {
-  const uint i = NN_INVOCATION + info.first;
-  if (i >= info.last) return;
+  const uint i = NN_INVOCATION;
+  if (i >= info.items) return;
   const uint row = fastdiv(i, info.div_n) * info.n, c = i - row, run = c / info.width;
   const bool right = (run & 1u) != 0u;
   const uint start = run * info.width, pair = right ? start - info.width : start;

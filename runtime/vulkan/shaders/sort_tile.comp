@@ -24,8 +24,8 @@ uint64_t key_of(const in uint e) {
 }
 
 void main() {
-  const uint t = gl_LocalInvocationID.x, group = NN_GROUP + info.first;
-  if (group >= info.last) return;
+  const uint t = gl_LocalInvocationID.x, group = NN_GROUP;
+  if (group >= info.items) return;
   uint row, at, piece, size; /* element 0 of the row, position in it; the piece: where it begins among the invocations, elements */
   if (info.per_group > 0) {
     const uint r = fastdiv(t, info.div_n);
