@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include "cpu/program.h"
 #include "nomem.h"
+#include "row_program.h"
 #include "vulkan/emit.h"
 
 static int failures, checks, valid, ran;
@@ -15,86 +16,6 @@ static int failures, checks, valid, ran;
 static nni_memory *mem;
 static nni_device *dev; /* NULL: none here */
 static bool validator, verbose;
-
-/* ---- a small assembler ------------------------------------------------------------------------------------------------------- */
-typedef struct prog {
-  nni_program p;
-  nni_rinstr code[160];
-  const char *name;
-} prog;
-static void start(prog *g, const char *name, int ndim, const int64_t *shape) {
-  memset(g, 0, sizeof *g);
-  g->name = name;
-  g->p.ndim = ndim;
-  g->p.rows = 1;
-  for (int d = 0; d < ndim; d++) {
-    g->p.shape[d] = shape[d];
-    if (d < ndim - 1) g->p.rows *= shape[d];
-  }
-  g->p.cols = shape[ndim - 1];
-  g->p.instr = g->code;
-}
-static int cls_of(nn_dtype d) { return d == NN_F64 ? NNI_D : d >= NN_F16 ? NNI_F : d == NN_I64 ? NNI_L : NNI_I; }
-static nni_rinstr *emit(prog *g, int kind, int level, nn_dtype d) {
-  nni_rinstr *i = &g->code[g->p.ninstr++];
-  i->kind = (uint8_t)kind;
-  i->level = (uint8_t)level;
-  i->dtype = (uint8_t)d;
-  i->cls = i->opcls = (uint8_t)cls_of(d);
-  return i;
-}
-static int last(const prog *g) { return g->p.ninstr - 1; }
-static int load(prog *g, nn_dtype d, int level, const int64_t *strides) { /* strides: NULL for a dense array */
-  nni_access *a = &g->p.in[g->p.nin];
-  int64_t s = 1;
-  a->dtype = d;
-  a->level = (uint8_t)level;
-  for (int k = g->p.ndim - 1 - (level == NNI_ROW); k >= 0; s *= g->p.shape[k--]) a->stride[k] = s;
-  if (strides) memcpy(a->stride, strides, sizeof(int64_t) * (size_t)g->p.ndim);
-  emit(g, NNI_R_LOAD, level, d)->slot = (int16_t)g->p.nin++;
-  return last(g);
-}
-static int dense(prog *g, nn_dtype d) { return load(g, d, NNI_FULL, NULL); }
-static int param(prog *g, nn_dtype d, int slot) {
-  emit(g, NNI_R_PARAM, NNI_FULL, d)->slot = (int16_t)slot;
-  return last(g);
-}
-static int pw(prog *g, int op, nn_dtype d, int a, int b, int c) {
-  int level = NNI_ROW, n = (a >= 0) + (b >= 0) + (c >= 0), arg[3] = {a, b, c};
-  for (int k = 0; k < n; k++)
-    if (g->code[arg[k]].level == NNI_FULL) level = NNI_FULL;
-  nni_rinstr *i = emit(g, NNI_R_PW, level, d);
-  i->op = (uint16_t)op;
-  i->nargs = (uint8_t)n;
-  i->opcls = g->code[op == NNI_PW_where ? b : a].cls;
-  for (int k = 0; k < 3; k++) i->a[k] = (int16_t)arg[k];
-  return last(g);
-}
-#define F1(op, a) pw(g, NNI_PW_##op, NN_F32, a, -1, -1)
-#define F2(op, a, b) pw(g, NNI_PW_##op, NN_F32, a, b, -1)
-static int cast(prog *g, nn_dtype d, int a) {
-  nni_rinstr *i = emit(g, NNI_R_CAST, g->code[a].level, d);
-  i->a[0] = (int16_t)a;
-  i->nargs = 1;
-  i->opcls = g->code[a].cls;
-  return last(g);
-}
-static int reduce(prog *g, int op, nn_dtype d, int a) {
-  nni_rinstr *i = emit(g, NNI_R_REDUCE, NNI_ROW, d);
-  i->op = (uint16_t)op;
-  i->a[0] = (int16_t)a;
-  i->nargs = 1;
-  i->opcls = g->code[a].cls;
-  return last(g);
-}
-static void store(prog *g, nn_dtype d, int a) {
-  nni_access *o = &g->p.out[g->p.nout];
-  o->dtype = d;
-  o->level = g->code[a].level;
-  nni_rinstr *i = emit(g, NNI_R_STORE, g->code[a].level, d);
-  i->a[0] = (int16_t)a;
-  i->slot = (int16_t)g->p.nout++;
-}
 
 /* ---- data -------------------------------------------------------------------------------------------------------------------- */
 static uint64_t seed = 1;
@@ -104,7 +25,6 @@ static double uniform(void) {
 }
 static int64_t below(int64_t n) { return (int64_t)(uniform() * (double)n); }
 enum { SMALL, WHOLE, SPECIAL };
-static size_t bytes_of(nn_dtype d) { return nn_dtype_size(d); }
 static void fill(void *p, nn_dtype d, int64_t n, int kind) {
   static const float odd[] = {0.f, -0.f, 1.f, -1.f, NAN, INFINITY, -INFINITY, 3e9f, -3e9f, 1e19f, -1e19f, 255.f, 256.5f, -1.5f, 0.5f,
                               2147483647.f, 1e-30f};
@@ -116,14 +36,14 @@ static void fill(void *p, nn_dtype d, int64_t n, int kind) {
     if (kind == SPECIAL && d == NN_I32) k = below(2) ? INT32_MAX - below(3) : INT32_MIN + below(3);
     if (kind == SPECIAL && d == NN_I64) k = below(2) ? INT64_MAX - below(3) : below(3) - INT64_MAX;
     if (d == NN_BOOL) k &= 1;
-    if (nn_dtype_is_float(d)) nn_element_write(d, (char *)p + (size_t)i * bytes_of(d), f, 0);
+    if (nn_dtype_is_float(d)) nn_element_write(d, (char *)p + (size_t)i * nn_dtype_size(d), f, 0);
     else if (d == NN_I64) ((int64_t *)p)[i] = k;
     else if (d == NN_I32) ((int32_t *)p)[i] = (int32_t)k;
     else ((uint8_t *)p)[i] = (uint8_t)k;
   }
 }
 static bool same(nn_dtype d, const void *x, const void *y, int64_t at, double tol, double *a, double *b) {
-  size_t n = bytes_of(d);
+  size_t n = nn_dtype_size(d);
   const char *p = (const char *)x + (size_t)at * n, *q = (const char *)y + (size_t)at * n;
   if (!nn_dtype_is_float(d)) {
     int64_t i = 0, j = 0;
@@ -191,8 +111,8 @@ static int64_t in_count(const prog *g, int i) {
   return n;
 }
 static int64_t out_count(const prog *g, int o) { return g->p.out[o].level == NNI_ROW ? g->p.rows : g->p.rows * g->p.cols; }
-static size_t in_bytes(const prog *g, int i) { return (size_t)in_count(g, i) * bytes_of(g->p.in[i].dtype); }
-static size_t out_bytes(const prog *g, int o) { return (size_t)out_count(g, o) * bytes_of(g->p.out[o].dtype); }
+static size_t in_bytes(const prog *g, int i) { return (size_t)in_count(g, i) * nn_dtype_size(g->p.in[i].dtype); }
+static size_t out_bytes(const prog *g, int o) { return (size_t)out_count(g, o) * nn_dtype_size(g->p.out[o].dtype); }
 
 /* The device's result in out[]. inplace[o]: number of the input whose memory output o takes; NULL or -1: none. */
 static bool run_device(const prog *g, void *const *in, void *const *out, const int *inplace) {

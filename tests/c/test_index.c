@@ -2,33 +2,7 @@
 **
 ** Every case runs with 1, 2 and 3 threads; the bits must agree. Outputs and scratch lie between guards.
 */
-#include "cpu/cpu.h"
-#include <inttypes.h>
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-static int failures, checks;
-static nni_memory *mem;
-static nni_threads *pools[3];
-static uint64_t seed = 1;
-
-#define CHECK(ok, ...)                                                                                                                               \
-  do {                                                                                                                                               \
-    checks++;                                                                                                                                        \
-    if (!(ok)) {                                                                                                                                     \
-      failures++;                                                                                                                                    \
-      printf("%s:%d: ", __func__, __LINE__);                                                                                                         \
-      printf(__VA_ARGS__);                                                                                                                           \
-      printf("\n");                                                                                                                                  \
-    }                                                                                                                                                \
-  } while (0)
-
-static uint32_t draw(void) {
-  seed = seed * 6364136223846793005u + 1442695040888963407u;
-  return (uint32_t)(seed >> 33);
-}
-static int64_t below(int64_t n) { return (int64_t)(draw() % (uint32_t)n); }
+#include "cpu_check.h"
 
 /* ---- arrays ---------------------------------------------------------------------------------------------------------------- */
 typedef struct arr {
@@ -81,7 +55,6 @@ static float *floats(arr *x) { return x->o.data; }
 static double *doubles(arr *x) { return x->o.data; }
 
 /* ---- running ----------------------------------------------------------------------------------------------------------------- */
-enum { GUARD = 128 };
 static nni_error err;
 
 typedef struct kernel {
@@ -404,9 +377,7 @@ static void test_randint(void) {
 }
 
 int main(void) {
-  mem = nni_memory_open(NULL, NULL);
-  for (int t = 0; mem && t < 3; t++) pools[t] = nni_threads_open(mem, t + 1);
-  if (!mem || !pools[0] || !pools[1] || !pools[2]) return 2;
+  if (!pools_open()) return 2;
   test_gather();
   test_scatter();
   test_ravel();
@@ -415,8 +386,7 @@ int main(void) {
   test_sort();
   test_search();
   test_randint();
-  for (int t = 0; t < 3; t++) nni_threads_close(pools[t]);
-  nni_memory_close(mem);
+  pools_close();
   printf("index: %d checks, %d failures\n", checks, failures);
   return failures != 0;
 }

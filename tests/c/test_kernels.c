@@ -2,32 +2,7 @@
 **
 ** Every case runs with 1, 2 and 3 threads; the bits must agree. Outputs lie between guards. Run once per NNLUA_ISA level by ctest.
 */
-#include "cpu/cpu.h"
-#include <inttypes.h>
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-static int failures, checks;
-static nni_memory *mem;
-static nni_threads *pools[3];
-static uint64_t seed = 1;
-
-#define CHECK(ok, ...)                                                                                                                               \
-  do {                                                                                                                                               \
-    checks++;                                                                                                                                        \
-    if (!(ok)) {                                                                                                                                     \
-      failures++;                                                                                                                                    \
-      printf("%s:%d: ", __func__, __LINE__);                                                                                                         \
-      printf(__VA_ARGS__);                                                                                                                           \
-      printf("\n");                                                                                                                                  \
-    }                                                                                                                                                \
-  } while (0)
-
-static uint32_t draw(void) {
-  seed = seed * 6364136223846793005u + 1442695040888963407u;
-  return (uint32_t)(seed >> 33);
-}
+#include "cpu_check.h"
 
 /* ---- operands -------------------------------------------------------------------------------------------------------------- */
 typedef struct arr {
@@ -77,7 +52,7 @@ static void new_arr(arr *a, nn_dtype d, int ndim, const int64_t *shape) {
   a->o = (nni_operand){a->base, d, ndim, NULL, NULL};
   if (!a->base) exit(2);
   for (int64_t i = 0; i < n; i++) {
-    const int32_t r = (int32_t)(draw() % 2001) - 1000;
+    const int32_t r = (int32_t)below(2001) - 1000;
     put_at(a, i, nn_dtype_is_float(d) ? r / 256.0 : d == NN_BOOL ? r & 1 : d == NN_U8 ? r & 255 : r);
   }
 }
@@ -90,7 +65,6 @@ static void swap_dims(arr *a, int x, int y) {
 }
 
 /* ---- running --------------------------------------------------------------------------------------------------------------- */
-enum { GUARD = 128 };
 typedef struct run {
   nni_error err;
   nn_status status;
@@ -632,9 +606,7 @@ static void test_messages(void) {
 }
 
 int main(void) {
-  mem = nni_memory_open(NULL, NULL);
-  for (int i = 0; i < 3; i++)
-    if (!mem || !(pools[i] = nni_threads_open(mem, i + 1))) return 2;
+  if (!pools_open()) return 2;
   test_copy();
   test_extremes();
   test_slice();
@@ -645,8 +617,7 @@ int main(void) {
   test_cuts();
   test_rows();
   test_messages();
-  for (int i = 0; i < 3; i++) nni_threads_close(pools[i]);
-  nni_memory_close(mem);
+  pools_close();
   printf("%s: %d checks, %d failed\n", nn_cpu_level_name(), checks, failures);
   return failures != 0;
 }

@@ -8,95 +8,13 @@
 #include <stdlib.h>
 #include "cpu/program.h"
 #include "ops/ops.h"
+#include "row_program.h"
 
 static int failures, checks;
 #define FAIL(...) (failures++ < 40 ? (void)(printf(__VA_ARGS__), putchar('\n')) : (void)0)
 
-/* ---- a small assembler --------------------------------------------------------------------------------------------------------------- */
-typedef struct prog {
-  nni_program p;
-  nni_rinstr code[128];
-  const char *name;
-} prog;
-
-static void start(prog *g, const char *name, int ndim, const int64_t *shape) {
-  memset(g, 0, sizeof *g);
-  g->name = name;
-  g->p.ndim = ndim;
-  g->p.rows = 1;
-  for (int d = 0; d < ndim; d++) {
-    g->p.shape[d] = shape[d];
-    if (d < ndim - 1) g->p.rows *= shape[d];
-  }
-  g->p.cols = shape[ndim - 1];
-  g->p.instr = g->code;
-}
-static int cls_of(nn_dtype d) { return d == NN_F64 ? NNI_D : d >= NN_F16 ? NNI_F : d == NN_I64 ? NNI_L : NNI_I; }
-static nni_rinstr *emit(prog *g, int kind, int level, nn_dtype d) {
-  nni_rinstr *i = &g->code[g->p.ninstr++];
-  i->kind = (uint8_t)kind;
-  i->level = (uint8_t)level;
-  i->dtype = (uint8_t)d;
-  i->cls = i->opcls = (uint8_t)cls_of(d);
-  return i;
-}
-static int last(const prog *g) { return g->p.ninstr - 1; }
-/* strides: NULL for a dense array */
-static int load(prog *g, nn_dtype d, int level, const int64_t *strides) {
-  nni_access *a = &g->p.in[g->p.nin];
-  int64_t s = 1;
-  a->dtype = d;
-  a->level = (uint8_t)level;
-  for (int k = g->p.ndim - 1 - (level == NNI_ROW); k >= 0; s *= g->p.shape[k--]) a->stride[k] = s;
-  if (strides) memcpy(a->stride, strides, sizeof(int64_t) * (size_t)g->p.ndim);
-  emit(g, NNI_R_LOAD, level, d)->slot = (int16_t)g->p.nin++;
-  return last(g);
-}
-static int dense(prog *g, nn_dtype d) { return load(g, d, NNI_FULL, NULL); }
-static int param(prog *g, nn_dtype d, int slot) {
-  emit(g, NNI_R_PARAM, NNI_FULL, d)->slot = (int16_t)slot;
-  return last(g);
-}
-static int pw(prog *g, int op, nn_dtype d, int a, int b, int c) {
-  int level = NNI_ROW, n = (a >= 0) + (b >= 0) + (c >= 0), arg[3] = {a, b, c};
-  for (int k = 0; k < n; k++)
-    if (g->code[arg[k]].level == NNI_FULL) level = NNI_FULL;
-  nni_rinstr *i = emit(g, NNI_R_PW, level, d);
-  i->op = (uint16_t)op;
-  i->nargs = (uint8_t)n;
-  i->opcls = g->code[op == NNI_PW_where ? b : a].cls;
-  for (int k = 0; k < 3; k++) i->a[k] = (int16_t)arg[k];
-  return last(g);
-}
-#define F1(op, a) pw(g, NNI_PW_##op, NN_F32, a, -1, -1)
-#define F2(op, a, b) pw(g, NNI_PW_##op, NN_F32, a, b, -1)
-static int cast(prog *g, nn_dtype d, int a) {
-  nni_rinstr *i = emit(g, NNI_R_CAST, g->code[a].level, d);
-  i->a[0] = (int16_t)a;
-  i->nargs = 1;
-  i->opcls = g->code[a].cls;
-  return last(g);
-}
-static int reduce(prog *g, int op, nn_dtype d, int a) {
-  nni_rinstr *i = emit(g, NNI_R_REDUCE, NNI_ROW, d);
-  i->op = (uint16_t)op;
-  i->a[0] = (int16_t)a;
-  i->nargs = 1;
-  i->opcls = g->code[a].cls;
-  return last(g);
-}
-static void store(prog *g, nn_dtype d, int a) {
-  nni_access *o = &g->p.out[g->p.nout];
-  o->dtype = d;
-  o->level = g->code[a].level;
-  nni_rinstr *i = emit(g, NNI_R_STORE, g->code[a].level, d);
-  i->a[0] = (int16_t)a;
-  i->slot = (int16_t)g->p.nout++;
-}
-
 /* ---- naive interpreter ------------------------------------------------------------------------------------------------------------------ */
 typedef struct num { double f; int64_t i; } num;
-static size_t bytes_of(nn_dtype d) { return nn_dtype_size(d); }
 static bool is_real(int cls) { return cls == NNI_F || cls == NNI_D; }
 static double rounded(double f, nn_dtype d) { /* to the precision of d */
   uint64_t u = 0;
@@ -109,14 +27,14 @@ static double rounded(double f, nn_dtype d) { /* to the precision of d */
 
 static num get(const void *p, nn_dtype d, int64_t at) {
   num n = {0, 0};
-  if (nn_dtype_is_float(d)) nn_element_read(d, (const char *)p + (size_t)at * bytes_of(d), &n.f, &(int64_t){0});
+  if (nn_dtype_is_float(d)) nn_element_read(d, (const char *)p + (size_t)at * nn_dtype_size(d), &n.f, &(int64_t){0});
   else if (d == NN_I64) n.i = ((const int64_t *)p)[at];
   else if (d == NN_I32) n.i = ((const int32_t *)p)[at];
   else n.i = ((const uint8_t *)p)[at];
   return n;
 }
 static void put(void *p, nn_dtype d, int64_t at, num n) {
-  if (nn_dtype_is_float(d)) nn_element_write(d, (char *)p + (size_t)at * bytes_of(d), n.f, 0);
+  if (nn_dtype_is_float(d)) nn_element_write(d, (char *)p + (size_t)at * nn_dtype_size(d), n.f, 0);
   else if (d == NN_I64) ((int64_t *)p)[at] = n.i;
   else if (d == NN_I32) ((int32_t *)p)[at] = (int32_t)n.i;
   else ((uint8_t *)p)[at] = (uint8_t)n.i;
@@ -338,11 +256,11 @@ static void check(prog *g, int kind, double tol, const int *inplace) {
   static const nni_param par[] = {{.f = 0.75}, {.f = -2}, {.f = 200}, {.f = 3}, {.u = 0x123456789abcdefu}, {.u = 0xfedcba9876543210u}};
   checks++;
   for (int i = 0; i < g->p.nin; i++) {
-    size[i] = (size_t)extent(g, &g->p.in[i]) * bytes_of(g->p.in[i].dtype);
+    size[i] = (size_t)extent(g, &g->p.in[i]) * nn_dtype_size(g->p.in[i].dtype);
     in[i] = nni_buffer_get(mem, size[i]);
     fill(in[i], g->p.in[i].dtype, extent(g, &g->p.in[i]), kind);
   }
-  for (int o = 0; o < g->p.nout; o++) want[o] = malloc((size_t)out_count(g, o) * bytes_of(g->p.out[o].dtype));
+  for (int o = 0; o < g->p.nout; o++) want[o] = malloc((size_t)out_count(g, o) * nn_dtype_size(g->p.out[o].dtype));
   interpret(g, in, want, par);
   void *c = nn_cpu_program_new(mem, &g->p);
   if (!c) FAIL("%s: not compiled", g->name);
@@ -355,12 +273,12 @@ static void check(prog *g, int kind, double tol, const int *inplace) {
       memcpy(work[i], in[i], size[i]);
     }
     for (int o = 0; o < g->p.nout; o++) {
-      size_t n = (size_t)out_count(g, o) * bytes_of(g->p.out[o].dtype);
+      size_t n = (size_t)out_count(g, o) * nn_dtype_size(g->p.out[o].dtype);
       out[o] = inplace && inplace[o] >= 0 ? work[inplace[o]] : memset(nni_buffer_get(mem, n + 64), 0x5a, n + 64);
     }
     nn_cpu_program_run(c, t < 0 ? NULL : pools[t], work, out, par, scratch);
     for (int o = 0; o < g->p.nout; o++) {
-      size_t n = (size_t)out_count(g, o) * bytes_of(g->p.out[o].dtype);
+      size_t n = (size_t)out_count(g, o) * nn_dtype_size(g->p.out[o].dtype);
       bool own = !(inplace && inplace[o] >= 0);
       compare_out(g, o, out[o], want[o], tol);
       for (int k = 0; own && k < 64; k++)
