@@ -160,13 +160,6 @@ void nnL_fill(lua_State *L, nnL_box *b, nn_tensor *t) {
   b->t = t;
 }
 
-void nnL_push(lua_State *L, nn_tensor *t) {
-  if (!t) nnL_check(L, NN_EINTERNAL);
-  /* making the userdata may fail: park the reference in a box that is made first */
-  nnL_box *b = nnL_newbox(L);
-  b->t = t;
-}
-
 static nn_tensor *opened(lua_State *L, nnL_box *b, int arg) {
   if (b->t && nn_jit_recording(nn_context_of(b->t))) nnL_jit_touch(L, b, arg);
   if (!b->t) nnL_raise_named(L, "this tensor is gone: its scope has ended or it was freed (keep it with :keep())");

@@ -19,7 +19,6 @@ typedef struct nnL_box {
 
 nn_context *nnL_context(lua_State *L);                 /* the process's context, opened on first use */
 nnL_box *nnL_newbox(lua_State *L);                     /* pushes an empty tensor userdata; fill ->t with a reference */
-void nnL_push(lua_State *L, nn_tensor *t);             /* pushes t, taking over the reference; raises the context's message when t is NULL */
 void nnL_fill(lua_State *L, nnL_box *b, nn_tensor *t); /* the same for a box that is on the stack already */
 void nnL_pace(lua_State *L);                           /* lets native memory drive Lua's collector; cheap when nothing is due */
 nn_tensor *nnL_checktensor(lua_State *L, int arg);     /* borrowed; raises when arg is no tensor */

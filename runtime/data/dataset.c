@@ -189,7 +189,6 @@ void nni_dataset_release(nni_dataset *d) {
 
 int64_t nni_dataset_cardinality(const nni_dataset *d) { return d->verb->cardinality(d); }
 const nni_element *nni_dataset_spec(const nni_dataset *d) { return &d->spec; }
-nni_memory *nni_dataset_memory(const nni_dataset *d) { return d->m; }
 
 int nni_dataset_describe(const nni_dataset *d, char *buf, size_t n) {
   int k = 0;

@@ -138,7 +138,6 @@ nni_dataset *nni_dataset_retain(nni_dataset *d);
 void nni_dataset_release(nni_dataset *d); /* NULL is allowed */
 int64_t nni_dataset_cardinality(const nni_dataset *d);
 const nni_element *nni_dataset_spec(const nni_dataset *d); /* what its elements look like; no buffers */
-nni_memory *nni_dataset_memory(const nni_dataset *d);
 /* "columns(60000) shuffle(10000) batch(64)": also what a saved state must match. Returns the length, as snprintf does. */
 int nni_dataset_describe(const nni_dataset *d, char *buf, size_t n);
 
@@ -242,9 +241,6 @@ nn_status nni_rows_gather(const nni_dataset *d, const int64_t *rows, int64_t n, 
 nn_status nni_element_data(const nni_component *c, const void **data, nni_error *err); /* where its bytes are; runs a pending tensor */
 nn_status nni_element_own(nni_memory *m, nni_element *e, nni_error *err); /* tensors copied into buffers, so that e may go to another thread */
 nn_status nni_element_copy(nni_memory *m, const nni_element *from, nni_element *to, nni_error *err); /* buffers of its own */
-/* Elements [0, n) as one with a new first dim, in fresh buffers. pad: shapes may differ, and all are filled up with value to the largest. */
-nn_status nni_elements_stack(nni_memory *m, const char *name, const nni_element *list, int64_t n, bool pad, double value, nni_element *out,
-                             nni_error *err);
 bool nni_component_alike(const nni_component *a, const nni_component *b); /* dtype and shape */
 
 /* api.c: the parts of e as tensors, new references; e is empty afterwards, whatever happens. Consumer's thread. */

@@ -50,8 +50,8 @@ static nn_status stack_room(nni_memory *m, const char *name, const nni_element *
   return NN_OK;
 }
 
-nn_status nni_elements_stack(nni_memory *m, const char *name, const nni_element *list, int64_t n, bool pad, double value, nni_element *out,
-                             nni_error *err) {
+/* Elements [0, n) as one with a new first dim, in fresh buffers. pad: shapes may differ, and all are filled up with value to the largest. */
+static nn_status stack_elements(nni_memory *m, const char *name, const nni_element *list, int64_t n, bool pad, double value, nni_element *out, nni_error *err) {
   nn_status rc = NN_OK;
   out->n = 0;
   for (int64_t k = 1; k < n; k++)
@@ -314,11 +314,11 @@ static nn_status window_give(window_stage *t, int64_t picked, nni_element *out, 
     for (int64_t i = 0; i < picked; i++) pick[i] = t->rows[i * o->stride];
     return nni_rows_gather(t->s.up->d, pick, picked, true, out, err);
   }
-  if (o->stride == 1) return nni_elements_stack(m, "window", t->elements.e, picked, false, 0, out, err);
+  if (o->stride == 1) return stack_elements(m, "window", t->elements.e, picked, false, 0, out, err);
   nni_element *pick = nni_malloc(m, (size_t)picked * sizeof *pick);
   if (pick == NULL) return nni_fail(err, NN_ENOMEM, "window: out of memory");
   for (int64_t i = 0; i < picked; i++) pick[i] = t->elements.e[i * o->stride];
-  nn_status rc = nni_elements_stack(m, "window", pick, picked, false, 0, out, err);
+  nn_status rc = stack_elements(m, "window", pick, picked, false, 0, out, err);
   nni_free(m, pick, (size_t)picked * sizeof *pick);
   return rc;
 }
@@ -397,7 +397,7 @@ static nn_status padded_next(nni_stage *s, void *caller, nni_element *out, nni_e
     if ((rc = heap_add(s->d->m, &t->elements, &e, err)) != NN_OK) break;
   }
   if (rc == NN_OK && t->elements.n > 0 && (t->elements.n == o->n || !o->drop_last))
-    rc = nni_elements_stack(s->d->m, "padded_batch", t->elements.e, t->elements.n, true, o->value, out, err);
+    rc = stack_elements(s->d->m, "padded_batch", t->elements.e, t->elements.n, true, o->value, out, err);
   heap_drop(s->d->m, &t->elements, t->elements.n);
   return rc;
 }
@@ -467,7 +467,7 @@ static void bucket_close(nni_stage *s) {
 
 static nn_status bucket_give(bucket_stage *t, int i, nni_element *out, nni_error *err) {
   heap *b = &t->buckets[i];
-  nn_status rc = nni_elements_stack(t->s.d->m, "bucket", b->e, b->n, true, ((const bucket_own *)t->s.d->own)->value, out, err);
+  nn_status rc = stack_elements(t->s.d->m, "bucket", b->e, b->n, true, ((const bucket_own *)t->s.d->own)->value, out, err);
   heap_drop(t->s.d->m, b, b->n);
   return rc;
 }

@@ -26,10 +26,11 @@ static const records_own *own_of(const nni_dataset *d) { return d->own; }
 
 /* ---- CRC-32C ----------------------------------------------------------------------------------------------------------- */
 
+/* Castagnoli's; RFC 3720 B.4. */
 /* Four bits at a time: a table of 64 bytes that is known when this is compiled. x86 and ARM have an instruction, used where it is there. */
 #if defined(__aarch64__) && defined(__ARM_FEATURE_CRC32)
 #include <arm_acle.h>
-uint32_t nni_crc32c(const void *data, size_t n) {
+static uint32_t crc32c(const void *data, size_t n) {
   const uint8_t *p = data;
   uint32_t crc = ~0u;
   for (uint64_t v; n >= 8; n -= 8, p += 8) {
@@ -60,13 +61,15 @@ __attribute__((target("sse4.2"))) static uint32_t crc_sse42(uint32_t crc, const 
   return crc_plain((uint32_t)wide, p, n);
 }
 #endif
-uint32_t nni_crc32c(const void *data, size_t n) {
+static uint32_t crc32c(const void *data, size_t n) {
 #ifdef __x86_64__
   if (__builtin_cpu_supports("sse4.2")) return ~crc_sse42(~0u, data, n);
 #endif
   return ~crc_plain(~0u, data, n);
 }
 #endif
+/* the form in which TFRecord files hold it */
+static uint32_t masked(uint32_t crc) { return (crc >> 15 | crc << 17) + 0xa282ead8u; }
 
 /* ---- one record -------------------------------------------------------------------------------------------------------- */
 
@@ -110,13 +113,13 @@ static nn_status find_tfrecord(records_stage *t, size_t *from, size_t *n, size_t
   if (rc != NN_OK || in->hi == in->lo) return rc;
   const uint8_t *p = in->window + in->lo;
   if (in->hi - in->lo < HEAD) return bad(t, "is cut", err);
-  if (nni_crc32c_masked(nni_crc32c(p, 8)) != little(p + 8, 4)) return bad(t, "its length is damaged (CRC-32C); is this a TFRecord file?", err);
+  if (masked(crc32c(p, 8)) != little(p + 8, 4)) return bad(t, "its length is damaged (CRC-32C); is this a TFRecord file?", err);
   uint64_t length = little(p, 8);
   if (length > (uint64_t)own_of(t->s.d)->most) return bad(t, "is longer than a record may be (option limit)", err);
   if ((rc = nni_stream_want(in, HEAD + (size_t)length + 4)) != NN_OK) return rc;
   p = in->window + in->lo;
   if (in->hi - in->lo < HEAD + length + 4) return bad(t, "is cut", err);
-  if (nni_crc32c_masked(nni_crc32c(p + HEAD, (size_t)length)) != little(p + HEAD + length, 4)) return bad(t, "is damaged (CRC-32C)", err);
+  if (masked(crc32c(p + HEAD, (size_t)length)) != little(p + HEAD + length, 4)) return bad(t, "is damaged (CRC-32C)", err);
   *from = HEAD;
   *n = (size_t)length;
   *whole = HEAD + *n + 4;

@@ -19,8 +19,4 @@ nni_dataset *nni_data_read_files(nni_dataset *up, int which, int64_t most, int w
 /* Records of one component (u8 vectors), each a serialised tf.train.Example, as the named features; up to NN_DATA_MAX. */
 nni_dataset *nni_data_examples(nni_dataset *up, int n, const nn_feature *features, int workers, nni_error *err);
 
-/* CRC-32C (Castagnoli; RFC 3720 B.4), and the form in which TFRecord files hold it. */
-uint32_t nni_crc32c(const void *data, size_t n);
-static inline uint32_t nni_crc32c_masked(uint32_t crc) { return (crc >> 15 | crc << 17) + 0xa282ead8u; }
-
 #endif

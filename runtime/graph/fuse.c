@@ -35,7 +35,7 @@ typedef struct fuse {
 static void bit_set(uint64_t *s, int i) { s[i >> 6] |= (uint64_t)1 << (i & 63); }
 static void bit_clear(uint64_t *s, int i) { s[i >> 6] &= ~((uint64_t)1 << (i & 63)); }
 
-void nni_strip(int ndim, const int64_t *shape, nni_layout *out) {
+static void strip(int ndim, const int64_t *shape, nni_layout *out) {
   int n = 0;
   int64_t s[NN_MAXDIM];
   for (int i = 0; i < ndim; i++)
@@ -259,7 +259,7 @@ static void add_node(fuse *f, int i) {
   f->level[i] = NNI_FULL;
   if (u->fusible) {
     const nni_layout *w = work_shape(n, &tmp);
-    nni_strip(w->ndim, w->shape, &u->space);
+    strip(w->ndim, w->shape, &u->space);
   }
   u->flat = u->fusible && !u->reduces;
   for (int k = 0; k < n->nin && u->flat; k++) u->flat = !n->in[k] || pattern_of(n, k) == IDENTITY;

@@ -38,6 +38,7 @@ static nn_status run_rule(nn_context *ctx, const nn_op *op, const nn_arg *arg, i
   return NN_OK;
 }
 
+static nn_status tape_add(nn_context *ctx, const nn_op *op, const nn_arg *arg, int given, nn_tensor **out, int nout);
 static nn_status apply(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nargs, nn_tensor **out, int *nout) {
   nn_status st;
   if (op->rule && nni_wants_wider(op, arg, nargs)) return nni_apply_wider(ctx, op, arg, nargs, out, nout);
@@ -60,7 +61,7 @@ static nn_status apply(nn_context *ctx, const nn_op *op, const nn_arg *arg, int 
       if (!v) st = NN_ENOMEM;
       else nn_release(out[k]), out[k] = v;
     }
-  if (st == NN_OK) st = nni_tape_add(ctx, op, arg, nni_op_sig(op)->n, out, *nout);
+  if (st == NN_OK) st = tape_add(ctx, op, arg, nni_op_sig(op)->n, out, *nout);
   if (st == NN_OK) return st;
   for (int k = 0; k < *nout; k++) nn_release(out[k]);
   *nout = 0;
@@ -77,7 +78,7 @@ nn_status nni_apply(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nar
 }
 
 /* ---- tape entries ---- */
-void nni_tape_retain(nni_tape *t) { t->refs++; }
+static void retain(nni_tape *t) { t->refs++; }
 
 static void drop_saved(nn_context *ctx, nni_tape *t) {
   for (int i = 0; i < t->nedge; i++) {
@@ -123,7 +124,7 @@ static void set_edge(nni_edge *e, nn_tensor *t, bool save) {
   memcpy(e->shape, t->l.shape, sizeof(int64_t) * (size_t)t->l.ndim);
   if (t->tape) {
     e->tape = t->tape;
-    nni_tape_retain(t->tape);
+    retain(t->tape);
     e->out = t->out;
     e->need = true;
   } else if (t->requires_grad) {
@@ -133,7 +134,7 @@ static void set_edge(nni_edge *e, nn_tensor *t, bool save) {
   if (save) e->saved = nn_retain(t);
 }
 
-nn_status nni_tape_add(nn_context *ctx, const nn_op *op, const nn_arg *arg, int given, nn_tensor **out, int nout) {
+static nn_status tape_add(nn_context *ctx, const nn_op *op, const nn_arg *arg, int given, nn_tensor **out, int nout) {
   int nargs = given < 4 ? 4 : given, nedge = 0, nints = 0;
   for (int i = 0; i < given; i++) {
     if (arg[i].kind == NN_ARG_TENSOR) nedge++;
@@ -224,7 +225,7 @@ nn_status nn_record_custom(nn_context *ctx, const nn_custom *f, nn_tensor *const
     else nn_release(out[i]), out[i] = v;
     arg[2 + i] = NN_INTS(out[i]->l.ndim, out[i]->l.shape);
   }
-  if (st == NN_OK) st = nni_tape_add(ctx, &op, arg, 2 + nout, out, nout);
+  if (st == NN_OK) st = tape_add(ctx, &op, arg, 2 + nout, out, nout);
   if (st == NN_OK) out[0]->tape->custom = *f;
   else if (f->release) f->release(f->ud);
   return st;
@@ -272,7 +273,7 @@ static bool push(walk *w, nni_tape *t) {
   }
   t->mark = w->ctx->tape_mark;
   w->list[w->n++] = t;
-  nni_tape_retain(t);
+  retain(t);
   return true;
 }
 
@@ -332,7 +333,7 @@ static nn_status differentiate(walk *w, nni_tape *t) {
     if (!t->res[i].v || st != NN_OK) continue;
     y[i] = nni_tensor_over(ctx, t->res[i].v, &t->res[i].l);
     if (!y[i]) st = NN_ENOMEM;
-    else y[i]->tape = t, y[i]->out = (uint8_t)i, nni_tape_retain(t);
+    else y[i]->tape = t, y[i]->out = (uint8_t)i, retain(t);
   }
   nni_gradcall g = {.s = {.ctx = ctx, .op = t->op, .ntmp = 0}, .arg = t->arg, .x = x, .y = y, .d = d, .need = need, .xs = xs, .nx = t->nedge, .custom = &t->custom, .dxl = dx};
   if (t->nedge > 0 && t->edge[0].tape) g.sum = t->edge[0].tape->res[t->edge[0].out].d;

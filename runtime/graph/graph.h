@@ -92,8 +92,6 @@ typedef struct nni_tape {
   nni_edge *edge;  /* one per tensor argument, lists flattened */
   struct { nni_value *v; nni_layout l; nn_tensor *d; } *res; /* results: value when saved; cotangent during backward */
 } nni_tape;
-nn_status nni_tape_add(nn_context *ctx, const nn_op *op, const nn_arg *arg, int nargs, nn_tensor **out, int nout);
-void nni_tape_retain(nni_tape *t);
 
 /* ---- runs ---------------------------------------------------------------------------------------------------------------- */
 nn_status nni_run(nn_context *ctx);       /* run the window */

@@ -80,6 +80,5 @@ struct nn_jit {
 
 nni_jform nni_jit_form(const nn_tensor *t);
 bool nni_jit_same_layout(const nni_layout *a, const nni_layout *b);
-bool nni_jit_has_form(const nn_tensor *t, const nni_jform *f);
 
 #endif

@@ -13,7 +13,7 @@ bool nni_jit_same_layout(const nni_layout *a, const nni_layout *b) {
   size_t n = sizeof(int64_t) * (size_t)a->ndim;
   return a->ndim == b->ndim && a->offset == b->offset && memcmp(a->shape, b->shape, n) == 0 && memcmp(a->stride, b->stride, n) == 0;
 }
-bool nni_jit_has_form(const nn_tensor *t, const nni_jform *f) {
+static bool has_form(const nn_tensor *t, const nni_jform *f) {
   return t->dtype == f->dtype && t->v->numel == f->numel && t->v->dev == f->dev && nni_jit_same_layout(&t->l, &f->l);
 }
 
@@ -95,11 +95,11 @@ int nn_jit_misfit(const nn_jit *j, nn_tensor **const *at, char *why, size_t n) {
     const nn_tensor *t = *at[i];
     *why = 0;
     if (!t) snprintf(why, n, "was freed");
-    else if (!nni_jit_has_form(t, &h->value)) describe(t, &h->value, why, n);
+    else if (!has_form(t, &h->value)) describe(t, &h->value, why, n);
     else if (t->tape) snprintf(why, n, "has a history now");
     else if (t->requires_grad != h->requires_grad) snprintf(why, n, t->requires_grad ? "requires a gradient now" : "requires no gradient any more");
     else if ((t->grad != NULL) != h->has_grad) snprintf(why, n, t->grad ? "has a gradient now" : "has no gradient any more");
-    else if (t->grad && !nni_jit_has_form(t->grad, &h->gradient)) snprintf(why, n, "has a gradient of another form");
+    else if (t->grad && !has_form(t->grad, &h->gradient)) snprintf(why, n, "has a gradient of another form");
     else if (alias(w, t->v, 2 * i) != h->same_value || (t->grad && alias(w, t->grad->v, 2 * i + 1) != h->same_grad))
       snprintf(why, n, "shares its value with other tensors than before");
     else continue;
@@ -125,7 +125,7 @@ static nn_status load(nn_jit *j, const nni_jsegment *s, nn_tensor **const *at) {
       const nn_tensor *t = *at[k->handle];
       if (t && k->from == NNI_J_GRAD) t = t->grad;
       const nni_jform f = {k->dtype, k->l, k->numel, k->dev};
-      if (!t || !nni_jit_has_form(t, &f))
+      if (!t || !has_form(t, &f))
         return nni_fail(&ctx->core.err, NN_ESHAPE, "jit: %s changed its shape or dtype during the call", origins[k->from]);
       v = t->v;
       if (!v->data) return nni_fail(&ctx->core.err, NN_ELOST, "an argument's value is lost: the run that would have computed it failed");

@@ -69,7 +69,6 @@ typedef struct nni_grouping {
   bool *program;
 } nni_grouping;
 bool nni_fuse(nn_context *ctx, const uint64_t *visible, nni_arena *tmp, nni_grouping *g); /* false: out of memory. All arrays come from tmp */
-void nni_strip(int ndim, const int64_t *shape, nni_layout *out);
 
 /* plan.c */
 nni_plan *nni_plan_new(nn_context *ctx, uint64_t hash, const uint64_t *visible, int nvalue); /* NULL: error set */

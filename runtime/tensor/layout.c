@@ -29,12 +29,6 @@ bool nni_layout_is_contiguous(const nni_layout *l) {
   return true;
 }
 
-bool nni_layout_overlaps(const nni_layout *l) {
-  for (int i = 0; i < l->ndim; i++)
-    if (l->shape[i] > 1 && l->stride[i] == 0) return true;
-  return false;
-}
-
 bool nni_layout_same_shape(const nni_layout *a, const nni_layout *b) {
   if (a->ndim != b->ndim) return false;
   for (int i = 0; i < a->ndim; i++)

@@ -75,7 +75,6 @@ bool nni_layout_same_shape(const nni_layout *a, const nni_layout *b);
 bool nni_layout_broadcast(const nni_layout *a, const nni_layout *b, int *ndim, int64_t *shape); /* false: do not fit */
 bool nni_layout_expand(const nni_layout *l, int ndim, const int64_t *shape, nni_layout *out);   /* stride 0 where broadcast */
 bool nni_layout_reshape(const nni_layout *l, int ndim, const int64_t *shape, nni_layout *out);  /* false: needs a copy */
-bool nni_layout_overlaps(const nni_layout *l);              /* a stride-0 dim of size > 1: elements share memory */
 int nni_shape_text(int ndim, const int64_t *shape, char *buf, size_t n);   /* "64x784"; returns the length written */
 
 /* tensor.c */
