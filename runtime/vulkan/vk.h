@@ -62,7 +62,7 @@ typedef struct nn_vk_pipeline nn_vk_pipeline;
 nn_vk_pipeline *nn_vk_shader(nn_vk_device *d, int shader, const uint32_t *spec, int nspec, nni_error *err);
 nn_vk_pipeline *nn_vk_generated(nn_vk_device *d, const uint32_t *words, size_t nwords, nni_error *err); /* cached by content */
 
-/* ---- recording (vk_stream.c) ------------------------------------------------------------------------------------------------------ */
+/* ---- recording (vk_dispatch.c, vk_transfer.c) ------------------------------------------------------------------------------------------------------ */
 typedef struct nn_vk_work {
   nn_vk_pipeline *pipeline; /* NULL: its error is passed on */
   const nn_vk_bind *bind;   /* binding i is bind[i]; every range that is read or written */

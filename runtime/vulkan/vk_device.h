@@ -186,15 +186,29 @@ nn_status nn_vk_submit(nn_vk_device *d, nn_vk_batch *run, nni_error *err); /* wh
 nn_status nn_vk_wait(nn_vk_device *d, uint64_t value, nni_error *err);
 nn_status nn_vk_reported(nn_vk_device *d, nni_error *err);   /* the first fault since somebody asked */
 void nn_vk_look(nn_vk_device *d, nn_vk_batch *b);            /* faults of a batch that has ended */
-void nn_vk_refill(const nn_vk_batch *b, const nni_param *p); /* Params of a batch that will be submitted again */
 bool nn_vk_ended(nn_vk_device *d, uint64_t value);
 nn_status nn_vk_batch_close(nn_vk_device *d, nn_vk_batch *b, nni_error *err);
 nn_status nn_vk_failed(nn_vk_device *d, VkResult r, const char *doing, nni_error *err); /* error of a Vulkan call; a lost device stays lost */
-nn_status nn_vk_upload(nni_device *d, void *dst, const void *src, size_t bytes, nni_error *err);
-nn_status nn_vk_download(nni_device *d, void *dst, const void *src, size_t bytes, nni_error *err);
 nn_status nn_vk_finish(nni_device *d, nni_error *err);
 nn_status nn_vk_current(nn_vk_device *d, nn_vk_batch **out, nni_error *err); /* what is recorded into now */
 void nn_vk_settle(nn_vk_device *d, nn_vk_batch *b);                          /* a full barrier */
+/* Before a command that uses spans s[0..n), the ones with their bit set in `writes` to write: a barrier if it has to wait for an earlier command. */
+void nn_vk_order(nn_vk_device *d, nn_vk_batch *b, const nn_vk_span *s, int n, uint64_t writes);
+/* Before a command of so many operations: a batch of long work goes on in another command buffer. */
+nn_status nn_vk_make_way(nn_vk_device *d, nn_vk_batch *b, uint64_t ops, nni_error *err);
+/* A piece of mapped memory that the batch keeps until it is emptied. */
+typedef struct nn_vk_piece { char *map; VkBuffer buffer; uint64_t offset; void *address; } nn_vk_piece;
+bool nn_vk_host_take(nn_vk_device *d, nn_vk_batch *b, uint64_t bytes, uint64_t align, nn_vk_piece *out);
+/* Room for one more in a growing array of the batch. */
+bool nn_vk_room(nn_vk_device *d, void **p, int n, int *cap, size_t each);
+#define NN_VK_ROOM(d, b, array, n, cap) nn_vk_room(d, (void **)&(b)->array, (b)->n, &(b)->cap, sizeof *(b)->array)
+
+/* dispatches (vk_dispatch.c) */
+void nn_vk_refill(const nn_vk_batch *b, const nni_param *p); /* Params of a batch that will be submitted again */
+
+/* transfers (vk_transfer.c) */
+nn_status nn_vk_upload(nni_device *d, void *dst, const void *src, size_t bytes, nni_error *err);
+nn_status nn_vk_download(nni_device *d, void *dst, const void *src, size_t bytes, nni_error *err);
 
 /* times (vk_marks.c) */
 nn_status nn_vk_mark(nni_device *d, int i, int n, nni_error *err);

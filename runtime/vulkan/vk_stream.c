@@ -1,4 +1,5 @@
-/* vulkan/vk_stream.c - the one stream of a device: recording dispatches and transfers, barriers, submitting, waiting, staging.
+/* vulkan/vk_stream.c - the one stream of a device: batches of commands, barriers, host memory that they hold, submitting, waiting.
+** What is recorded into them: vk_dispatch.c, vk_transfer.c.
 **
 ** Commands go into batches. Every batch opens with a full barrier, so all that was submitted earlier has happened; within it ranges read and written since
 ** the last barrier are kept, and a barrier is recorded when a new command overlaps them. What is outside nn_vk_begin ... nn_vk_end (uploads, downloads,
@@ -7,8 +8,8 @@
 */
 #include "vk_device.h"
 
-enum { SETS = 64, MAXCOMMANDS = 512, LONG = 16, /* budgets, some two seconds: what one command buffer may hold */ PER_BYTE = 8 /* operations that take as long as a byte */ };
-static const uint64_t PIECE = (uint64_t)32 << 20, STAGED = (uint64_t)64 << 20, HOST = 32 << 10;
+enum { MAXCOMMANDS = 512, LONG = 16 /* budgets, some two seconds: what one command buffer may hold */ };
+static const uint64_t STAGED = (uint64_t)64 << 20, HOST = 32 << 10;
 
 /* ---- barriers ------------------------------------------------------------------------------------------------------------------------ */
 static void barrier(nn_vk_device *d, VkCommandBuffer cmd, VkPipelineStageFlags2 from, VkAccessFlags2 written, VkPipelineStageFlags2 to,
@@ -25,8 +26,7 @@ static bool overlaps(const nn_vk_span *s, int n, nn_vk_span x) {
   return false;
 }
 
-/* Before a command that uses spans s[0..n), the ones with their bit set in `writes` to write: a barrier if it has to wait for an earlier command. */
-static void order(nn_vk_device *d, nn_vk_batch *b, const nn_vk_span *s, int n, uint64_t writes) {
+void nn_vk_order(nn_vk_device *d, nn_vk_batch *b, const nn_vk_span *s, int n, uint64_t writes) {
   bool must = d->barriers && b->nread + b->nwrite > 0;
   if (b->nread + n > NN_VK_NSPAN || b->nwrite + n > NN_VK_NSPAN) must = true;
   for (int i = 0; i < n && !must; i++) must = overlaps(b->writes, b->nwrite, s[i]) || ((writes >> i & 1) && overlaps(b->reads, b->nread, s[i]));
@@ -44,8 +44,7 @@ static void order(nn_vk_device *d, nn_vk_batch *b, const nn_vk_span *s, int n, u
 }
 
 /* ---- batches ------------------------------------------------------------------------------------------------------------------------- */
-/* room for one more in a growing array */
-static bool room(nn_vk_device *d, void **p, int n, int *cap, size_t each) {
+bool nn_vk_room(nn_vk_device *d, void **p, int n, int *cap, size_t each) {
   if (n < *cap) return true;
   const int more = *cap ? *cap * 2 : 8;
   void *q = nni_realloc(d->base.mem, *p, each * (size_t)*cap, each * (size_t)more);
@@ -54,8 +53,6 @@ static bool room(nn_vk_device *d, void **p, int n, int *cap, size_t each) {
   *cap = more;
   return true;
 }
-#define ROOM(d, b, array, n, cap) room(d, (void **)&(b)->array, (b)->n, &(b)->cap, sizeof *(b)->array)
-
 /* Command buffer i becomes the one that is recorded into. */
 static bool next_cmd(nn_vk_device *d, nn_vk_batch *b, int i) {
   const VkCommandBufferAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
@@ -63,7 +60,7 @@ static bool next_cmd(nn_vk_device *d, nn_vk_batch *b, int i) {
                                             .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
                                             .commandBufferCount = 1};
   if (i == b->ncmd) {
-    if (!ROOM(d, b, cmds, ncmd, capcmd) || d->vk.vkAllocateCommandBuffers(d->handle, &info, &b->cmds[i]) != VK_SUCCESS) return false;
+    if (!NN_VK_ROOM(d, b, cmds, ncmd, capcmd) || d->vk.vkAllocateCommandBuffers(d->handle, &info, &b->cmds[i]) != VK_SUCCESS) return false;
     b->ncmd++;
   }
   b->icmd = i;
@@ -128,8 +125,7 @@ static VkResult begin_cmd(nn_vk_device *d, nn_vk_batch *b) {
   return VK_SUCCESS;
 }
 
-/* Before a command of so many operations: a batch of long work goes on in another command buffer. */
-static nn_status make_way(nn_vk_device *d, nn_vk_batch *b, uint64_t ops, nni_error *err) {
+nn_status nn_vk_make_way(nn_vk_device *d, nn_vk_batch *b, uint64_t ops, nni_error *err) {
   if (b->ops > 0 && b->ops + ops > LONG * d->budget) {
     VkResult r = d->vk.vkEndCommandBuffer(b->cmd);
     if (r == VK_SUCCESS) r = next_cmd(d, b, b->icmd + 1) ? begin_cmd(d, b) : VK_ERROR_OUT_OF_HOST_MEMORY;
@@ -189,20 +185,13 @@ nn_status nn_vk_current(nn_vk_device *d, nn_vk_batch **out, nni_error *err) {
   return NN_OK;
 }
 
-/* A piece of mapped memory that the batch keeps until it is emptied. */
-typedef struct piece {
-  char *map;
-  VkBuffer buffer;
-  uint64_t offset;
-  void *address;
-} piece;
-static bool host_take(nn_vk_device *d, nn_vk_batch *b, uint64_t bytes, uint64_t align, piece *out) {
+bool nn_vk_host_take(nn_vk_device *d, nn_vk_batch *b, uint64_t bytes, uint64_t align, nn_vk_piece *out) {
   nn_vk_host *h = b->nhost > 0 ? &b->host[b->nhost - 1] : NULL;
   uint64_t at = (b->filled + align - 1) / align * align;
   if (!h || at + bytes > h->bytes) {
     const uint64_t n = bytes < HOST ? HOST : bytes;
     uint64_t start;
-    if (!ROOM(d, b, host, nhost, caphost)) return false;
+    if (!NN_VK_ROOM(d, b, host, nhost, caphost)) return false;
     void *p = bytes <= HOST ? nn_vk_memory_get(d, NN_VK_NEAR, n) : NULL;
     if (!p) p = nn_vk_memory_get(d, NN_VK_TO_DEVICE, n);
     const nn_vk_block *block = p ? nn_vk_find(d, p, &start) : NULL;
@@ -214,12 +203,12 @@ static bool host_take(nn_vk_device *d, nn_vk_batch *b, uint64_t bytes, uint64_t 
       const nn_vk_host own = *h;
       *h = h[-1];
       h[-1] = own;
-      *out = (piece){own.map, own.buffer, own.offset, own.address};
+      *out = (nn_vk_piece){own.map, own.buffer, own.offset, own.address};
       return true;
     }
   }
   b->filled = at + bytes;
-  *out = (piece){h->map + at, h->buffer, h->offset + at, (char *)h->address + at};
+  *out = (nn_vk_piece){h->map + at, h->buffer, h->offset + at, (char *)h->address + at};
   return true;
 }
 
@@ -346,255 +335,6 @@ nn_status nn_vk_finish(nni_device *base, nni_error *err) {
   nn_vk_device *d = nn_vk_of(base);
   nn_status st = nn_vk_submit(d, NULL, err);
   if (st == NN_OK) st = nn_vk_wait(d, d->value, err);
-  return st == NN_OK ? nn_vk_reported(d, err) : st;
-}
-
-/* ---- dispatches ------------------------------------------------------------------------------------------------------------------------ */
-static nn_status next_set(nn_vk_device *d, nn_vk_batch *b, VkDescriptorSet *out, nni_error *err) {
-  VkResult r;
-  if (b->inset == SETS) b->set++, b->inset = 0;
-  if (b->set == b->nsets) {
-    const VkDescriptorPoolSize size[] = {{VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, SETS * (uint32_t)d->nbuf},
-                                         {VK_DESCRIPTOR_TYPE_UNIFORM_BUFFER, SETS * 2}};
-    const VkDescriptorPoolCreateInfo info = {
-        .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO, .maxSets = SETS, .poolSizeCount = 2, .pPoolSizes = size};
-    if (!ROOM(d, b, sets, nsets, capsets)) return nn_vk_failed(d, VK_ERROR_OUT_OF_HOST_MEMORY, "recording", err);
-    r = d->vk.vkCreateDescriptorPool(d->handle, &info, NULL, &b->sets[b->nsets]);
-    if (r != VK_SUCCESS) return nn_vk_failed(d, r, "recording", err);
-    b->nsets++;
-  }
-  const VkDescriptorSetAllocateInfo alloc = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
-                                             .descriptorPool = b->sets[b->set],
-                                             .descriptorSetCount = 1,
-                                             .pSetLayouts = &d->setlayout};
-  r = d->vk.vkAllocateDescriptorSets(d->handle, &alloc, out);
-  b->inset++;
-  return r == VK_SUCCESS ? NN_OK : nn_vk_failed(d, r, "recording", err);
-}
-
-static int32_t to_i32(double f) { return f != f ? 0 : f >= 2147483647.0 ? INT32_MAX : f <= -2147483648.0 ? INT32_MIN : (int32_t)f; }
-static int64_t to_i64(double f) { return f != f ? 0 : f >= 0x1p63 ? INT64_MAX : f <= -0x1p63 ? INT64_MIN : (int64_t)f; }
-static void fill_slice(const nn_vk_slice *s, const nni_param *p) {
-  for (int i = 0; i < s->n; i++) {
-    const nni_param *q = &p[s->param + i];
-    s->at[i] = (nn_vk_param){.f = (float)q->f, .i = to_i32(q->f), .l = to_i64(q->f), .u = q->u};
-  }
-}
-void nn_vk_refill(const nn_vk_batch *b, const nni_param *p) {
-  for (int i = 0; i < b->nslice; i++) fill_slice(&b->slice[i], p);
-}
-
-/* The Params of a dispatch; dispatches of one unit that follow each other share theirs. */
-static const nn_vk_slice *slice_of(nn_vk_device *d, nn_vk_batch *b, int param, int n) {
-  nn_vk_slice *last = b->nslice > 0 ? &b->slice[b->nslice - 1] : NULL;
-  if (last && last->param == param && last->n == n) return last;
-  piece h;
-  if (!ROOM(d, b, slice, nslice, capslice) || !host_take(d, b, (uint64_t)n * sizeof(nn_vk_param), d->uniform_align, &h)) return NULL;
-  last = &b->slice[b->nslice++];
-  *last = (nn_vk_slice){.param = param, .n = n, .at = (nn_vk_param *)(void *)h.map, .buffer = h.buffer, .offset = h.offset};
-  fill_slice(last, d->param);
-  return last;
-}
-
-typedef struct sets {
-  VkDescriptorBufferInfo buffer[NN_VK_NBUF + 2];
-  VkWriteDescriptorSet write[NN_VK_NBUF + 2];
-  uint32_t n;
-} sets;
-static void put(sets *s, VkDescriptorSet set, uint32_t binding, VkDescriptorType type, VkBuffer buffer, uint64_t offset, uint64_t range) {
-  s->buffer[s->n] = (VkDescriptorBufferInfo){buffer, offset, range};
-  s->write[s->n] = (VkWriteDescriptorSet){.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
-                                          .dstSet = set,
-                                          .dstBinding = binding,
-                                          .descriptorCount = 1,
-                                          .descriptorType = type,
-                                          .pBufferInfo = &s->buffer[s->n]};
-  s->n++;
-}
-
-/* Storage buffers of the dispatch: their descriptors and the spans they cover. */
-static nn_status put_ranges(nn_vk_device *d, const nn_vk_work *w, VkDescriptorSet set, sets *s, nn_vk_span *span, uint64_t *writes, nni_error *err) {
-  for (int i = 0; i < w->nbind; i++) {
-    const nn_vk_bind *x = &w->bind[i];
-    uint64_t at = 0, range;
-    const nn_vk_block *b = nn_vk_find(d, x->data, &at);
-    if (!b) return nni_fail(err, NN_EINTERNAL, "%s: buffer %d of a dispatch has no address of this device (a bug in nnlua)", d->base.name, i + 1);
-    range = x->bytes + at % d->range_align;
-    at -= at % d->range_align;
-    if (x->bytes == 0) at = 0, range = d->range_align;
-    if (at + range > b->size)
-      return nni_fail(err, NN_EINTERNAL, "%s: buffer %d of a dispatch ends behind its memory (a bug in nnlua)", d->base.name, i + 1);
-    if (range > d->props.limits.maxStorageBufferRange)
-      return nni_fail(err, NN_EDEVICE, "%s: a tensor of %zu bytes is too large for a kernel on this device, which can see %u at a time", d->base.name,
-                      x->bytes, d->props.limits.maxStorageBufferRange);
-    put(s, set, (uint32_t)i, VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, b->buffer, at, range);
-    span[i] = (nn_vk_span){nn_vk_address(b, at), nn_vk_address(b, at + range)};
-    if (x->write) *writes |= (uint64_t)1 << i;
-  }
-  return NN_OK;
-}
-
-/* The groups of a dispatch, all at once or, where they would take long, cut along the last axis that has several: their linear numbers stay what they are. */
-static nn_status in_parts(nn_vk_device *d, nn_vk_batch *b, const nn_vk_work *w, VkDescriptorSet set, const nn_vk_span *span, uint64_t writes, nni_error *err) {
-  const int axis = w->groups[2] > 1 ? 2 : w->groups[1] > 1 ? 1 : 0;
-  const uint32_t all = w->groups[axis];
-  uint64_t ops = 0;
-  for (int i = 0; i < w->nbind; i++) ops += w->bind[i].bytes * PER_BYTE;
-  if (ops < w->ops) ops = w->ops;
-  const uint64_t wanted = nn_vk_ceil_div(ops ? ops : 1, d->budget), parts = wanted < all ? wanted : all;
-  uint32_t base[3] = {0, 0, 0}, n[3] = {w->groups[0], w->groups[1], w->groups[2]};
-  const uint32_t each = (uint32_t)nn_vk_ceil_div(all, parts);
-  for (uint32_t at = 0; at < all; at += n[axis]) {
-    base[axis] = at;
-    n[axis] = all - at < each ? all - at : each;
-    nn_status st = make_way(d, b, ops / parts, err);
-    if (st != NN_OK) return st;
-    order(d, b, span, w->nbind, writes);
-    d->vk.vkCmdBindPipeline(b->cmd, VK_PIPELINE_BIND_POINT_COMPUTE, nn_vk_pipeline_handle(w->pipeline));
-    d->vk.vkCmdBindDescriptorSets(b->cmd, VK_PIPELINE_BIND_POINT_COMPUTE, d->layout, 0, 1, &set, 0, NULL);
-    d->counts.dispatches++;
-    d->vk.vkCmdDispatchBase(b->cmd, base[0], base[1], base[2], n[0], n[1], n[2]);
-  }
-  return NN_OK;
-}
-
-nn_status nn_vk_dispatch(nn_vk_device *d, const nn_vk_work *w, nni_error *err) {
-  sets s = {.n = 0};
-  nn_vk_span span[NN_VK_NBUF];
-  nn_vk_batch *b;
-  VkDescriptorSet set;
-  uint64_t writes = 0;
-  if (!w->pipeline) return err->status;
-  if (w->groups[0] == 0 || w->groups[1] == 0 || w->groups[2] == 0) return NN_OK;
-  if (w->nbind > d->nbuf)
-    return nni_fail(err, NN_EUNSUPPORTED, "%s: a kernel needs %d buffers at a time; this device has %d", d->base.name, w->nbind, d->nbuf);
-  if (w->ninfo > NN_VK_MAXINFO || w->nparam > NN_VK_MAXPARAM || (w->nparam > 0 && w->param + w->nparam > d->nparam))
-    return nni_fail(err, NN_EINTERNAL, "%s: a dispatch of %zu bytes and %d parameters from %d of %d (a bug in nnlua)", d->base.name, w->ninfo,
-                    w->nparam, w->param, d->nparam);
-  nn_status st = nn_vk_current(d, &b, err);
-  if (st == NN_OK) st = next_set(d, b, &set, err);
-  if (st == NN_OK) st = put_ranges(d, w, set, &s, span, &writes, err);
-  if (st != NN_OK) return st;
-  if (w->ninfo > 0) {
-    piece h;
-    if (!host_take(d, b, w->ninfo, d->uniform_align, &h)) return nni_fail(err, NN_ENOMEM, "%s: out of memory while recording", d->base.name);
-    memcpy(h.map, w->info, w->ninfo);
-    put(&s, set, NN_VK_INFO, VK_DESCRIPTOR_TYPE_UNIFORM_BUFFER, h.buffer, h.offset, w->ninfo);
-  }
-  if (w->nparam > 0) {
-    const nn_vk_slice *p = slice_of(d, b, w->param, w->nparam);
-    if (!p) return nni_fail(err, NN_ENOMEM, "%s: out of memory while recording", d->base.name);
-    put(&s, set, NN_VK_PARAMS, VK_DESCRIPTOR_TYPE_UNIFORM_BUFFER, p->buffer, p->offset, sizeof(nn_vk_param) * (uint64_t)w->nparam);
-  }
-  d->vk.vkUpdateDescriptorSets(d->handle, s.n, s.write, 0, NULL);
-  return in_parts(d, b, w, set, span, writes, err);
-}
-
-nn_status nn_vk_faults(const nni_kernel_call *k, nn_vk_say say, const int64_t *ia, int nia, nn_vk_bind *words) {
-  nn_vk_device *d = nn_vk_of(k->dev);
-  nni_error *err = k->err;
-  nn_vk_batch *b;
-  piece h;
-  nn_status st = nn_vk_current(d, &b, err);
-  if (st != NN_OK) return st;
-  if (!ROOM(d, b, fault, nfault, capfault) || !host_take(d, b, sizeof(uint32_t) * NN_VK_FAULT_WORDS, d->range_align, &h))
-    return nni_fail(err, NN_ENOMEM, "%s: out of memory while recording", d->base.name);
-  nn_vk_fault *f = &b->fault[b->nfault++];
-  *f = (nn_vk_fault){.say = say, .unit = k->unit, .words = (uint32_t *)(void *)h.map, .nia = nia < NN_VK_FAULT_IA ? nia : NN_VK_FAULT_IA};
-  memcpy(f->ia, ia, sizeof *ia * (size_t)f->nia);
-  b->tohost = true;
-  *words = (nn_vk_bind){.data = h.address, .bytes = sizeof(uint32_t) * NN_VK_FAULT_WORDS, .write = true};
-  return NN_OK;
-}
-
-/* ---- transfers ------------------------------------------------------------------------------------------------------------------------- */
-/* Records a copy between addresses that were found to be good. */
-static void copy(nn_vk_device *d, nn_vk_batch *b, const void *to, const void *from, uint64_t bytes) {
-  uint64_t at, first;
-  const nn_vk_block *dst = nn_vk_find(d, to, &at), *src = nn_vk_find(d, from, &first);
-  const nn_vk_span span[] = {{(uintptr_t)from, (uintptr_t)from + bytes}, {(uintptr_t)to, (uintptr_t)to + bytes}};
-  const VkBufferCopy region = {.srcOffset = first, .dstOffset = at, .size = bytes};
-  order(d, b, span, 2, 2);
-  d->vk.vkCmdCopyBuffer(b->cmd, src->buffer, dst->buffer, 1, &region);
-}
-
-static nn_vk_block *find(const nn_vk_device *d, const void *p, size_t bytes, uint64_t *at, nni_error *err) {
-  nn_vk_block *b = nn_vk_find(d, p, at);
-  if (b && *at + bytes <= b->size) return b;
-  nni_fail(err, NN_EINTERNAL, "%s: a transfer outside the device's memory (a bug in nnlua)", d->base.name);
-  return NULL;
-}
-
-nn_status nn_vk_fill(nn_vk_device *d, void *dst, size_t bytes, uint32_t word, nni_error *err) {
-  nn_vk_batch *b;
-  uint64_t at;
-  if (bytes == 0) return NN_OK;
-  const nn_vk_block *to = find(d, dst, bytes, &at, err);
-  if (!to) return err->status;
-  nn_status st = nn_vk_current(d, &b, err);
-  if (st != NN_OK) return st;
-  order(d, b, &(nn_vk_span){nn_vk_address(to, at), nn_vk_address(to, at + bytes)}, 1, 1);
-  d->vk.vkCmdFillBuffer(b->cmd, to->buffer, at, bytes, word);
-  return NN_OK;
-}
-
-nn_status nn_vk_copy_bytes(nn_vk_device *d, void *dst, const void *src, size_t bytes, nni_error *err) {
-  nn_vk_batch *b;
-  uint64_t at;
-  if (bytes == 0 || dst == src) return NN_OK;
-  if (!find(d, dst, bytes, &at, err) || !find(d, src, bytes, &at, err)) return err->status;
-  nn_status st = nn_vk_current(d, &b, err);
-  if (st == NN_OK) copy(d, b, dst, src, bytes);
-  return st;
-}
-
-nn_status nn_vk_upload(nni_device *base, void *dst, const void *src, size_t bytes, nni_error *err) {
-  nn_vk_device *d = nn_vk_of(base);
-  uint64_t at;
-  if (bytes == 0) return NN_OK;
-  if (!find(d, dst, bytes, &at, err)) return err->status;
-  d->counts.uploads++;
-  for (uint64_t done = 0, n; done < bytes; done += n) {
-    nn_vk_batch *b = NULL;
-    piece h;
-    nn_status st = nn_vk_current(d, &b, err);
-    if (st != NN_OK) return st;
-    n = bytes - done < PIECE ? bytes - done : PIECE;
-    if (!host_take(d, b, n, 16, &h)) return nni_fail(err, NN_ENOMEM, "%s: no memory for an upload of %zu bytes", d->base.name, bytes);
-    memcpy(h.map, (const char *)src + done, n);
-    copy(d, b, (char *)dst + done, h.address, n);
-    b->staged += n;
-  }
-  return NN_OK;
-}
-
-/* One piece of a download, by way of h, which is mapped at map. */
-static nn_status bring(nn_vk_device *d, char *dst, const char *src, uint64_t n, void *h, const char *map, nni_error *err) {
-  nn_vk_batch *b = NULL;
-  nn_status st = nn_vk_loose(d, &b, err);
-  if (st != NN_OK) return st;
-  copy(d, b, h, src, n);
-  b->tohost = true;
-  st = nn_vk_submit(d, NULL, err);
-  if (st == NN_OK) st = nn_vk_wait(d, d->value, err);
-  if (st == NN_OK) memcpy(dst, map, n);
-  return st;
-}
-
-nn_status nn_vk_download(nni_device *base, void *dst, const void *src, size_t bytes, nni_error *err) {
-  nn_vk_device *d = nn_vk_of(base);
-  uint64_t at = 0;
-  const uint64_t most = bytes < PIECE ? bytes : PIECE;
-  if (bytes == 0) return nn_vk_finish(base, err);
-  if (!find(d, src, bytes, &at, err)) return err->status;
-  void *h = nn_vk_memory_get(d, NN_VK_FROM_DEVICE, most);
-  const nn_vk_block *block = h ? nn_vk_find(d, h, &at) : NULL;
-  if (!block) return nni_fail(err, NN_ENOMEM, "%s: no memory for a download of %zu bytes", d->base.name, bytes);
-  nn_status st = NN_OK;
-  d->counts.downloads++;
-  for (uint64_t done = 0; done < bytes && st == NN_OK; done += most)
-    st = bring(d, (char *)dst + done, (const char *)src + done, bytes - done < most ? bytes - done : most, h, block->map + at, err);
-  nn_vk_memory_put(d, h, most);
   return st == NN_OK ? nn_vk_reported(d, err) : st;
 }
 
