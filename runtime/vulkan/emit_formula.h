@@ -1,4 +1,4 @@
-/* vulkan/emit_formula.h - the rows of pointwise.def and reduce.def as SPIR-V, per register class. Used by emit.c only. */
+/* vulkan/emit_formula.h - the rows of pointwise.def and reduce.def as SPIR-V, per register class. Used by emit.c and emit_value.c. */
 #ifndef NN_VK_EMIT_FORMULA_H
 #define NN_VK_EMIT_FORMULA_H
 #include "emit_module.h"

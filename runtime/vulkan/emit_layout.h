@@ -1,5 +1,5 @@
 /* vulkan/emit_layout.h - what a row program's module depends on besides its instructions, and the words of its Info block.
-** Used by emit.c and emit_layout.c. */
+** Used by emit.c, emit_value.c and emit_layout.c. */
 #ifndef NN_VK_EMIT_LAYOUT_H
 #define NN_VK_EMIT_LAYOUT_H
 #include "emit.h"

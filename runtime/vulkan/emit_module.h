@@ -1,5 +1,5 @@
 /* vulkan/emit_module.h - a SPIR-V module while it is written: sections, declarations that exist once, pure instructions that are not repeated, and
-** functions copied out of the library made of shaders/math.glsl. Used by emit.c and emit_formula.c only.
+** functions copied out of the library made of shaders/math.glsl. Used by emit.c, emit_value.c and emit_formula.c only.
 **
 ** Nothing returns an error: when memory runs out `failed` is set, ids become meaningless and nn_vk_module_finish says so.
 */
