@@ -83,7 +83,7 @@ onnx.checker.check_model(onnx.load(sys.argv[1]), full_check=True)
     local said = pipe:read "a"
     local ok = pipe:close()
     os.remove(name)
-    if not ok and said:find "No module named" then return end -- without python3-onnx the way back is what is left
+    if not ok and said:find "No module named" then pending "python3-onnx is not installed" end
     assert(ok, said)
   end
 
