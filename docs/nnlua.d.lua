@@ -4352,7 +4352,7 @@ Tensor.randn_like = nn.randn_like
 ---@field fill_value? number number, 0
 ---@field interpolation? "bilinear"|"nearest" string, "bilinear", one of bilinear nearest
 
---- Turns each image by an angle between -factor and factor (or in a range {low, high}) of a full circle, counter-clockwise: 15 degrees are 15 / 360.
+--- Turns each image by an angle between -factor and factor (or in a range {low, high}) of a full circle, counter-clockwise: 15 degrees are 15 / 360
 ---@class nnlua.RandomRotation: nnlua.Layer
 ---@overload fun(options: nnlua.RandomRotation.options|number|table): nnlua.RandomRotation
 
@@ -6540,7 +6540,7 @@ Tensor.randn_like = nn.randn_like
 ---@field Dataset nnlua.data.Dataset `fn(x, y, ...)` of each element; it returns the tensors (or numbers, booleans, strings) of the new one.
 ---@field LabelEncoder nnlua.data.LabelEncoder The encoder of the values that occur in a list or a tensor, in ascending order (numbers before strings).
 ---@field choose function Each element from the data set whose number (from 1) `choices` gives: `nn.data.choose(nn.data.range(2):repeated(), { a, b })` alternates. Ends
----@field cifar function CIFAR-10's binary files (3073 bytes an image), or with fine = true CIFAR-100's (3074, fine classes): x (32, 32, 3) u8, y a class id.
+---@field cifar function CIFAR-10's binary files (3073 bytes an image), or with fine = true CIFAR-100's (3074, fine classes): x (32, 32, 3) u8, y a class id. The
 ---@field concat function One after the other.
 ---@field csv function The rows of a CSV table (RFC 4180: quoted cells, "" in them, line ends in them; gzipped or not), read once into columns. Options:
 ---@field fixed_length function Records of `bytes` bytes each, as u8 vectors: `fixed_length("batch.bin", 3073)`. Options header and footer: bytes before the first and behind
@@ -6637,7 +6637,7 @@ Tensor.randn_like = nn.randn_like
 --- Looks at the image from aside: each corner moves inwards by up to half of `distortion` (0.5) of the sides.
 ---@class nnlua.vision.RandomPerspective
 
---- Turns by an angle of a range in degrees, counter-clockwise: `RandomRotation{15}`. What lies beyond the image: fill_mode "constant" (`fill`),
+--- Turns by an angle of a range in degrees, counter-clockwise: `RandomRotation{15}` (the layer nn.RandomRotation takes parts of a
 ---@class nnlua.vision.RandomRotation: nnlua.RandomRotation
 
 --- Slants: a row that lies y pixels below the centre moves by x * y pixels to the left, a column by y * x up: `RandomShear{0.2, 0.2}`; without the
@@ -6689,7 +6689,7 @@ Tensor.randn_like = nn.randn_like
 ---@field RandomFlip nnlua.vision.RandomFlip Mirrors with a chance of `p` (0.5): "horizontal" (left and right change places), "vertical" or "both" (each by itself).
 ---@field RandomGrayscale nnlua.vision.RandomGrayscale Grayscale with a chance (0.1): `RandomGrayscale{0.2}`.
 ---@field RandomPerspective nnlua.vision.RandomPerspective Looks at the image from aside: each corner moves inwards by up to half of `distortion` (0.5) of the sides.
----@field RandomRotation nnlua.vision.RandomRotation Turns by an angle of a range in degrees, counter-clockwise: `RandomRotation{15}`. What lies beyond the image: fill_mode "constant" (`fill`),
+---@field RandomRotation nnlua.vision.RandomRotation Turns by an angle of a range in degrees, counter-clockwise: `RandomRotation{15}` (the layer nn.RandomRotation takes parts of a
 ---@field RandomShear nnlua.vision.RandomShear Slants: a row that lies y pixels below the centre moves by x * y pixels to the left, a column by y * x up: `RandomShear{0.2, 0.2}`; without the
 ---@field RandomTranslation nnlua.vision.RandomTranslation Moves down and to the right by parts of height and width: `RandomTranslation{0.1, 0.1}`. Fill as in RandomRotation.
 ---@field RandomZoom nnlua.vision.RandomZoom Makes the image smaller (0.2 shows a fifth more) or larger (negative): `RandomZoom{0.2}`. Without `width` its form stays.

@@ -4,6 +4,7 @@
 -- library_spec.lua runs (tests/golden/); Keras's names are those of its source (tests/golden/keras_defaults.lua).
 local nn = ...
 local help = nn.help
+local sorted = require("nnlua.lists").sorted
 
 local classes, families, methods = help.catalogue()
 local reference = {}
@@ -25,13 +26,6 @@ local pages = {
   { "vision", "Pictures: transforms and files", {}, { "vision" } },
   { "files", "Files of other programs", {}, { "safetensors", "numpy", "torch7", "onnx", "h5" } },
 }
-
-local function sorted(set)
-  local names = {}
-  for name in pairs(set) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
 
 -- Does `name` suit `value` better than `other`? A class goes by its own name, a function by its longest (that in full).
 local function better(value, name, other)
@@ -121,7 +115,7 @@ end
 local function full_name(family, name) return family and ("nn.%s.%s"):format(family, name) or "nn." .. name end
 
 local function options_table(parts)
-  local names, also = help.option_names(parts.options), {}
+  local names, also = nn.options.names(parts.options), {}
   if #names == 0 then return nil end
   local out = { "| Option | Type, default |\n|---|---|" }
   for alias, name in pairs(parts.aliases or {}) do also[name] = (also[name] and also[name] .. ", " or "") .. alias end
@@ -247,7 +241,7 @@ local function type_text(rule)
 end
 
 local function fields_text(parts, out)
-  for _, name in ipairs(help.option_names(parts.options)) do
+  for _, name in ipairs(nn.options.names(parts.options)) do
     local rule = parts.options[name]
     local about = help.rule_text(rule)
     if rule.position and not rule.rest then -- by place or by name, so neither is sure to be there

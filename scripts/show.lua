@@ -3,6 +3,7 @@
 local nn = require "nnlua"
 local core = require "nnlua.core"
 local h5 = require "nnlua.h5"
+local sorted = require("nnlua.lists").sorted
 
 local opt = nn.options.parse_args(arg, {
   about = "Show what a file holds: model, where its training stood, tensors.",
@@ -25,13 +26,6 @@ end
 local function line(name, value) print(("%-12s %s"):format(name, value)) end
 
 local function tensor_text(dtype, shape) return dtype .. (#shape > 0 and " " .. table.concat(shape, "x") or "") end
-
-local function sorted(t)
-  local keys = {}
-  for key in pairs(t) do keys[#keys + 1] = key end
-  table.sort(keys)
-  return keys
-end
 
 -- `tensors` by name: { dtype =, shape = }.
 local function show_tensors(tensors)

@@ -4,6 +4,8 @@ local nn = require "nnlua"
 local core = require "nnlua.core"
 local h5 = require "nnlua.h5"
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
+local files = dofile(here .. "files.lua")
+local temporary = files.temporary
 local apps = nn.applications
 
 -- Weights in all with and without the top, shape of the features of a picture of 32x32, options that make a small one.
@@ -20,12 +22,6 @@ local published = {
   DenseNet121 = { 8062504, 7037504, { 1, 1, 1, 1024 }, {} },
 }
 
-local files = {}
-local function temporary(ending)
-  local name = os.tmpname()
-  files[#files + 1], files[#files + 2] = name, name .. ending
-  return name .. ending
-end
 local function small(name, more)
   local o = { include_top = false, input_shape = { 32, 32, name == "LeNet" and 1 or 3 } }
   for _, t in ipairs { published[name][4], more or {} } do
@@ -54,9 +50,7 @@ local function write_legacy(file, model, reversed)
 end
 
 describe("nn.applications", function()
-  teardown(function()
-    for _, name in ipairs(files) do os.remove(name) end
-  end)
+  teardown(files.clean)
 
   for name, row in pairs(published) do
     it(name .. " has the published numbers of weights, and features of the right shape", function()

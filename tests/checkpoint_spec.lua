@@ -3,16 +3,11 @@ local nn = require "nnlua"
 local core = require "nnlua.core"
 local checkpoint = require "nnlua.checkpoint"
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
+local files = dofile(here .. "files.lua")
 local support = dofile(here .. "support.lua")
+local temporary, slurp = files.temporary, files.read
 local it = support.on_device(it)
 local message = support.message
-
-local files = {}
-local function temporary()
-  local name = os.tmpname()
-  files[#files + 1] = name
-  return name
-end
 
 local function layers(options)
   options = options or {}
@@ -50,13 +45,6 @@ local function slots(optimizer)
   return out
 end
 
-local function slurp(name)
-  local f = assert(io.open(name, "rb"))
-  local text = f:read "a"
-  f:close()
-  return text
-end
-
 local x, y = samples(40)
 
 -- Each data set draws its seed where it is made, as a script does that is run again.
@@ -70,9 +58,7 @@ local function trained(epochs, optimizer)
 end
 
 describe("checkpoints", function()
-  teardown(function()
-    for _, name in ipairs(files) do os.remove(name) end
-  end)
+  teardown(files.clean)
 
   it("give back the model, its optimizer and where training stood", function()
     local file, model = temporary(), trained(2)
@@ -297,9 +283,7 @@ describe("checkpoints", function()
 end)
 
 describe("checkpoints in Keras's layout", function()
-  teardown(function()
-    for _, name in ipairs(files) do os.remove(name) end
-  end)
+  teardown(files.clean)
 
   -- What keras/src/legacy/saving/legacy_h5_format.py reads, in the order in which it reads it.
   it("have its groups, names and texts", function()

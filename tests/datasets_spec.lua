@@ -1,28 +1,17 @@
 -- lua/nnlua/datasets.lua: where files are looked for, what they must hold, generated digits. Damaged files of every kind are tested in
 -- tests/c/test_data.c; here is what a user sees of them. Nothing here needs a network or asks for one.
 local nn = require "nnlua"
+local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
+local files = dofile(here .. "files.lua")
 local sys = require("nnlua.core").sys
+local tls = dofile(here .. "tls.lua")
+local shell = tls.shell
+local write, read = files.write, files.read
 
-local made -- folders of this file
 local function new_folder()
-  local path = os.tmpname()
-  os.remove(path)
-  assert(os.execute("mkdir -p '" .. path .. "/mnist'"))
-  made[#made + 1] = path
+  local path = files.folder()
+  assert(sys.mkdir_p(path .. "/mnist"))
   return path
-end
-
-local function write(path, bytes)
-  local f = assert(io.open(path, "wb"))
-  f:write(bytes)
-  f:close()
-end
-
-local function read(path)
-  local f = assert(io.open(path, "rb"))
-  local bytes = f:read "a"
-  f:close()
-  return bytes
 end
 
 local function images(n, side)
@@ -41,9 +30,9 @@ local TRAIN_X, TRAIN_Y, TEST_X, TEST_Y = "train-images-idx3-ubyte", "train-label
 -- A folder with four small files; `change` has other contents by name, false for none.
 local function folder_with(change, dir)
   dir = dir or new_folder()
-  local files = { [TRAIN_X] = images(4), [TRAIN_Y] = labels { 7, 0, 9, 1 }, [TEST_X] = images(2), [TEST_Y] = labels { 3, 4 } }
-  for name, bytes in pairs(change or {}) do files[name] = bytes end
-  for name, bytes in pairs(files) do
+  local contained = { [TRAIN_X] = images(4), [TRAIN_Y] = labels { 7, 0, 9, 1 }, [TEST_X] = images(2), [TEST_Y] = labels { 3, 4 } }
+  for name, bytes in pairs(change or {}) do contained[name] = bytes end
+  for name, bytes in pairs(contained) do
     if bytes then write(dir .. "/" .. name, bytes) end
   end
   return dir
@@ -71,10 +60,7 @@ local function contents(ds)
   return x, y
 end
 
-setup(function() made = {} end)
-teardown(function()
-  for _, path in ipairs(made) do os.execute("rm -r '" .. path .. "'") end
-end)
+teardown(files.clean)
 
 describe("mnist", function()
   local mirrors = nn.datasets.mirrors
@@ -212,19 +198,13 @@ end)
 describe("a download", function()
   local dir, port, pid
 
-  local function shell(command) return io.popen(command):read "a" end
-
   setup(function()
-    if shell "command -v openssl" == "" then return end
     dir, port = new_folder(), 20000 + sys.getpid() % 20000
+    if not tls.certificate(dir) then return end
     write(dir .. "/file", ("0123456789"):rep(5000))
-    shell(("cd '%s' && openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -days 2 -subj /CN=localhost "
-      .. "-addext subjectAltName=DNS:localhost 2>&1"):format(dir))
-    pid = shell(("cd '%s' && (openssl s_server -WWW -quiet -accept %d -cert cert -key key >log 2>&1 & echo $!)"):format(dir, port)):match "%d+"
+    pid = tls.start(dir, ("openssl s_server -WWW -quiet -accept %d -cert cert -key key"):format(port))
   end)
-  teardown(function()
-    if pid then os.execute("kill " .. pid) end
-  end)
+  teardown(function() tls.stop(pid) end)
 
   -- What download gives in a process of its own; `trust` the server or not.
   local function fetch(trust, name, dest, limit, md5)

@@ -1,14 +1,10 @@
 -- The dtypes: what docs/dtypes.md says about promotion, conversion and arithmetic.
 local nn = require "nnlua"
+local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
+local files = dofile(here .. "files.lua")
+local read = files.read
 
 local names = { "bool", "u8", "i32", "i64", "f16", "bf16", "f32", "f64" }
-
-local function read(path)
-  local f = assert(io.open(path, "rb"))
-  local text = f:read "a"
-  f:close()
-  return text
-end
 
 local function near(got, want, tol)
   assert(math.abs(got - want) <= tol, ("got %.17g, want %.17g"):format(got, want))

@@ -2,28 +2,11 @@
 local nn = require "nnlua"
 local core = require "nnlua.core"
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
+local files = dofile(here .. "files.lua")
 local mutation = dofile(here .. "mutation.lua")
 local python = os.getenv "NNLUA_PYTHON" or "/usr/bin/python3"
+local temporary, slurp, spill = files.temporary, files.read, files.write
 
-local files = {}
-local function temporary(ending)
-  local name = os.tmpname()
-  files[#files + 1] = name
-  if ending then files[#files + 1] = name .. ending end
-  return name .. (ending or "")
-end
-local function spill(name, bytes)
-  local f = assert(io.open(name, "wb"))
-  f:write(bytes)
-  f:close()
-  return name
-end
-local function slurp(name)
-  local f = assert(io.open(name, "rb"))
-  local bytes = f:read "a"
-  f:close()
-  return bytes
-end
 local function same(a, b)
   assert.equal(a:dtype(), b:dtype())
   assert.same(a:shape(), b:shape())
@@ -77,9 +60,7 @@ describe("elements", function()
 end)
 
 describe("safetensors", function()
-  teardown(function()
-    for _, name in ipairs(files) do os.remove(name) end
-  end)
+  teardown(files.clean)
   local file = temporary()
 
   it("come back, one at a time and all", function()
@@ -171,7 +152,7 @@ for major in (2, 3):
     with open(sys.argv[1] + str(major), "wb") as f: np.lib.format.write_array(f, a.astype("<f4"), (major, 0))
 ]])
     assert(os.execute(("%s %s %s"):format(python, script, other)))
-    for _, name in ipairs { "c.npz", "2", "3" } do files[#files + 1] = other .. name end
+    for _, name in ipairs { "c.npz", "2", "3" } do files.clean_up(other .. name) end
     for _, name in ipairs { other, other .. "c.npz" } do
       local z = assert(nn.numpy.load_npz(name))
       local a = nn.arange(0, 24):reshape(2, 3, 4)

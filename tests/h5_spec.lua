@@ -3,28 +3,10 @@ local nn = require "nnlua"
 local core = require "nnlua.core"
 local h5 = require "nnlua.h5"
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
+local files = dofile(here .. "files.lua")
 local support = dofile(here .. "support.lua")
+local temporary, slurp, spill = files.temporary, files.read, files.write
 local message = support.message
-
-local files = {}
-local function temporary()
-  local name = os.tmpname()
-  files[#files + 1] = name
-  return name
-end
-
-local function slurp(name)
-  local f = assert(io.open(name, "rb"))
-  local text = f:read "a"
-  f:close()
-  return text
-end
-
-local function spill(name, text)
-  local f = assert(io.open(name, "wb"))
-  f:write(text)
-  f:close()
-end
 
 describe("JSON", function()
   local encode, decode = core.json_encode, core.json_decode
@@ -82,9 +64,7 @@ describe("JSON", function()
 end)
 
 describe("HDF5 archives", function()
-  teardown(function()
-    for _, name in ipairs(files) do os.remove(name) end
-  end)
+  teardown(files.clean)
 
   it("give back tensors of every dtype and shape, and attributes", function()
     local file = temporary()

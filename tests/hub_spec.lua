@@ -5,32 +5,14 @@ local core = require "nnlua.core"
 local zip = require "nnlua.zip"
 local sys = core.sys
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
+local files = dofile(here .. "files.lua")
 local python = os.getenv "NNLUA_PYTHON" or "/usr/bin/python3"
+local tls = dofile(here .. "tls.lua")
+local shell = tls.shell
+local new_folder, write, read = files.folder, files.write, files.read
 
-local made = {}
-local function new_folder()
-  local path = os.tmpname()
-  os.remove(path)
-  assert(sys.mkdir_p(path))
-  made[#made + 1] = path
-  return path
-end
-local function write(path, bytes)
-  local f = assert(io.open(path, "wb"))
-  f:write(bytes)
-  f:close()
-end
-local function read(path)
-  local f = assert(io.open(path, "rb"))
-  local bytes = f:read "a"
-  f:close()
-  return bytes
-end
-local function shell(command) return io.popen(command):read "a" end
 
-teardown(function()
-  for _, path in ipairs(made) do os.execute(("rm -rf '%s'"):format(path)) end
-end)
+teardown(files.clean)
 
 local BODY = ("0123456789abcdef"):rep(4096)
 local WRONG = ("0"):rep(64)
@@ -111,21 +93,17 @@ describe("the hub fetches", function()
   local dir, port, pid
 
   setup(function()
-    if shell "command -v openssl" == "" or not os.execute(python .. " -c 'import ssl, http.server' 2>/dev/null") then return end
     dir = new_folder()
-    shell(("cd '%s' && openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -days 2 -subj /CN=localhost "
-      .. "-addext subjectAltName=DNS:localhost 2>&1"):format(dir))
+    if not tls.certificate(dir) or not os.execute(python .. " -c 'import ssl, http.server' 2>/dev/null") then return end
     local server = here:sub(1, 1) == "/" and here or shell("pwd"):gsub("\n", "") .. "/" .. here
-    pid = shell(("cd '%s' && (%s '%s/hub_server.py' cert key port >log 2>&1 & echo $!)"):format(dir, python, server)):match "%d+"
+    pid = tls.start(dir, ("%s '%s/hub_server.py' cert key port"):format(python, server))
     for _ = 1, 100 do
       if sys.file_type(dir .. "/port") == "file" then break end
       sys.sleep(0.05)
     end
     port = read(dir .. "/port")
   end)
-  teardown(function()
-    if pid then os.execute("kill " .. pid) end
-  end)
+  teardown(function() tls.stop(pid) end)
 
   -- Runs Lua in a process that trusts the server; `url(path)` is an address there, `hub` the library's. Gives what it printed.
   local function run(source, variables)
@@ -143,7 +121,7 @@ describe("the hub fetches", function()
     return not pid
   end
   local function lines(...) return table.concat({ ... }, "\n") .. "\n" end
-  local function files() return shell(("find '%s/hub' -type f -name '*.part-*'"):format(dir)) end
+  local function parts() return shell(("find '%s/hub' -type f -name '*.part-*'"):format(dir)) end
 
   it("once, into a private folder, and knows what it has", function()
     if skipped() then return end
@@ -192,7 +170,7 @@ describe("the hub fetches", function()
     says("redirect/loop: ", 'try(url "redirect/loop")')
     says("404", 'try(url "none")')
     says("gave up after 1.5 s", 'try(url "slow", { timeout = 1.5 })')
-    assert.equal("", files())
+    assert.equal("", parts())
     assert.equal("0\n", run "print(#hub.list())")
   end)
 
@@ -227,7 +205,7 @@ describe("the hub fetches", function()
     local path = next(paths)
     assert.is_nil(next(paths, path))
     assert.equal(BODY, read(path))
-    assert.equal("", files())
+    assert.equal("", parts())
   end)
 
   it("a copy again when it does not fit its pin any more", function()

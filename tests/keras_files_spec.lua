@@ -5,20 +5,10 @@ local core = require "nnlua.core"
 local h5 = require "nnlua.h5"
 local zip = require "nnlua.zip"
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
+local files = dofile(here .. "files.lua")
 local golden = here .. "golden/keras/"
+local temporary, spill = files.temporary, files.write
 
-local files = {}
-local function temporary(ending)
-  local name = os.tmpname()
-  files[#files + 1] = name
-  if ending then files[#files + 1] = name .. ending end
-  return name .. (ending or "")
-end
-local function spill(name, bytes)
-  local f = assert(io.open(name, "wb"))
-  f:write(bytes)
-  f:close()
-end
 local function farthest(a, b) return (a - b):abs():max():item() end
 
 local expected = assert(h5.load(golden .. "expected.h5"))
@@ -40,9 +30,7 @@ local function keys_of(value, path, found)
 end
 
 describe("Keras's files", function()
-  teardown(function()
-    for _, name in ipairs(files) do os.remove(name) end
-  end)
+  teardown(files.clean)
 
   for _, name in ipairs { "mlp", "cnn", "rnn", "func", "norms" } do
     describe(name, function()

@@ -5,7 +5,9 @@ local core = require "nnlua.core"
 local zip = require "nnlua.zip"
 local keras_files = require "nnlua.keras_files"
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
+local files = dofile(here .. "files.lua")
 local listed = dofile(here .. "golden/keras_defaults.lua").layers
+local temporary = files.temporary
 
 local IMAGE, SERIES, VECTOR, VOLUME = { 6, 6, 3 }, { 5, 4 }, { 6 }, { 4, 4, 4, 2 }
 
@@ -93,13 +95,6 @@ end
 -- Layers that both have and that are not written for Keras: code, what to derive from, a hash that is not its own, a vocabulary (an asset there).
 local without_words = { Lambda = true, Layer = true, Hashing = true, TextVectorization = true, StringLookup = true, IntegerLookup = true }
 
-local files = {}
-local function temporary(ending)
-  local name = os.tmpname()
-  files[#files + 1], files[#files + 2] = name, name .. ending
-  return name .. ending
-end
-
 local function model_of(name, how, shape, given, ids)
   local function make() return type(given) == "function" and given() or nn[name](given) end
   if how == "pair" then
@@ -113,9 +108,7 @@ local function model_of(name, how, shape, given, ids)
 end
 
 describe("layer by layer, files of Keras's carry", function()
-  teardown(function()
-    for _, name in ipairs(files) do os.remove(name) end
-  end)
+  teardown(files.clean)
 
   for name in pairs(listed) do
     local there = pcall(function() return nn[name] end)

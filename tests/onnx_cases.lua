@@ -7,6 +7,9 @@
 -- and dtypes were compared). outside: operators that are not in our catalogue. excluded: single cases, with the reason. rounded: cases whose
 -- numbers are not exact.
 local nn = require "nnlua"
+local common = require "nnlua.onnx.common"
+
+local dim, list, dtypes = common.dim, common.list, common.dtypes
 
 local M = { operators = {}, outside = {}, excluded = {}, rounded = {} }
 local ops = M.operators
@@ -16,26 +19,6 @@ local function op(names, run, judge)
   for name in names:gmatch "%w+" do ops[name] = { run = run, judge = judge } end
 end
 
-local function dim(d) return d >= 0 and d + 1 or d end -- 0-based -> 1-based
-local function flat(t, into)
-  into = into or {}
-  if type(t) ~= "table" then
-    into[#into + 1] = t
-  else
-    for _, v in ipairs(t) do flat(v, into) end
-  end
-  return into
-end
--- integers of a tensor as a list
-local function list(t)
-  local out = t:dim() == 0 and { t:item() } or flat(t:totable())
-  for i, v in ipairs(out) do out[i] = math.tointeger(v) or v end
-  return out
-end
-
--- TensorProto's numbers of dtypes; what we have no dtype for is in a wider one
-local dtypes = { [1] = "f32", [2] = "u8", [3] = "i32", [4] = "i32", [5] = "i32", [6] = "i32", [7] = "i64", [9] = "bool", [10] = "f16", [11] = "f64",
-  [12] = "i64", [13] = "i64", [16] = "bf16" }
 -- ONNX 1.12 cuts floats off where they become bf16, ours go to the nearest: as near to x as ONNX's, and one of the two neighbours of x
 local function rounded(x, results, wanted)
   if results[1]:dtype() ~= "bf16" then return nil end

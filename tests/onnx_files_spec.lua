@@ -3,18 +3,13 @@
 local nn = require "nnlua"
 local proto = require "nnlua.onnx.proto"
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
+local files = dofile(here .. "files.lua")
 local mutation = dofile(here .. "mutation.lua")
 local golden = here .. "golden/onnx/"
 local python = os.getenv "NNLUA_PYTHON" or "/usr/bin/python3"
+local slurp = files.read
 
 local function farthest(a, b) return (a - b):abs():max():item() end
-local function slurp(name)
-  local f = assert(io.open(name, "rb"))
-  local bytes = f:read "a"
-  f:close()
-  return bytes
-end
-
 describe("ONNX files", function()
   local file = os.tmpname()
   teardown(function() os.remove(file) end)
@@ -88,7 +83,7 @@ onnx.checker.check_model(onnx.load(sys.argv[1]), full_check=True)
     local said = pipe:read "a"
     local ok = pipe:close()
     os.remove(name)
-    if not ok and said:find "No module named" then return end -- without python3-onnx the way back is what is left
+    if not ok and said:find "No module named" then pending "python3-onnx is not installed" end
     assert(ok, said)
   end
 

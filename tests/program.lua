@@ -1,5 +1,6 @@
 -- Runs the nnlua program for specs: a shell command line with its output, messages and exit code.
 local core = require "nnlua.core"
+local files = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "files.lua")
 
 local program = {}
 
@@ -10,31 +11,10 @@ program.path = exe and exe:match "[^/]*$" == "nnlua" and exe or nil
 --- One word for the shell.
 function program.quote(s) return "'" .. s:gsub("'", "'\\''") .. "'" end
 
-function program.write(path, text)
-  local f = assert(io.open(path, "wb"))
-  assert(f:write(text))
-  assert(f:close())
-end
-
-function program.read(path)
-  local f = assert(io.open(path, "rb"))
-  local text = f:read "a"
-  f:close()
-  return text
-end
+program.read, program.write = files.read, files.write
 
 --- A fresh folder; the spec removes it with program.remove.
-function program.folder()
-  local path = os.tmpname()
-  os.remove(path)
-  assert(core.sys.mkdir_p(path, true))
-  return path
-end
-
-function program.remove(folder)
-  assert(#folder > 5 and folder:find "^/tmp/", folder)
-  os.execute("rm -rf " .. program.quote(folder))
-end
+program.folder, program.remove = files.folder, files.remove
 
 --- Run `nnlua words...`. Fields of o: stdin (text), env ("A=1 B=2"), cwd, interrupt (seconds until SIGINT), exe.
 --- Returns standard output, standard error and the exit code.

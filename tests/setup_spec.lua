@@ -6,11 +6,11 @@ describe("the scripts", function()
   local folder
   before_each(function()
     folder = program.folder()
-    for _, sub in ipairs { "bin", "root/scripts", "root/runtime", "root/bindings", "root/tests", "root/build" } do
+    for _, sub in ipairs { "bin", "tree/scripts", "tree/runtime", "tree/bindings", "tree/tests", "tree/build" } do
       assert(core.sys.mkdir_p(folder .. "/" .. sub))
     end
     for _, name in ipairs { "setup", "run", "test" } do
-      program.write(folder .. "/root/scripts/" .. name .. ".sh", program.read("scripts/" .. name .. ".sh"))
+      program.write(folder .. "/tree/scripts/" .. name .. ".sh", program.read("scripts/" .. name .. ".sh"))
     end
   end)
   after_each(function() program.remove(folder) end)
@@ -27,7 +27,7 @@ describe("the scripts", function()
     for tool in ("sh cat mktemp rm env find head mkdir mv sed tail basename dirname timeout touch"):gmatch "%S+" do
       os.execute(("ln -sf $(command -v %s) %s/bin/%s"):format(tool, folder, tool))
     end
-    local _, _, code = os.execute(("cd %s/root && env -i PATH=%s/bin %s >../out 2>../err"):format(folder, folder, line))
+    local _, _, code = os.execute(("cd %s/tree && env -i PATH=%s/bin %s >../out 2>../err"):format(folder, folder, line))
     local calls = io.open(folder .. "/calls")
     local called = calls and calls:read "a" or ""
     if calls then calls:close() end
@@ -107,11 +107,11 @@ exit %d]]):format(missing, missing == "" and 0 or 1))
 
   describe("run.sh", function()
     before_each(function()
-      stand_in "root/scripts/setup.sh"
-      stand_in("root/scripts/build.sh", "exit ${BUILD_CODE:-0}")
-      stand_in("root/build/nnlua", 'echo "ran $*"; exit 4')
-      program.write(folder .. "/root/CMakeLists.txt", "")
-      program.write(folder .. "/root/runtime/a.c", "")
+      stand_in "tree/scripts/setup.sh"
+      stand_in("tree/scripts/build.sh", "exit ${BUILD_CODE:-0}")
+      stand_in("tree/build/nnlua", 'echo "ran $*"; exit 4')
+      program.write(folder .. "/tree/CMakeLists.txt", "")
+      program.write(folder .. "/tree/runtime/a.c", "")
     end)
 
     it("sets up and builds first, and then only when a source has changed", function()
@@ -119,11 +119,11 @@ exit %d]]):format(missing, missing == "" and 0 or 1))
       assert.same({ 4, "ran a.lua b c\n" }, { code, out })
       assert.matches("setup%.sh.*build%.sh .*/build nnlua\n", called)
       code, out, _, called = sh "sh scripts/run.sh x"
-      assert.same({ 4, "ran x\n", "root/build/nnlua x\n" }, { code, out, called })
-      os.execute("sleep 0.02; touch " .. folder .. "/root/runtime/a.c")
+      assert.same({ 4, "ran x\n", "tree/build/nnlua x\n" }, { code, out, called })
+      os.execute("sleep 0.02; touch " .. folder .. "/tree/runtime/a.c")
       assert.matches("build%.sh", select(4, sh "sh scripts/run.sh"))
       assert.is_nil(select(4, sh "sh scripts/run.sh"):find "build%.sh")
-      os.execute("sleep 0.02; rm " .. folder .. "/root/runtime/a.c")
+      os.execute("sleep 0.02; rm " .. folder .. "/tree/runtime/a.c")
       assert.matches("build%.sh", select(4, sh "sh scripts/run.sh"))
     end)
 
@@ -139,16 +139,16 @@ exit %d]]):format(missing, missing == "" and 0 or 1))
   describe("test.sh", function()
     local function summary(text, code) return ("echo '%s'; exit %d"):format(text, code or 0) end
     local function world(o)
-      stand_in "root/scripts/setup.sh"
-      stand_in("root/scripts/build.sh", o.build)
-      stand_in("root/scripts/cross.sh", o.cross or "echo 0 passed, 0 failed")
+      stand_in "tree/scripts/setup.sh"
+      stand_in("tree/scripts/build.sh", o.build)
+      stand_in("tree/scripts/cross.sh", o.cross or "echo 0 passed, 0 failed")
       stand_in("ctest", ([[for a; do last=$a; done
 [ -n '%s' ] && printf '<testsuite name="x"\n\t%s\n>' >"$last"
 exit %d]]):format(o.ctest or "", o.ctest or "", o.ctest_code or 0))
       stand_in("luacheck", o.luacheck)
       stand_in("busted", ("case $* in *one_spec*) %s;; *) %s;; esac"):format(o.one, o.two or o.one))
-      program.write(folder .. "/root/tests/one_spec.lua", "")
-      program.write(folder .. "/root/tests/two_spec.lua", "")
+      program.write(folder .. "/tree/tests/one_spec.lua", "")
+      program.write(folder .. "/tree/tests/two_spec.lua", "")
       local code, out = sh "sh scripts/test.sh"
       return { out:match "([^\n]*)\n$", code }, out
     end

@@ -1,17 +1,11 @@
 -- scripts/show.lua: `nnlua show FILE`.
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
+local files = dofile(here .. "files.lua")
 local program = dofile(here .. "program.lua")
-
-local files = {}
-local function temporary()
-  files[#files + 1] = os.tmpname()
-  return files[#files]
-end
+local temporary = files.temporary
 
 describe("nnlua show", function()
-  teardown(function()
-    for _, name in ipairs(files) do os.remove(name) end
-  end)
+  teardown(files.clean)
 
   it("shows a checkpoint, with the script that wrote it", function()
     if not program.path then return pending "needs nnlua" end

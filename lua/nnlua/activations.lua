@@ -8,6 +8,7 @@
 
 local core = require "nnlua.core"
 local options = require "nnlua.options"
+local lists = require "nnlua.lists"
 
 local activations = {
   linear = function(x) return x end,
@@ -63,14 +64,9 @@ function activations.get(spec, owner)
   end
   local f = spec ~= "get" and rawget(activations, spec)
   if f then return f, spec end
-  local names = {}
-  for name in pairs(activations) do
-    if name ~= "get" then names[#names + 1] = name end
-  end
-  table.sort(names)
-  local near = options.nearest(spec, names)
+  local names = lists.sorted(activations, function(name) return name ~= "get" end)
   options.raise(("%sunknown activation %q%s (valid: %s)"):format(owner and owner .. ": " or "", spec,
-    near and ('; did you mean "' .. near .. '"?') or "", table.concat(names, ", ")))
+    options.advice(spec, names), table.concat(names, ", ")))
 end
 
 return options.closed(activations, "nn.activations")

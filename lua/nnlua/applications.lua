@@ -20,6 +20,7 @@
 
 local core = require "nnlua.core"
 local options = require "nnlua.options"
+local lists = require "nnlua.lists"
 
 local applications = {}
 local nn -- the library, once a model is made: layers are loaded when they are used
@@ -411,11 +412,7 @@ define("DenseNet121", "densenet121", densenet121, { prepare = "torch" })
 function applications.preprocess_input(name, x)
   local kind = type(name) == "string" and prepared[name:lower()]
   if not kind then
-    local names = {}
-    for key, value in pairs(applications) do
-      if type(value) == "function" and key:find "^%u" then names[#names + 1] = key end
-    end
-    table.sort(names)
+    local names = lists.sorted(applications, function(key, value) return type(value) == "function" and key:find "^%u" end)
     options.raise(("preprocess_input: unknown model %s (valid: %s)"):format(options.shown(name), table.concat(names, ", ")))
   end
   if not core.is_tensor(x) then options.raise(("preprocess_input: needs a tensor of pictures, got %s"):format(options.shown(x))) end

@@ -13,16 +13,9 @@
 --     os.remove(file)
 
 local core = require "nnlua.core"
+local lists = require "nnlua.lists"
 
 local h5 = {}
-
--- Keys in order, so that the same content gives the same file.
-local function sorted_keys(t)
-  local keys = {}
-  for key in pairs(t) do keys[#keys + 1] = key end
-  table.sort(keys)
-  return keys
-end
 
 --- Save tensors by path, and attributes (texts, numbers, lists of texts) by path and name. True, or nil and a message.
 ---@param file string
@@ -30,9 +23,9 @@ end
 ---@param attributes? table<string, table<string, string|number|string[]>>
 function h5.save(file, tensors, attributes)
   local datasets, attrs = {}, {}
-  for _, path in ipairs(sorted_keys(tensors)) do datasets[#datasets + 1] = { path = path, tensor = tensors[path] } end
-  for _, path in ipairs(sorted_keys(attributes or {})) do
-    for _, name in ipairs(sorted_keys(attributes[path])) do
+  for _, path in ipairs(lists.sorted(tensors)) do datasets[#datasets + 1] = { path = path, tensor = tensors[path] } end
+  for _, path in ipairs(lists.sorted(attributes or {})) do
+    for _, name in ipairs(lists.sorted(attributes[path])) do
       attrs[#attrs + 1] = { path = path, name = name, value = attributes[path][name] }
     end
   end

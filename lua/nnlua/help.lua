@@ -108,21 +108,9 @@ local function rule_text(rule)
   return table.concat(words, ", ")
 end
 
--- Names of options, those with a place first.
-local function option_names(spec)
-  local names = {}
-  for name in pairs(spec) do names[#names + 1] = name end
-  table.sort(names, function(a, b)
-    local pa, pb = spec[a].position or math.huge, spec[b].position or math.huge
-    if pa ~= pb then return pa < pb end
-    return a < b
-  end)
-  return names
-end
-
 -- The options of a class as lines.
 local function options_text(c)
-  local names, width, out = option_names(c.options), 0, {}
+  local names, width, out = options.names(c.options), 0, {}
   if #names == 0 then return nil end
   for _, name in ipairs(names) do width = math.max(width, #name) end
   for i, name in ipairs(names) do out[i] = ("  %-" .. width .. "s  %s"):format(name, rule_text(c.options[name])) end
@@ -248,8 +236,8 @@ function help.catalogue()
   return classes, list, { model = models, ds = verbs() }
 end
 
---- The names of options in the order in which help shows them, and what it says of one.
-help.option_names, help.rule_text = option_names, rule_text
+--- What help says of the rule of an option.
+help.rule_text = rule_text
 
 local function names_of(nn)
   local list = {}
@@ -297,8 +285,7 @@ function help.text(what)
     text = method_text(name)
     if text then return text end
   end
-  local near = options.nearest(name, names_of(nn))
-  options.raise(("help: there is no %q%s"):format(what, near and ('; did you mean "' .. near .. '"?') or ""))
+  options.raise(("help: there is no %q%s"):format(what, options.advice(name, names_of(nn))))
 end
 
 return setmetatable(help, { __call = function(_, what) io.stdout:write(help.text(what), "\n") end })

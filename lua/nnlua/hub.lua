@@ -22,6 +22,7 @@
 
 local core = require "nnlua.core"
 local options = require "nnlua.options"
+local lists = require "nnlua.lists"
 local zip = require "nnlua.zip"
 
 local hub = {}
@@ -53,17 +54,13 @@ for name, p in pairs(published) do p.names = p.names or { name .. KERNELS .. ".h
 --- The names behind "keras:", in order.
 ---@return string[]
 function hub.names()
-  local names = {}
-  for name in pairs(published) do names[#names + 1] = name end
-  table.sort(names)
-  return names
+  return lists.sorted(published)
 end
 
 local function published_as(name)
   local found = published[name]
   if found then return found end
-  local near = options.nearest(name, hub.names())
-  options.raise(("hub: no model %q is published by Keras%s (there are: %s)"):format(name, near and ('; did you mean "' .. near .. '"?') or "",
+  options.raise(("hub: no model %q is published by Keras%s (there are: %s)"):format(name, options.advice(name, hub.names()),
     table.concat(hub.names(), ", ")))
 end
 

@@ -131,8 +131,7 @@ function mt.__index(t, name)
     for key in next, list do names[#names + 1] = key end
   end
   table.sort(names)
-  local near = type(name) == "string" and options.nearest(name, names)
-  options.raise(("nn has no %s%s"):format(options.shown(name), near and ('; did you mean "' .. near .. '"?') or ""))
+  options.raise(("nn has no %s%s"):format(options.shown(name), options.advice(name, names)))
 end
 
 function mt.__pairs(t)

@@ -11,43 +11,11 @@
 -- A scaled initializer looks at the fans of the shape: (in, out) for a product, (..., in, out) times the window for a convolution.
 
 local core = require "nnlua.core"
-local class = require "nnlua.class"
 local options = require "nnlua.options"
-
-local initializers = {}
-local by_keras_name = {} -- "HeNormal" -> class, for files
 
 ---@class nnlua.Initializer
 ---@overload fun(shape: integer[]): nnlua.Tensor
-local Initializer = class "Initializer"
-
-function Initializer:init(given)
-  local o = options.check(self.label, given, self.options)
-  for key, value in pairs(o) do self[key] = value end
-end
-
---- The options, for files: `initializers.get{ class_name = .., config = .. }` makes an equal object.
-function Initializer:config()
-  local config = {}
-  for key in pairs(self.options) do config[key] = self[key] end
-  return { class_name = self.keras, config = config }
-end
-
-function Initializer:__call(shape) return self:values(shape) end
-
-function Initializer:__tostring()
-  local words = {}
-  for key in pairs(self.options) do words[#words + 1] = ("%s = %s"):format(key, self[key]) end
-  table.sort(words)
-  return ("%s{%s}"):format(self.label, table.concat(words, ", "))
-end
-
--- Adds initializers.<name>; `values(self, shape)` gives the tensor.
-local function define(name, keras, spec, values)
-  local c = class(keras, Initializer)
-  c.label, c.keras, c.options, c.values = name, keras, spec, values
-  initializers[name], by_keras_name[keras] = c, c
-end
+local initializers, define = require("nnlua.catalogue").new("an initializer", "a shape")
 
 --- Inputs and outputs that one element of a weight connects: {784, 128} -> 784, 128; {3, 3, 32, 64} -> 288, 576.
 ---@param shape integer[]
@@ -160,40 +128,4 @@ end)
 
 initializers.normal, initializers.uniform = initializers.random_normal, initializers.random_uniform
 
-local function names()
-  local list = {}
-  for name, value in pairs(initializers) do
-    if type(value) == "table" then list[#list + 1] = name end
-  end
-  table.sort(list)
-  return list
-end
-
---- The initializer that `spec` names: a name, Keras's { class_name =, config = }, an initializer or a class of them, or a function of a shape.
----@param spec string|table|function
----@param owner? string whose option it is, for messages
----@return nnlua.Initializer|function
-function initializers.get(spec, owner)
-  owner = owner and owner .. ": " or ""
-  if type(spec) == "function" or class.isa(spec, Initializer) then return spec end
-  if type(spec) == "string" then
-    local c = type(rawget(initializers, spec)) == "table" and initializers[spec] or by_keras_name[spec]
-    if c then return c {} end
-    local near = options.nearest(spec, names())
-    options.raise(("%sunknown initializer %q%s (valid: %s)"):format(owner, spec, near and ('; did you mean "' .. near .. '"?') or "",
-      table.concat(names(), ", ")))
-  elseif type(spec) == "table" and type(spec.class_name) == "string" then
-    local c = by_keras_name[spec.class_name]
-    if not c then options.raise(("%sunknown initializer %q"):format(owner, spec.class_name)) end
-    local given = {}
-    for key, value in pairs(spec.config or {}) do
-      if c.options[key] then given[key] = value end -- files also hold seeds and nulls
-    end
-    return c(given)
-  elseif type(spec) == "table" and rawget(spec, "__index") == spec and spec.values then
-    return spec {}
-  end
-  options.raise(("%san initializer must be a name, an object of nn.initializers or a function of a shape, got %s"):format(owner, options.shown(spec)))
-end
-
-return options.closed(initializers, "nn.initializers")
+return initializers

@@ -21,6 +21,7 @@
 
 local core = require "nnlua.core"
 local options = require "nnlua.options"
+local lists = require "nnlua.lists"
 
 local jit = {}
 
@@ -66,17 +67,6 @@ local function rebuild(shape, ...)
   return table.unpack(out, 1, shape.n)
 end
 
-local function same_shape(a, b)
-  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
-  for key, x in pairs(a) do
-    if not same_shape(x, b[key]) then return false end
-  end
-  for key in pairs(b) do
-    if a[key] == nil then return false end
-  end
-  return true
-end
-
 -- The function as it is recorded: results flattened, without history; `state.shape` tells how they were, nil when all are tensors.
 local function flattened(state, fn)
   local function flatten(...)
@@ -113,7 +103,7 @@ local function settle(self, state, again, why)
     state.tries = 1
   else
     local differs = core.jit_verify(self)
-    if not differs and not same_shape(state.shape, state.last_shape) then differs = "it returned other results than in the call before" end
+    if not differs and not lists.same(state.shape, state.last_shape) then differs = "it returned other results than in the call before" end
     state.tries = differs and state.tries + 1 or 0
     if differs and state.tries >= TRIES then return give_up(self, state, differs) end
     if differs then say(state, "recorded again: " .. differs) end

@@ -4,17 +4,9 @@
 -- both know, default values left out where one of them lacks the key. Reading Keras's own files is another file's job.
 
 local core = require "nnlua.core"
+local lists = require "nnlua.lists"
 
 local keras = {}
-
-local function equal(a, b)
-  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
-  if #a ~= #b then return false end
-  for i = 1, #a do
-    if not equal(a[i], b[i]) then return false end
-  end
-  return true
-end
 
 local function list(t) return #t == 0 and setmetatable({}, core.json_array) or t end
 
@@ -175,7 +167,7 @@ local function layer(entry)
       value = known
     end
     if key == "merge_mode" and value == "none" then value = core.json_null end
-    if not (left_out[class_name] and equal(value, left_out[class_name][key])) then out[key] = value end
+    if not (left_out[class_name] and lists.same(value, left_out[class_name][key])) then out[key] = value end
   end
   for _, key in ipairs { "axis", "axes", "shared_axes" } do
     if out[key] ~= nil then out[key] = lowered(out[key]) end

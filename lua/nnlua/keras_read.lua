@@ -6,6 +6,7 @@
 
 local core = require "nnlua.core"
 local options = require "nnlua.options"
+local lists = require "nnlua.lists"
 
 local keras_read = {}
 local MOST_LAYERS = 4096 -- in a model: the largest that Keras publishes has some 800
@@ -195,9 +196,7 @@ local function references(calls, list)
   if type(list) ~= "table" then options.raise "a model without inputs or outputs" end
   if type(list[1]) == "string" then list = { list } end
   if list[1] == nil then
-    local names = {}
-    for name in pairs(list) do names[#names + 1] = name end
-    table.sort(names)
+    local names = lists.sorted(list)
     for i, name in ipairs(names) do names[i] = list[name] end
     list = names
   end

@@ -16,6 +16,7 @@
 
 local core = require "nnlua.core"
 local options = require "nnlua.options"
+local lists = require "nnlua.lists"
 local masks = require "nnlua.mask"
 local weighting = require "nnlua.weighting"
 local shape_text = require("nnlua.module").shape_text
@@ -69,14 +70,6 @@ local function reduced(values, o, pred, kept)
   return o.reduction == "sum" and values:sum() or values
 end
 
-local function same_shape(a, b)
-  if #a ~= #b then return false end
-  for i = 1, #a do
-    if a[i] ~= b[i] then return false end
-  end
-  return true
-end
-
 local function need_tensors(owner, pred, target)
   if not (core.is_tensor(pred) and core.is_tensor(target)) then
     options.raise(("%s: needs tensors of predictions and of targets, got %s and %s"):format(owner, options.shown(pred), options.shown(target)))
@@ -93,8 +86,8 @@ local function rows_and_ids(owner, pred, ids)
     t[#t] = nil
   end
   local want = table.move(p, 1, #p - 1, 1, {})
-  if #p < 2 or not same_shape(t, want) then
-    local one_hot = same_shape(p, t) and "; for one-hot targets use categorical_crossentropy" or ""
+  if #p < 2 or not lists.same(t, want) then
+    local one_hot = lists.same(p, t) and "; for one-hot targets use categorical_crossentropy" or ""
     options.raise(("%s: predictions of shape (%s) need class ids of shape (%s), got (%s)%s"):format(owner, shape_text(p),
       shape_text(want), shape_text(t), one_hot))
   end
@@ -150,7 +143,7 @@ rules_of[losses.cross_entropy] = scores_spec
 
 local function exact(owner, pred, target)
   need_tensors(owner, pred, target)
-  if not same_shape(pred:shape(), target:shape()) then
+  if not lists.same(pred:shape(), target:shape()) then
     local p, t = pred:shape(), target:shape()
     local ids = #t == #p - 1 and "; for class ids use sparse_categorical_crossentropy" or ""
     options.raise(("%s: predictions (%s) and targets (%s) must have the same shape%s"):format(owner, shape_text(p), shape_text(t),
@@ -432,13 +425,8 @@ function losses.get(loss, from_logits)
   if type(loss) == "string" then
     f, name = loss ~= "get" and rawget(losses, loss), loss
     if not f then
-      local names = {}
-      for key in pairs(losses) do
-        if key ~= "get" then names[#names + 1] = key end
-      end
-      table.sort(names)
-      local near = options.nearest(loss, names)
-      options.raise(("unknown loss %q%s (valid: %s)"):format(loss, near and ('; did you mean "' .. near .. '"?') or "", table.concat(names, ", ")))
+      local names = lists.sorted(losses, function(key) return key ~= "get" end)
+      options.raise(("unknown loss %q%s (valid: %s)"):format(loss, options.advice(loss, names), table.concat(names, ", ")))
     end
   end
   if type(f) ~= "function" then options.raise("a loss must be a name, a function or a table of a name and options, got " .. options.shown(loss)) end

@@ -11,6 +11,7 @@
 
 local class = require "nnlua.class"
 local options = require "nnlua.options"
+local lists = require "nnlua.lists"
 local shape_text = require("nnlua.module").shape_text
 
 local metrics, by_name = {}, {}
@@ -28,14 +29,6 @@ local aliases = { top_k_accuracy = "top_k", top_k_categorical_accuracy = "top_k"
 
 -- ---- values per sample -----------------------------------------------------------------------------------------------
 
-local function same_shape(a, b)
-  if #a ~= #b then return false end
-  for i = 1, #a do
-    if a[i] ~= b[i] then return false end
-  end
-  return true
-end
-
 -- 1 where a sample is right, else 0, as floats. Targets are class ids or, in the shape of the predictions, one-hot rows;
 -- predictions with a last dim of 1 are probabilities of "yes".
 local function hits(pred, target)
@@ -52,7 +45,7 @@ local function hits(pred, target)
       shape_text(target:shape())))
   end
   local best = pred:argmax(-1)
-  if not same_shape(best:shape(), target:shape()) then
+  if not lists.same(best:shape(), target:shape()) then
     options.raise(("accuracy: predictions (%s) need class ids (%s), got targets (%s)"):format(shape_text(pred:shape()), shape_text(best:shape()),
       shape_text(target:shape())))
   end
@@ -133,9 +126,8 @@ function metrics.get(spec, index)
     return Mean { losses.get { name = spec, options = given }, each = losses.get { name = spec, options = each }, name = name }
   end
   local list = names()
-  local near = type(spec) == "string" and options.nearest(spec, list)
   options.raise(("unknown metric %s%s (valid: %s, or a function of predictions and targets)"):format(options.shown(spec),
-    near and ('; did you mean "' .. near .. '"?') or "", table.concat(list, ", ")))
+    options.advice(spec, list), table.concat(list, ", ")))
 end
 
 return options.closed(metrics, "nn.metrics")

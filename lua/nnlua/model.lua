@@ -224,8 +224,7 @@ local function given_inputs(self, ...)
     local known = false
     for _, own in ipairs(self.input_names) do known = known or own == name end
     if not known then
-      local near = type(name) == "string" and options.nearest(name, self.input_names)
-      options.raise(("there is no input %s%s (inputs: %s)"):format(options.shown(name), near and ('; did you mean "' .. near .. '"?') or "",
+      options.raise(("there is no input %s%s (inputs: %s)"):format(options.shown(name), options.advice(name, self.input_names),
         input_list(self)))
     end
   end

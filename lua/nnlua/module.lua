@@ -278,8 +278,7 @@ function Module.find_layer(what, list, name)
   for i, entry in ipairs(list) do -- "block.dense": a layer of a layer
     if text:sub(1, #entry[1] + 1) == entry[1] .. "." then return Module.layer(entry[2], text:sub(#entry[1] + 2)), i end
   end
-  local near = type(name) == "string" and options.nearest(name, names)
-  options.raise(("%s: there is no layer %s%s (layers: %s)"):format(what, options.shown(name), near and ('; did you mean "' .. near .. '"?') or "",
+  options.raise(("%s: there is no layer %s%s (layers: %s)"):format(what, options.shown(name), options.advice(name, names),
     table.concat(names, ", ")))
 end
 

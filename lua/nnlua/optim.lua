@@ -53,8 +53,7 @@ function optim.get(spec)
       end
     end
     table.sort(names)
-    local near = options.nearest(name, names)
-    options.raise(("unknown optimizer %q%s (valid: %s)"):format(name, near and ('; did you mean "' .. near .. '"?') or "", table.concat(names, ", ")))
+    options.raise(("unknown optimizer %q%s (valid: %s)"):format(name, options.advice(name, names), table.concat(names, ", ")))
   end
   options.raise("an optimizer must be a name or an object such as nn.optim.Adam{lr = 1e-3}, got " .. options.shown(spec))
 end

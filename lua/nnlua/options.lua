@@ -13,6 +13,8 @@
 --
 --     Dense: unknown option "activaton"; did you mean "activation"? (valid: units, activation, bias)
 
+local lists = require "nnlua.lists"
+
 local options = {}
 
 ---@class nnlua.OptionRule
@@ -49,11 +51,8 @@ end
 function options.closed(family, name)
   local mt = getmetatable(family) or {}
   function mt.__index(_, key)
-    local names = {}
-    for known in next, family do names[#names + 1] = type(known) == "string" and known or nil end
-    table.sort(names)
-    local near = type(key) == "string" and options.nearest(key, names)
-    options.raise(("%s has no %s%s"):format(name, options.shown(key), near and ('; did you mean "' .. near .. '"?') or ""))
+    local names = lists.sorted(family, function(known) return type(known) == "string" end)
+    options.raise(("%s has no %s%s"):format(name, options.shown(key), options.advice(key, names)))
   end
   return setmetatable(family, mt)
 end
@@ -94,13 +93,16 @@ function options.nearest(word, list)
   return best
 end
 
--- "; did you mean ..." or "", and the list of what is valid.
-local function advice(word, valid, quote)
-  local guess = type(word) == "string" and options.nearest(word, valid)
-  return guess and ("; did you mean " .. quote(guess) .. "?") or ""
-end
-
 local function quoted(s) return '"' .. s .. '"' end
+
+--- What a message adds where `word` is not one of the list `valid`: '; did you mean "relu"?', or "" when none is close.
+---@param word any
+---@param valid string[]
+---@return string
+function options.advice(word, valid)
+  local guess = type(word) == "string" and options.nearest(word, valid)
+  return guess and ("; did you mean " .. quoted(guess) .. "?") or ""
+end
 
 local function is_tensor(v)
   local mt = type(v) == "userdata" and getmetatable(v)
@@ -201,15 +203,17 @@ local function checked(v, rule)
     for _, choice in ipairs(rule.choices) do
       if c == choice then return c end
     end
-    return nil, ("must be one of %s, got %s%s"):format(table.concat(rule.choices, ", "), shown(c), advice(c, rule.choices, quoted))
+    return nil, ("must be one of %s, got %s%s"):format(table.concat(rule.choices, ", "), shown(c), options.advice(c, rule.choices))
   end
   local wrong = bounds_error(c, rule)
   if wrong then return nil, ("%s, got %s"):format(wrong, shown(v)) end
   return c
 end
 
--- Names in the order of messages: positional ones first, then by name.
-local function names_of(spec)
+--- The names of the options in `spec` in the order of messages and of help: positional ones first, then by name.
+---@param spec table<string, nnlua.OptionRule>
+---@return string[]
+function options.names(spec)
   local names = {}
   for name in pairs(spec) do names[#names + 1] = name end
   table.sort(names, function(a, b)
@@ -281,14 +285,14 @@ function options.check(owner, opts, spec, aliases)
   local byplace = positional(owner, opts, spec)
   for key in pairs(opts) do
     if math.type(key) ~= "integer" and not spec[key] then
-      local names, close = names_of(spec), names_of(spec)
+      local names, close = options.names(spec), options.names(spec)
       for alias in pairs(aliases or {}) do close[#close + 1] = alias end
-      options.raise(("%s: unknown option %s%s (%s)"):format(owner, shown(key), advice(key, close, quoted),
+      options.raise(("%s: unknown option %s%s (%s)"):format(owner, shown(key), options.advice(key, close),
         #names == 0 and "it takes none" or "valid: " .. table.concat(names, ", ")))
     end
   end
   local out = {}
-  for _, name in ipairs(names_of(spec)) do
+  for _, name in ipairs(options.names(spec)) do
     local rule, v = spec[name], opts[name]
     if byplace[name] ~= nil then
       if v ~= nil then options.raise(("%s: option %s is given twice, by place and by name"):format(owner, quoted(name))) end
@@ -368,7 +372,7 @@ local function parse_option(args, i, forms, longs, out)
     negated = true
     if rule == "help" or rule and rule[2] ~= "flag" then rule = nil end
   end
-  if not rule then return nil, ("unknown option %s%s (--help lists them)"):format(shown(word), advice(word, longs, quoted)) end
+  if not rule then return nil, ("unknown option %s%s (--help lists them)"):format(shown(word), options.advice(word, longs)) end
   if rule == "help" then
     out.help = true
     return i + 1

@@ -33,8 +33,7 @@ function policy.policy(name)
   local before = current
   if name ~= nil then
     if computes[name] == nil then
-      local near = type(name) == "string" and options.nearest(name, policy.names)
-      options.raise(("policy: unknown policy %s%s (valid: %s)"):format(options.shown(name), near and ('; did you mean "' .. near .. '"?') or "",
+      options.raise(("policy: unknown policy %s%s (valid: %s)"):format(options.shown(name), options.advice(name, policy.names),
         table.concat(policy.names, ", ")))
     end
     current = name

@@ -8,61 +8,12 @@
 --     print(lr(0), ("%.3f"):format(lr(50)), lr(100))    --> 0.1  0.050  0.0
 --     local opt = nn.optim.SGD{ lr = lr, momentum = 0.9 }
 
-local class = require "nnlua.class"
 local options = require "nnlua.options"
-
-local schedules = {}
-local by_keras_name = {}
 
 ---@class nnlua.Schedule
 ---@overload fun(step: integer): number
-local Schedule = class "Schedule"
-
-function Schedule:init(given)
-  for key, value in pairs(options.check(self.label, given, self.options)) do self[key] = value end
-  if self.checked then self:checked() end
-end
-
-function Schedule:__call(step) return self:value(step) end
-
--- What config() gives of a value, and what it was made of.
-local function plain(value)
-  if type(value) == "table" and value.config then return value:config() end
-  if type(value) ~= "table" then return value end
-  local out = {}
-  for key, item in pairs(value) do out[key] = plain(item) end
-  return out
-end
-
---- Class name and options, for files: schedules.get{ class_name = .., config = .. } makes an equal one.
-function Schedule:config()
-  local config = {}
-  for key in pairs(self.options) do config[key] = plain(self[key]) end
-  return { class_name = self.keras, config = config }
-end
-
-local function shown(value)
-  if type(value) ~= "table" or value.config then return tostring(value) end
-  local words = {}
-  for i, item in ipairs(value) do words[i] = shown(item) end
-  return "{" .. table.concat(words, ", ") .. "}"
-end
-
-function Schedule:__tostring()
-  local words = {}
-  for key in pairs(self.options) do
-    if self[key] ~= nil then words[#words + 1] = ("%s = %s"):format(key, shown(self[key])) end
-  end
-  table.sort(words)
-  return ("%s{%s}"):format(self.label, table.concat(words, ", "))
-end
-
--- Adds schedules.<name>; `value(self, step)` gives the rate, `check(self)` looks at the options.
-local function define(name, keras, spec, value, check)
-  local c = class(keras, Schedule)
-  c.label, c.keras, c.options, c.value, c.checked = name, keras, spec, value, check
-  schedules[name], by_keras_name[keras] = c, c
-end
+local schedules, define = require("nnlua.catalogue").new("a schedule", "the step")
+local member = schedules.get
 
 local initial = { "number", position = 1, required = true, min = 0 }
 local steps = { "number", position = 2, required = true, above = 0 }
@@ -241,24 +192,10 @@ define("constant", "ConstantLearningRate", { learning_rate = initial }, function
 ---@param spec table|function|number
 ---@return nnlua.Schedule|function
 function schedules.get(spec)
-  if type(spec) == "function" or class.isa(spec, Schedule) then return spec end
   if type(spec) == "number" then return schedules.constant { spec } end
-  if type(spec) == "table" and type(spec.class_name) == "string" then
-    local c = by_keras_name[spec.class_name]
-    if not c then
-      local names = {}
-      for name in pairs(by_keras_name) do names[#names + 1] = name end
-      table.sort(names)
-      options.raise(("unknown schedule %q (valid: %s)"):format(spec.class_name, table.concat(names, ", ")))
-    end
-    local given = {}
-    for key, value in pairs(spec.config or {}) do
-      if c.options[key] then given[key] = value end
-    end
-    return c(given)
-  end
+  if type(spec) == "function" or type(spec) == "table" and (spec.class_name or spec.options) then return member(spec) end
   options.raise("a learning rate must be a number, a schedule such as nn.schedules.cosine{0.1, 1000}, or a function of the step, got "
     .. options.shown(spec))
 end
 
-return options.closed(schedules, "nn.schedules")
+return schedules

@@ -368,8 +368,7 @@ setmetatable(Symbol, { __name = "class", __index = function(_, name)
   local names = { "shape", "size", "dim", "dtype", "sample" }
   for op in pairs(recordable) do names[#names + 1] = op end
   table.sort(names)
-  local near = options.nearest(name, names)
-  options.raise(("a symbolic tensor has no %s%s"):format(name, near and ('; did you mean "' .. near .. '"?') or ""))
+  options.raise(("a symbolic tensor has no %s%s"):format(name, options.advice(name, names)))
 end })
 
 return symbolic

@@ -1,7 +1,7 @@
 --- Pictures: `nn.vision`. Files in and out, transforms for augmentation, pictures side by side.
 --
--- Owns: files and grids. Transforms: vision/transforms.lua. Images are H x W x C, u8 of 0 to 255 or floats of 0 to 1. Bytes that are read are not
--- trusted: damaged ones give nil and a message.
+-- Owns: files and grids. Transforms: vision/transforms.lua. Images are H x W x C, u8 of 0 to 255 or floats of 0 to 1 (layers as Keras's,
+-- Rescaling{1/255} or ColorJitter, expect 0 to 255 unless told otherwise). Bytes that are read are not trusted: damaged ones give nil and a message.
 --
 --     local nn = require "nnlua"
 --     local V = nn.vision

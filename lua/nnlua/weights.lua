@@ -12,6 +12,7 @@
 
 local core = require "nnlua.core"
 local options = require "nnlua.options"
+local lists = require "nnlua.lists"
 local Module = require "nnlua.module"
 
 -- ---- state -----------------------------------------------------------------------------------------------------------
@@ -27,14 +28,6 @@ function Module:state()
   return state
 end
 
-local function same_shape(a, b)
-  if #a ~= #b then return false end
-  for i = 1, #a do
-    if a[i] ~= b[i] then return false end
-  end
-  return true
-end
-
 --- Bind all weights to the values of `state` (what state() gave). Nothing changes unless every name and shape fits. Returns self.
 ---@param state table<string, nnlua.Tensor>
 function Module:load_state(state)
@@ -43,7 +36,7 @@ function Module:load_state(state)
     local value = state[w.name]
     known[w.name] = true
     if not value then options.raise(("load_state: no value for %q"):format(w.name)) end
-    if not same_shape(value:shape(), w.tensor:shape()) then
+    if not lists.same(value:shape(), w.tensor:shape()) then
       options.raise(("load_state: %s is %s here but %s in the state"):format(w.name, Module.shape_text(w.tensor:shape()),
         Module.shape_text(value:shape())))
     end
@@ -79,7 +72,7 @@ function Module:set_weights(list)
   for i, w in ipairs(weights) do
     local value = list[i]
     if not core.is_tensor(value) then value = core.tensor(value, { dtype = w.tensor:dtype() }) end
-    if not same_shape(value:shape(), w.tensor:shape()) then
+    if not lists.same(value:shape(), w.tensor:shape()) then
       options.raise(("set_weights: %s is %s, got %s"):format(w.name, Module.shape_text(w.tensor:shape()), Module.shape_text(value:shape())))
     end
     values[i] = value:dtype() == w.tensor:dtype() and value or value:to(w.tensor:dtype())

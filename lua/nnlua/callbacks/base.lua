@@ -4,6 +4,7 @@
 
 local class = require "nnlua.class"
 local options = require "nnlua.options"
+local lists = require "nnlua.lists"
 local metrics = require "nnlua.metrics"
 
 local M = {}
@@ -55,9 +56,7 @@ function M.figure(callback, name, logs)
   local value = logs[name]
   if type(value) == "number" then return value end
   if passed_over[logs] and name:find "^val_" then return nil end
-  local names = {}
-  for key in pairs(logs) do names[#names + 1] = key end
-  table.sort(names)
+  local names = lists.sorted(logs)
   options.raise(("%s: there is no figure %q (measured: %s)%s"):format(getmetatable(callback).__name, name, table.concat(names, ", "),
     name:find "^val_" and #names > 0 and "; fit needs validation = ... for those with val_" or ""))
 end

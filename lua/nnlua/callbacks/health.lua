@@ -267,8 +267,7 @@ plot.give_methods(Health, function(self, what, o)
     local known = false
     for _, figure in ipairs(figures) do known = known or figure == name end
     if not known then
-      local near = options.nearest(name, figures)
-      options.raise(("%s: there is no figure %q%s (figures: %s)"):format(what, name, near and ('; did you mean "' .. near .. '"?') or "",
+      options.raise(("%s: there is no figure %q%s (figures: %s)"):format(what, name, options.advice(name, figures),
         table.concat(figures, ", ")))
     end
   end

@@ -3,6 +3,7 @@
 local Dataset = require "nnlua.data.dataset"
 local core = require "nnlua.core"
 local options = require "nnlua.options"
+local lists = require "nnlua.lists"
 
 local sources, pipeline = core.sources, core.pipeline
 local data = {}
@@ -49,9 +50,7 @@ end
 
 -- Columns of the tensors that `names` picks of those in a file; prefix: what their names begin with.
 local function columns_of(who, file, tensors, names, prefix)
-  local all, columns = {}, {}
-  for name in pairs(tensors) do all[#all + 1] = name end
-  table.sort(all)
+  local all, columns = lists.sorted(tensors), {}
   if type(names) == "string" then names = { names } end
   for i, name in ipairs(names or all) do
     local t = tensors[name] or tensors[prefix .. tostring(name)]

@@ -334,7 +334,8 @@ end
 
 local cifar_spec = { files = { "any", position = 1, required = true }, fine = { "boolean", default = false } }
 
---- CIFAR-10's binary files (3073 bytes an image), or with fine = true CIFAR-100's (3074, fine classes): x (32, 32, 3) u8, y a class id.
+--- CIFAR-10's binary files (3073 bytes an image), or with fine = true CIFAR-100's (3074, fine classes): x (32, 32, 3) u8, y a class id. The
+--- whole data set, found and checked, is nn.datasets.cifar10's.
 ---@param files string|string[]|nnlua.Dataset
 ---@param opts? table
 ---@return nnlua.Dataset?, string?

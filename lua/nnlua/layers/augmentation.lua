@@ -120,7 +120,8 @@ local function warp(self, x, m)
   return constant ~= 0 and y + constant or y
 end
 
---- Turns each image by an angle between -factor and factor (or in a range {low, high}) of a full circle, counter-clockwise: 15 degrees are 15 / 360.
+--- Turns each image by an angle between -factor and factor (or in a range {low, high}) of a full circle, counter-clockwise: 15 degrees are 15 / 360
+--- (nn.vision.RandomRotation takes degrees).
 ---@class nnlua.RandomRotation: nnlua.Layer
 ---@overload fun(options: { [1]: number|number[], fill_mode?: string, interpolation?: string, name?: string }): nnlua.RandomRotation
 define("RandomRotation", with_fill { factor = factor { position = 1, required = true } }, function(self, x)

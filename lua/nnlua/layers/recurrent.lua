@@ -29,6 +29,7 @@
 local core = require "nnlua.core"
 local class = require "nnlua.class"
 local options = require "nnlua.options"
+local lists = require "nnlua.lists"
 local masks = require "nnlua.mask"
 local Layer = require "nnlua.layer"
 local Module = require "nnlua.module"
@@ -175,14 +176,6 @@ local call_spec = { initial_state = { "table|tensor" }, mask = { "tensor" } }
 
 local function owner(self) return rawget(self, "name") or getmetatable(self).__name end
 
-local function same_shape(a, b)
-  if #a ~= #b then return false end
-  for i = 1, #a do
-    if a[i] ~= b[i] then return false end
-  end
-  return true
-end
-
 -- `given`, or the states kept of the batch before, or zeros.
 local function start(self, x, given)
   local one = x:size(2) > 0 and x:narrow(2, 1, 1):squeeze(2) or core.zeros(table.move(x:shape(), 3, x:dim(), 2, { x:size(1) }))
@@ -192,7 +185,7 @@ local function start(self, x, given)
   local what = given and "the initial state" or "the state of the batch before"
   if #states ~= #first then options.raise(("%s: %s must be %d tensors, got %d"):format(owner(self), what, #first, #states)) end
   for k, state in ipairs(states) do
-    if not same_shape(state:shape(), first[k]:shape()) then
+    if not lists.same(state:shape(), first[k]:shape()) then
       options.raise(("%s: state %d of %s must be (%s), got (%s)%s"):format(owner(self), k, what, table.concat(first[k]:shape(), ", "),
         table.concat(state:shape(), ", "), given and "" or "; call reset_states() before a batch of another size"))
     end
@@ -277,7 +270,7 @@ function RNN:forward(x, given)
   x = shapes.real(x)
   if self.cell.lowered_states then x = self.cell:lowered(x) end
   if mask then
-    if not same_shape(mask:shape(), { x:size(1), x:size(2) }) then
+    if not lists.same(mask:shape(), { x:size(1), x:size(2) }) then
       options.raise(("%s: the mask must be (%d, %d): (N, T), got (%s)"):format(owner(self), x:size(1), x:size(2), table.concat(mask:shape(), ", ")))
     end
     if mask:dtype() ~= "bool" then mask = mask:ne(0) end

@@ -14,6 +14,7 @@
 
 local core = require "nnlua.core"
 local options = require "nnlua.options"
+local lists = require "nnlua.lists"
 local Layer = require "nnlua.layer"
 
 local M = {}
@@ -30,14 +31,6 @@ local splits = {
   character = function(text) return text:gmatch "[\0-\x7F\xC2-\xFD][\x80-\xBF]*" end, -- of UTF-8
 }
 
--- The names of a table of functions, for options.
-local function names(list)
-  local out = {}
-  for name in pairs(list) do out[#out + 1] = name end
-  table.sort(out)
-  return out
-end
-
 --- Texts (a list of strings, or one) as a tensor of ids (N, T) i64: `nn.TextVectorization{ max_tokens = 10000, output_sequence_length = 40 }`.
 --- adapt(texts) learns the words, or `vocabulary` names them. T is `output_sequence_length`, to which texts are cut and filled up, or the longest
 --- text's.
@@ -47,8 +40,8 @@ end
 ---@overload fun(options: { max_tokens?: integer, output_sequence_length?: integer, vocabulary?: string[], name?: string }): nnlua.TextVectorization
 local Text = Layer.define("TextVectorization", {
   max_tokens = { "integer", position = 1, min = 3 }, output_sequence_length = { "integer", min = 1 },
-  standardize = { "string", default = "lower_and_strip_punctuation", choices = names(standards) },
-  split = { "string", default = "whitespace", choices = names(splits) },
+  standardize = { "string", default = "lower_and_strip_punctuation", choices = lists.sorted(standards) },
+  split = { "string", default = "whitespace", choices = lists.sorted(splits) },
   output_mode = { "string", default = "int", choices = { "int", "multi_hot", "count" } },
   vocabulary = { "table" },
 })

@@ -7,6 +7,7 @@
 
 local core = require "nnlua.core"
 local options = require "nnlua.options"
+local lists = require "nnlua.lists"
 local activations = require "nnlua.activations"
 local Module = require "nnlua.module"
 local proto = require "nnlua.onnx.proto"
@@ -54,10 +55,7 @@ function Graph:node(op, inputs, given)
   local body = ""
   for _, name in ipairs(inputs) do body = body .. proto.bytes(1, name) end
   body = body .. proto.bytes(2, out) .. proto.bytes(3, out) .. proto.bytes(4, op)
-  local keys = {}
-  for key in pairs(given or {}) do keys[#keys + 1] = key end
-  table.sort(keys)
-  for _, key in ipairs(keys) do body = body .. proto.bytes(5, attribute(key, given[key])) end
+  for _, key in ipairs(lists.sorted(given or {})) do body = body .. proto.bytes(5, attribute(key, given[key])) end
   self.nodes[#self.nodes + 1] = proto.bytes(1, body)
   return out
 end

@@ -6,60 +6,16 @@
 -- of the operators; what older versions had as attributes (Clip, Pad, Slice, TopK, Split) is taken too. The cases of python3-onnx run through this
 -- table (onnx_spec.lua).
 local nn = require "nnlua"
+local common = require "nnlua.onnx.common"
+
+local dim, dims, list, fill = common.dim, common.dims, common.list, common.fill
+local last, first, position, counted, dtypes = common.last, common.first, common.position, common.counted, common.dtypes
 
 local ops = {}
+for name, run in pairs(require "nnlua.onnx.spatial") do ops[name] = run end
 
 local function op(names, run)
   for name in names:gmatch "%w+" do ops[name] = run end
-end
-
--- ---- helpers --------------------------------------------------------------------------------------------------------
-local function dim(d) return d >= 0 and d + 1 or d end -- 0-based -> 1-based
-local function dims(list)
-  local out = {}
-  for i, d in ipairs(list) do out[i] = dim(d) end
-  return out
-end
-local function flat(t, into)
-  into = into or {}
-  if type(t) ~= "table" then
-    into[#into + 1] = t
-  else
-    for _, v in ipairs(t) do flat(v, into) end
-  end
-  return into
-end
--- integers of a tensor as a list
-local function list(t)
-  local out = t:dim() == 0 and { t:item() } or flat(t:totable())
-  for i, v in ipairs(out) do out[i] = math.tointeger(v) or v end
-  return out
-end
-local function product(shape, from, to)
-  local n = 1
-  for i = from or 1, to or #shape do n = n * shape[i] end
-  return n
-end
-local function last(x) -- (N, C, ...) -> (N, ..., C)
-  local order = { 1 }
-  for d = 3, x:dim() do order[#order + 1] = d end
-  order[#order + 1] = 2
-  return x:permute(order)
-end
-local function first(x) -- (N, ..., C) -> (N, C, ...)
-  local order = { 1, x:dim() }
-  for d = 2, x:dim() - 1 do order[#order + 1] = d end
-  return x:permute(order)
-end
-local function position(ids, n) -- ONNX's positions, from -n, to ours
-  ids = ids:long()
-  return nn.where(ids:lt(0), ids + n, ids) + 1
-end
-local function counted(ids) return ids - 1 end -- our positions to ONNX's
-local function fill(n, v)
-  local out = {}
-  for i = 1, n do out[i] = v end
-  return out
 end
 
 -- ---- element by element ---------------------------------------------------------------------------------------------
@@ -123,9 +79,6 @@ op("IsInf", function(x, a)
 end)
 op("Where", function(x) return nn.where(x[1], x[2], x[3]) end)
 
--- TensorProto's numbers of dtypes; what we have no dtype for is in a wider one
-local dtypes = { [1] = "f32", [2] = "u8", [3] = "i32", [4] = "i32", [5] = "i32", [6] = "i32", [7] = "i64", [9] = "bool", [10] = "f16", [11] = "f64",
-  [12] = "i64", [13] = "i64", [16] = "bf16" }
 op("Cast", function(x, a) return x[1]:to(dtypes[a.to]) end)
 op("CastLike", function(x) return x[1]:to(x[2]:dtype()) end)
 op("Constant", function(_, a)
@@ -345,150 +298,7 @@ end)
 op("Einsum", function(x, a) return nn.einsum(a.equation, table.unpack(x, 1, x.n)) end)
 op("Det", function(x) return nn.det(x[1]) end)
 
--- ---- convolution and pooling ----------------------------------------------------------------------------------------
--- what ONNX's attributes say about each spatial dim: { before, after } pads
-local function pads_of(a, x, kernel, strides, dilations)
-  local out, n = {}, #kernel
-  for i = 1, n do
-    if (a.auto_pad or "NOTSET"):match "^SAME" then
-      local size, extent = x:size(i + 2), (kernel[i] - 1) * dilations[i] + 1
-      local all = math.max(((size + strides[i] - 1) // strides[i] - 1) * strides[i] + extent - size, 0)
-      local low = a.auto_pad == "SAME_UPPER" and all // 2 or all - all // 2
-      out[i] = { low, all - low }
-    else
-      out[i] = a.pads and { a.pads[i], a.pads[n + i] } or { 0, 0 }
-    end
-  end
-  return out
-end
--- x (N, ..., C) with borders of value
-local function bordered(x, pads, value)
-  local given, any = { 0, 0 }, false
-  for i = #pads, 1, -1 do
-    given[#given + 1], given[#given + 2] = pads[i][1], pads[i][2]
-    any = any or pads[i][1] + pads[i][2] > 0
-  end
-  if not any then return x end
-  return nn.pad(x, given, { value = value })
-end
-local function spatial(w) -- (O, I, ...) -> (..., I, O)
-  local order = {}
-  for d = 3, w:dim() do order[#order + 1] = d end
-  order[#order + 1], order[#order + 2] = 2, 1
-  return w:permute(order)
-end
-local function named(text, n)
-  local name = text .. n .. "d"
-  return nn[name]
-end
-local function window(x, a, kernel)
-  local n = #kernel
-  local strides, dilations = a.strides or fill(n, 1), a.dilations or fill(n, 1)
-  return n, strides, dilations, pads_of(a, x, kernel, strides, dilations)
-end
-
-op("Conv", function(x, a)
-  local kernel = { table.unpack(x[2]:shape(), 3) }
-  local n, strides, dilations, pads = window(x[1], a, kernel)
-  local o = { stride = strides, dilation = dilations, groups = a.group or 1 }
-  local y = last(x[1])
-  if n == 2 then o.padding = { pads[1][1], pads[2][1], pads[1][2], pads[2][2] } else y = bordered(y, pads, 0) end
-  return first(named("conv", n)(y, spatial(x[2]), x[3], o))
-end)
-op("ConvTranspose", function(x, a)
-  local kernel = { table.unpack(x[2]:shape(), 3) }
-  local n, strides, dilations = window(x[1], a, kernel)
-  local groups, extra = a.group or 1, a.output_padding or fill(n, 0)
-  -- w (C, filters / groups, ...) -> (..., filters / groups, C); the full result, then cut to what pads or the wanted size leave
-  local o = { stride = strides, dilation = dilations, groups = groups, output_padding = extra }
-  local full = named("conv_transpose", n)(last(x[1]), spatial(x[2]), x[3], o)
-  local start, size = fill(n + 2, 1), full:shape()
-  for i = 1, n do
-    local have = size[i + 1]
-    local low, high = a.pads and a.pads[i] or 0, a.pads and a.pads[n + i] or 0
-    local same = (a.auto_pad or ""):match "^SAME"
-    local want = a.output_shape and a.output_shape[i] or same and x[1]:size(i + 2) * strides[i]
-    if want then
-      local cut = have - want
-      if cut < 0 then -- wider than all taps reach: zeros behind
-        local more = {}
-        for k = 1, n do more[k] = { 0, k == i and -cut or 0 } end
-        full, cut = bordered(full, more, 0), 0
-      end
-      low = a.auto_pad == "SAME_UPPER" and cut // 2 or cut - cut // 2
-      high = cut - low
-      have = want + cut
-    end
-    start[i + 1], size[i + 1] = low + 1, have - low - high
-  end
-  return first(nn.slice(full, start, size, fill(n + 2, 1)))
-end)
-
--- the plain pooling call where pads are even and at most half a window, else borders first
-local function fits(pads, kernel)
-  local out = {}
-  for i, p in ipairs(pads) do
-    if p[1] ~= p[2] or p[1] > kernel[i] // 2 then return nil end
-    out[i] = p[1]
-  end
-  return out
-end
-op("MaxPool", function(x, a, node)
-  local kernel = a.kernel_shape
-  local n, strides, dilations, pads = window(x[1], a, kernel)
-  local even, y = fits(pads, kernel), last(x[1])
-  local o = { stride = strides, dilation = dilations, ceil_mode = a.ceil_mode == 1, padding = even or "valid", return_indices = #node.outputs > 1 }
-  if not even then y = bordered(y, pads, x[1]:dtype() == "u8" and 0 or -math.huge) end
-  local v, at = named("max_pool", n)(y, kernel, o)
-  v = first(v):to(x[1]:dtype())
-  if not at then return v end
-  at = first(at)
-  local h, w, planes = x[1]:size(3), x[1]:size(4), product(at:shape(), 3)
-  local ids = flat(at:totable()) -- ONNX's number of an element counts all planes, and may go down columns
-  for i, id in ipairs(ids) do
-    id = id - 1
-    if a.storage_order == 1 then id = id % w * h + id // w end
-    ids[i] = id + (i - 1) // planes * h * w
-  end
-  return v, { shape = at:shape(), values = ids, dtype = "i64" }
-end)
-op("MaxUnpool", function(x, a)
-  assert(x[1]:size(1) == 1 and x[1]:size(2) == 1) -- so that positions in all planes are those in the one
-  local y = nn.max_unpool2d(last(x[1]), last(x[2]:long() + 1), a.kernel_shape, { stride = a.strides })
-  local size = x[3] and list(x[3]) -- behind what the windows cover are zeros
-  return first(size and bordered(y, { { 0, size[3] - y:size(2) }, { 0, size[4] - y:size(3) } }, 0) or y)
-end)
-op("AveragePool", function(x, a)
-  local kernel = a.kernel_shape
-  local n, strides, _, pads = window(x[1], a, kernel)
-  local pool, even, y = named("avg_pool", n), fits(pads, kernel), last(x[1])
-  local o = { stride = strides, ceil_mode = a.ceil_mode == 1, padding = even or "valid", count_include_pad = a.count_include_pad == 1 }
-  if even then return first(pool(y, kernel, o)) end
-  local sum = pool(bordered(y, pads, 0), kernel, o)
-  if a.count_include_pad ~= 1 then sum = sum / pool(bordered(y * 0 + 1, pads, 0), kernel, o) end
-  return first(sum)
-end)
-local function spatial_dims(x)
-  local d = {}
-  for i = 3, x:dim() do d[#d + 1] = i end
-  return d
-end
-op("GlobalAveragePool", function(x) return x[1]:mean(spatial_dims(x[1]), true) end)
-op("GlobalMaxPool", function(x) return x[1]:amax(spatial_dims(x[1]), true) end)
-
--- ---- normalization --------------------------------------------------------------------------------------------------
-op("BatchNormalization", function(x, a)
-  local eps = a.epsilon or 1e-5
-  if a.training_mode ~= 1 then return first(nn.batch_norm(last(x[1]), x[4], x[5], x[2], x[3], { eps = eps })) end
-  -- ONNX's running variance follows the one divided by n; nn.batch_norm's, as PyTorch's, the one divided by n - 1
-  local mean, var = nn.moments(last(x[1]))
-  local keep = a.momentum or 0.9
-  return first(nn.batch_norm(last(x[1]), nil, nil, x[2], x[3], { training = true, eps = eps })), x[4] * keep + mean * (1 - keep),
-    x[5] * keep + var * (1 - keep)
-end)
-op("InstanceNormalization", function(x, a)
-  return first(nn.instance_norm(last(x[1]), nil, nil, x[2], x[3], { eps = a.epsilon or 1e-5 }))
-end)
+-- ---- layer normalization ------------------------------------------------------------------------------------------------
 op("LayerNormalization", function(x, a)
   local axis, shape, over = a.axis or -1, {}, {}
   if axis < 0 then axis = axis + x[1]:dim() end
@@ -497,9 +307,7 @@ op("LayerNormalization", function(x, a)
   local deviation = nn.rsqrt(nn.var(x[1], { dim = over, correction = 0, keepdim = true }) + eps)
   return nn.layer_norm(x[1], shape, x[2], x[3], eps), nn.mean(x[1], over, true), deviation
 end)
-op("LRN", function(x, a)
-  return first(nn.local_response_norm(last(x[1]), a.size, a.alpha or 1e-4, a.beta or 0.75, a.bias or 1))
-end)
+
 -- ---- recurrent: ONNX's X (T, N, C), W (1, G H, C), R (1, G H, H), B (1, 2 G H), gates in another order --------------
 local function gates(w, order) -- rows of (G H, ...) in our order, turned to columns
   local size, parts = w:size(1) // #order, {}
@@ -535,45 +343,6 @@ recurrent("GRU", { 2, 1, 3 }, function(x, w, h, a) -- z r h -> r z h
   return nn.gru(x, w, h, { reset_after = a.linear_before_reset == 1 })
 end)
 recurrent("RNN", { 1 }, function(x, w, h) return nn.rnn(x, w, h) end)
-
--- ---- resampling -----------------------------------------------------------------------------------------------------
-op("Upsample", function(x) return first(nn.interpolate(last(x[1]), { mode = "nearest", scale = { table.unpack(list(x[2]), 3) } })) end)
-op("Resize", function(x, a)
-  local y, roi, n = last(x[1]), x[2] and x[2]:numel() > 0 and list(x[2]), x[1]:dim() - 2
-  local scale = x[3] and x[3]:numel() > 0 and { table.unpack(list(x[3]), 3) } or nil
-  local size = not scale and { table.unpack(list(x[4]), 3) } or nil
-  local o = { mode = ({ nearest = "nearest", linear = ({ "linear", "bilinear", "trilinear" })[n], cubic = "bicubic" })[a.mode or "nearest"],
-    size = size, scale = scale, cubic_a = a.cubic_coeff_a, exclude_outside = a.exclude_outside == 1 }
-  if o.mode == "nearest" then
-    o.rounding = ({ floor = "floor", ceil = "ceil", round_prefer_floor = "half_down", round_prefer_ceil = "half_up" })[a.nearest_mode
-      or "round_prefer_floor"]
-  end
-  local places = a.coordinate_transformation_mode or "half_pixel"
-  if places == "tf_crop_and_resize" then -- ONNX lists all firsts (of N and C too), then all lasts
-    o.box, o.fill = {}, a.extrapolation_value
-    for i = 1, n do o.box[2 * i - 1], o.box[2 * i] = roi[2 + i], roi[2 + n + 2 + i] end
-  elseif places == "align_corners" and scale then -- the step goes by the length before it is rounded
-    o.box, o.size, o.scale = {}, {}, nil
-    for i = 1, n do
-      local long = scale[i] * y:size(i + 1)
-      o.size[i] = math.floor(long)
-      o.box[2 * i - 1], o.box[2 * i] = 0, long ~= 1 and (o.size[i] - 1) / (long - 1) or 0
-      if o.size[i] == 1 then o.box[2 * i] = 0 end
-    end
-  elseif places == "pytorch_half_pixel" then -- as half_pixel, but a single result is the first pixel
-    for i = 1, n do
-      if size[i] == 1 then y = y:narrow(i + 1, 1, 1) end
-    end
-    o.coordinates = "half_pixel"
-  else
-    o.coordinates = places
-  end
-  return first(nn.interpolate(y, o))
-end)
-op("GridSample", function(x, a)
-  local o = { mode = a.mode or "bilinear", padding = a.padding_mode or "zeros", align_corners = a.align_corners == 1 }
-  return first(nn.grid_sample(last(x[1]), x[2], o))
-end)
 
 -- ---- losses ---------------------------------------------------------------------------------------------------------
 local function class_ids(a, x)

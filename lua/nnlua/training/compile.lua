@@ -45,9 +45,8 @@ local function per_output(what, value, names, is_one)
   for key, item in next, value do
     local i = known[key] or math.type(key) == "integer" and key
     if not i then
-      local near = type(key) == "string" and options.nearest(key, names)
       options.raise(("compile: %s: there is no output %s%s (outputs: %s)"):format(what, options.shown(key),
-        near and ('; did you mean "' .. near .. '"?') or "", table.concat(names, ", ")))
+        options.advice(key, names), table.concat(names, ", ")))
     end
     list[i] = item or nil
   end

@@ -31,8 +31,7 @@ local function tensors_of(what, value, names, count, side)
     local known = math.type(key) == "integer"
     for _, name in ipairs(names) do known = known or name == key end
     if not known then
-      local near = type(key) == "string" and options.nearest(key, names)
-      options.raise(("%s: the model has no %s %s%s (%s)"):format(what, side, options.shown(key), near and ('; did you mean "' .. near .. '"?') or "",
+      options.raise(("%s: the model has no %s %s%s (%s)"):format(what, side, options.shown(key), options.advice(key, names),
         #names > 0 and side .. "s: " .. table.concat(names, ", ") or "it takes one tensor"))
     end
   end

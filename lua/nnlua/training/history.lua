@@ -11,6 +11,7 @@
 
 local class = require "nnlua.class"
 local options = require "nnlua.options"
+local lists = require "nnlua.lists"
 local metrics = require "nnlua.metrics"
 local plot = require "nnlua.plot"
 
@@ -30,12 +31,7 @@ end
 
 --- Names of what was measured, in alphabetical order.
 function History:names()
-  local names = {}
-  for name in pairs(self) do
-    if name ~= "epoch" then names[#names + 1] = name end
-  end
-  table.sort(names)
-  return names
+  return lists.sorted(self, function(name) return name ~= "epoch" end)
 end
 
 function History:add(epoch, logs)

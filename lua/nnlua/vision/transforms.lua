@@ -125,8 +125,8 @@ define("RandomFlip", { mode = { "string", position = 1, default = "horizontal", 
   return { o.mode ~= "vertical" and o.p or 0, o.mode ~= "horizontal" and o.p or 0 }
 end)
 
---- Turns by an angle of a range in degrees, counter-clockwise: `RandomRotation{15}`. What lies beyond the image: fill_mode "constant" (`fill`),
---- "nearest" or "reflect".
+--- Turns by an angle of a range in degrees, counter-clockwise: `RandomRotation{15}` (the layer nn.RandomRotation takes parts of a
+--- circle). What lies beyond the image: fill_mode "constant" (`fill`), "nearest" or "reflect".
 ---@class nnlua.vision.RandomRotation: nnlua.Transform
 ---@overload fun(options: { [1]: number|number[], fill_mode?: string, fill?: number, interpolation?: string }): nnlua.vision.RandomRotation
 define("RandomRotation", with_fill { degrees = { RANGE, position = 1, required = true } }, function(o, name)
