@@ -11,7 +11,7 @@
 #include "dataset.h"
 
 #define STREAM 0x6e617469ull /* "nati" */
-#define AHEAD 2              /* elements in the ring for each worker */
+#define AHEAD 4              /* elements in the ring for each worker: one that takes long must not stop the others */
 
 typedef struct native_own {
   nni_native fn;
@@ -38,7 +38,7 @@ typedef struct native_stage {
   pthread_t *threads;
   pthread_mutex_t lock;
   pthread_cond_t work, finished;
-  slot *ring;
+  slot *ring, *awaited;   /* awaited: whom the consumer sleeps for, so that nobody else's end wakes it */
   int64_t *states, *last; /* n x words, words: of the stages before it */
   int64_t n, head, taken, tail; /* slots given back, taken by workers, filled: counted from the pass's begin */
   int begun;
@@ -77,7 +77,7 @@ static void *work(void *arg) {
   native_stage *t = begin.t;
   pthread_mutex_lock(&t->lock);
   t->nthreads++; /* arg has been read */
-  pthread_cond_broadcast(&t->finished);
+  pthread_cond_signal(&t->finished);
   while (!t->stop) {
     if (t->taken == t->tail) {
       pthread_cond_wait(&t->work, &t->lock);
@@ -90,10 +90,17 @@ static void *work(void *arg) {
     pthread_mutex_lock(&t->lock);
     job->rc = rc;
     job->done = true;
-    pthread_cond_broadcast(&t->finished);
+    if (job == t->awaited) pthread_cond_signal(&t->finished);
   }
   pthread_mutex_unlock(&t->lock);
   return NULL;
+}
+
+/* Called with the lock held, which is free while it waits. */
+static void await(native_stage *t, slot *job) {
+  t->awaited = job;
+  while (!job->done) pthread_cond_wait(&t->finished, &t->lock);
+  t->awaited = NULL;
 }
 
 /* Worker objects and threads, at the first element. Signals are for the main thread. */
@@ -129,7 +136,7 @@ static void drain(native_stage *t) {
   t->taken = t->tail; /* nobody takes more */
   for (int64_t i = t->head; i < t->tail; i++) {
     slot *job = &t->ring[i % t->n];
-    while (i < taken && !job->done) pthread_cond_wait(&t->finished, &t->lock);
+    if (i < taken) await(t, job);
     nni_element_free(t->s.d->m, &job->in);
     nni_element_free(t->s.d->m, &job->out);
   }
@@ -241,7 +248,7 @@ static nn_status native_next(nni_stage *s, void *caller, nni_element *out, nni_e
     if (t->head == t->tail) return NN_OK;
     slot *job = &t->ring[t->head % t->n];
     pthread_mutex_lock(&t->lock);
-    while (!job->done) pthread_cond_wait(&t->finished, &t->lock);
+    await(t, job);
     if (t->taken == t->head) t->taken++; /* a failure that no worker has looked at yet */
     pthread_mutex_unlock(&t->lock);
     memcpy(t->last, t->states + t->head % t->n * words, (size_t)words * sizeof *t->last);

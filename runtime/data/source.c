@@ -62,6 +62,16 @@ static void texts_gather(const nni_column *c, const int64_t *rows, int64_t n, ch
   }
 }
 
+#define LINE 64
+#define NEAR_ROW 4096 /* bytes of a row that are asked for ahead; with more of them the processor sees for itself where it goes */
+#define AHEAD 8       /* rows; 4, 16 and 32 were measured to be slower */
+
+/* Asks the caches for a row that is going to be read: rows in random places come from memory, and the wait for one is that of several. */
+static inline void expect_row(const char *row, size_t bytes) {
+  const size_t n = bytes < NEAR_ROW ? bytes : NEAR_ROW;
+  for (size_t i = 0; i < n; i += LINE) __builtin_prefetch(row + i);
+}
+
 /* Neighbouring rows go in one copy. */
 static void columns_gather(const nni_dataset *d, const int64_t *rows, int64_t n, void *const *dst) {
   for (int c = 0; c < d->u.columns.ncols; c++) {
@@ -72,8 +82,10 @@ static void columns_gather(const nni_dataset *d, const int64_t *rows, int64_t n,
       continue;
     }
     size_t bytes = row_bytes(&d->u.columns.cols[c]);
+    for (int64_t i = 0; i < n && i < AHEAD; i++) expect_row(src + (size_t)rows[i] * bytes, bytes);
     for (int64_t i = 0, j; i < n; i = j) {
       for (j = i + 1; j < n && rows[j] == rows[j - 1] + 1;) j++;
+      for (int64_t k = i + AHEAD; k < j + AHEAD && k < n && j == i + 1; k++) expect_row(src + (size_t)rows[k] * bytes, bytes);
       memcpy(to + (size_t)i * bytes, src + (size_t)rows[i] * bytes, (size_t)(j - i) * bytes);
     }
   }

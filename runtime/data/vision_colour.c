@@ -110,29 +110,43 @@ nn_status nni_change_gray(nni_memory *m, const double *p, nni_draws *d, nni_rang
 
 /* ---- colour jitter: three planes of floats, two passes ---- */
 
+typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
+
 typedef struct planes { /* a piece of an image, channel by channel */
   float v[3][PIECE];
 } planes;
 
-NNI_HOT static void take_apart(const nni_picture *x, size_t at, size_t n, planes *p) {
-  if (x->dtype == NN_U8) {
-    const uint8_t *from = (const uint8_t *)x->data + 3 * at;
-    for (size_t i = 0; i < n; i++, from += 3) p->v[0][i] = (float)from[0], p->v[1][i] = (float)from[1], p->v[2][i] = (float)from[2];
-  } else {
-    const float *from = (const float *)x->data + 3 * at;
-    for (size_t i = 0; i < n; i++, from += 3) p->v[0][i] = from[0], p->v[1][i] = from[1], p->v[2][i] = from[2];
-  }
+/* Bytes are moved as bytes and made floats side by side: a compiler knows vector code for either, but not for both at once. */
+NNI_HOT static void take_bytes(const uint8_t *from, size_t n, planes *p) {
+  uint8_t v[3][PIECE] = {{0}};
+  for (size_t i = 0; i < n; i++) v[0][i] = from[3 * i], v[1][i] = from[3 * i + 1], v[2][i] = from[3 * i + 2];
+  for (int c = 0; c < 3; c++)
+    for (int i = 0; i < PIECE; i++) p->v[c][i] = (float)(int)v[c][i];
 }
 
-NNI_HOT static void put_together(nni_picture *x, size_t at, size_t n, const planes *p) {
+NNI_HOT static void put_bytes(uint8_t *restrict to, size_t n, const planes *p) {
+  uint8_t v[3][PIECE];
+  for (int c = 0; c < 3; c++)
+    for (int i = 0; i < PIECE; i++) v[c][i] = (uint8_t)(int)(p->v[c][i] + 0.5f);
+  for (size_t i = 0; i < n; i++) to[3 * i] = v[0][i], to[3 * i + 1] = v[1][i], to[3 * i + 2] = v[2][i];
+}
+
+static void take_apart(const nni_picture *x, size_t at, size_t n, planes *p) {
   if (x->dtype == NN_U8) {
-    uint8_t *to = (uint8_t *)x->own + 3 * at;
-    for (size_t i = 0; i < n; i++, to += 3)
-      for (int c = 0; c < 3; c++) to[c] = (uint8_t)(int)(p->v[c][i] + 0.5f);
-  } else {
-    float *to = (float *)x->own + 3 * at;
-    for (size_t i = 0; i < n; i++, to += 3) to[0] = p->v[0][i], to[1] = p->v[1][i], to[2] = p->v[2][i];
+    take_bytes((const uint8_t *)x->data + 3 * at, n, p);
+    return;
   }
+  const float *from = (const float *)x->data + 3 * at;
+  for (size_t i = 0; i < n; i++, from += 3) p->v[0][i] = from[0], p->v[1][i] = from[1], p->v[2][i] = from[2];
+}
+
+static void put_together(nni_picture *x, size_t at, size_t n, const planes *p) {
+  if (x->dtype == NN_U8) {
+    put_bytes((uint8_t *)x->own + 3 * at, n, p);
+    return;
+  }
+  float *to = (float *)x->own + 3 * at;
+  for (size_t i = 0; i < n; i++, to += 3) to[0] = p->v[0][i], to[1] = p->v[1][i], to[2] = p->v[2][i];
 }
 
 static inline float higher(float a, float b) { return a > b ? a : b; }
@@ -150,32 +164,40 @@ NNI_HOT static void blend_to_luma(planes *p, float strength, nni_range range) {
   }
 }
 
-/* The hue turned by a part of the circle, through hue, saturation and value. Each channel is a trapezium over the circle, shifted by a third. */
+static inline float magnitude(float v) { return higher(v, -v); }
+
+/* The hue turned by a part of the circle, through hue (in sixths), saturation and value. Each channel is a trapezium over the circle: red falls from 1 at
+** one sixth to 0 at two, the others a third later each. */
 NNI_HOT static void turn_hue(planes *p, float by, nni_range range) {
   for (int i = 0; i < PIECE; i++) {
     const float r = p->v[0][i], g = p->v[1][i], b = p->v[2][i];
-    const float high = higher(r, higher(g, b)), low = lower(r, lower(g, b)), spread = high - low, unit = 1 / higher(spread, 1e-20f);
+    const float high = higher(r, higher(g, b)), low = lower(r, lower(g, b)), spread = high - low, unit = 1 / (spread + 1e-20f);
     const float red = (g - b) * unit, green = (b - r) * unit + 2, blue = (r - g) * unit + 4;
-    const float sector = (high == r ? red : high == g ? green : blue) + 6 * by;
-    for (int c = 0; c < 3; c++) {
-      float k = (float)(5 - 2 * c) + sector;
-      k -= 6 * ((float)(int)(k * (1.0f / 6) + 64) - 64); /* floor, of what lies far above -64 */
-      const float part = higher(lower(lower(k, 4 - k), 1), 0);
-      p->v[c][i] = lower(higher(high - spread * part, range.low), range.high);
-    }
+    float hue = (high == r ? red : high == g ? green : blue) + 6 * by;
+    hue -= 6 * ((float)(int)(hue * (1.0f / 6) + 64) - 64); /* floor, of what lies far above -64 */
+    p->v[0][i] = lower(low + lower(higher(spread * (magnitude(hue - 3) - 1), 0), spread), range.high);
+    p->v[1][i] = lower(low + lower(higher(spread * (2 - magnitude(hue - 2)), 0), spread), range.high);
+    p->v[2][i] = lower(low + lower(higher(spread * (2 - magnitude(hue - 4)), 0), spread), range.high);
   }
 }
 
-/* Eight sums side by side, whatever the machine: always the same bits. */
-NNI_HOT static double sum_luma(const planes *p, size_t n) {
-  float lanes[8] = {0};
-  double sum = 0;
-  const size_t whole = n / 8 * 8;
-  for (size_t i = 0; i < whole; i += 8)
-    for (size_t k = 0; k < 8; k++) lanes[k] += 0.299f * p->v[0][i + k] + 0.587f * p->v[1][i + k] + 0.114f * p->v[2][i + k];
-  for (size_t i = whole; i < n; i++) lanes[i - whole] += 0.299f * p->v[0][i] + 0.587f * p->v[1][i] + 0.114f * p->v[2][i];
-  for (int k = 0; k < 8; k++) sum += (double)lanes[k];
-  return sum;
+/* Adds up each channel of what brightness b leaves of n pixels, at most PIECE. Eight pixels are 24 sums side by side, whatever the machine: always
+** the same bits. */
+NNI_HOT static void sum_channels(const nni_picture *x, size_t at, size_t n, float b, nni_range r, double sum[3]) {
+  float v[3 * PIECE];
+  v8 lanes[3] = {{0}};
+  const size_t values = 3 * n;
+  if (x->dtype == NN_U8) {
+    const uint8_t *from = (const uint8_t *)x->data + 3 * at;
+    for (size_t i = 0; i < values; i++) v[i] = lower(higher(((float)(int)from[i] - r.low) * b + r.low, r.low), r.high);
+  } else {
+    const float *from = (const float *)x->data + 3 * at;
+    for (size_t i = 0; i < values; i++) v[i] = lower(higher((from[i] - r.low) * b + r.low, r.low), r.high);
+  }
+  memset(v + values, 0, (3 * PIECE - values) * sizeof *v);
+  for (int i = 0; i < 3 * PIECE; i += 24)
+    for (int k = 0; k < 3; k++) lanes[k] += *(const v8 *)(v + i + 8 * k);
+  for (int i = 0; i < 24; i++) sum[i % 3] += (double)lanes[i / 8][i % 8];
 }
 
 static void jitter_gray(nni_picture *x, float b, float c, nni_range r) {
@@ -206,19 +228,15 @@ nn_status nni_change_jitter(nni_memory *m, const double *p, nni_draws *d, nni_ra
     return NN_OK;
   }
   const size_t n = count_of(x) / 3;
-  double sum = 0;
+  double sum[3] = {0};
   planes v = {0};
-  for (size_t i = 0; c != 1 && i < n; i += PIECE) { /* contrast is about the mean luma of what brightness leaves */
-    const size_t k = n - i < PIECE ? n - i : PIECE;
-    take_apart(x, i, k, &v);
-    if (b != 1) blend_to(&v, b, range.low, range);
-    sum += sum_luma(&v, k);
-  }
+  for (size_t i = 0; c != 1 && i < n; i += PIECE) sum_channels(x, i, n - i < PIECE ? n - i : PIECE, b, range, sum);
+  const float middle = (float)((0.299 * sum[0] + 0.587 * sum[1] + 0.114 * sum[2]) / (double)n); /* contrast is about the mean luma of what brightness leaves */
   for (size_t i = 0; i < n; i += PIECE) {
     const size_t k = n - i < PIECE ? n - i : PIECE;
     take_apart(x, i, k, &v);
     if (b != 1) blend_to(&v, b, range.low, range);
-    if (c != 1) blend_to(&v, c, (float)(sum / (double)n), range);
+    if (c != 1) blend_to(&v, c, middle, range);
     if (s != 1) blend_to_luma(&v, s, range);
     if (h != 0) turn_hue(&v, h, range);
     put_together(x, i, k, &v);

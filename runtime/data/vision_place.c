@@ -187,9 +187,11 @@ static int64_t pixel_at(double u) { return (int64_t)floor(u + 1e-9); }
 static void copy_row(const char *from, char *to, int32_t w, size_t each, bool mirror) {
   if (!mirror) {
     memcpy(to, from, (size_t)w * each);
-  } else if (each == 3) {
+  } else if (each == 3) { /* moved as four bytes, the last of them for nothing, but at the ends, where there are only three */
     from += 3 * (size_t)(w - 1);
-    for (int32_t j = 0; j < w; j++, to += 3, from -= 3) to[0] = from[0], to[1] = from[1], to[2] = from[2];
+    memcpy(to, from, 3);
+    for (int32_t j = 2; j < w; j++) memcpy(to += 3, from -= 3, 4);
+    if (w > 1) memcpy(to + 3, from - 3, 3);
   } else {
     for (int32_t j = 0; j < w; j++) memcpy(to + (size_t)j * each, from + (size_t)(w - 1 - j) * each, each);
   }

@@ -10,9 +10,13 @@
 #include "vision.h"
 
 typedef float v4 __attribute__((vector_size(16), aligned(4), may_alias));
+typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias)); /* in memory */
+typedef float lanes8 __attribute__((vector_size(32)));
+typedef int32_t numbers8 __attribute__((vector_size(32)));
 
 typedef struct taps {
-  int32_t n, most;       /* pixels of the result; most weights of one */
+  int32_t n, most;       /* pixels of the result; room for weights of one: even */
+  int32_t pairs;         /* so many pairs of weights hold all of any pixel; those that are no weights are 0 */
   int32_t *first, *count; /* of the source */
   float *weight;         /* n x most */
   size_t bytes;
@@ -69,7 +73,10 @@ static nn_status taps_make(nni_memory *m, int32_t from, int32_t to, nni_resize_m
   t->first = (int32_t *)block;
   t->count = t->first + to;
   t->weight = (float *)(t->count + to);
-  for (int32_t i = 0; i < to; i++) taps_of(t, i, from, method, antialias);
+  for (int32_t i = 0; i < to; i++) {
+    taps_of(t, i, from, method, antialias);
+    if (t->count[i] > 2 * t->pairs) t->pairs = (t->count[i] + 1) / 2;
+  }
   return NN_OK;
 }
 
@@ -77,14 +84,57 @@ static void taps_free(nni_memory *m, taps *t) {
   if (t->first != NULL) nni_buffer_put(m, t->first, t->bytes);
 }
 
-/* row (n floats) += weight x source row */
-NNI_HOT static void add_row(float *row, const nni_picture *x, int32_t y, float weight, size_t n) {
-  if (x->dtype == NN_U8) {
-    const uint8_t *from = (const uint8_t *)x->data + (size_t)y * n;
-    for (size_t i = 0; i < n; i++) row[i] += weight * (float)(int)from[i];
-  } else {
-    const float *from = (const float *)x->data + (size_t)y * n;
-    for (size_t i = 0; i < n; i++) row[i] += weight * from[i];
+/* row (n floats) = what it was (more) or nothing, and w[0] x the first source row, ... w[k - 1] x the kth, in this order. */
+#define BLEND(NAME, TYPE, AS)                                                                                              \
+  static inline __attribute__((always_inline)) void NAME##_k(float *restrict row, const TYPE *restrict from, const float *restrict w, int k, size_t n, \
+                                                             bool more) {                                                  \
+    for (size_t i = 0; i < n; i++) {                                                                                       \
+      float sum = more ? row[i] : 0;                                                                                       \
+      for (int j = 0; j < k; j++) sum += w[j] * AS from[(size_t)j * n + i];                                                \
+      row[i] = sum;                                                                                                        \
+    }                                                                                                                      \
+  }                                                                                                                        \
+  NNI_HOT static void NAME(float *row, const TYPE *from, const float *w, int k, size_t n, bool more) {                     \
+    switch (k) { /* the number of rows known to the compiler: a sum stays in a register */                                 \
+      case 1: NAME##_k(row, from, w, 1, n, more); break;                                                                   \
+      case 2: NAME##_k(row, from, w, 2, n, more); break;                                                                   \
+      case 3: NAME##_k(row, from, w, 3, n, more); break;                                                                   \
+      default: NAME##_k(row, from, w, 4, n, more); break;                                                                  \
+    }                                                                                                                      \
+  }
+BLEND(blend_bytes, uint8_t, (float)(int))
+BLEND(blend_floats, float, )
+
+/* Row i of the result before it is resized across: n floats. */
+static void blend_rows(const taps *t, int32_t i, const nni_picture *x, float *row, size_t n) {
+  const float *w = t->weight + (size_t)i * (size_t)t->most;
+  for (int32_t k = 0; k < t->count[i]; k += 4) {
+    const int32_t rows = t->count[i] - k < 4 ? t->count[i] - k : 4;
+    const size_t at = (size_t)(t->first[i] + k) * n;
+    if (x->dtype == NN_U8) blend_bytes(row, (const uint8_t *)x->data + at, w + k, rows, n, k > 0);
+    else blend_floats(row, (const float *)x->data + at, w + k, rows, n, k > 0);
+  }
+}
+
+/* The weights of three channels side by side: n x pairs x 8, three times one weight, three times the next, and two zeros. */
+static void spread_weights(const taps *t, float *to) {
+  for (int32_t i = 0; i < t->n; i++)
+    for (int32_t k = 0; k < t->pairs; k++, to += 8) {
+      const float *w = t->weight + (size_t)i * (size_t)t->most + 2 * (size_t)k;
+      *(v8 *)to = (v8){w[0], w[0], w[0], w[1], w[1], w[1], 0, 0};
+    }
+}
+
+/* Three channels of finite numbers, so that what has no weight may be read: two pixels at once, and every pixel of the result in the same number of
+** steps. Reads up to 6 x pairs + 2 floats from a pixel's first one. */
+NNI_HOT static void gather_pairs(const taps *t, const float *weight, const float *row, float *to) {
+  const int32_t n = t->n, pairs = t->pairs, *first = t->first;
+  for (int32_t i = 0; i < n; i++, to += 3) {
+    const float *from = row + 3 * (size_t)first[i];
+    lanes8 sum = {0};
+    for (int32_t k = 0; k < pairs; k++, weight += 8, from += 6) sum += *(const v8 *)weight * *(const v8 *)from;
+    sum += __builtin_shuffle(sum, (numbers8){3, 4, 5, 3, 4, 5, 3, 4});
+    memcpy(to, &sum, 4 * sizeof *to); /* the fourth for nothing */
   }
 }
 
@@ -139,24 +189,31 @@ nn_status nni_picture_resize(nni_memory *m, nni_picture *x, int32_t h, int32_t w
   if (x->dtype != NN_U8 && x->dtype != NN_F32) return nni_fail(err, NN_EDTYPE, "Resize: images are u8 or f32, got %s", nn_dtype_name(x->dtype));
   taps down = {0}, across = {0};
   nni_picture y = {0};
-  const size_t wide = (size_t)x->w * (size_t)x->c, out = (size_t)w * (size_t)x->c, bytes = (wide + out + 8) * sizeof(float);
-  float *row = nni_buffer_get(m, bytes);
-  nn_status rc = row != NULL ? NN_OK : nni_fail(err, NN_ENOMEM, "Resize: out of memory");
-  if (rc == NN_OK) rc = taps_make(m, x->h, h, method, antialias, &down, err);
+  float *row = NULL;
+  nn_status rc = taps_make(m, x->h, h, method, antialias, &down, err);
   if (rc == NN_OK) rc = taps_make(m, x->w, w, method, antialias, &across, err);
+  const bool pairs = x->c == 3 && x->dtype == NN_U8;
+  const size_t wide = (size_t)x->w * (size_t)x->c, out = (size_t)w * (size_t)x->c, beyond = 6 * (size_t)across.pairs + 4;
+  const size_t floats = wide + beyond + out + 4, bytes = (floats + (pairs ? 8 * (size_t)w * (size_t)across.pairs : 0)) * sizeof(float);
   if (rc == NN_OK) rc = nni_picture_new(m, x->dtype, h, w, x->c, &y, err);
+  if (rc == NN_OK && (row = nni_buffer_get(m, bytes)) == NULL) rc = nni_fail(err, NN_ENOMEM, "Resize: out of memory");
+  if (rc == NN_OK) memset(row + wide, 0, beyond * sizeof *row);
+  if (rc == NN_OK && pairs) spread_weights(&across, row + floats);
   for (int32_t i = 0; rc == NN_OK && i < h; i++) {
-    float *to = row + wide + 4;
-    memset(row, 0, (wide + 4) * sizeof *row);
-    for (int32_t k = 0; k < down.count[i]; k++) add_row(row, x, down.first[i] + k, down.weight[(size_t)i * (size_t)down.most + (size_t)k], wide);
-    gather_row(&across, row, to, x->c);
+    float *to = row + wide + beyond;
+    blend_rows(&down, i, x, row, wide);
+    if (pairs) gather_pairs(&across, row + floats, row, to);
+    else gather_row(&across, row, to, x->c);
     if (x->dtype == NN_U8) store_bytes(to, (uint8_t *)y.own + (size_t)i * out, out);
     else memcpy((float *)y.own + (size_t)i * out, to, out * sizeof *to);
   }
   taps_free(m, &down);
   taps_free(m, &across);
   if (row != NULL) nni_buffer_put(m, row, bytes);
-  if (rc != NN_OK) return rc;
+  if (rc != NN_OK) {
+    nni_picture_free(m, &y);
+    return rc;
+  }
   nni_picture_free(m, x);
   *x = y;
   return NN_OK;
