@@ -54,7 +54,7 @@ nn_status nni_cache_write(nni_memory *m, const char *path, const char *text, con
   all.p = nni_malloc(m, count.n);
   if (all.p == NULL) return nni_fail(err, NN_ENOMEM, "cache: out of memory for the %zu bytes of %s", count.n, path);
   put_all(&all, count.n, text, e, n);
-  nn_status rc = nni_file_replace(path, all.p, all.n, NULL, NULL, err);
+  nn_status rc = nni_file_replace(path, all.p, all.n, err);
   nni_free(m, all.p, count.n);
   return rc;
 }
