@@ -204,7 +204,8 @@ local function pack_json(file, field, column, values, from)
   for _, v in ipairs(values) do integers = integers and math.type(v) == "integer" end
   local ok, t = pcall(core.tensor, values, { dtype = column.kind == "boolean" and "bool" or integers and "i64" or "f32" })
   local shape = ok and t:shape()
-  for k = 2, math.max(ok and #shape or 0, column.shape and #column.shape or 0) do ok = ok and (not column.shape or column.shape[k] == shape[k]) end
+  local before = column.shape or shape
+  for k = 2, ok and math.max(#shape, #before) or 0 do ok = ok and before[k] == shape[k] end
   if not ok then
     return nil, ("%s: field %s: lists of numbers of one shape are read, and numbers, texts, true and false"):format(file, options.shown(field))
   end
