@@ -187,7 +187,7 @@ end
 -- Columns are packed each so many bytes of text: Lua's values take up to 30 times their text, packed ones 8 times at most.
 local JSON_PIECE = 4 * MIB
 
--- Begin or go on with the column of one field: `values` of the lines from `from` + 1 on become a tensor; texts stay. Nil and a message: unlike the first.
+-- Begin or go on with the column of one field: `values` of the lines from `from` + 1 on become a tensor; texts stay. Nil and a message when unlike.
 local function pack_json(file, field, column, values, from)
   column.kind = column.kind or type(values[1])
   for i, v in ipairs(values) do
