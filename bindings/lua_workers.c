@@ -93,7 +93,9 @@ static bool copy_by_name(copier *c, int idx) {
   if (module != NULL) {
     lua_getglobal(c->to, "require");
     lua_pushstring(c->to, module);
-    done = lua_pcall(c->to, 1, 1, 0) == LUA_OK;
+    const int rc = lua_pcall(c->to, 1, 1, 0);
+    if (rc == LUA_ERRMEM) return lua_error(c->to);
+    done = rc == LUA_OK;
     if (done && key != NULL) {
       done = lua_istable(c->to, -1);
       if (done) {
@@ -121,7 +123,7 @@ static bool copy_function(copier *c, int idx, int depth) {
   lua_pushvalue(L, idx);
   int rc = nnL_copyfunction(L, c->to);
   lua_pop(L, 1);
-  if (rc != LUA_OK) return refuse(c, "a function that does not fit memory");
+  if (rc != LUA_OK) return luaL_error(c->to, "map: out of memory for a worker");
   remember(c, idx);
   for (int i = 1;; i++) {
     const char *name = lua_getupvalue(L, idx, i);
@@ -165,14 +167,15 @@ static bool copy_table(copier *c, int idx, int depth) {
 static bool copy_tensor(copier *c, nn_tensor *t) {
   nnL_box *box = nnL_newbox(c->to);
   const void *data = nn_data(t);
-  box->t = data != NULL ? nn_tensor_new(nnL_context(c->to), nn_dtype_of(t), nn_ndim(t), nn_shape(t), data) : NULL;
-  return box->t != NULL || refuse(c, "a tensor whose values are not there");
+  if (data == NULL) return refuse(c, "a tensor whose values are not there");
+  box->t = nn_tensor_new(nnL_context(c->to), nn_dtype_of(t), nn_ndim(t), nn_shape(t), data);
+  return box->t != NULL || luaL_error(c->to, "map: out of memory for a worker");
 }
 
 static bool copy_value(copier *c, int idx, int depth) {
   lua_State *L = c->from;
   if (depth > DEEPEST) return refuse(c, "too many tables inside each other");
-  if (!lua_checkstack(L, 12) || !lua_checkstack(c->to, 12)) return refuse(c, "more than fits memory");
+  if (!lua_checkstack(L, 12) || !lua_checkstack(c->to, 12)) return luaL_error(c->to, "map: out of memory for a worker");
   switch (lua_type(L, idx)) {
     case LUA_TNIL: lua_pushnil(c->to); return true;
     case LUA_TBOOLEAN: lua_pushboolean(c->to, lua_toboolean(L, idx)); return true;
@@ -242,25 +245,49 @@ static int copy_into(lua_State *L) {
   return 1;
 }
 
-/* A state with the function that is on top of `from`, which stays there; NULL and a message. */
+typedef struct builder {
+  lua_State *L;
+  char *message; /* "" at first */
+  size_t size;
+  bool ok;
+} builder;
+
+/* Runs protected in the state that it copies from. Arguments: a builder, the function. A failure in the new state is caught here. One in `from`, for
+** want of memory, jumps out of here and of whatever runs in the new state, which then can be closed and nothing else. */
+static int build_state(lua_State *from) {
+  builder *b = lua_touserdata(from, 1);
+  copier c = {.from = from, .to = b->L, .message = b->message, .size = b->size};
+  luaL_checkstack(from, 16, "map");
+  lua_pushcfunction(b->L, furnish);
+  lua_pushlightuserdata(b->L, from);
+  b->ok = lua_pcall(b->L, 1, 0, 0) == LUA_OK;
+  if (b->ok) {
+    lua_settop(from, 2);
+    lua_pushcfunction(b->L, copy_into);
+    lua_pushlightuserdata(b->L, &c);
+    b->ok = lua_pcall(b->L, 1, 1, 0) == LUA_OK;
+  }
+  if (!b->ok && b->message[0] == 0 && lua_type(b->L, -1) == LUA_TSTRING) snprintf(b->message, b->size, "%s", lua_tostring(b->L, -1));
+  return 0;
+}
+
+/* A state with the function that is on top of `from`, which stays there; NULL and a message. Raises nothing in `from`, where nobody may be there to
+** catch it: a template runs no code. */
 static lua_State *state_open(lua_State *from, char *message, size_t size) {
-  char text[PATH_MAX_TEXT + 400] = "";
-  lua_State *L = luaL_newstate();
-  copier c = {.from = from, .to = L, .message = text, .size = sizeof text};
-  bool ok = L != NULL && lua_checkstack(from, 16);
-  if (ok) {
-    lua_pushcfunction(L, furnish);
-    lua_pushlightuserdata(L, from);
-    ok = lua_pcall(L, 1, 0, 0) == LUA_OK;
+  builder b = {.L = luaL_newstate(), .message = message, .size = size};
+  message[0] = 0;
+  if (b.L != NULL && lua_checkstack(from, 4)) {
+    lua_pushcfunction(from, build_state);
+    lua_pushlightuserdata(from, &b);
+    lua_pushvalue(from, -3);
+    if (lua_pcall(from, 2, 0, 0) != LUA_OK) {
+      b.ok = false;
+      lua_pop(from, 1);
+    }
   }
-  if (ok) {
-    lua_pushcfunction(L, copy_into);
-    lua_pushlightuserdata(L, &c);
-    ok = lua_pcall(L, 1, 1, 0) == LUA_OK;
-  }
-  if (ok) return L;
-  snprintf(message, size, "%s", L == NULL ? "map: out of memory for a worker" : text[0] != 0 ? text : luaL_tolstring(L, -1, NULL));
-  if (L != NULL) lua_close(L);
+  if (b.ok) return b.L;
+  if (message[0] == 0) snprintf(message, size, "map: out of memory for a worker");
+  if (b.L != NULL) lua_close(b.L);
   return NULL;
 }
 

@@ -192,6 +192,8 @@ describe("hostile descriptions", function()
     ["an embedding of 2^50"] = sequence(inputs "4", one("Embedding", '"input_dim": ' .. BIG .. ', "output_dim": 1024')),
     ["2^40 repetitions"] = sequence(inputs "4", one("RepeatVector", '"n": ' .. BIG), dense),
     ["2^40 rows of padding"] = sequence(inputs "4, 4, 1", one("ZeroPadding2D", '"padding": ' .. BIG), one("Flatten", ""), dense),
+    ["an LSTM of 3000 units, whose first values take minutes"] = sequence(inputs "4, 4", one("LSTM", '"units": 3000')),
+    ["a GRU of 20000 units"] = sequence(inputs "4, 4", one("GRU", '"units": 20000')),
     ["a kernel of 10^12"] = sequence(inputs "4, 4, 1", one("Conv2D", '"filters": 8, "kernel_size": [1000000, 1000000], "padding": "same"')),
     ["2^40 bins"] = sequence(inputs "4", one("Discretization", '"num_bins": ' .. BIG)),
     ["a shape of 2^40"] = sequence(inputs "4", one("Reshape", '"target_shape": [' .. BIG .. ", -1]")),

@@ -221,3 +221,21 @@ describe("a run that diverges", function()
     assert.same(before, model:layer("first").kernel:totable())
   end)
 end)
+
+describe("a folder that cannot be listed", function()
+  it("is an error that names it, not a folder without checkpoints", function()
+    local sys = require "nnlua.core".sys
+    local list = sys.list_folder
+    finally(function() sys.list_folder = list end)
+    sys.list_folder = function(path) return nil, "cannot read folder " .. path .. ": Input/output error" end
+    local files, why = checkpoint.files_of(folder)
+    assert.is_nil(files)
+    assert.equal("cannot read folder " .. folder .. ": Input/output error", why)
+    local model = nn.Sequential { nn.Input { 2 }, nn.Dense { 1 } }
+    model:compile { optimizer = "sgd", loss = "mse" }
+    assert.same({ nil, why }, { checkpoint.restore_newest(model, folder) })
+    local said = message(model.fit, model, { nn.ones(4, 2), nn.ones(4, 1), epochs = 1, verbose = 0, callbacks = { cb.Resume { folder } } })
+    assert.truthy(said:find(why, 1, true), said)
+    assert.is_nil(rawget(model, "progress"))
+  end)
+end)

@@ -384,12 +384,14 @@ function checkpoint.load_weights(model, file)
   return true
 end
 
---- The files of a folder that may be checkpoints (*.h5), by name.
+--- The files of a folder that may be checkpoints (*.h5), by name; or nil and a message.
 ---@param folder string
----@return string[]
+---@return string[]?, string?
 function checkpoint.files_of(folder)
+  local names, message = core.sys.list_folder(folder)
+  if not names then return nil, message end
   local files = {}
-  for _, name in ipairs(core.sys.list_folder(folder) or {}) do
+  for _, name in ipairs(names) do
     if name:find "%.h5$" and name:sub(1, 1) ~= "." then files[#files + 1] = (folder:gsub("/*$", "")) .. "/" .. name end
   end
   table.sort(files)
@@ -430,7 +432,9 @@ function checkpoint.restore_newest(model, folder, given)
     bad = bad + 1
     warn("nnlua: passed over " .. message)
   end
-  for _, file in ipairs(checkpoint.files_of(folder)) do
+  local files, unread = checkpoint.files_of(folder)
+  if not files then return nil, unread end
+  for _, file in ipairs(files) do
     local info, message = read(file)
     if not info then
       pass_over(message)

@@ -320,8 +320,10 @@ end
 
 -- The one model file of a folder: model.keras, model.h5, or the only one that ends so.
 local function model_in(folder, shown)
+  local names, message = sys.list_folder(folder)
+  if not names then return nil, "hub: " .. message end
   local found = {}
-  for _, name in ipairs(sys.list_folder(folder) or {}) do
+  for _, name in ipairs(names) do
     if name == "model.keras" or name == "model.h5" then return folder .. "/" .. name end
     if name:find "%.keras$" or name:find "%.h5$" and not name:find "%.weights%.h5$" then found[#found + 1] = name end
   end
@@ -379,8 +381,10 @@ local cache_spec = { cache = { "string" } }
 function hub.list(given)
   local cache, message = cache_folder(options.check("hub.list", given, cache_spec).cache)
   if not cache then return nil, message end
-  local list = {}
-  for _, name in ipairs(sys.list_folder(cache) or {}) do
+  local list, names = {}, {}
+  if sys.file_type(cache) then names, message = sys.list_folder(cache) end
+  if not names then return nil, "hub: " .. message end
+  for _, name in ipairs(names) do
     local folder = cache .. "/" .. name
     local info = name:find "^%x+$" and read_info(folder)
     if info and sys.file_type(folder .. "/" .. info.file) == "file" then

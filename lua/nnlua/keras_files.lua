@@ -12,6 +12,7 @@ local options = require "nnlua.options"
 local Module = require "nnlua.module"
 local h5 = require "nnlua.h5"
 local zip = require "nnlua.zip"
+local Layer = require "nnlua.layer"
 local keras = require "nnlua.keras"
 local keras_read = require "nnlua.keras_read"
 
@@ -264,7 +265,9 @@ end
 
 local function read_model(file, found)
   local described = decode(found.config, file, "the model's description")
-  local model = build(keras_read.model(described))
+  local elements = 0
+  for _, tensor in pairs(found.tree.datasets) do elements = elements + tensor:numel() end
+  local model = Layer.without_values(elements, build, keras_read.model(described))
   bind(found.tree, model)
   local training = found.training and decode(found.training, file, "training_config") or described.compile_config
   local compiled = training and keras_read.compiled(training)

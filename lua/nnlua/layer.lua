@@ -16,6 +16,7 @@
 local class = require "nnlua.class"
 local options = require "nnlua.options"
 local Module = require "nnlua.module"
+local core = require "nnlua.core"
 local initializers = require "nnlua.initializers"
 local regularizers = require "nnlua.regularizers"
 local constraints = require "nnlua.constraints"
@@ -136,6 +137,33 @@ function Layer:activated(y) return self.act and self.act(y) or y end
 --- Hook: checks beyond the options' types, once they are stored.
 function Layer:checked() end -- luacheck: no unused args
 
+-- Inside without_values: elements that new parameters may still have.
+local room
+
+--- fn(...) where new parameters are zeros instead of initial values, since those of a file take their place: a file's description must not make us
+--- draw, or even hold, more than about twice the `elements` that the file has. What fn gives; raises what it raises.
+---@param elements integer
+---@param fn function
+function Layer.without_values(elements, fn, ...)
+  local before = room
+  room = 2.0 * elements + 65536
+  local ok, result = pcall(fn, ...)
+  room = before
+  if not ok then error(result, 0) end
+  return result
+end
+
+local function zeros_in_room(layer, shape)
+  for _, n in ipairs(shape) do if n == 0 then return core.zeros(shape) end end
+  local count = 1.0
+  for _, n in ipairs(shape) do count = count * n end
+  room = room - count
+  if room < 0 then
+    options.raise(("%s: a weight of shape %s is more than the file holds values for"):format(layer:label(), Module.shape_text(shape)))
+  end
+  return core.zeros(shape)
+end
+
 --- A new parameter of `shape`, for build().
 ---@param shape integer[]
 ---@param initializer string|table|function
@@ -148,7 +176,7 @@ function Layer:weight(shape, initializer, regularizer, constraint)
       options.raise(("%s: a weight of shape %s cannot be made; that size of the input must be known"):format(self:label(), Module.shape_text(shape)))
     end
   end
-  local p = Module.parameter(initializers.get(initializer)(shape))
+  local p = Module.parameter(room and zeros_in_room(self, shape) or initializers.get(initializer)(shape))
   if not self.trainable then p:requires_grad(false) end
   if regularizer then Module.penalize(p, regularizer) end
   if constraint then Module.constrain(p, constraint) end

@@ -4,6 +4,10 @@
 -- duplicate keys, sizes that are no integers or overflow, tensors that overlap or leave holes, bytes behind the last one, types we have not (F8_*).
 -- `open` reads the header; each tensor is read when asked for, straight into its memory. I8, I16 and U16 become i32, U32 and U64 i64.
 --
+-- Why no mapping: what a mapping is for holds without one (nothing is read before it is asked for, no copy is made on the way, files may be larger
+-- than memory), and a tensor is a value, which bytes of a file that somebody writes to are not. A file that shrinks under a mapping ends the process
+-- (SIGBUS); asking for its size before each access leaves a gap, and a handler for the signal belongs to the host program. Here it is an error.
+--
 --     local nn = require "nnlua"
 --     local file = os.tmpname()
 --     assert(nn.safetensors.save(file, { scale = nn.tensor{1, 2, 3} }, { format = "pt" }))

@@ -2,6 +2,9 @@
 **
 ** The module is looked for beside libnn (or beside the program that libnn is linked into, and in ../lib from there) and stays loaded: HDF5
 ** cannot be unloaded safely. Bytes reach HDF5 only behind a seal that holds.
+**
+** Memory: a save takes a few MB beside the archive's elements. HDF5 hands out chunks of at most 1 MiB, which go to the temporary file at once
+** (sheet.h); what was written is read back and compared chunk by chunk. A load reads elements straight into the memory that they stay in.
 */
 #include <dlfcn.h>
 #include <errno.h>
@@ -17,6 +20,7 @@
 #include "beside.h"
 #include "hdf5_module.h"
 #include "replace.h"
+#include "sheet.h"
 
 #define ARCHIVE_VERSION 1
 
@@ -62,20 +66,11 @@ static void make_seal(seal *s, uint32_t crc) {
   s->not_crc = ~crc;
 }
 
-static uint32_t sum_bytes(const unsigned char *p, size_t n) {
-  uLong crc = crc32(0, NULL, 0);
-  for (; n > 0;) {
-    const size_t piece = n < ((size_t)1 << 30) ? n : (size_t)1 << 30;
-    crc = crc32(crc, p, (uInt)piece);
-    p += piece;
-    n -= piece;
-  }
-  return (uint32_t)crc;
-}
-
 /* ---- reading ----------------------------------------------------------------------------------------------------------------------- */
 typedef struct reader {
   nni_archive *a;
+  const nni_archive *same; /* comparing: what the file must hold, sorted, */
+  void *piece;             /* and room for a piece of it */
   nni_error *err;
   int64_t room; /* bytes of elements the file can still hold */
   int64_t version;
@@ -84,8 +79,8 @@ typedef struct reader {
 
 static void *reader_scratch(void *ud, size_t n) { return nni_arena_get(&((reader *)ud)->a->arena, n); }
 
-static void *reader_dataset(void *ud, const nni_array *d) {
-  reader *r = ud;
+/* Note d, without its elements; NULL on failure. */
+static nni_array *note_dataset(reader *r, const nni_array *d) {
   nni_array *mine;
   if (nni_archive_add(r->a, d->path, d->dtype, d->ndim, d->shape, NULL, r->err) != NN_OK) return NULL;
   mine = &r->a->arrays[r->a->narrays - 1];
@@ -94,6 +89,13 @@ static void *reader_dataset(void *ud, const nni_array *d) {
     return NULL;
   }
   r->room -= (int64_t)mine->bytes;
+  return mine;
+}
+
+static void *reader_dataset(void *ud, const nni_array *d) {
+  reader *r = ud;
+  nni_array *mine = note_dataset(r, d);
+  if (!mine) return NULL;
   mine->owned = nni_buffer_get(r->a->m, mine->bytes);
   mine->data = mine->owned;
   if (!mine->owned) fail_memory(r->err);
@@ -179,29 +181,50 @@ static nn_status check_file(const char *path, int64_t *size, nni_memory *m, nni_
   return s;
 }
 
-/* Fill a from the file; digest is what the file says. */
-static nn_status read_items(nni_archive *a, const char *path, char digest[NNI_DIGEST_TEXT], nni_error *err) {
-  reader r = {.a = a, .err = err, .version = -1};
-  const nni_h5_host host = {.ud = &r, .scratch = reader_scratch, .dataset = reader_dataset, .attr = reader_attr};
-  nn_status s = check_file(path, &r.room, a->m, err);
+/* The elements come in the order of a sorted archive, so the data set that was noted last has its like in the same place. */
+static void *compare_dataset(void *ud, const nni_array *d) {
+  reader *r = ud;
+  const nni_array *mine = note_dataset(r, d), *like = r->a->narrays <= r->same->narrays ? &r->same->arrays[r->a->narrays - 1] : NULL;
+  if (!mine) return NULL;
+  if (like && strcmp(like->path, mine->path) == 0 && like->dtype == mine->dtype && like->ndim == mine->ndim && like->bytes == mine->bytes &&
+      memcmp(like->shape, mine->shape, sizeof like->shape) == 0)
+    return r->piece;
+  nni_fail(r->err, NN_EIO, "%.200s reads back differently", d->path);
+  return NULL;
+}
+
+static bool compare_piece(void *ud, const nni_array *d, size_t at, const void *p, size_t n) {
+  const reader *r = ud;
+  const nni_array *like = &r->same->arrays[r->a->narrays - 1];
+  if (n <= like->bytes && at <= like->bytes - n && (n == 0 || memcmp((const char *)like->data + at, p, n) == 0)) return true;
+  nni_fail(r->err, NN_EIO, "%.200s reads back differently", d->path);
+  return false;
+}
+
+/* Fill r->a from the file. With r->same set only names and attributes stay, and the elements are compared with those of r->same. */
+static nn_status read_items(reader *r, const char *path) {
+  const nni_h5_host host = {.ud = r, .scratch = reader_scratch, .attr = reader_attr,
+                            .dataset = r->same ? compare_dataset : reader_dataset, .piece = r->same ? compare_piece : NULL};
+  nn_status s = check_file(path, &r->room, r->a->m, r->err);
   if (s != NN_OK) return s;
+  r->version = -1;
   pthread_mutex_lock(&module_lock);
-  s = load_module(err);
-  if (s == NN_OK) s = module->read(path, r.room, &host, err);
+  s = load_module(r->err);
+  if (s == NN_OK) s = module->read(path, r->room, &host, r->err);
   pthread_mutex_unlock(&module_lock);
   if (s != NN_OK) return s;
-  if (r.version < 0 || !r.digest[0]) return nni_fail(err, NN_EFORMAT, "%s: an HDF5 file, but not one that nnlua wrote (no digest)", path);
-  if (r.version > ARCHIVE_VERSION)
-    return nni_fail(err, NN_EFORMAT, "%s: archive version %lld; this nnlua reads versions up to %d", path, (long long)r.version, ARCHIVE_VERSION);
-  memcpy(digest, r.digest, sizeof r.digest);
+  if (r->version < 0 || !r->digest[0]) return nni_fail(r->err, NN_EFORMAT, "%s: an HDF5 file, but not one that nnlua wrote (no digest)", path);
+  if (r->version > ARCHIVE_VERSION)
+    return nni_fail(r->err, NN_EFORMAT, "%s: archive version %lld; this nnlua reads versions up to %d", path, (long long)r->version, ARCHIVE_VERSION);
   return NN_OK;
 }
 
 nn_status nni_archive_read(nni_archive *a, const char *path, nni_error *err) {
-  char stored[NNI_DIGEST_TEXT], found[NNI_DIGEST_TEXT];
-  nn_status s = read_items(a, path, stored, err);
+  reader r = {.a = a, .err = err};
+  char found[NNI_DIGEST_TEXT];
+  nn_status s = read_items(&r, path);
   if (s == NN_OK) s = nni_archive_digest(a, found, err);
-  if (s == NN_OK && memcmp(stored, found, sizeof found) != 0)
+  if (s == NN_OK && memcmp(r.digest, found, sizeof found) != 0)
     s = nni_fail(err, NN_EFORMAT, "%s: damaged or changed since it was written: the digest of its content does not match", path);
   if (s != NN_OK) nni_archive_close(a);
   return s;
@@ -210,51 +233,33 @@ nn_status nni_archive_read(nni_archive *a, const char *path, nni_error *err) {
 /* ---- writing ------------------------------------------------------------------------------------------------------------------------ */
 typedef struct writer {
   nni_archive *a;
-  void *image;
-  size_t capacity;
+  const char *path;
+  char digest[NNI_DIGEST_TEXT];
+  nni_arena scratch;
+  nni_sheet sheet;
+  int64_t size; /* of the file */
 } writer;
 
-/* HDF5 must not meet a failure here, so the first call gets a guess that is enough and the later ones stay below it. */
-static void *writer_image(void *ud, size_t n) {
+static bool writer_put(void *ud, int64_t at, const void *p, size_t n, bool elements) {
   writer *w = ud;
-  void *p;
-  if (w->image && n <= w->capacity) return w->image;
-  if (!(p = nni_buffer_get(w->a->m, n))) return NULL;
-  if (w->image) {
-    memcpy(p, w->image, w->capacity < n ? w->capacity : n);
-    nni_buffer_put(w->a->m, w->image, w->capacity);
-  }
-  w->image = p;
-  w->capacity = n;
-  return p;
+  if (!elements) return nni_sheet_keep(&w->sheet, at, p, n);
+  nni_sheet_elements(&w->sheet, at, p, n);
+  return true;
+}
+static void writer_get(void *ud, int64_t at, void *p, size_t n) { nni_sheet_get(&((writer *)ud)->sheet, at, p, n); }
+static void *writer_scratch(void *ud, size_t n) { return nni_arena_get(&((writer *)ud)->scratch, n); }
+
+static size_t count_elements(const nni_archive *a) {
+  size_t n = 0;
+  for (int i = 0; i < a->narrays; i++) n += a->arrays[i].bytes;
+  return n;
 }
 
-static void *writer_scratch(void *ud, size_t n) { return nni_arena_get(&((writer *)ud)->a->arena, n); }
-
-/* What is large goes back to the system: kept for re-use it would be of no use to tensors, and a save would need the file's size twice. */
-#define LARGE ((size_t)1 << 24)
-
-static void drop_image(writer *w) {
-  if (!w->image) return;
-  nni_buffer_put(w->a->m, w->image, w->capacity);
-  if (w->capacity >= LARGE) nni_memory_trim(w->a->m);
-  w->image = NULL;
-}
-
-static nn_status seal_image(writer *w, size_t *size, nni_error *err) {
-  seal end;
-  make_seal(&end, sum_bytes(w->image, *size));
-  if (!writer_image(w, *size + sizeof end)) return fail_memory(err);
-  memcpy((char *)w->image + *size, &end, sizeof end);
-  *size += sizeof end;
-  return NN_OK;
-}
-
-/* At least the length of the file: elements with a checksum and an index entry a chunk, generous headers. */
-static size_t guess_size(const nni_archive *a) {
+/* At least what a file holds beside its elements: an index entry and a checksum a chunk, generous headers. */
+static size_t guess_room(const nni_archive *a) {
   size_t n = (size_t)1 << 18;
   int i, k;
-  for (i = 0; i < a->narrays; i++) n += a->arrays[i].bytes + a->arrays[i].bytes / 1024 + 8192 + 64 * strlen(a->arrays[i].path);
+  for (i = 0; i < a->narrays; i++) n += a->arrays[i].bytes / 1024 + 8192 + 64 * strlen(a->arrays[i].path);
   for (i = 0; i < a->nattrs; i++) {
     size_t longest = 1;
     for (k = 0; k < a->attrs[i].n; k++)
@@ -264,104 +269,132 @@ static size_t guess_size(const nni_archive *a) {
   return n;
 }
 
-static bool same_archive(const nni_archive *a, const nni_archive *b) {
-  nni_archive_walk x = {a, 0, 0}, y = {b, 0, 0};
-  const nni_array *d, *e;
-  const nn_attr *s, *t;
-  int i;
-  if (a->narrays != b->narrays || a->nattrs != b->nattrs) return false;
-  while (nni_archive_next(&x, &d, &s) && nni_archive_next(&y, &e, &t)) {
-    if (!d != !e) return false;
-    if (d && (strcmp(d->path, e->path) != 0 || d->dtype != e->dtype || d->ndim != e->ndim || d->bytes != e->bytes ||
-              memcmp(d->shape, e->shape, sizeof d->shape) != 0 || (d->bytes && memcmp(d->data, e->data, d->bytes) != 0)))
-      return false;
-    if (d) continue;
+/* Everything but the seal; `full` is the sorted archive with the attributes of its own behind it. */
+static nn_status write_content(writer *w, const nni_archive *full, const nni_sink *to, uint32_t *crc, nni_error *err) {
+  const nni_h5_host host = {.ud = w, .put = writer_put, .get = writer_get, .stop = &w->sheet.failed, .scratch = writer_scratch};
+  nn_status s = to->reserve(to->ud, count_elements(full), err); /* to learn now that the disk is full */
+  if (s != NN_OK) return s;
+  if (!nni_sheet_open(&w->sheet, full->m, to, guess_room(full))) return nni_fail(err, NN_ENOMEM, "out of memory");
+  pthread_mutex_lock(&module_lock);
+  s = module->write(full, &host, &w->size, err);
+  pthread_mutex_unlock(&module_lock);
+  if (w->sheet.failed) {
+    if (err) *err = w->sheet.err;
+    return w->sheet.err.status;
+  }
+  if (s == NN_OK) s = to->reserve(to->ud, (size_t)w->size + sizeof(seal), err);
+  return s == NN_OK ? nni_sheet_finish(&w->sheet, w->size, crc, err) : s;
+}
+
+static nn_status fill_file(void *ud, const nni_sink *to, nni_error *err) {
+  writer *w = ud;
+  const nni_archive *a = w->a;
+  const char *texts[1] = {w->digest};
+  nni_archive full = *a;
+  uint32_t crc = 0;
+  seal end;
+  nn_status s;
+  full.attrs = nni_malloc(a->m, (size_t)(a->nattrs + 2) * sizeof *full.attrs);
+  if (!full.attrs) return nni_fail(err, NN_ENOMEM, "out of memory");
+  if (a->nattrs) memcpy(full.attrs, a->attrs, (size_t)a->nattrs * sizeof *full.attrs);
+  full.attrs[full.nattrs++] = (nn_attr){.path = "/nnlua", .name = NNI_H5_VERSION, .kind = NN_ATTR_INT, .i = ARCHIVE_VERSION};
+  full.attrs[full.nattrs++] = (nn_attr){.path = "/nnlua", .name = NNI_H5_DIGEST, .kind = NN_ATTR_TEXT, .n = 1, .texts = texts};
+  nni_arena_init(&w->scratch, a->m);
+  s = write_content(w, &full, to, &crc, err);
+  nni_sheet_close(&w->sheet);
+  nni_arena_close(&w->scratch);
+  nni_free(a->m, full.attrs, (size_t)full.nattrs * sizeof *full.attrs);
+  if (s != NN_OK) return s;
+  make_seal(&end, crc);
+  return to->write(to->ud, &end, sizeof end, (size_t)w->size, err);
+}
+
+static bool same_attrs(const nni_archive *a, const nni_archive *b) {
+  int i, k;
+  if (a->nattrs != b->nattrs) return false;
+  for (i = 0; i < a->nattrs; i++) {
+    const nn_attr *s = &a->attrs[i], *t = &b->attrs[i];
     if (strcmp(s->path, t->path) != 0 || strcmp(s->name, t->name) != 0 || s->kind != t->kind || s->n != t->n || s->i != t->i ||
         memcmp(&s->f, &t->f, sizeof s->f) != 0)
       return false;
-    for (i = 0; i < s->n; i++)
-      if (strcmp(s->texts[i], t->texts[i]) != 0) return false;
+    for (k = 0; k < s->n; k++)
+      if (strcmp(s->texts[k], t->texts[k]) != 0) return false;
   }
   return true;
 }
 
-typedef struct verifier {
-  writer *w;
-  const char *path;
-  const char *digest;
-  bool large;
-} verifier;
-
-/* The image is no longer needed: its memory goes to the copy that is read back. */
 static nn_status verify_file(void *ud, const char *temporary, nni_error *err) {
-  verifier *v = ud;
-  char digest[NNI_DIGEST_TEXT];
+  writer *w = ud;
   nni_archive back;
   nni_error why = {NN_OK, ""};
+  reader r = {.a = &back, .same = w->a, .err = &why, .piece = nni_buffer_get(w->a->m, NNI_H5_PIECE)};
   nn_status s;
-  v->large = v->w->capacity >= LARGE;
-  drop_image(v->w);
-  nni_archive_init(&back, v->w->a->m);
-  s = read_items(&back, temporary, digest, &why);
+  if (!r.piece) return nni_fail(err, NN_ENOMEM, "%s: cannot save: out of memory", w->path);
+  nni_archive_init(&back, w->a->m);
+  s = read_items(&r, temporary);
   if (s == NN_OK) s = nni_archive_sort(&back, &why);
-  if (s != NN_OK) s = nni_fail(err, s, "%s: cannot save: what was written does not read back: %s", v->path, why.text);
-  else if (strcmp(digest, v->digest) != 0 || !same_archive(v->w->a, &back))
-    s = nni_fail(err, NN_EIO, "%s: cannot save: what was written reads back differently", v->path);
+  if (s != NN_OK) s = nni_fail(err, s, "%s: cannot save: what was written does not read back: %s", w->path, why.text);
+  else if (strcmp(r.digest, w->digest) != 0 || back.narrays != w->a->narrays || !same_attrs(w->a, &back))
+    s = nni_fail(err, NN_EIO, "%s: cannot save: what was written reads back differently", w->path);
   nni_archive_close(&back);
-  if (v->large) nni_memory_trim(v->w->a->m);
+  nni_buffer_put(w->a->m, r.piece, NNI_H5_PIECE);
   return s;
 }
 
-/* The sealed image of a, with its digest. */
-static nn_status make_image(writer *w, char digest[NNI_DIGEST_TEXT], size_t *size, nni_error *err) {
-  nni_archive *a = w->a;
-  const char *texts[1] = {digest};
-  nn_attr own[2]; /* appended for the module, behind the sorted list */
-  const nni_h5_host host = {.ud = w, .image = writer_image, .scratch = writer_scratch};
-  nni_archive full;
-  nn_status s = nni_archive_digest(a, digest, err);
+/* What can be wrong before there is a file. */
+static nn_status prepare(writer *w, nni_error *err) {
+  nn_status s = nni_archive_digest(w->a, w->digest, err);
   if (s != NN_OK) return s;
-  own[0] = (nn_attr){.path = "/nnlua", .name = NNI_H5_VERSION, .kind = NN_ATTR_INT, .i = ARCHIVE_VERSION};
-  own[1] = (nn_attr){.path = "/nnlua", .name = NNI_H5_DIGEST, .kind = NN_ATTR_TEXT, .n = 1, .texts = texts};
-  full = *a;
-  full.attrs = nni_malloc(a->m, (size_t)(a->nattrs + 2) * sizeof *full.attrs);
-  if (!full.attrs) return fail_memory(err);
-  if (a->nattrs) memcpy(full.attrs, a->attrs, (size_t)a->nattrs * sizeof *full.attrs);
-  memcpy(full.attrs + a->nattrs, own, sizeof own);
-  full.nattrs = a->nattrs + 2;
-  if (!writer_image(w, guess_size(&full))) s = fail_memory(err);
-  else {
-    pthread_mutex_lock(&module_lock);
-    s = load_module(err);
-    if (s == NN_OK) s = module->write(&full, &host, w->capacity, size, err);
-    pthread_mutex_unlock(&module_lock);
-    if (s == NN_OK) s = seal_image(w, size, err);
-  }
-  nni_free(a->m, full.attrs, (size_t)(a->nattrs + 2) * sizeof *full.attrs);
+  pthread_mutex_lock(&module_lock);
+  s = load_module(err);
+  pthread_mutex_unlock(&module_lock);
   return s;
 }
 
 nn_status nni_archive_write(nni_archive *a, const char *path, nni_error *err) {
-  char digest[NNI_DIGEST_TEXT];
-  writer w = {.a = a};
-  verifier v = {&w, path, digest, false};
-  size_t size = 0;
-  nn_status s = make_image(&w, digest, &size, err);
-  if (s == NN_OK) s = nni_file_replace(path, w.image, size, verify_file, &v, err);
-  else if (err && s != NN_EUNSUPPORTED && s != NN_EINVAL) {
-    const nni_error why = *err;
-    nni_fail(err, s, "%s: cannot save: %s", path, why.text);
+  writer w = {.a = a, .path = path};
+  const nn_status s = prepare(&w, err);
+  return s == NN_OK ? nni_file_replace_by(path, fill_file, verify_file, &w, err) : s;
+}
+
+/* ---- into memory ---------------------------------------------------------------------------------------------------------------------- */
+typedef struct image {
+  nni_memory *m;
+  char *p;
+  size_t capacity;
+} image;
+
+static nn_status image_reserve(void *ud, size_t n, nni_error *err) {
+  image *i = ud;
+  char *p;
+  if (n <= i->capacity) return NN_OK;
+  if (!(p = nni_buffer_get(i->m, n))) return nni_fail(err, NN_ENOMEM, "out of memory");
+  if (i->p) {
+    memcpy(p, i->p, i->capacity);
+    nni_buffer_put(i->m, i->p, i->capacity);
   }
-  drop_image(&w);
+  i->p = p;
+  i->capacity = n;
+  return NN_OK;
+}
+
+static nn_status image_write(void *ud, const void *p, size_t n, size_t at, nni_error *err) {
+  image *i = ud;
+  const nn_status s = image_reserve(ud, at + n, err);
+  if (s == NN_OK) memcpy(i->p + at, p, n);
   return s;
 }
 
-nn_status nni_archive_image(nni_archive *a, void **image, size_t *capacity, size_t *size, nni_error *err) {
-  char digest[NNI_DIGEST_TEXT];
+nn_status nni_archive_image(nni_archive *a, void **p, size_t *capacity, size_t *size, nni_error *err) {
   writer w = {.a = a};
-  const nn_status s = make_image(&w, digest, size, err);
-  if (s != NN_OK) drop_image(&w);
-  *image = w.image;
-  *capacity = w.capacity;
+  image i = {.m = a->m};
+  const nni_sink to = {&i, image_reserve, image_write};
+  nn_status s = prepare(&w, err);
+  if (s == NN_OK) s = image_reserve(&i, count_elements(a) + guess_room(a), err); /* once, to copy nothing */
+  if (s == NN_OK) s = fill_file(&w, &to, err);
+  if (s != NN_OK && i.p) nni_buffer_put(a->m, i.p, i.capacity);
+  *p = s == NN_OK ? i.p : NULL;
+  *capacity = i.capacity;
+  *size = (size_t)w.size + sizeof(seal);
   return s;
 }

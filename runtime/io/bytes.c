@@ -12,11 +12,11 @@
 #include "replace.h"
 
 nn_status nn_file_replace(nn_context *ctx, const char *path, const void *data, size_t size) {
-  return nni_file_replace(path, data, size, NULL, NULL, nni_error_of(ctx));
+  return nni_file_replace(path, data, size, nni_error_of(ctx));
 }
 
 nn_status nn_file_replace_parts(nn_context *ctx, const char *path, const nn_part *parts, int n) {
-  return nni_file_replace_parts(path, parts, n, NULL, NULL, nni_error_of(ctx));
+  return nni_file_replace_parts(path, parts, n, nni_error_of(ctx));
 }
 
 #define PIECE ((size_t)1 << 30) /* zlib counts in 32 bits */

@@ -3,14 +3,17 @@
 ** Loaded by archive.c on first use, one thread at a time inside. Calls nothing of libnn but the functions of nni_h5_host. It and hdf5_read_module.c
 ** are the only files that see HDF5.
 ** Invariants: H5dont_atexit is the first HDF5 call; HDF5's own error printing is off while we are inside; every return value is checked;
-** nothing stays open after a call; HDF5 never writes to a file (it cannot recover from a write that fails), only to memory of the host's,
-** which is sized beforehand so that it does not have to grow.
+** nothing stays open after a call; HDF5 never writes to a file (it cannot recover from a write that fails): a file driver of our own hands
+** everything to the host.
 */
 #include "hdf5_inside.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#if H5_VERSION_GE(1, 13, 0)
+#include <H5FDdevelop.h>
+#endif
 
-#define CHUNK_BYTES ((size_t)1 << 20)
 #define ATTRS_IN_HEADER 64 /* so many attributes stay in the object header, whose checksum covers them */
 
 /* ---- errors ---------------------------------------------------------------------------------------------------------------- */
@@ -74,45 +77,117 @@ void nn_h5_leave(const quiet *q) {
 
 static int64_t count_objects(void) { return started ? (int64_t)H5Fget_obj_count((hid_t)H5F_OBJ_ALL, H5F_OBJ_ALL) : 0; }
 
-/* ---- writing -------------------------------------------------------------------------------------------------------------------- */
 typedef struct writer {
   const nni_h5_host *host;
   nni_error *err;
   hid_t file, gcpl;
+  bool elements; /* those of a data set are on their way */
 } writer;
 
-static void *image_resize(void *p, size_t n, H5FD_file_image_op_t op, void *ud) {
-  const nni_h5_host *host = ud;
-  (void)p, (void)op;
-  return host->image(host->ud, n);
+/* ---- the file driver ---------------------------------------------------------------------------------------------------------- */
+/* What HDF5 writes goes to the host as it comes. Elements are raw data (H5FD_MEM_DRAW) that comes while we write a data set; large attributes are
+** raw data too, but HDF5 reads those again. */
+typedef struct host_file {
+  H5FD_t base;
+  const writer *w;
+  haddr_t eoa, eof;
+} host_file;
+
+static H5FD_t *host_open(const char *name, unsigned flags, hid_t fapl, haddr_t maxaddr) {
+  const writer *const *w = H5Pget_driver_info(fapl);
+  host_file *f = w && (flags & H5F_ACC_CREAT) ? calloc(1, sizeof *f) : NULL;
+  (void)name, (void)maxaddr;
+  if (!f) return NULL;
+  f->w = *w;
+  return &f->base;
 }
-static void *image_alloc(size_t n, H5FD_file_image_op_t op, void *ud) { return image_resize(NULL, n, op, ud); }
-static void *image_copy(void *to, const void *from, size_t n, H5FD_file_image_op_t op, void *ud) {
-  (void)op, (void)ud;
-  return memcpy(to, from, n);
-}
-static herr_t image_free(void *p, H5FD_file_image_op_t op, void *ud) { /* the host keeps it: that is how we get the file */
-  (void)p, (void)op, (void)ud;
-  return 0;
-}
-static void *share_ud(void *ud) { return ud; }
-static herr_t drop_ud(void *ud) {
-  (void)ud;
+
+static herr_t host_close(H5FD_t *f) {
+  free(f);
   return 0;
 }
 
+/* As the driver for files in memory, so that files get the layout they always had. */
+static herr_t host_query(const H5FD_t *f, unsigned long *flags) {
+  (void)f;
+  *flags = H5FD_FEAT_AGGREGATE_METADATA | H5FD_FEAT_ACCUMULATE_METADATA | H5FD_FEAT_DATA_SIEVE | H5FD_FEAT_AGGREGATE_SMALLDATA;
+  return 0;
+}
+
+static haddr_t host_get_eoa(const H5FD_t *f, H5FD_mem_t type) {
+  (void)type;
+  return ((const host_file *)f)->eoa;
+}
+
+static herr_t host_set_eoa(H5FD_t *f, H5FD_mem_t type, haddr_t at) {
+  (void)type;
+  ((host_file *)f)->eoa = at;
+  return 0;
+}
+
+static haddr_t host_get_eof(const H5FD_t *f, H5FD_mem_t type) {
+  (void)type;
+  return ((const host_file *)f)->eof;
+}
+
+static herr_t host_read(H5FD_t *file, H5FD_mem_t type, hid_t dxpl, haddr_t at, size_t n, void *to) {
+  const host_file *f = (const host_file *)file;
+  (void)dxpl;
+  if ((f->w->elements && type == H5FD_MEM_DRAW) || at > (haddr_t)INT64_MAX - n) return -1; /* HDF5 has no reason to read elements again */
+  f->w->host->get(f->w->host->ud, (int64_t)at, to, n);
+  return 0;
+}
+
+static herr_t host_write(H5FD_t *file, H5FD_mem_t type, hid_t dxpl, haddr_t at, size_t n, const void *from) {
+  host_file *f = (host_file *)file;
+  const nni_h5_host *host = f->w->host;
+  (void)dxpl;
+  if (at > (haddr_t)INT64_MAX - n || !host->put(host->ud, (int64_t)at, from, n, f->w->elements && type == H5FD_MEM_DRAW)) return -1;
+  if (at + n > f->eof) f->eof = at + n;
+  return 0;
+}
+
+static herr_t host_truncate(H5FD_t *file, hid_t dxpl, hbool_t closing) {
+  host_file *f = (host_file *)file;
+  (void)dxpl, (void)closing;
+  f->eof = f->eoa;
+  return 0;
+}
+
+static const H5FD_class_t host_driver = {
+#if H5_VERSION_GE(1, 13, 0)
+    .version = H5FD_CLASS_VERSION,
+    .value = (H5FD_class_value_t)700, /* of those that the HDF Group leaves to anybody */
+#endif
+    .name = "nnlua",
+    .maxaddr = (haddr_t)INT64_MAX,
+    .fc_degree = H5F_CLOSE_STRONG,
+    .fapl_size = sizeof(const writer *),
+    .open = host_open,
+    .close = host_close,
+    .query = host_query,
+    .get_eoa = host_get_eoa,
+    .set_eoa = host_set_eoa,
+    .get_eof = host_get_eof,
+    .read = host_read,
+    .write = host_write,
+    .truncate = host_truncate,
+    .fl_map = H5FD_FLMAP_DICHOTOMY,
+};
+
+/* ---- writing ------------------------------------------------------------------------------------------------------------------- */
 static nn_status write_fail(const writer *w, const char *path, const char *what) {
   char before[NNI_ARCHIVE_MAXNAME + 20];
   snprintf(before, sizeof before, "%.250s: ", path);
   return nn_h5_fail_reason(w->err, NN_EIO, before, what);
 }
 
-static hid_t image_fapl(const nni_h5_host *host) {
-  H5FD_file_image_callbacks_t cb = {image_alloc, image_copy, image_resize, image_free, share_ud, drop_ud, NULL};
+static hid_t host_fapl(const writer *w) {
+  static hid_t driver = -1;
   const hid_t fapl = H5Pcreate(H5P_FILE_ACCESS);
-  cb.udata = (void *)(uintptr_t)host;
-  if (fapl >= 0 && H5Pset_fapl_core(fapl, NN_H5_IMAGE_STEP, 0) >= 0 && H5Pset_libver_bounds(fapl, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0 &&
-      H5Pset_fclose_degree(fapl, H5F_CLOSE_STRONG) >= 0 && H5Pset_file_image_callbacks(fapl, &cb) >= 0)
+  if (driver < 0) driver = H5FDregister(&host_driver);
+  if (fapl >= 0 && driver >= 0 && H5Pset_driver(fapl, driver, &w) >= 0 && H5Pset_libver_bounds(fapl, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0 &&
+      H5Pset_fclose_degree(fapl, H5F_CLOSE_STRONG) >= 0)
     return fapl;
   if (fapl >= 0) H5Pclose(fapl);
   return -1;
@@ -176,7 +251,7 @@ static bool set_layout(hid_t dcpl, const nni_array *d) {
   int i;
   if (d->ndim == 0 || d->bytes == 0) return H5Pset_layout(dcpl, H5D_COMPACT) >= 0;
   for (i = 0; i < d->ndim; i++) chunk[i] = (hsize_t)d->shape[i];
-  for (i = 0; bytes > CHUNK_BYTES && i < d->ndim;) {
+  for (i = 0; bytes > NNI_H5_PIECE && i < d->ndim;) {
     if (chunk[i] == 1) {
       i++;
       continue;
@@ -201,12 +276,13 @@ static nn_status write_flag(const writer *w, hid_t object, const char *path) {
   return s;
 }
 
-static nn_status write_dataset(const writer *w, const nni_array *d) {
+static nn_status write_dataset(writer *w, const nni_array *d) {
   hsize_t dims[NN_MAXDIM];
   const hid_t type = nn_h5_file_type(d->dtype), dcpl = creation_plist(H5P_DATASET_CREATE);
   hid_t space = -1, set = -1;
   nn_status s = make_groups(w, d->path, false);
   int i;
+  w->elements = true;
   for (i = 0; i < d->ndim; i++) dims[i] = (hsize_t)d->shape[i];
   if (s == NN_OK) {
     space = d->ndim ? H5Screate_simple(d->ndim, dims, NULL) : H5Screate(H5S_SCALAR);
@@ -217,6 +293,7 @@ static nn_status write_dataset(const writer *w, const nni_array *d) {
     else if (d->dtype == NN_BOOL) s = write_flag(w, set, d->path);
   }
   if (set >= 0 && H5Dclose(set) < 0 && s == NN_OK) s = write_fail(w, d->path, "closing a data set");
+  w->elements = false;
   if (space >= 0) H5Sclose(space);
   if (dcpl >= 0) H5Pclose(dcpl);
   return s;
@@ -265,26 +342,25 @@ static nn_status write_attr(const writer *w, const nn_attr *at) {
   return s;
 }
 
-static nn_status write_items(const writer *w, const nni_archive *a) {
+static nn_status write_items(writer *w, const nni_archive *a) {
+  const bool never = false, *stop = w->host->stop ? w->host->stop : &never;
   nn_status s = NN_OK;
   int i;
-  for (i = 0; i < a->narrays && s == NN_OK; i++) s = write_dataset(w, &a->arrays[i]);
-  for (i = 0; i < a->nattrs && s == NN_OK; i++) s = write_attr(w, &a->attrs[i]);
+  for (i = 0; i < a->narrays && s == NN_OK && !*stop; i++) s = write_dataset(w, &a->arrays[i]);
+  for (i = 0; i < a->nattrs && s == NN_OK && !*stop; i++) s = write_attr(w, &a->attrs[i]);
   return s;
 }
 
 /* The length of the file is the end-of-file address in its superblock (bytes 28 to 35 of version 3). */
-static nn_status take_size(const nni_h5_host *host, size_t capacity, size_t *size, nni_error *err) {
-  const unsigned char *image = host->image(host->ud, capacity);
-  uint64_t end = 0;
-  if (!image || image[8] != 3 || image[9] != 8) return nn_h5_fail(err, NN_EINTERNAL, "libhdf5 made a file of another format than asked for");
-  memcpy(&end, image + 28, sizeof end);
-  if (end < 48 || end == UINT64_MAX) return nn_h5_fail(err, NN_EINTERNAL, "libhdf5 made a file without an end");
-  *size = (size_t)end;
-  return NN_OK;
+static nn_status take_size(const nni_h5_host *host, int64_t *size, nni_error *err) {
+  unsigned char head[36];
+  host->get(host->ud, 0, head, sizeof head);
+  if (head[8] != 3 || head[9] != 8) return nn_h5_fail(err, NN_EINTERNAL, "libhdf5 made a file of another format than asked for");
+  memcpy(size, head + 28, sizeof *size);
+  return *size < 48 ? nn_h5_fail(err, NN_EINTERNAL, "libhdf5 made a file without an end") : NN_OK;
 }
 
-static nn_status write_archive(const nni_archive *a, const nni_h5_host *host, size_t guess, size_t *size, nni_error *err) {
+static nn_status write_archive(const nni_archive *a, const nni_h5_host *host, int64_t *size, nni_error *err) {
   static unsigned serial; /* a file that HDF5 could not close for want of memory keeps its name */
   char name[64];
   writer w = {.host = host, .err = err, .file = -1, .gcpl = -1};
@@ -292,15 +368,15 @@ static nn_status write_archive(const nni_archive *a, const nni_h5_host *host, si
   quiet q;
   nn_status s = nn_h5_enter(&q, err);
   if (s != NN_OK) return s;
-  fapl = image_fapl(host);
+  fapl = host_fapl(&w);
   fcpl = creation_plist(H5P_FILE_CREATE);
   w.gcpl = creation_plist(H5P_GROUP_CREATE);
-  snprintf(name, sizeof name, "/dev/null/nnlua-image-%u", ++serial); /* names nothing: the core driver has no backing store */
+  snprintf(name, sizeof name, "/dev/null/nnlua-image-%u", ++serial); /* names nothing: our driver opens no file */
   if (fapl < 0 || fcpl < 0 || w.gcpl < 0 || (w.file = H5Fcreate(name, H5F_ACC_TRUNC, fcpl, fapl)) < 0)
-    s = nn_h5_fail_reason(err, NN_EIO, "", "making an HDF5 image");
+    s = nn_h5_fail_reason(err, NN_EIO, "", "making an HDF5 file");
   if (s == NN_OK) s = write_items(&w, a);
-  if (w.file >= 0 && H5Fclose(w.file) < 0 && s == NN_OK) s = nn_h5_fail_reason(err, NN_EIO, "", "closing an HDF5 image");
-  if (s == NN_OK) s = take_size(host, guess, size, err);
+  if (w.file >= 0 && H5Fclose(w.file) < 0 && s == NN_OK) s = nn_h5_fail_reason(err, NN_EIO, "", "closing an HDF5 file");
+  if (s == NN_OK) s = take_size(host, size, err);
   if (w.gcpl >= 0) H5Pclose(w.gcpl);
   if (fcpl >= 0) H5Pclose(fcpl);
   if (fapl >= 0) H5Pclose(fapl);

@@ -281,6 +281,52 @@ static herr_t read_foreign_elements(reader *r, hid_t set, hid_t type, hid_t spac
   return rc;
 }
 
+/* Our chunks are runs of elements: of some dim a part, 1 of those before it and all of those after it. The dim, or -1. */
+static int find_cut(const nni_array *d, const hsize_t *chunk) {
+  size_t bytes = nn_h5_element_size(d->dtype);
+  int cut, i;
+  for (cut = 0; cut < d->ndim - 1 && chunk[cut] == 1; cut++) {
+  }
+  for (i = 0; i < d->ndim; i++) {
+    if (i > cut && chunk[i] != (hsize_t)d->shape[i]) return -1;
+    if (chunk[i] == 0 || __builtin_mul_overflow(bytes, (size_t)chunk[i], &bytes)) return -1;
+  }
+  return bytes <= NNI_H5_PIECE ? cut : -1;
+}
+
+/* Elements at `start`, `count` of them in each dim, to the buffer `to`. */
+static herr_t read_block(hid_t set, hid_t type, hid_t space, const hsize_t *start, const hsize_t *count, hsize_t n, void *to) {
+  const hid_t flat = H5Screate_simple(1, &n, NULL);
+  herr_t rc = flat >= 0 && H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) >= 0 ? H5Dread(set, type, flat, space, H5P_DEFAULT, to) : -1;
+  if (flat >= 0) H5Sclose(flat);
+  return rc;
+}
+
+/* Chunk by chunk through the buffer `to` of NNI_H5_PIECE bytes. */
+static herr_t read_pieces(reader *r, hid_t set, hid_t type, hid_t space, hid_t dcpl, const nni_array *d, void *to) {
+  hsize_t chunk[NN_MAXDIM], start[NN_MAXDIM] = {0}, count[NN_MAXDIM];
+  const size_t size = nn_h5_element_size(d->dtype);
+  size_t at = 0;
+  int i, cut;
+  if (H5Pget_chunk(dcpl, NN_MAXDIM, chunk) != d->ndim || (cut = find_cut(d, chunk)) < 0) return read_fail(r, "chunks of an unusual form");
+  while (at < d->bytes) {
+    size_t n = 1;
+    for (i = 0; i < d->ndim; i++) {
+      count[i] = (hsize_t)d->shape[i] - start[i] < chunk[i] ? (hsize_t)d->shape[i] - start[i] : chunk[i];
+      n *= (size_t)count[i];
+    }
+    if (read_block(set, type, space, start, count, n, to) < 0) return read_fail_h5(r, "reading elements");
+    if (!r->host->piece(r->host->ud, d, at, to, n * size)) return read_fail_host(r);
+    at += n * size;
+    start[cut] += chunk[cut];
+    for (i = cut; i > 0 && start[i] >= (hsize_t)d->shape[i]; i--) {
+      start[i] = 0;
+      start[i - 1]++;
+    }
+  }
+  return 0;
+}
+
 static herr_t read_elements(reader *r, hid_t set, hid_t type, hid_t space, hid_t dcpl) {
   nni_array d;
   void *to;
@@ -297,7 +343,10 @@ static herr_t read_elements(reader *r, hid_t set, hid_t type, hid_t space, hid_t
   if (read_shape(r, space, &d) < 0) return -1;
   if (d.bytes && H5Dget_storage_size(set) < d.bytes) return read_fail(r, "claims more elements than the file holds");
   if (!(to = r->host->dataset(r->host->ud, &d))) return read_fail_host(r);
+  if (r->host->piece && H5Pget_layout(dcpl) == H5D_CHUNKED) return read_pieces(r, set, type, space, dcpl, &d, to);
+  if (r->host->piece && d.bytes > NNI_H5_PIECE) return read_fail(r, "a header too large");
   if (d.bytes && H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, to) < 0) return read_fail_h5(r, "reading elements");
+  if (r->host->piece && !r->host->piece(r->host->ud, &d, 0, to, d.bytes)) return read_fail_host(r);
   return 0;
 }
 

@@ -33,6 +33,7 @@ typedef struct job {
   char tmp[TMP_SIZE]; /* name in folder; "" when there is none */
   char tmp_path[PATH_MAX];
   int dirfd, fd;
+  size_t need; /* bytes that the file has at least, for messages */
   bool exists; /* the target, when we began */
   struct stat old;
 } job;
@@ -64,14 +65,20 @@ static nn_status fail_errno(const job *j, nni_error *err, const char *doing, int
   return nni_fail(err, code == ENOENT ? NN_ENOTFOUND : NN_EIO, "%s: cannot save: %s: %s", j->path, doing, strerror(code));
 }
 
-/* No room: say how much is needed and how much there is. */
-static nn_status fail_space(const job *j, nni_error *err, const char *doing, int code, size_t need) {
+/* The reason alone; for no room how much is needed and how much there is. */
+static nn_status fail_content(const job *j, nni_error *err, const char *doing, int code) {
   struct statvfs s;
   if ((code == ENOSPC || code == EDQUOT || code == EFBIG) && fstatvfs(j->fd, &s) == 0) {
     const unsigned long long room = (unsigned long long)s.f_bavail * (unsigned long long)s.f_frsize;
-    return nni_fail(err, NN_EIO, "%s: cannot save: %s: needs %zu bytes, the file system has %llu free", j->path, strerror(code), need, room);
+    return nni_fail(err, NN_EIO, "%s: needs at least %zu bytes, the file system has %llu free", strerror(code), j->need, room);
   }
-  return fail_errno(j, err, doing, code);
+  return nni_fail(err, NN_EIO, "%s: %s", doing, strerror(code));
+}
+
+/* Put the file's name before the reason. */
+static nn_status fail_named(const job *j, nn_status s, nni_error *err) {
+  const nni_error why = err ? *err : (nni_error){NN_OK, ""};
+  return nni_fail(err, s, "%s: cannot save: %s", j->path, why.text);
 }
 
 /* ---- where to write ------------------------------------------------------------------------------------------------------------ */
@@ -178,34 +185,26 @@ static nn_status make_temporary(job *j, nni_error *err) {
 }
 
 /* ---- content ----------------------------------------------------------------------------------------------------------------------- */
-/* Writing what lies in memory cannot fail for space after this (on file systems that can reserve). */
-static nn_status reserve_space(const job *j, size_t size, nni_error *err) {
+/* Writing cannot fail for space after this (on file systems that can reserve). */
+static nn_status reserve_space(void *ud, size_t size, nni_error *err) {
+  job *j = ud;
   int code;
-  if (size == 0) return NN_OK;
+  if (size <= j->need) return NN_OK;
+  j->need = size;
   do code = posix_fallocate(j->fd, 0, (off_t)size);
   while (code == EINTR);
   if (code == 0 || code == EOPNOTSUPP || code == EINVAL || code == ENOSYS) return NN_OK;
-  return fail_space(j, err, "reserving space", code, size);
+  return fail_content(j, err, "reserving space", code);
 }
 
-/* One part behind `at` bytes; `total` is for messages. */
-static nn_status write_part(const job *j, const nn_part *part, size_t at, size_t total, nni_error *err) {
+static nn_status write_at(void *ud, const void *p, size_t size, size_t at, nni_error *err) {
+  const job *j = ud;
   size_t done = 0;
-  while (done < part->size) {
-    const size_t piece = part->size - done < ((size_t)1 << 24) ? part->size - done : (size_t)1 << 24;
-    const ssize_t n = pwrite(j->fd, (const char *)part->data + done, piece, (off_t)(at + done));
+  while (done < size) {
+    const size_t piece = size - done < ((size_t)1 << 24) ? size - done : (size_t)1 << 24;
+    const ssize_t n = pwrite(j->fd, (const char *)p + done, piece, (off_t)(at + done));
     if (n > 0) done += (size_t)n;
-    else if (n == 0 || errno != EINTR) return fail_space(j, err, "writing", n == 0 ? ENOSPC : errno, total);
-  }
-  return NN_OK;
-}
-
-static nn_status write_all(const job *j, const nn_part *parts, int n, size_t total, nni_error *err) {
-  size_t at = 0;
-  for (int i = 0; i < n; i++) {
-    const nn_status s = write_part(j, &parts[i], at, total, err);
-    if (s != NN_OK) return s;
-    at += parts[i].size;
+    else if (n == 0 || errno != EINTR) return fail_content(j, err, "writing", n == 0 ? ENOSPC : errno);
   }
   return NN_OK;
 }
@@ -270,26 +269,21 @@ static nn_status swap_in(job *j, nni_error *err) {
   return fail_errno(j, err, "syncing the folder", code);
 }
 
-static nn_status replace_steps(job *j, const nn_part *parts, int n, nni_verify_fn verify, void *ud, nni_error *err) {
+static nn_status replace_steps(job *j, nni_fill_fn fill, nni_verify_fn verify, void *ud, nni_error *err) {
+  const nni_sink to = {j, reserve_space, write_at};
   nn_status s;
-  size_t size = 0;
-  for (int i = 0; i < n; i++) {
-    if (parts[i].size > (size_t)PTRDIFF_MAX - size) return nni_fail(err, NN_EINVAL, "%s: cannot save: more bytes than a file can hold", j->path);
-    size += parts[i].size;
-  }
   if ((s = find_target(j, err)) != NN_OK) return s;
   if ((s = open_folder(j, err)) != NN_OK) return s;
   sweep_folder(j);
   if ((s = make_temporary(j, err)) != NN_OK) return s;
-  if ((s = reserve_space(j, size, err)) != NN_OK) return s;
-  if ((s = write_all(j, parts, n, size, err)) != NN_OK) return s;
+  if ((s = fill(ud, &to, err)) != NN_OK) return fail_named(j, s, err);
   if ((s = copy_mode(j, err)) != NN_OK) return s;
-  if (sync_fd(j->fd) != 0) return fail_space(j, err, "syncing", errno, size);
+  if (sync_fd(j->fd) != 0) return fail_named(j, fail_content(j, err, "syncing", errno), err);
   if (verify && (s = verify(ud, j->tmp_path, err)) != NN_OK) return s;
   return swap_in(j, err);
 }
 
-nn_status nni_file_replace_parts(const char *path, const nn_part *parts, int n, nni_verify_fn verify, void *ud, nni_error *err) {
+nn_status nni_file_replace_by(const char *path, nni_fill_fn fill, nni_verify_fn verify, void *ud, nni_error *err) {
   job j;
   guard g;
   nn_status s;
@@ -297,14 +291,37 @@ nn_status nni_file_replace_parts(const char *path, const nn_part *parts, int n, 
   j.path = path;
   j.fd = j.dirfd = -1;
   guard_enter(&g);
-  s = replace_steps(&j, parts, n, verify, ud, err);
+  s = replace_steps(&j, fill, verify, ud, err);
   drop_temporary(&j);
   if (j.dirfd >= 0) close(j.dirfd);
   guard_leave(&g);
   return s;
 }
 
-nn_status nni_file_replace(const char *path, const void *data, size_t size, nni_verify_fn verify, void *ud, nni_error *err) {
+/* ---- what lies in memory ------------------------------------------------------------------------------------------------------------- */
+typedef struct parts {
+  const nn_part *list;
+  int n;
+} parts;
+
+static nn_status fill_parts(void *ud, const nni_sink *to, nni_error *err) {
+  const parts *p = ud;
+  size_t at = 0, size = 0;
+  nn_status s;
+  for (int i = 0; i < p->n; i++)
+    if (p->list[i].size > (size_t)PTRDIFF_MAX - size) return nni_fail(err, NN_EINVAL, "more bytes than a file can hold");
+    else size += p->list[i].size;
+  s = to->reserve(to->ud, size, err);
+  for (int i = 0; i < p->n && s == NN_OK; at += p->list[i++].size) s = to->write(to->ud, p->list[i].data, p->list[i].size, at, err);
+  return s;
+}
+
+nn_status nni_file_replace_parts(const char *path, const nn_part *list, int n, nni_error *err) {
+  parts p = {list, n};
+  return nni_file_replace_by(path, fill_parts, NULL, &p, err);
+}
+
+nn_status nni_file_replace(const char *path, const void *data, size_t size, nni_error *err) {
   const nn_part part = {data, size};
-  return nni_file_replace_parts(path, &part, 1, verify, ud, err);
+  return nni_file_replace_parts(path, &part, 1, err);
 }

@@ -19,6 +19,7 @@
 #include <zlib.h>
 
 #include "io/archive.h"
+#include "io/sheet.h"
 
 /* HDF5 leaks when it refuses a damaged file, which it only gets to see here (see seal_again). */
 __attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
@@ -645,6 +646,8 @@ static void note_sync(int fd) {
 /* ---- the N-th system call fails --------------------------------------------------------------------------------------------------- */
 /* The linker sends these calls of ours through here (--wrap in CMakeLists.txt). */
 static int calls_left = -1, call_error; /* call_error 0: a short write */
+static int lies_left = -1;              /* so many writes on, the disk keeps another byte than it was given */
+static char *meddle;                    /* changes when a file is synced */
 
 static bool call_fails(void) {
   if (calls_left < 0 || --calls_left >= 0) return false;
@@ -660,6 +663,7 @@ int __real_fsync(int fd);
 int __wrap_fsync(int fd);
 int __wrap_fsync(int fd) {
   if (call_fails() && call_error) return -1;
+  if (meddle) *meddle ^= 1;
   note_sync(fd);
   return __real_fsync(fd);
 }
@@ -687,8 +691,13 @@ ssize_t __real_pwrite(int fd, const void *p, size_t n, off_t at);
 ssize_t __wrap_pwrite(int fd, const void *p, size_t n, off_t at);
 ssize_t __wrap_pwrite(int fd, const void *p, size_t n, off_t at) {
   if (!call_fails()) {
+    ssize_t r = __real_pwrite(fd, p, n, at);
     note_event(WRITTEN, p, n, (size_t)at);
-    return __real_pwrite(fd, p, n, at);
+    if (lies_left >= 0 && lies_left-- == 0 && r > 0) {
+      const char wrong = (char)~((const char *)p)[r / 2];
+      if (__real_pwrite(fd, &wrong, 1, at + r / 2) != 1) r = -1;
+    }
+    return r;
   }
   return call_error ? -1 : __real_pwrite(fd, p, n / 2 + 1, at);
 }
@@ -719,6 +728,39 @@ static void test_system_calls(void) {
   }
   CHECK(total >= 8 * NNI_COUNT(errors) && refused >= 15, "%d calls failed, %d saves refused", total, refused);
   printf("failed system calls: %d cases, %d saves refused\n", total, refused);
+}
+
+/* What the disk made of it is compared with what it was given, and what HDF5 made of it with the archive, elements and all. */
+static void test_read_back(void) {
+  char *const places[] = {(char *)kernel, (char *)&kernel[639], (char *)&bytes[999], (char *)&flags[4], (char *)&counts[2], (char *)&scalar,
+                          (char *)&big[0], (char *)&big[299999], (char *)&big[699999]};
+  nni_error err = {NN_OK, ""};
+  int n, lies = 0;
+  ballast = 700000; /* several chunks */
+  CHECK(save(in_dir("back.h5"), 1, &err) == NN_OK, "%s", err.text);
+  for (n = 0; n < 64; n++) {
+    nn_status s;
+    lies_left = n;
+    s = save(in_dir("back.h5"), 2, &err);
+    if (lies_left >= 0) break; /* fewer writes than n */
+    lies++;
+    CHECK(s != NN_OK && strstr(err.text, "back.h5") && strstr(err.text, "does not read back"), "write %d: %s", n, err.text);
+    CHECK(load(in_dir("back.h5"), 1, &err) == 1, "write %d: %s", n, err.text);
+  }
+  CHECK(lies >= 10 && lies < 64, "%d writes", lies);
+  lies_left = -1;
+  CHECK(save(in_dir("back.h5"), 1, &err) == NN_OK, "%s", err.text);
+  for (n = 0; n < NNI_COUNT(places); n++) {
+    nn_status s;
+    meddle = places[n];
+    s = save(in_dir("back.h5"), 2, &err);
+    meddle = NULL;
+    *places[n] ^= 1;
+    CHECK(s == NN_EIO && strstr(err.text, "reads back differently"), "place %d: %s", n, err.text);
+    CHECK(load(in_dir("back.h5"), 1, &err) == 1 && count_temporaries(dir) == 0, "place %d: %s", n, err.text);
+  }
+  ballast = 0;
+  printf("read back: %d writes that the disk got wrong, %d elements that changed\n", lies, n);
 }
 
 /* ---- power losses -------------------------------------------------------------------------------------------------------------------- */
@@ -812,7 +854,7 @@ static void test_power_loss(void) {
 typedef struct hook {
   long left;
   bool lasting;
-  long live, calls;
+  long live, calls, peak;
 } hook;
 
 static void *failing_alloc(void *ud, void *p, size_t osize, size_t nsize) {
@@ -843,7 +885,7 @@ static void test_allocations(void) {
       long n;
       bool done = false;
       for (n = 1; n < 1000 && !done; n++) {
-        hook h = {-1, lasting != 0, 0, 0};
+        hook h = {-1, lasting != 0, 0, 0, 0};
         int r;
         mem = nni_memory_open(failing_alloc, &h);
         if (!mem) exit(2);
@@ -871,6 +913,191 @@ static void test_allocations(void) {
       CHECK(done, "job %d did not end", job);
     }
   printf("failed allocations: %d cases\n", cases);
+}
+
+/* ---- files written in any order ----------------------------------------------------------------------------------------------------------- */
+typedef struct memory_file {
+  unsigned char p[1 << 16];
+  long writes_left;
+  size_t reserved;
+} memory_file;
+
+static nn_status memory_reserve(void *ud, size_t n, nni_error *err) {
+  (void)err;
+  ((memory_file *)ud)->reserved = n;
+  return NN_OK;
+}
+
+static nn_status memory_write(void *ud, const void *p, size_t n, size_t at, nni_error *err) {
+  memory_file *f = ud;
+  if (f->writes_left-- == 0) return nni_fail(err, NN_EIO, "no more");
+  memcpy(f->p + at, p, n);
+  return NN_OK;
+}
+
+/* Random pieces of a file of 40000 bytes: of each 1000 the bytes 300 to 799 are elements, given once or never, the rest is kept. */
+static void scribble(nni_sheet *s, unsigned char *want, int rounds) {
+  unsigned char piece[500], got[500];
+  bool taken[40] = {false};
+  int i;
+  size_t k;
+  for (i = 0; i < rounds; i++) {
+    const bool elements = roll(3) == 0;
+    const size_t slot = roll(40), n = 1 + roll(500), at = slot * 1000 + (elements ? 300 : 800);
+    if ((elements && taken[slot]) || (!elements && slot == 39)) continue;
+    for (k = 0; k < n; k++) piece[k] = (unsigned char)roll(256);
+    if (elements) {
+      nni_sheet_elements(s, (int64_t)at, piece, n);
+      taken[slot] = true;
+    } else {
+      CHECK(nni_sheet_keep(s, (int64_t)at, piece, n), "no memory");
+      nni_sheet_get(s, (int64_t)at, got, n);
+      CHECK(memcmp(got, piece, n) == 0, "kept bytes changed");
+    }
+    memcpy(want + at, piece, n);
+  }
+}
+
+static void test_sheet(void) {
+  static memory_file f;
+  nni_memory *old = mem;
+  const nni_sink to = {&f, memory_reserve, memory_write};
+  unsigned char *want = malloc(40000);
+  nni_error err = {NN_OK, ""};
+  nni_sheet s;
+  uint32_t crc;
+  int round, k, grown = 0;
+  for (round = 0; round < 200; round++) {
+    memset(&f, 0xee, sizeof f); /* what is never written must become zero */
+    memset(want, 0, 40000);
+    f.writes_left = -1;
+    CHECK(nni_sheet_open(&s, mem, &to, round % 2 ? 40000 : 100), "no memory");
+    scribble(&s, want, 1 + (int)roll(60));
+    grown += s.nslabs > 1;
+    CHECK(nni_sheet_finish(&s, 40000, &crc, &err) == NN_OK && !s.failed, "%s", err.text);
+    CHECK(memcmp(f.p, want, 40000) == 0 && f.p[40000] == 0xee, "round %d: other bytes", round);
+    CHECK(crc == (uint32_t)crc32(0, want, 40000), "round %d: other checksum", round);
+    nni_sheet_close(&s);
+  }
+  CHECK(grown > 50, "%d rounds needed more room than they asked for", grown);
+  CHECK(nni_sheet_open(&s, mem, &to, 1000), "no memory");
+  nni_sheet_elements(&s, 100, want, 100);
+  nni_sheet_elements(&s, 150, want, 10);
+  CHECK(!s.failed && nni_sheet_finish(&s, 1000, &crc, &err) == NN_EINTERNAL, "elements twice in a place");
+  nni_sheet_close(&s);
+  CHECK(nni_sheet_open(&s, mem, &to, 1000), "no memory");
+  f.writes_left = 1; /* a disk that fails */
+  nni_sheet_elements(&s, 0, want, 10);
+  CHECK(!s.failed, "failed");
+  nni_sheet_elements(&s, 10, want, 10);
+  CHECK(s.failed && strcmp(s.err.text, "no more") == 0 && nni_sheet_keep(&s, 50, want, 10), "%s", s.err.text);
+  nni_sheet_close(&s);
+  for (k = 1; k < 12; k++) { /* no memory for more */
+    hook h = {-1, true, 0, 0, 0};
+    bool ok;
+    if (!(mem = nni_memory_open(failing_alloc, &h))) exit(2);
+    h.left = k;
+    f.writes_left = -1;
+    ok = nni_sheet_open(&s, mem, &to, 100);
+    for (round = 0; ok && round < 30; round++) ok = nni_sheet_keep(&s, round * 1024, want, 10);
+    for (round = 0; ok && round < 100; round++) nni_sheet_elements(&s, 40000 + 10 * round, want, 10);
+    CHECK((ok && !s.failed) == (h.left > 0) && (!s.failed || s.err.status == NN_ENOMEM), "allocation %d: %s", k, s.err.text);
+    nni_sheet_close(&s);
+    nni_memory_close(mem);
+    CHECK(h.live == 0, "allocation %d: %ld bytes leak", k, h.live);
+  }
+  mem = old;
+  free(want);
+}
+
+/* ---- memory ------------------------------------------------------------------------------------------------------------------------------- */
+static void *peak_alloc(void *ud, void *p, size_t osize, size_t nsize) {
+  hook *h = ud;
+  void *q = failing_alloc(ud, p, osize, nsize);
+  if (h->live > h->peak) h->peak = h->live;
+  return q;
+}
+
+static long most_resident(void) { /* bytes, since the last forget_resident */
+  char line[200];
+  long kb = 0;
+  FILE *f = fopen("/proc/self/status", "r");
+  while (f && fgets(line, sizeof line, f))
+    if (sscanf(line, "VmHWM: %ld", &kb) == 1) break;
+  if (f) fclose(f);
+  return kb * 1024;
+}
+
+static bool forget_resident(void) {
+  FILE *f = fopen("/proc/self/clear_refs", "w");
+  return f && fputs("5", f) >= 0 && fclose(f) == 0;
+}
+
+/* A save needs little beside what it saves; a load what it loads. By our own count, and, where no sanitizer keeps freed memory, by the system's. */
+static void test_memory(void) {
+  enum { MB = 1 << 20, TOTAL = 96 * MB };
+  hook h = {-1, false, 0, 0, 0};
+  nni_memory *old = mem;
+  nni_error err = {NN_OK, ""};
+  nni_archive a, b;
+  char *live = malloc(TOTAL), name[40];
+  long resident = 0, by_system[2] = {0, 0}, by_count[2];
+  bool measured;
+  int i;
+  if (!live || !(mem = nni_memory_open(peak_alloc, &h))) exit(2);
+  for (i = 0; i < TOTAL / 4; i++) ((uint32_t *)(void *)live)[i] = (uint32_t)i * 2654435761u;
+  nni_archive_init(&a, mem);
+  nni_archive_init(&b, mem);
+  for (i = 0; i < 6; i++) {
+    snprintf(name, sizeof name, "/model_weights/%d/kernel", i);
+    CHECK(nni_archive_add(&a, name, NN_F32, 2, (int64_t[]){4096, 1024}, live + (long)i * 16 * MB, &err) == NN_OK, "%s", err.text);
+  }
+  measured = forget_resident();
+  resident = most_resident();
+  CHECK(nni_archive_write(&a, in_dir("memory.h5"), &err) == NN_OK, "%s", err.text);
+  by_system[0] = most_resident() - resident;
+  by_count[0] = h.peak;
+  h.peak = h.live;
+  resident = measured && forget_resident() ? most_resident() : 0;
+  CHECK(nni_archive_read(&b, in_dir("memory.h5"), &err) == NN_OK, "%s", err.text);
+  by_system[1] = most_resident() - resident;
+  by_count[1] = h.peak;
+  CHECK(by_count[0] > MB / 2 && by_count[0] < 8 * MB, "a save takes %ld bytes of memory", by_count[0]);
+  CHECK(by_count[1] > 90L * MB && by_count[1] < 120L * MB, "a load of 96 MB takes %ld bytes of memory", by_count[1]);
+  printf("memory beside a state of 96 MB: save %.1f MB, load %.1f MB", (double)by_count[0] / MB, (double)by_count[1] / MB);
+#ifdef __SANITIZE_ADDRESS__
+  measured = false;
+#endif
+  if (measured) {
+    printf("; resident: save %.1f MB, load %.1f MB", (double)by_system[0] / MB, (double)by_system[1] / MB);
+    CHECK(by_system[0] < 16L * MB, "a save takes %ld bytes of resident memory", by_system[0]);
+    CHECK(by_system[1] > 80L * MB && by_system[1] < 112L * MB, "a load takes %ld bytes of resident memory", by_system[1]);
+  }
+  printf("\n");
+  nni_archive_close(&a);
+  nni_archive_close(&b);
+  nni_memory_close(mem);
+  mem = old;
+  unlink(in_dir("memory.h5"));
+  free(live);
+}
+
+/* The file in memory is the file on disk. */
+static void test_image(void) {
+  nni_error err = {NN_OK, ""};
+  nni_archive a;
+  blob b;
+  void *image = NULL;
+  size_t capacity = 0, n = 0;
+  nni_archive_init(&a, mem);
+  ballast = 700000;
+  CHECK(save(in_dir("image.h5"), 1, &err) == NN_OK && fill(&a, 1, &err) == NN_OK, "%s", err.text);
+  b = slurp(in_dir("image.h5"));
+  CHECK(nni_archive_image(&a, &image, &capacity, &n, &err) == NN_OK && n == b.n && memcmp(image, b.p, n) == 0, "%zu bytes, %zu in the file", n, b.n);
+  if (image) nni_buffer_put(mem, image, capacity);
+  nni_archive_close(&a);
+  ballast = 0;
+  free(b.p);
 }
 
 /* ---- time --------------------------------------------------------------------------------------------------------------------------------- */
@@ -921,8 +1148,12 @@ int main(int argc, char **argv) {
     test_sweep();
     test_targets();
     test_system_calls();
+    test_read_back();
     test_power_loss();
     test_allocations();
+    test_sheet();
+    test_image();
+    test_memory();
     CHECK(nni_archive_open_objects() == 0, "HDF5 objects stay open");
   }
   nni_memory_close(mem);

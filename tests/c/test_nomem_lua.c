@@ -27,9 +27,13 @@ nn_status __wrap_nn_open(const nn_options *opt, nn_context **out) {
 /* Lua gives a type tag as the size of nothing. */
 static void *lua_alloc(void *ud, void *p, size_t osize, size_t nsize) { return nomem_alloc(ud, p, p ? osize : 0, nsize); }
 
+lua_State *__wrap_luaL_newstate(void);
+lua_State *__wrap_luaL_newstate(void) { return lua_newstate(lua_alloc, hook); } /* the states of workers */
+
 /* Each script returns step and state: step() may fail anywhere; state() gives what it changes, as one string. */
 typedef struct job {
   const char *name, *script;
+  bool threads; /* requests come in no certain order */
 } job;
 
 static const job jobs[] = {
@@ -130,6 +134,29 @@ static const job jobs[] = {
             "  result = table.concat(sums, ' ') .. w:tostring_bytes()\n"
             "end\n"
             "return step, function() return result end\n"},
+    /* A function is copied to a worker's state and run there. The library of the workers is the core, or opening it would be most of the time. */
+    {"worker", "local nn = require 'nnlua.core'\n"
+               "local folder = os.tmpname()\n"
+               "os.remove(folder)\n"
+               "assert(nn.sys.mkdir_p(folder))\n"
+               "local f = assert(io.open(folder .. '/nnlua.lua', 'w'))\n"
+               "f:write 'return require \"nnlua.core\"'\n"
+               "f:close()\n"
+               "package.path = folder .. '/?.lua'\n"
+               "setmetatable(package, { __gc = function() os.remove(folder .. '/nnlua.lua') os.remove(folder) end })\n"
+               "local x, by = nn.tensor { 1, 2, 3 }, { k = 2, t = nn.tensor { 5 }, list = { 'a', 'b', { 1.5 } } }\n"
+               "local function more(v) return v + by.t end\n"
+               "local meta = setmetatable({}, { __index = function(_, k) return k .. by.list[1] end })\n"
+               "local result = 'none'\n"
+               "local function step()\n"
+               "  local d = nn.pipeline.parallel(nn.pipeline.tensors(x), function(v) return #meta.key == 4 and more(v * by.k) end, 1, 7)\n"
+               "  local got = {}\n"
+               "  local pass <close> = nn.pipeline.open(d)\n"
+               "  for v in pass do got[#got + 1] = v:tostring_bytes() end\n"
+               "  assert(#got == 3)\n"
+               "  result = table.concat(got)\n"
+               "end\n"
+               "return step, function() return result end\n", .threads = true},
 };
 
 /* ---- the library, compiled once: parsing it again for every N would be most of the time ---- */

@@ -119,7 +119,13 @@ function Resume:on_fit(_, o)
   self.epochs = o.epochs
   local kind = core.sys.file_type(self.file)
   self.folder = kind == "folder"
-  if kind == "file" or self.folder and #require("nnlua.checkpoint").files_of(self.file) > 0 then o.resume = self.file end
+  if self.folder then
+    local files, message = require("nnlua.checkpoint").files_of(self.file)
+    if not files then options.raise("Resume: " .. message) end
+    if #files > 0 then o.resume = self.file end
+  elseif kind == "file" then
+    o.resume = self.file
+  end
   if not self.folder then o.save = self.file end
 end
 

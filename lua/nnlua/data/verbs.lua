@@ -233,7 +233,8 @@ local cache_spec = { file = { "string", position = 1 } }
 
 --- Keep the elements of the first pass and give them in every pass: in memory, or with `file` in a file that later programs read, too. What comes
 --- before is run once, so its random draws and its order are those of the first pass: shuffle and augment after it. A file of another pipeline
---- is an error; that a function has changed is not seen: remove the file then. The first pass holds all elements in memory.
+--- is an error; that a function has changed is not seen: remove the file then. A damaged file (each element has a checksum) is made anew. The
+--- first pass holds all elements in memory.
 ---@param file? string
 ---@return nnlua.Dataset
 function Dataset:cache(file) return Dataset(pipeline.cache(self.handle, options.check("cache", file, cache_spec).file), self) end
