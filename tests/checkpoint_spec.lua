@@ -240,6 +240,10 @@ describe("checkpoints", function()
 
   it("that are corrupted change nothing in memory", function()
     local file, model = temporary(), trained(1)
+    if core.sys.file_type "/dev/shm" == "folder" then -- 10,000 files take a disk its time
+      file = "/dev/shm/" .. file:match "[^/]*$" .. ".h5"
+      files[#files + 1] = file
+    end
     assert(model:save(file))
     local before, state, text = numbers(model), slots(model.compiled.optimizer), slurp(file)
     local seed, count = support.seed(99), support.cases(nn.device() == "cpu" and not nn.eager() and 10000 or 300) -- no file runs on a device
