@@ -220,9 +220,9 @@ static int h5_foreign(lua_State *L) {
   return push_archive(L, a, bytes ? nn_archive_load_image(a, file, bytes, n) : nn_archive_load_foreign(a, file));
 }
 
-/* cpu_level() -> name of the kernels in use; a checkpoint records it */
+/* cpu_level() -> name of the kernels in use, where products are OpenBLAS's of its kernels too; a checkpoint records it */
 static int cpu_level(lua_State *L) {
-  lua_pushstring(L, nn_cpu_level_name());
+  lua_pushstring(L, nn_cpu_kernels_name());
   return 1;
 }
 

@@ -96,7 +96,8 @@ NN_API nn_status nn_open(const nn_options *opt, nn_context **out); /* opt may be
 NN_API void nn_close(nn_context *ctx);                             /* after the last tensor was released */
 NN_API nn_status nn_set_threads(nn_context *ctx, int n);           /* results never depend on n */
 NN_API int nn_threads(const nn_context *ctx);
-NN_API const char *nn_cpu_level_name(void);                        /* "x86-64-v3": the kernels in use; another level rounds differently */
+NN_API const char *nn_cpu_level_name(void);                        /* "x86-64-v3": the kernels in use */
+NN_API const char *nn_cpu_kernels_name(void);                      /* and whose products: "x86-64-v2 with OpenBLAS Haswell"; others round otherwise */
 NN_API void nn_set_eager(nn_context *ctx, bool on);                /* run each node as it is recorded */
 NN_API bool nn_eager(const nn_context *ctx);
 NN_API void nn_set_exact(nn_context *ctx, bool on);                /* convolutions without Winograd: slower, errors near 1e-6 instead of 1e-5 */

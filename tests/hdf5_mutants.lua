@@ -93,4 +93,40 @@ function mutants.make(bytes, regions, random)
   return bytes
 end
 
+--- Reads o.count mutants of the files whose names are in `o`, with the numbers o.first, o.first + o.step, ...: each is drawn from its own number, so
+--- that it can be made again. Each must give a tree, or nil and one line, within 5 seconds. Gives { ran, refused, died (the helper), slowest
+--- (seconds), grown (bytes that this process took more at its highest) }.
+function mutants.sweep(o)
+  local core = require "nnlua.core"
+  local support = dofile "tests/support.lua"
+  local function peak() -- bytes
+    local f <close> = assert(io.open "/proc/self/status")
+    return f:read "a":match "VmHWM:%s*(%d+)" * 1024
+  end
+  local files, regions = {}, {}
+  for i, name in ipairs(o) do
+    local f <close> = assert(io.open(name, "rb"))
+    files[i] = f:read "a"
+    regions[i] = mutants.regions(files[i])
+    assert(#regions[i] >= 3)
+    assert(core.h5_foreign("whole", files[i]))
+  end
+  local n, before = { ran = 0, refused = 0, died = 0, slowest = 0 }, peak()
+  for i = o.first, o.count, o.step do
+    local random = support.random(o.seed + i)
+    local which, start = i % #files + 1, core.sys.clock()
+    local tree, text = core.h5_foreign("mutant", mutants.make(files[which], regions[which], function(k) return random.int(1, k) end))
+    local seconds = core.sys.clock() - start
+    assert(seconds < 5, ("mutant %d took %.1f s"):format(i, seconds))
+    n.ran, n.slowest = n.ran + 1, math.max(n.slowest, seconds)
+    if not tree then
+      n.refused = n.refused + 1
+      assert(#text > 15 and not text:find "\n", text)
+      if text:find("libhdf5 dies", 1, true) then n.died = n.died + 1 end
+    end
+  end
+  n.grown = peak() - before
+  return n
+end
+
 return mutants

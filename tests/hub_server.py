@@ -31,6 +31,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send(200, {"Content-Length": len(BODY)}, BODY[: len(BODY) * int(more) // 10])
         elif what == "cut_unannounced":
             self.send(200, {}, BODY[:1000])
+        elif what == "length":  # that is none
+            self.send(200, {"Content-Length": more}, BODY)
         elif what == "announced":  # more than the limit, by its own word
             self.send(200, {"Content-Length": 1 << 40}, BODY)
         elif what == "endless":

@@ -1,13 +1,10 @@
--- Going on after kill -9 and from damaged files, to the bit: lua/nnlua/training/fit.lua, callbacks/files.lua, checkpoint.lua.
--- NNLUA_SOAK=1 (scripts/soak.sh) runs ten times the kills.
+-- Going on after kill -9, full disks and from damaged files, to the bit: lua/nnlua/training/fit.lua, callbacks/files.lua, checkpoint.lua.
 local nn = require "nnlua"
 local checkpoint = require "nnlua.checkpoint"
 local program = dofile "tests/program.lua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
 local message = support.message
 local cb = nn.callbacks
-local KILLS = os.getenv "NNLUA_SOAK" == "1" and 200 or 20
-local seed = tonumber(os.getenv "NNLUA_SEED" or "") or 4711
 
 local folder
 before_each(function() folder = program.folder() end)
@@ -36,17 +33,6 @@ end
 ]]
 local start, shown = assert(load(source .. "return start, shown"))()
 local BATCHES = 6 -- of an epoch
-
-local function newest()
-  local best, at
-  for _, file in ipairs(checkpoint.files_of(folder)) do
-    local model, info = nn.load(file)
-    assert(model, info)
-    local step = info.step
-    if not best or step > best then best, at = step, info.progress end
-  end
-  return best, at
-end
 
 describe("resume", function()
   it("goes on from every batch of every epoch", function()
@@ -96,42 +82,66 @@ describe("resume", function()
 
   it("after kill -9 at random moments equals the run that nobody stopped", function()
     if not program.path then return pending "needs nnlua" end
-    local script, out = folder .. "/train.lua", folder .. "/out"
-    program.write(script, source .. ([[
-      local model, ds = start()
-      local history = model:fit { ds, epochs = %d, verbose = 0, callbacks = { nn.callbacks.Resume { %q },
-        nn.callbacks.Checkpoint { %q, batches = 1, keep = 2 } } }
-      local f = assert(io.open(%q, "w"))
-      f:write(shown(model, history))
-      f:close()]]):format(8 * KILLS, folder, folder .. "/m-{step}.h5", out))
+    local kills, seed, epochs = support.cases(200, true), support.seed(4711), 2
     local whole, ds = start()
-    local want = shown(whole, whole:fit { ds, epochs = 8 * KILLS, verbose = 0 })
-    local kills, inside, last, went, tries = 0, 0, 0, 0, 0
-    local first = nn.sys.clock()
-    program.run({ "-e", "require 'nnlua'" })
-    local startup = nn.sys.clock() - first
-    math.randomseed(seed)
-    while kills < KILLS and not nn.sys.file_exists(out) and tries < 4 * KILLS do
-      tries = tries + 1
-      local seconds = startup + math.random() * 0.25
-      os.execute(("timeout -s KILL %.3f %s %s 2>>%s/err"):format(seconds, program.quote(program.path), script, folder))
-      if not nn.sys.file_exists(out) then
-        kills = kills + 1
-        local step, at = newest() -- raises when a file does not load
-        if step then
-          assert.is_true(step >= last, "steps were lost")
-          went = went + (step > last and 1 or 0)
-          last = step
-          if at.batch > 0 then inside = inside + 1 end
-        end
+    local want = shown(whole, whole:fit { ds, epochs = epochs, verbose = 0 })
+    local n = dofile "tests/killed_runs.lua".sweep { folder = folder, source = source, epochs = epochs, want = want, kills = kills,
+      random = support.random(seed) }
+    print(("kill -9 of training: seed %d, %d kills, each resumed to the same bits: %d from a file, %d in the middle of an epoch; %d runs ended, "
+      .. "%d temporaries"):format(seed, n.kills, n.resumed, n.inside, n.finished, n.temporaries))
+    assert.equal(kills, n.kills)
+    assert.is_true(n.inside > kills / 4 and n.resumed < kills, "the kills came at no interesting moments")
+  end)
+
+  -- Room ends at each step of a training, by a limit to the size of files and on a file system that is full.
+  local full = [[
+    local folder, limited = %q, %s
+    local epochs, levels = 2, limited and 2 or 4 -- a disk takes its time
+    local function output(command)
+      local pipe <close> = assert(io.popen(command))
+      return pipe:read "a"
+    end
+    local function limit(bytes)
+      if limited then
+        assert(os.execute(("prlimit --pid $PPID --fsize=%%s:"):format(bytes or "unlimited")))
+      elseif bytes then
+        local room, block = output("stat -f -c '%%a %%S' " .. folder):match "(%%d+) (%%d+)"
+        assert(os.execute(("head -c %%d /dev/zero >%%s/filler"):format((room - bytes // block) * block, folder)))
+      else
+        assert(os.remove(folder .. "/filler"))
       end
     end
-    local _, err, code = program.run { script }
-    assert.equal(0, code, err)
-    assert.equal("", program.read(folder .. "/err"):gsub("[^\n]*Killed[^\n]*\n?", ""))
-    assert.equal(want, program.read(out))
-    print(("kill -9 of training: seed %d, %d kills, %d after which there was more, %d in the middle of an epoch"):format(seed, kills, went, inside))
-    assert.is_true(kills >= KILLS * 0.9 and inside > kills / 4 and went > kills / 4, ("%d %d %d"):format(kills, inside, went))
+    local model, ds = start()
+    local first
+    local saved = nn.callbacks.Checkpoint { folder .. "/first.h5", batches = 1 }
+    local history = model:fit { ds, epochs = epochs, verbose = 0, callbacks = { saved, { on_batch_saved = function()
+      first = first or assert(io.open(folder .. "/first.h5")):seek "end"
+    end, batches = 1 } } }
+    os.remove(folder .. "/first.h5")
+    print(dofile "tests/killed_runs.lua".full_disk { folder = folder, steps = epochs * %d, levels = levels, epochs = epochs, bytes = first,
+      limit = limit, start = start, shown = shown, want = shown(model, history) })
+    os.exit(5, true)]]
+  local function no_room(how, limited, before)
+    if not program.path then return pending "needs nnlua" end
+    program.write(folder .. "/full.lua", source .. full:format(folder .. "/disk", limited, BATCHES))
+    assert(nn.sys.mkdir_p(folder .. "/disk"))
+    local pipe = io.popen(("%s %s %s/full.lua 2>&1"):format(before, program.quote(program.path), folder))
+    local out = pipe:read "a"
+    local _, _, code = pipe:close()
+    assert.same({ ("%d\n"):format(2 * BATCHES * (limited == "true" and 2 or 4)), 5 }, { out, code })
+    print(("%s while training: %d saves without room, each resumed to the same bits"):format(how, out))
+  end
+  it("after a save that a limit to the size of files ended equals that run", function()
+    if not os.execute "command -v prlimit >/dev/null" then return pending "there is no prlimit" end
+    no_room("file-size limit", "true", "")
+  end)
+  it("after a save that a full disk ended equals that run", function()
+    for _, unshare in ipairs { "unshare -m", "unshare -Urm" } do -- the second: with the rights of a namespace of its own
+      local mounted = ("%s sh -c 'mount -t tmpfs -o size=2m none %s/disk && exec \"$@\"' sh"):format(unshare, folder)
+      assert(nn.sys.mkdir_p(folder .. "/disk"))
+      if os.execute(mounted .. " true 2>/dev/null") then return no_room("full disk", "false", mounted) end
+    end
+    pending "no right to mount a tmpfs"
   end)
 
   it("walks back over files that are damaged, and says so", function()

@@ -97,6 +97,16 @@ function support.random(seed)
   return rng
 end
 
+--- How many cases a sweep runs whose stated figure is n: NNLUA_SOAK=10 (scripts/soak.sh) asks for ten times as many. Under AddressSanitizer a tenth,
+--- where each case starts a process (`processes`), which takes a second there.
+function support.cases(n, processes)
+  local factor = tonumber(os.getenv "NNLUA_SOAK" or "") or 1
+  return math.max(1, n * factor // (processes and os.getenv "ASAN_OPTIONS" and 10 or 1) // 1 | 0)
+end
+
+--- The seed of a sweep: NNLUA_SEED, or `default`.
+function support.seed(default) return math.tointeger(tonumber(os.getenv "NNLUA_SEED" or "")) or default end
+
 -- What a device beside the CPU says of what it has not.
 local LACKS = { "f64 is computed on the CPU only", "has no kernel for this operator" }
 

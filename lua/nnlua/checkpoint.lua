@@ -282,6 +282,28 @@ end
 -- Keras's files, by other rules than ours.
 local function is_foreign(file) return type(file) == "string" and require("nnlua.keras_files").is_foreign(file) end
 
+local NUMBERS = { "epoch", "batch", "data_batch", "step", "rng_seed", "rng_position" }
+
+-- The part of a file that has not the kind which the rest of this program relies on, nil when all have: a seal that holds does not say who wrote it.
+local function misshapen(info, own)
+  for _, name in ipairs(NUMBERS) do
+    local n = own[name]
+    if n and (math.type(n) ~= "integer" or n < 0 and not name:find "^rng") then return name end
+  end
+  if (own.rng_seed == nil) ~= (own.rng_position == nil) then return "rng_position" end
+  local optimizer, compile = info.optimizer, info.compile
+  if optimizer and (type(optimizer.class_name) ~= "string" or type(optimizer.slots) ~= "table") then return "optimizer" end
+  if compile and compile.by_name and type(compile.loss) ~= "table" then return "compile" end
+  for what, list in pairs { weights = info.weights, optimizer = optimizer and optimizer.slots } do
+    for key, entry in pairs(list) do
+      if math.type(key) ~= "integer" or type(entry) ~= "table" or type(entry.name) ~= "string" then return what end
+    end
+  end
+  for _, list in pairs(info.history or {}) do
+    if type(list) ~= "table" then return "history" end
+  end
+end
+
 -- What a file says, checked as far as it can be without a model: { weights = list of { name, tensor }, architecture =, ... }; or nil and a message.
 local function read(file)
   if type(file) ~= "string" then options.raise("load: needs a file name, got " .. options.shown(file)) end
@@ -301,6 +323,13 @@ local function read(file)
       if type(value) ~= "table" then return bad(("bad JSON in %s: %s"):format(name, why or "no table")) end
       info[name] = native(value)
     end
+  end
+  local wrong = misshapen(info, own)
+  if wrong then return bad(("what it says of %s cannot be read"):format(wrong)) end
+  if info.labels then
+    local ok, encoder = pcall(require("nnlua.data").LabelEncoder, { values = info.labels })
+    if not ok then return bad "what it says of labels cannot be read" end
+    info.encoder = encoder
   end
   for _, list in ipairs { info.weights, info.optimizer and info.optimizer.slots or {} } do
     for i, entry in ipairs(list) do
@@ -367,7 +396,7 @@ end
 
 -- What class ids stand for goes with the model.
 local function bind_labels(info, model)
-  if info.labels then rawset(model, "labels", require("nnlua.data").LabelEncoder { values = info.labels }) end
+  if info.encoder then rawset(model, "labels", info.encoder) end
 end
 
 --- Bind the model's weights to those of the file: true, or nil and a message that names the first difference; then nothing has changed.

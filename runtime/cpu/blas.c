@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* Fortran's interface: every BLAS has it. The two lengths at the end are those of the character arguments. */
@@ -15,12 +16,14 @@ typedef void (*sgemm_fn)(const char *ta, const char *tb, const int *m, const int
                          const float *b, const int *ldb, const float *beta, float *c, const int *ldc, size_t len_ta, size_t len_tb);
 typedef void (*set_threads_fn)(int n);
 typedef int (*get_parallel_fn)(void);
+typedef char *(*get_core_fn)(void);
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 static sgemm_fn sgemm; /* NULL: there is none */
 static nn_cpu_lapack lapack;
 static bool have_lapack, take_turns;
+static char kernels[64]; /* what nn_cpu_kernels_name gives where products are the library's */
 
 /* ISO C has no conversion from an object pointer to a function pointer; POSIX says that this one works. */
 static bool find(void *lib, const char *name, void *fn) {
@@ -53,7 +56,9 @@ static void load(void) {
   char *keep = was ? strdup(was) : NULL; /* setenv may free what getenv gave */
   set_threads_fn set_threads;
   get_parallel_fn get_parallel;
+  get_core_fn get_core;
   void *lib = NULL, *second = NULL;
+  snprintf(kernels, sizeof kernels, "%s", nn_cpu_level_name());
   if (was && !keep) return;
   if (setenv(variable, "1", 1) == 0) {
     lib = open_one(names, NNI_COUNT(names));
@@ -67,8 +72,17 @@ static void load(void) {
   if (second && !have_lapack) dlclose(second);
   take_turns = second != NULL || !lib || !find(lib, "openblas_get_parallel", &get_parallel) || get_parallel() == 0;
   if (!lib) return;
+  if (find(lib, "openblas_get_corename", &get_core)) snprintf(kernels, sizeof kernels, "%s with OpenBLAS %s", nn_cpu_level_name(), get_core());
   if (find(lib, "openblas_set_num_threads", &set_threads)) set_threads(1);
   if (!find(lib, "sgemm_", &sgemm) && !have_lapack) dlclose(lib);
+}
+
+bool nn_cpu_blas_wanted(void) { return nn_cpu_level() == 0; }
+
+const char *nn_cpu_kernels_name(void) {
+  if (!nn_cpu_blas_wanted()) return nn_cpu_level_name();
+  pthread_once(&once, load);
+  return kernels;
 }
 
 const nn_cpu_lapack *nn_cpu_lapack_get(void) {

@@ -6,6 +6,7 @@
 /* The product by the system's BLAS, in the calling thread; false when there is none, or it can't take these strides or sizes. Nothing is
 ** written then. */
 bool nn_cpu_blas_gemm(const nn_cpu_gemm *g);
+bool nn_cpu_blas_wanted(void); /* with the kernels in use a BLAS is faster than ours, for products that are not small */
 
 /* LAPACK's routines by Fortran's interface: matrices are column-major, the sizes at the end are the lengths of the character arguments. Calls
 ** stand between enter and leave, which take turns where the library is not known to be safe for concurrent calls. Names are without their

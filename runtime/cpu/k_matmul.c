@@ -27,7 +27,7 @@ typedef struct job {
 
 /* Ours is as fast as OpenBLAS with AVX2 and twice as fast with AVX-512 (measured on Zen 5 with OpenBLAS 0.3.21, which has no kernel of its
 ** own for it); without them a BLAS is worth loading, for products that are not small. */
-static bool prefer_blas(double flops) { return nn_cpu_level() == 0 && flops >= SMALL; }
+static bool prefer_blas(double flops) { return nn_cpu_blas_wanted() && flops >= SMALL; }
 
 void nn_cpu_gemm_run(const nn_cpu_gemm *g) {
   if (g->m == 0 || g->n == 0) return;

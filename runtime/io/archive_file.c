@@ -173,7 +173,9 @@ static nn_status check_content(int fd, const char *path, int64_t size, nni_memor
 static nn_status check_file(const char *path, int64_t *size, nni_memory *m, nni_error *err) {
   struct stat st;
   nn_status s;
-  const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  int fd;
+  do fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  while (fd < 0 && errno == EINTR);
   if (fd < 0) return nni_fail(err, errno == ENOENT ? NN_ENOTFOUND : NN_EIO, "%s: %s", path, strerror(errno));
   if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) s = nni_fail(err, NN_EIO, "%s: not a regular file", path);
   else s = check_content(fd, path, *size = st.st_size, m, err);
