@@ -37,8 +37,14 @@ local function pass(make)
   end
 end
 
-local features = { { "image", "bytes" }, { "label", "i64" }, { "box", "f32", { 2 } }, { "tags", "i64", { -1 }, default = 0 } }
 local data = nn.data
+local features = { { "image", "bytes" }, { "label", "i64" }, { "box", "f32", { 2 } }, { "tags", "i64", { -1 }, default = 0 } }
+local records, with_features = pass(data.tfrecord), pass(function(file) return data.tfrecord(file, { features = features }) end)
+local function examples(file)
+  local n, message = records(file)
+  if not n then return nil, message end
+  return with_features(file)
+end
 
 local function picture(file)
   local bytes = slurp(file)
@@ -84,8 +90,7 @@ local rows = {
   csv = { read = pass(data.csv), factor = PACKED },
   json = { read = function(file) return core.json_decode(slurp(file)) end, factor = PACKED },
   json_lines = { read = pass(data.json_lines), factor = PACKED },
-  tfrecord = { read = pass(function(file) return data.tfrecord(file, { features = features }) end), factor = PACKED },
-  records = { read = pass(data.tfrecord), seeds = "tfrecord", factor = PACKED },
+  tfrecord = { read = examples, factor = PACKED },
   fixed_length = { read = pass(function(file) return data.fixed_length(file, 8) end) },
   npy = { read = nn.numpy.load },
   zip = { read = members, factor = PACKED },
@@ -117,7 +122,7 @@ end
 --- What fuzz.c needs of a reader: mutant(case) -> bytes, is it an undamaged file; read; factor.
 function readers.open(name, seed)
   local row = rows[name] or error(("there is no reader %s; there are: %s"):format(name, readers.list():gsub("\n", " ")), 0)
-  local list = seeds[row.seeds or name]()
+  local list = seeds[name]()
   local function mutant(case)
     if case < #list then return mutate.whole(list[case + 1]), true end
     return mutate.make(list, mutate.random(seed, case)), false
