@@ -49,8 +49,8 @@ sweep archive "$root/build/test_archive"
 at_least archive 100000 'corruptions and truncations: seed [0-9]+, ([0-9]+) cases'
 at_least archive 2000 'kill -9 while saving: ([0-9]+) moments'
 at_least archive 20000 'power losses: seed [0-9]+, ([0-9]+) states'
-sweep hostile busted --lua="$root/build/nnlua" -o plainTerminal tests/h5_foreign_spec.lua
-at_least hostile 5000 'hostile HDF5: seed [0-9]+, ([0-9]+) mutants'
+sweep hostile "$root/build/fuzz" run hdf5 "$out" cases=5000 "seed=$NNLUA_SEED"
+at_least hostile 5000 'hdf5: seed [0-9]+, ([0-9]+) files'
 sweep resume busted --lua="$root/build/nnlua" -o plainTerminal tests/resume_spec.lua
 at_least resume 180 'kill -9 of training: seed [0-9]+, ([0-9]+) kills'
 

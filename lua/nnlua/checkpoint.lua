@@ -489,7 +489,7 @@ function checkpoint.load(file)
       info.architecture_missing or "no architecture")
   end
   local rng = core.rng_state()
-  local ok, model = pcall(build, info)
+  local ok, model = pcall(initializers.blank, build, info)
   core.set_rng_state(rng) -- initial values were drawn for nothing
   if not ok then return nil, ("%s: %s"):format(file, (tostring(model):gsub("^[^\n]-:%d+: ", ""))) end
   local fits, why = check_weights(info, model)

@@ -33,7 +33,19 @@ function Initializer:config()
   return { class_name = self.keras, config = config }
 end
 
-function Initializer:__call(shape) return self:values(shape) end
+local blank = false
+function Initializer:__call(shape) return blank and core.zeros(shape) or self:values(shape) end
+
+--- What make(...) gives, while all weights begin as zeros: of a model whose weights come from a file, nothing is drawn or computed for its first
+--- ones, however many a hostile description asks for.
+function initializers.blank(make, ...)
+  local before = blank
+  blank = true
+  local list = table.pack(pcall(make, ...))
+  blank = before
+  if not list[1] then error(list[2], 0) end
+  return table.unpack(list, 2, list.n)
+end
 
 function Initializer:__tostring()
   local words = {}

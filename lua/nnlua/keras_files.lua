@@ -14,6 +14,7 @@ local h5 = require "nnlua.h5"
 local zip = require "nnlua.zip"
 local keras = require "nnlua.keras"
 local keras_read = require "nnlua.keras_read"
+local initializers = require "nnlua.initializers"
 
 local keras_files = {}
 
@@ -264,7 +265,7 @@ end
 
 local function read_model(file, found)
   local described = decode(found.config, file, "the model's description")
-  local model = build(keras_read.model(described))
+  local model = initializers.blank(build, keras_read.model(described))
   bind(found.tree, model)
   local training = found.training and decode(found.training, file, "training_config") or described.compile_config
   local compiled = training and keras_read.compiled(training)

@@ -8,10 +8,11 @@
 ** crash or a hang costs one case: the parent knows from a shared page which, keeps its file in FOLDER, and goes on with the next in a new child. Case i
 ** depends on the seed and i alone; the first ones are the undamaged files, which must be read.
 **
-** A case fails by a crash, a sanitizer's report, more than MOST_SECONDS, an error that is raised or is not one line of text, or more memory than the
+** A case fails by a crash, a sanitizer's report, more than MOST_SECONDS of the processor (its own and its helper's: this machine may be busy) or
+** KILL_SECONDS of the clock, an error that is raised or is not one line of text, or more memory than the
 ** reader's bound. Memory is every byte of malloc in this process (Lua, libnn and all libraries), its peak above what lived before the case: counted by
-** AddressSanitizer's hooks, or by functions of our own in malloc's place. What exceeds time or memory gets a second try on a collected heap, since the
-** machine may have been busy and Lua's collector behind.
+** AddressSanitizer's hooks, or by functions of our own in malloc's place. What exceeds memory gets a second try on a collected heap, since Lua's collector
+** may have been behind.
 */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,13 +25,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include "../../bindings/nnL.h"
 
 #define MOST_SECONDS 5.0
-#define KILL_SECONDS 60.0 /* two tries and a mutant */
+#define KILL_SECONDS 60.0 /* two tries */
 #define FREE_BYTES ((size_t)16 << 20)
 #define MOST_FAILURES 10 /* then it gives up */
 
@@ -116,8 +118,19 @@ static long long now(void) {
   return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
+static double cpu_seconds(void) {
+  double sum = 0;
+  struct rusage use;
+  for (int who = 0; who < 2; who++) {
+    if (getrusage(who ? RUSAGE_CHILDREN : RUSAGE_SELF, &use) != 0) continue;
+    sum += (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) + 1e-6 * (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec);
+  }
+  return sum;
+}
+
 typedef struct outcome {
   bool read;
+  char why[400];   /* the reader's message */
   char wrong[400]; /* "" when the reader did what it should */
   double seconds;
   size_t bytes;
@@ -127,24 +140,24 @@ enum { MUTANT = 1, READ, FACTOR, BASE = 3 }; /* the stack of a state: functions 
 
 static void read_once(lua_State *L, const char *file, outcome *o) {
   const size_t before = atomic_load(&live);
-  const long long start = now();
+  const double start = cpu_seconds();
   atomic_store(&peak, before);
   lua_pushvalue(L, READ);
   lua_pushstring(L, file);
   const int status = lua_pcall(L, 1, 2, 0);
-  *o = (outcome){.seconds = (double)(now() - start) / 1e9, .bytes = atomic_load(&peak) - before};
+  *o = (outcome){.seconds = cpu_seconds() - start, .bytes = atomic_load(&peak) - before};
   const char *text = lua_tostring(L, -1);
   if (status != LUA_OK) snprintf(o->wrong, sizeof o->wrong, "it raised: %s", text ? text : "no text");
   else if (!lua_isnil(L, -2)) o->read = true;
   else if (!text || !*text) snprintf(o->wrong, sizeof o->wrong, "it gave nil without a message");
-  else if (strchr(text, '\n')) snprintf(o->wrong, sizeof o->wrong, "its message has more than a line: %s", text);
+  else if (snprintf(o->why, sizeof o->why, "%s", text) > 0 && strchr(text, '\n')) snprintf(o->wrong, sizeof o->wrong, "its message has more than a line: %s", text);
   lua_settop(L, BASE);
 }
 
 static void read_file(lua_State *L, const char *file, size_t size, outcome *o) {
   const size_t bound = (size_t)lua_tointeger(L, FACTOR) * size + FREE_BYTES;
   read_once(L, file, o);
-  if (!o->wrong[0] && (o->seconds > MOST_SECONDS || o->bytes > bound)) {
+  if (!o->wrong[0] && o->bytes > bound) {
     lua_gc(L, LUA_GCCOLLECT);
     read_once(L, file, o);
   }
@@ -270,7 +283,7 @@ static int run(const options *o) {
     else if (WIFSIGNALED(status)) snprintf(what, sizeof what, "it died: %s", strsignal(WTERMSIG(status)));
     else if (WEXITSTATUS(status) != 0) snprintf(what, sizeof what, "%s (code %d)", b->done ? "leaks, told at the end" : "it ended", WEXITSTATUS(status));
     if (!what[0]) continue;
-    report(o, b, at, what);
+    report(o, b, at < 0 ? first : at, what);
     if (at < first) return 2; /* before its first case */
     first = at + 1;
   }
@@ -287,7 +300,7 @@ static int replay(options *o, const char *file) {
   if (!L || fseek(f, 0, SEEK_END) != 0 || !reader_open(L, o)) return 2;
   read_file(L, file, (size_t)ftell(f), &result);
   fclose(f);
-  printf("%s: %s, %.3f s, %zu bytes of memory%s%s\n", file, result.read ? "read" : "refused", result.seconds, result.bytes,
+  printf("%s: %s, %.3f s, %zu bytes of memory%s%s\n", file, result.read ? "read" : result.why, result.seconds, result.bytes,
          result.wrong[0] ? "; wrong: " : "", result.wrong);
   lua_close(L);
   return result.wrong[0] ? 1 : 0;
