@@ -1,7 +1,6 @@
 -- lua/nnlua/safetensors.lua, numpy.lua, foreign.lua and runtime/io/elements.c: round trips, files of NumPy, what is refused, damaged files.
 local nn = require "nnlua"
 local core = require "nnlua.core"
-local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
 local python = os.getenv "NNLUA_PYTHON" or "/usr/bin/python3"
 
 local files = {}

@@ -80,14 +80,14 @@ describe("HDF5 files of other programs", function()
     assert.truthy(message:find("checksum", 1, true) or message:find("digest", 1, true), message)
   end)
 
-  it("refuses what libhdf5 reads without an end, in seconds", function()
+  it("refuses in seconds what libhdf5 would read for ever, until memory ends", function()
     local f = assert(io.open(here .. "golden/keras/mlp.h5", "rb"))
     local bytes = f:read "a"
     f:close()
     local began = nn.sys.clock()
     local tree, message = core.h5_foreign("endless", bytes:sub(1, 1043) .. "\255" .. bytes:sub(1045))
     assert.is_nil(tree)
-    assert.truthy(message:find("longer than its size explains", 1, true), message)
+    assert.truthy(message:find "^endless: ", message) -- by the limit on memory, or under the sanitizers by that on time
     assert.is_true(nn.sys.clock() - began < 20)
     assert.same({ 0, 1, 2, 3, 4, 5 }, assert(h5.load(path "latest.h5"))["/x"]:totable())
   end)

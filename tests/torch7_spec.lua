@@ -3,7 +3,8 @@ local nn = require "nnlua"
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
 
 local t7 = dofile(here .. "fuzz/t7.lua")
-local binary, ascii, class, storage, tensor, str, num, everything = t7.binary, t7.ascii, t7.class, t7.storage, t7.tensor, t7.text, t7.number, t7.everything
+local binary, ascii, everything = t7.binary, t7.ascii, t7.everything
+local class, storage, tensor, num = t7.class, t7.storage, t7.tensor, t7.number
 
 describe("Torch7's files", function()
   local file = os.tmpname()

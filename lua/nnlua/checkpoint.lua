@@ -34,6 +34,7 @@
 local core = require "nnlua.core"
 local options = require "nnlua.options"
 local Module = require "nnlua.module"
+local initializers = require "nnlua.initializers"
 
 local checkpoint = {}
 local FORMAT = 1

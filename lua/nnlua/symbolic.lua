@@ -176,7 +176,8 @@ end
 
 -- Shapes (with the batch) and dtypes of a node's results: a list of { shape =, dtype = }.
 local function probe(node, unknown)
-  local eager, list, ok, results = core.eager(false), {}, nil, nil
+  local eager, list = core.eager(false), {}
+  local ok, results
   do
     local _ <close> = core.scope() -- what is recorded here expires before it runs
     ok, results = pcall(symbolic.call, node, symbolic.arguments(node, BATCH, unknown))

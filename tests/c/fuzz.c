@@ -1,18 +1,19 @@
 /* tests/c/fuzz.c - the fuzz targets: damaged files for every reader, each within bounds of time and memory. scripts/fuzz.sh runs it.
 **
-**   fuzz list                                          the names of the readers
-**   fuzz run READER FOLDER [cases=N] [seconds=N] [seed=N] [first=N]     mutants first.. until N are done or the time is over
-**   fuzz replay READER FILE                            one kept file once more, in this process: what it gives, its time and memory
+**   fuzz list                   the names of the readers
+**   fuzz run READER FOLDER [cases=N] [seconds=N] [seed=N] [first=N]
+**                               damaged files, from the first on until N are done or the time is over
+**   fuzz replay READER FILE     one kept file once more, in this process: what it gives, its time and memory
 **
-** Readers, seeds and how files are damaged are Lua (tests/fuzz); this is what Lua can't do. A child process takes the cases one behind the other, so that a
-** crash or a hang costs one case: the parent knows from a shared page which, keeps its file in FOLDER, and goes on with the next in a new child. Case i
-** depends on the seed and i alone; the first ones are the undamaged files, which must be read.
+** Readers, seeds and how files are damaged are Lua (tests/fuzz); this is what Lua can't do. A child process takes the cases one behind the other, so
+** that a crash or a hang costs one case: the parent knows from a shared page which, keeps its file in FOLDER, and goes on with the next in a new child.
+** Case i depends on the seed and i alone; the first ones are the undamaged files, which must be read.
 **
 ** A case fails by a crash, a sanitizer's report, more than MOST_SECONDS of the processor (its own and its helper's: this machine may be busy) or
 ** KILL_SECONDS of the clock, an error that is raised or is not one line of text, or more memory than the
-** reader's bound. Memory is every byte of malloc in this process (Lua, libnn and all libraries), its peak above what lived before the case: counted by
-** AddressSanitizer's hooks, or by functions of our own in malloc's place. What exceeds memory gets a second try on a collected heap, since Lua's collector
-** may have been behind.
+** reader's bound. Memory is every byte of malloc in this process (Lua, libnn and all libraries), its peak above what lived before the case: counted
+** by AddressSanitizer's hooks, or by functions of our own in malloc's place. What exceeds memory gets a second try on a collected heap, since Lua's
+** collector may have been behind.
 */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -150,7 +151,8 @@ static void read_once(lua_State *L, const char *file, outcome *o) {
   if (status != LUA_OK) snprintf(o->wrong, sizeof o->wrong, "it raised: %s", text ? text : "no text");
   else if (!lua_isnil(L, -2)) o->read = true;
   else if (!text || !*text) snprintf(o->wrong, sizeof o->wrong, "it gave nil without a message");
-  else if (snprintf(o->why, sizeof o->why, "%s", text) > 0 && strchr(text, '\n')) snprintf(o->wrong, sizeof o->wrong, "its message has more than a line: %s", text);
+  else if (strchr(text, '\n')) snprintf(o->wrong, sizeof o->wrong, "its message has more than a line: %s", text);
+  else snprintf(o->why, sizeof o->why, "%s", text);
   lua_settop(L, BASE);
 }
 
@@ -163,7 +165,8 @@ static void read_file(lua_State *L, const char *file, size_t size, outcome *o) {
   }
   if (o->wrong[0]) return;
   if (o->seconds > MOST_SECONDS) snprintf(o->wrong, sizeof o->wrong, "%.1f s; at most %.0f s are allowed", o->seconds, MOST_SECONDS);
-  else if (o->bytes > bound) snprintf(o->wrong, sizeof o->wrong, "%zu bytes of memory for a file of %zu; at most %zu are allowed", o->bytes, size, bound);
+  else if (o->bytes > bound)
+    snprintf(o->wrong, sizeof o->wrong, "%zu bytes of memory for a file of %zu; at most %zu are allowed", o->bytes, size, bound);
 }
 
 /* ---- the Lua side --------------------------------------------------------------------------------------------------------------------- */
@@ -281,7 +284,8 @@ static int run(const options *o) {
     const long long at = atomic_load(&b->at);
     if (late) snprintf(what, sizeof what, "it hangs");
     else if (WIFSIGNALED(status)) snprintf(what, sizeof what, "it died: %s", strsignal(WTERMSIG(status)));
-    else if (WEXITSTATUS(status) != 0) snprintf(what, sizeof what, "%s (code %d)", b->done ? "leaks, told at the end" : "it ended", WEXITSTATUS(status));
+    else if (WEXITSTATUS(status) != 0)
+      snprintf(what, sizeof what, "%s (code %d)", b->done ? "memory leaks, as told at the end" : "it ended", WEXITSTATUS(status));
     if (!what[0]) continue;
     report(o, b, at < 0 ? first : at, what);
     if (at < first) return 2; /* before its first case */

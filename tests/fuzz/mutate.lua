@@ -4,7 +4,8 @@
 -- damaged and the whole is joined again with lengths and checksums that are right, so that the reader looks behind them; else the whole bytes are.
 local mutate = {}
 
-local fields = { 0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff, 0x7fffffffffffffff, -1, -2, 1 << 40, 1 << 53, 1 << 63 }
+local fields = { 0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff, 0x7fffffffffffffff, -1, -2, 1 << 40,
+  1 << 53, 1 << 63 }
 local numerals = { "0", "-1", "1", "7", "255", "65536", "2147483647", "2147483648", "4294967296", "9007199254740993", "9223372036854775807",
   "9223372036854775808", "1e308", "1e999", "-0.5", "99999999999999999999999999", "", "null", "[]", "{}", '""', "true" }
 local marks = { "\0", "\n", "\r\n", '"', "'", ",", "{", "}", "[", "]", "\\", "\\u0000", "\\ud800", "\255", "\239\187\191", "(", ")", "-", ".", "/" }

@@ -89,8 +89,8 @@ local function members(file)
   return #archive.names
 end
 
--- Deflate makes at most 1032 bytes of one, but more than 100 times its bytes is what the sources and archives are held to here; Lua takes 40 bytes and
--- more for a number in a table (JSON, Torch7, ONNX). Images: what a byte of JPEG (512 pixels) or deflate (1032) can stand for, in up to four channels.
+-- Deflate makes at most 1032 bytes of one, but the sources and archives are held to 100 here; Lua takes 40 bytes and more for a number in a table
+-- (JSON, Torch7, ONNX). Images: what a byte of JPEG (512 pixels) or deflate (1032) can stand for, in up to four channels; a bit of BMP is a pixel.
 local rows = {
   idx = { read = core.pipeline.idx_read, factor = PACKED },
   gzip = { read = pass(function(file) return data.lines(file, { limit = 4096 }) end), factor = PACKED },

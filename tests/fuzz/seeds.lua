@@ -237,11 +237,13 @@ end
 -- ---- text and records -------------------------------------------------------------------------------------------------------------
 
 function seeds.json()
-  return { '{"a": [1, 2.5, -3e-7, true, false, null], "b": {"c": "text \\u00e9 \\ud83d\\ude00 \\n", "": []}}', "[[[[[[1]]]]]]", '"x"', "12345678901234567",
+  return { '{"a": [1, 2.5, -3e-7, true, false, null], "b": {"c": "text \\u00e9 \\ud83d\\ude00 \\n", "": []}}', "[[[[[[1]]]]]]",
+    '"x"', "12345678901234567",
     '{"list": ["' .. ("word "):rep(20) .. '", {}]}' }
 end
 function seeds.json_lines()
-  local list = { '{"a": 1, "b": "x", "v": [1, 2]}\n{"a": 2.5, "b": "y", "v": [3, 4]}\n', '{"a": 1}\r\n{"a": 2}\r\n\r\n{"a": 3}', '{"t": true, "w": [[1, 2], [3, 4]]}\n' }
+  local list = { '{"a": 1, "b": "x", "v": [1, 2]}\n{"a": 2.5, "b": "y", "v": [3, 4]}\n', '{"a": 1}\r\n{"a": 2}\r\n\r\n{"a": 3}',
+    '{"t": true, "w": [[1, 2], [3, 4]]}\n' }
   list[4] = gzipped(list[1])
   return list
 end
@@ -251,7 +253,9 @@ function seeds.csv()
   list[#list + 1] = gzipped(list[1])
   return list
 end
-function seeds.lines() return { "one\ntwo\r\nthree", "\n\n\n", ("a long line "):rep(300) .. "\nshort\n", gzipped "zipped\nlines\n", gzip_stored "more\n" } end
+function seeds.lines()
+  return { "one\ntwo\r\nthree", "\n\n\n", ("a long line "):rep(300) .. "\nshort\n", gzipped "zipped\nlines\n", gzip_stored "more\n" }
+end
 function seeds.fixed_length() return { noise(40), noise(4000) } end
 
 local function varint(v)
@@ -278,7 +282,8 @@ function seeds.tfrecord()
     return table.concat(out)
   end
   local parts = { example { { "image", field(1, field(1, "abc")) }, { "label", int(7) }, { "box", floats(1, 2.5) }, { "other", int(1) } },
-    example { { "box", floats(3, 4) }, { "label", field(3, varint(8) .. varint(-1)) }, { "image", field(1, field(1, "")) }, { "tags", int(1 << 40) } } }
+    example { { "box", floats(3, 4) }, { "label", field(3, varint(8) .. varint(-1)) }, { "image", field(1, field(1, "")) },
+      { "tags", int(1 << 40) } } }
   return { { parts = parts, join = join }, { parts = parts, join = function(p) return gzip_stored(join(p)) end }, join(parts) }
 end
 
@@ -295,8 +300,8 @@ function seeds.png()
   end
   -- chunks that ours lack: a palette of two colours with transparency, interlaced
   local packed = "\120\1\1" .. string.pack("<I2I2", 2, 0xfffd) .. "\0\1" .. string.pack(">I4", 0x00030002)
-  list[#list + 1] = { parts = { "IHDR" .. string.pack(">I4I4BBBBB", 1, 1, 8, 3, 0, 0, 1), "gAMA" .. string.pack(">I4", 45455), "PLTE" .. "\1\2\3\4\5\6",
-    "tRNS\0\128", "tEXtComment\0text", "IDAT" .. packed, "IEND" }, join = png_of }
+  list[#list + 1] = { parts = { "IHDR" .. string.pack(">I4I4BBBBB", 1, 1, 8, 3, 0, 0, 1), "gAMA" .. string.pack(">I4", 45455),
+    "PLTE" .. "\1\2\3\4\5\6", "tRNS\0\128", "tEXtComment\0text", "IDAT" .. packed, "IEND" }, join = png_of }
   return list
 end
 
