@@ -284,7 +284,7 @@ static int run(const options *o) {
     const long long at = atomic_load(&b->at);
     if (late) snprintf(what, sizeof what, "it hangs");
     else if (WIFSIGNALED(status)) snprintf(what, sizeof what, "it died: %s", strsignal(WTERMSIG(status)));
-    else if (WEXITSTATUS(status) != 0)
+    else if (WEXITSTATUS(status) != 0 || !b->done)
       snprintf(what, sizeof what, "%s (code %d)", b->done ? "memory leaks, as told at the end" : "it ended", WEXITSTATUS(status));
     if (!what[0]) continue;
     report(o, b, at < 0 ? first : at, what);
