@@ -215,10 +215,12 @@ static int eval_tensor(lua_State *L) {
 
 static int eager(lua_State *L) {
   nn_context *ctx = nnL_context(L);
-  lua_pushboolean(L, nn_eager(ctx));
+  const bool was = nn_eager(ctx);
+  lua_pushboolean(L, was);
   if (!lua_isnone(L, 1)) {
-    nnL_check(L, nn_eval(ctx));
-    nn_set_eager(ctx, lua_toboolean(L, 1));
+    const bool on = lua_toboolean(L, 1);
+    if (on && !was) nnL_check(L, nn_eval(ctx)); /* what waits */
+    nn_set_eager(ctx, on);
   }
   return 1;
 }

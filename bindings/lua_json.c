@@ -266,6 +266,8 @@ static int json_decode(lua_State *L) {
   lua_toclose(L, -1);
   *holder = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
   if (!*holder) {
+    for (char *c = why.text; *c; c++) /* a piece of the text may be in it */
+      if ((unsigned char)*c < 32 || *c == 127) *c = ' ';
     lua_pushnil(L);
     lua_pushfstring(L, "JSON: line %d, column %d: %s", why.line, why.column, why.text);
     return 2;

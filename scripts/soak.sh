@@ -57,8 +57,8 @@ sweep archive "$root/build/test_archive"
 at_least archive 10000 'corruptions and truncations: seed [0-9]+, ([0-9]+) cases'
 at_least archive 200 'kill -9 while saving: seed [0-9]+, ([0-9]+) moments'
 at_least archive 2000 'power losses: seed [0-9]+, ([0-9]+) states'
-spec hostile h5_foreign
-at_least hostile 5000 'hostile HDF5: seed [0-9]+, ([0-9]+) mutants'
+sweep hostile "$root/build/fuzz" run hdf5 "$out" cases=$((5000 * NNLUA_SOAK)) "seed=$NNLUA_SEED"
+at_least hostile 5000 'hdf5: seed [0-9]+, ([0-9]+) files'
 spec corrupted checkpoint
 at_least corrupted 10000 'corrupted checkpoints: seed [0-9]+, ([0-9]+) cases'
 spec resume resume

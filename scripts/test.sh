@@ -5,6 +5,7 @@
 #   sh scripts/test.sh                      all tests
 #   sh scripts/test.sh options repl         the specs tests/options_spec.lua and tests/repl_spec.lua only
 #   sh scripts/test.sh vulkan               the specs that also run on a Vulkan device, there
+#   NNLUA_FUZZ_SECONDS=60 sh scripts/test.sh   all, and every reader of files is given damaged ones for a minute (scripts/fuzz.sh), as CI does
 #   NNLUA_SANITIZE=1 sh scripts/test.sh     under AddressSanitizer and UndefinedBehaviorSanitizer: C tests and most specs
 set -u
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -125,7 +126,25 @@ if [ $# -gt 0 ]; then
   finish
 fi
 
+# Damaged files for every reader, one count each; the arguments are scripts/fuzz.sh's.
+run_fuzz() {
+  sh scripts/fuzz.sh "$@" >"$out/fuzz.log" 2>&1
+  code=$?
+  # shellcheck disable=SC2046 # two words
+  set -- $(tail -n 1 "$out/fuzz.log" | sed -n 's/^\([0-9][0-9]*\) passed, \([0-9][0-9]*\) failed$/\1 \2/p')
+  [ $# -eq 2 ] && { [ "$code" -eq 0 ] || [ "$2" -ne 0 ]; } || set -- 0 1
+  [ "$2" -eq 0 ] || cat "$out/fuzz.log"
+  echo "fuzz: $1 passed, $2 failed"
+  count "$1" "$2" 0
+}
+
 run_ctest
+# A few hundred each with this build, or with NNLUA_FUZZ_SECONDS=n so many seconds each under the sanitizers; 5000 for the reader of foreign HDF5.
+if [ -n "${NNLUA_FUZZ_SECONDS:-}" ]; then run_fuzz "seconds=$NNLUA_FUZZ_SECONDS"
+elif [ -n "$option" ]; then run_fuzz cases=300
+else run_fuzz release cases=300
+fi
+[ -n "$option" ] || run_fuzz release cases=5000 hdf5
 for spec in tests/*_spec.lua; do
   if [ -n "$option" ]; then
     case $unsanitized in *" $(basename "$spec" _spec.lua) "*) continue ;; esac

@@ -142,6 +142,7 @@ exit %d]]):format(missing, missing == "" and 0 or 1))
       stand_in "tree/scripts/setup.sh"
       stand_in("tree/scripts/build.sh", o.build)
       stand_in("tree/scripts/cross.sh", o.cross or "echo 0 passed, 0 failed")
+      stand_in("tree/scripts/fuzz.sh", o.fuzz or "echo 0 passed, 0 failed")
       stand_in("ctest", ([[for a; do last=$a; done
 [ -n '%s' ] && printf '<testsuite name="x"\n\t%s\n>' >"$last"
 exit %d]]):format(o.ctest or "", o.ctest or "", o.ctest_code or 0))
@@ -149,8 +150,8 @@ exit %d]]):format(o.ctest or "", o.ctest or "", o.ctest_code or 0))
       stand_in("busted", ("case $* in *one_spec*) %s;; *) %s;; esac"):format(o.one, o.two or o.one))
       program.write(folder .. "/tree/tests/one_spec.lua", "")
       program.write(folder .. "/tree/tests/two_spec.lua", "")
-      local code, out = sh "sh scripts/test.sh"
-      return { out:match "([^\n]*)\n$", code }, out
+      local code, out, _, called = sh "sh scripts/test.sh"
+      return { out:match "([^\n]*)\n$", code }, out, called
     end
     local ctest = 'tests="5" failures="0" disabled="0" skipped="1"'
     local fine = summary "12 successes / 0 failures / 0 errors / 0 pending : 0.1 seconds"
@@ -189,6 +190,16 @@ exit %d]]):format(o.ctest or "", o.ctest or "", o.ctest_code or 0))
       assert.same({ "29 passed, 1 failed, 1 skipped", 1 }, (world { ctest = ctest, one = fine, cross = "exit 2" }))
     end)
 
+    it("counts the readers that were given damaged files: by seconds where it is told so, else a few files", function()
+      local ended, _, called = world { ctest = ctest, one = fine, fuzz = "echo 7 passed, 0 failed" }
+      assert.same({ "43 passed, 0 failed, 1 skipped", 0 }, ended)
+      assert.matches("fuzz%.sh release cases=300\n", called)
+      assert.matches("fuzz%.sh release cases=5000 hdf5\n", called)
+      assert.same({ "41 passed, 2 failed, 1 skipped", 1 }, (world { ctest = ctest, one = fine, fuzz = "echo 6 passed, 1 failed; exit 1" }))
+      assert.same({ "29 passed, 2 failed, 1 skipped", 1 }, (world { ctest = ctest, one = fine, fuzz = "exit 2" }))
+      assert.matches("fuzz%.sh seconds=60\n", select(4, sh "NNLUA_FUZZ_SECONDS=60 sh scripts/test.sh"))
+    end)
+
     it("counts what crashes or says nothing as a failure", function()
       assert.same({ "17 passed, 1 failed, 1 skipped", 1 }, (world { ctest = ctest, one = "kill -SEGV $$", two = fine }))
       assert.same({ "17 passed, 1 failed, 1 skipped", 1 }, (world { ctest = ctest, one = "exit 0", two = fine }))
@@ -200,11 +211,12 @@ exit %d]]):format(o.ctest or "", o.ctest or "", o.ctest_code or 0))
     end)
   end)
 
-  it("hold for any shell, and .ci/run is test.sh and nothing else", function()
-    for _, file in ipairs { "scripts/setup.sh", "scripts/build.sh", "scripts/run.sh", "scripts/test.sh", "scripts/cross.sh", ".ci/run" } do
+  it("hold for any shell, and .ci/run is test.sh with a minute of damaged files for each reader", function()
+    for _, file in ipairs { "scripts/setup.sh", "scripts/build.sh", "scripts/run.sh", "scripts/test.sh", "scripts/cross.sh", "scripts/fuzz.sh",
+      ".ci/run" } do
       assert(os.execute("sh -n " .. file))
       assert.matches("^#!/bin/sh\n", program.read(file))
     end
-    assert.equal('#!/bin/sh\nexec sh "$(dirname -- "$0")/../scripts/test.sh"\n', program.read ".ci/run")
+    assert.equal('#!/bin/sh\nNNLUA_FUZZ_SECONDS=60 exec sh "$(dirname -- "$0")/../scripts/test.sh"\n', program.read ".ci/run")
   end)
 end)

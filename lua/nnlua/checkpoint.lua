@@ -34,6 +34,7 @@
 local core = require "nnlua.core"
 local options = require "nnlua.options"
 local Module = require "nnlua.module"
+local Layer = require "nnlua.layer"
 
 local checkpoint = {}
 local FORMAT = 1
@@ -521,9 +522,10 @@ function checkpoint.load(file)
     return nil, ("%s: holds weights, but not how to make their model (%s); make it and call model:load_weights(file)"):format(file,
       info.architecture_missing or "no architecture")
   end
-  local rng = core.rng_state()
-  local ok, model = pcall(build, info)
-  core.set_rng_state(rng) -- initial values were drawn for nothing
+  local elements, rng = 0, core.rng_state()
+  for _, entry in ipairs(info.weights) do elements = elements + entry.tensor:numel() end
+  local ok, model = pcall(Layer.without_values, elements, build, info)
+  core.set_rng_state(rng) -- a model of the user's may draw
   if not ok then return nil, ("%s: %s"):format(file, (tostring(model):gsub("^[^\n]-:%d+: ", ""))) end
   local fits, why = check_weights(info, model)
   if not fits then return nil, why end

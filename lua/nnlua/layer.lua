@@ -147,10 +147,10 @@ local room
 function Layer.without_values(elements, fn, ...)
   local before = room
   room = 2.0 * elements + 65536
-  local ok, result = pcall(fn, ...)
+  local list = table.pack(pcall(fn, ...))
   room = before
-  if not ok then error(result, 0) end
-  return result
+  if not list[1] then error(list[2], 0) end
+  return table.unpack(list, 2, list.n)
 end
 
 local function zeros_in_room(layer, shape)

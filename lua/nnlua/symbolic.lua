@@ -176,16 +176,18 @@ end
 
 -- Shapes (with the batch) and dtypes of a node's results: a list of { shape =, dtype = }.
 local function probe(node, unknown)
-  local _ <close> = core.scope() -- what is recorded here expires before it runs
-  local eager = core.eager(false)
-  local ok, results = pcall(symbolic.call, node, symbolic.arguments(node, BATCH, unknown))
-  local list = {}
-  for i, value in ipairs(ok and results or {}) do
-    if not core.is_tensor(value) then
-      ok, results = false, ("it gives %s; on symbolic tensors a layer must give tensors"):format(options.shown(value))
-      break
+  local eager, list = core.eager(false), {}
+  local ok, results
+  do
+    local _ <close> = core.scope() -- what is recorded here expires before it runs
+    ok, results = pcall(symbolic.call, node, symbolic.arguments(node, BATCH, unknown))
+    for i, value in ipairs(ok and results or {}) do
+      if not core.is_tensor(value) then
+        ok, results = false, ("it gives %s; on symbolic tensors a layer must give tensors"):format(options.shown(value))
+        break
+      end
+      list[i] = { shape = value:shape(), dtype = value:dtype() }
     end
-    list[i] = { shape = value:shape(), dtype = value:dtype() }
   end
   core.eager(eager)
   return ok and list or nil, results

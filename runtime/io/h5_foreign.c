@@ -63,8 +63,8 @@ static int64_t now_ms(void) {
 }
 
 /* Until the process ends or its time is over, when it is killed. */
-static int wait_for(pid_t pid, bool *late) {
-  const int64_t end = now_ms() + NNI_READER_SECONDS * 1000;
+static int wait_for(pid_t pid, int64_t seconds, bool *late) {
+  const int64_t end = now_ms() + seconds * 1000;
   int status = 0, pause_us = 200;
   pid_t r;
   *late = false;
@@ -80,7 +80,7 @@ static int wait_for(pid_t pid, bool *late) {
   return r < 0 ? -1 : status;
 }
 
-static nn_status run_helper(int in, int out, const char *name, nni_error *err) {
+static nn_status run_helper(int in, int out, int64_t seconds, const char *name, nni_error *err) {
   char program[PATH_MAX];
   pid_t pid;
   bool late;
@@ -88,8 +88,10 @@ static nn_status run_helper(int in, int out, const char *name, nni_error *err) {
   if (!nni_find_beside(NNI_READER_PROGRAM, program, sizeof program))
     return nni_fail(err, NN_EUNSUPPORTED, "%s: HDF5 files of other programs need the program " NNI_READER_PROGRAM ", which is not beside libnn", name);
   if ((code = spawn(&pid, program, name, in, out))) return fail_start(err, name, code);
-  code = wait_for(pid, &late);
-  if (late) return nni_fail(err, NN_EFORMAT, "%s: refused: reading it takes more than %d seconds; damaged or hostile", name, NNI_READER_SECONDS);
+  code = wait_for(pid, seconds, &late);
+  if (late) return nni_fail(err, NN_EFORMAT, "%s: refused: reading it takes more than %lld seconds; damaged or hostile", name, (long long)seconds);
+  if (code != -1 && WIFSIGNALED(code) && WTERMSIG(code) == SIGXCPU)
+    return nni_fail(err, NN_EFORMAT, "%s: refused: reading it takes longer than its size explains; damaged or hostile", name);
   if (code != -1 && WIFSIGNALED(code))
     return nni_fail(err, NN_EFORMAT, "%s: refused: libhdf5 dies of it (%s) in the helper process; damaged or hostile", name, strsignal(WTERMSIG(code)));
   if (code == -1 || !WIFEXITED(code) || WEXITSTATUS(code) != 0)
@@ -243,7 +245,9 @@ static bool has_seal(int fd) {
 static nn_status read_with(nni_archive *a, int in, int out, const char *name, nni_error *err) {
   stream s = {.a = a, .fd = out, .name = name, .err = err, .sealed = has_seal(in)};
   struct stat st;
-  nn_status rc = run_helper(in, out, name, err);
+  nn_status rc;
+  if (fstat(in, &st) != 0) return nni_fail(err, NN_EIO, "%s: %s", name, strerror(errno));
+  rc = run_helper(in, out, NNI_READER_SECONDS(st.st_size), name, err);
   if (rc != NN_OK) return rc;
   if (fcntl(out, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0 || fstat(out, &st) != 0)
     return nni_fail(err, NN_EIO, "%s: %s", name, strerror(errno));

@@ -21,7 +21,9 @@
 #define NNI_READER_OUT 4
 #define NNI_READER_PROGRAM "nn_h5_reader"
 #define NNI_READER_MAGIC UINT64_C(0x3168357265646872) /* changes with the records */
-#define NNI_READER_SECONDS 30
+/* Most seconds that a file of n bytes may take, of the clock and of the processor: a small one is read in 0.01 s, 100 MB in 0.1 s. */
+#define NNI_READER_SECONDS(n) (30 + (int64_t)(n) / (8 << 20))
+#define NNI_READER_CPU(n) (2 + (int64_t)(n) / (8 << 20))
 /* A file of n bytes may become this many bytes of tensors. */
 #define NNI_READER_ROOM(n) (8 * (int64_t)(n) + ((int64_t)16 << 20))
 

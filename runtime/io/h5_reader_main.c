@@ -161,7 +161,8 @@ static void filter_calls(void) {}
 
 static bool drop_rights(int64_t size) {
   const int64_t room = NNI_READER_ROOM(size);
-  bool ok = limit(RLIMIT_CORE, 0) && limit(RLIMIT_CPU, NNI_READER_SECONDS) && limit(RLIMIT_FSIZE, 2 * room + WORK_MEMORY);
+  const struct rlimit cpu = {(rlim_t)NNI_READER_CPU(size), (rlim_t)NNI_READER_CPU(size) + 1}; /* SIGXCPU first, so that the parent knows why */
+  bool ok = limit(RLIMIT_CORE, 0) && setrlimit(RLIMIT_CPU, &cpu) == 0 && limit(RLIMIT_FSIZE, 2 * room + WORK_MEMORY);
 #ifndef NNI_SANITIZE /* AddressSanitizer reserves terabytes of addresses, and reads files of its own */
   ok = ok && limit(RLIMIT_NOFILE, 0) && limit(RLIMIT_AS, 2 * room + WORK_MEMORY);
   if (ok) filter_calls();

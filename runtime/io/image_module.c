@@ -263,7 +263,8 @@ static void png_load(png_state *s) {
   png_set_user_limits(s->png, 1u << 28, 1u << 28);
   png_set_chunk_malloc_max(s->png, 1 << 20);
   png_set_chunk_cache_max(s->png, 100);
-  png_set_keep_unknown_chunks(s->png, PNG_HANDLE_CHUNK_NEVER, NULL, 0);
+  /* All but IHDR, PLTE, tRNS, IDAT and IEND is passed over: what libpng would keep of texts and profiles it allocates on the file's word alone. */
+  png_set_keep_unknown_chunks(s->png, PNG_HANDLE_CHUNK_NEVER, NULL, -1);
   png_read_info(s->png, s->info);
   const uint32_t h = png_get_image_height(s->png, s->info), w = png_get_image_width(s->png, s->info);
   if ((uint64_t)h * w > (uint64_t)NNI_IMAGE_PIXELS || (uint64_t)h * (png_get_rowbytes(s->png, s->info) + 1) / PNG_DENSITY > job->n) {

@@ -799,7 +799,7 @@ static void test_read_back(void) {
 }
 
 /* Bytes of this process in memory, and its threads. */
-static long resident(void) {
+static long resident_now(void) {
   long size, pages = 0;
   FILE *f = fopen("/proc/self/statm", "r");
   if (f && fscanf(f, "%ld %ld", &size, &pages) != 2) pages = 0;
@@ -824,7 +824,7 @@ static void test_many_failures(void) {
   int i, refused = 0;
   ballast = 300000;
   for (i = 0; i < 220; i++) {
-    if (i == 20) before = resident(), refused = 0;
+    if (i == 20) before = resident_now(), refused = 0;
     call_error = errors[i % 3];
     calls_left = i % 10;
     refused += save(in_dir("many.h5"), 1, &err) != NN_OK;
@@ -833,10 +833,10 @@ static void test_many_failures(void) {
     CHECK(load(in_dir("many.h5"), 1, &err) == 0 && load(in_dir("long.h5"), 1, &err) <= 0, "%s", err.text);
   }
   ballast = 0;
-  printf("many failures: %d saves refused, %.1f MB more in memory\n", refused, (double)(resident() - before) / 1e6);
+  printf("many failures: %d saves refused, %.1f MB more in memory\n", refused, (double)(resident_now() - before) / 1e6);
   CHECK(refused >= 100 && count_fds() == fds && count_threads() == threads && nni_archive_open_objects() == 0, "something stays after failures");
 #ifndef __SANITIZE_ADDRESS__ /* it keeps what was freed */
-  CHECK(resident() - before < 5000000, "%ld bytes stay after failures", resident() - before);
+  CHECK(resident_now() - before < 5000000, "%ld bytes stay after failures", resident_now() - before);
 #endif
 }
 
