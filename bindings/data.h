@@ -2,7 +2,7 @@
 #ifndef NNL_DATA_H
 #define NNL_DATA_H
 #include "nnL.h"
-#include "nn_data.h"
+#include "nn_vision.h"
 
 #define NNL_DATASET "nnlua.dataset"
 
@@ -17,6 +17,7 @@ typedef struct nnL_caller { /* what nn_iter_next hands on */
 } nnL_caller;
 
 nn_dataset *nnL_checkdataset(lua_State *L, int arg);
+const nn_vision *nnL_checkvision(lua_State *L, int arg); /* lua_vision.c: a list of transforms */
 /* The data set d is the result, with the functions of the one at arg 1 when that is a data set. u is made before d, in a statement of its
 ** own: making it may raise, and the order of arguments is the compiler's. */
 nnL_dataset *nnL_newdataset(lua_State *L);

@@ -14,6 +14,8 @@ typedef struct vision_ud {
   nn_vision *v; /* NULL while half built */
 } vision_ud;
 
+const nn_vision *nnL_checkvision(lua_State *L, int arg) { return ((const vision_ud *)luaL_checkudata(L, arg, VISION))->v; }
+
 static int raise_last(lua_State *L) { return nnL_raise(L, "%s", nn_error(nnL_context(L))); }
 
 static int give_nothing(lua_State *L) {

@@ -454,19 +454,34 @@ static nn_status opened(void *caller, void *ud, int slot, nni_element *in, nni_d
   return *out != NULL ? NN_OK : e->status;
 }
 
+static nn_status by_size(void *caller, void *ud, nni_element *e, int64_t *key, int64_t *size, nni_error *why) {
+  (void)caller, (void)ud, (void)why;
+  *key = e->c[0].shape[0];
+  *size = *key; /* as many elements as they have rows */
+  return NN_OK;
+}
+
+static nn_status as_it_is(void *caller, void *ud, int64_t key, nni_dataset *window, nni_dataset **out, nni_error *why) {
+  (void)caller, (void)ud, (void)key, (void)why;
+  *out = nni_dataset_retain(window);
+  return NN_OK;
+}
+
 /* All of them, on two threads; NULL when something fails. */
 static nni_dataset *everything(void) {
   nni_dataset *d = nni_data_range(mem, 0, 1, 40, &err), *e, *two[2];
-  for (int k = 0; k < 14 && d != NULL; k++) {
+  for (int k = 0; k < 16 && d != NULL; k++) {
     two[0] = two[1] = d;
     static const int64_t bounds[] = {2, 4}, sizes[] = {3, 3, 3};
+    static const nn_padding pad = {.ndim = {-1, -1, -1, -1, -1, -1, -1, -1}};
     nni_native fn = {.name = "squared", .run = squared, .begin = native_begin, .end = native_end};
     e = k == 0 ? nni_data_concat(2, two, &err) : k == 1 ? nni_data_shard(d, 2, 1, &err) : k == 2 ? nni_data_window(d, 3, 2, 2, false, &err)
       : k == 3 ? nni_data_unbatch(d, &err) : k == 4 ? nni_data_unique(d, &err) : k == 5 ? nni_data_cache(d, NULL, &err)
       : k == 6 ? nni_data_flat_map(d, opened, NULL, 0, 2, 1, &err) : k == 7 ? nni_data_window(d, 2, 3, 1, true, &err)
-      : k == 8 ? nni_data_bucket(d, 0, 2, bounds, sizes, 0, false, &err) : k == 9 ? nni_data_unbatch(d, &err)
+      : k == 8 ? nni_data_bucket(d, 0, &(nni_key){0}, 2, bounds, sizes, &pad, false, &err) : k == 9 ? nni_data_unbatch(d, &err)
       : k == 10 ? nni_data_sample_from(2, two, (const double[]){1, 2}, 4, false, &err) : k == 11 ? nni_data_unbatch(d, &err)
-      : k == 12 ? nni_data_native(d, &fn, 2, 5, &err) : nni_data_padded_batch(d, 2, 0, false, &err);
+      : k == 12 ? nni_data_native(d, &fn, 2, 5, &err) : k == 13 ? nni_data_padded_batch(d, 2, &pad, false, &err)
+      : k == 14 ? nni_data_group(d, &(nni_key){.fn = by_size}, as_it_is, 4, &err) : nni_data_turns(2, two, 2, &err);
     d = then(e, d);
   }
   return d;

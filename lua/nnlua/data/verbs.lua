@@ -120,19 +120,41 @@ function Dataset:rebatch(size, opts)
   return self:unbatch():batch(o.size, { drop_last = o.drop_last })
 end
 
+-- What nnlua.core wants to know of filling up: {value, sizes} for each tensor of an element, the last for all further ones.
+local function padding(verb, o)
+  local values, shapes, list = type(o.value) == "table" and o.value or { o.value }, o.shapes or {}, {}
+  local n = math.max(#values, 1)
+  for i in pairs(shapes) do n = math.max(n, math.tointeger(i) or 0) end
+  for i = 1, n do
+    local value, shape = values[i] or values[#values], shapes[i]
+    if math.type(shape) == "integer" then shape = { shape } end
+    local good = type(value) == "number" and (not shape or type(shape) == "table")
+    for _, size in ipairs(good and shape or {}) do good = good and math.type(size) == "integer" and size >= -1 end
+    if not good then
+      options.raise(("%s: tensor %d: its value must be a number, its shape a list of sizes (-1: as large as needed) or false; got %s, %s")
+        :format(verb, i, options.shown(value), options.shown(shape)))
+    end
+    list[i] = { value, shape or nil }
+  end
+  return list
+end
+
 local padded_spec = {
   size = { "integer", position = 1, required = true, min = 1 },
-  value = { "number", default = 0 },
+  value = { "number|table", default = 0 },
+  shapes = { "table" },
   drop_last = { "boolean", default = false },
 }
 
---- Batches of elements whose shapes differ: each is filled up with `value` (0) to the largest of its batch. Option drop_last.
+--- Batches of elements whose shapes differ: each is filled up with `value` (0) to the largest of its batch. Options: value, a number or a list of one
+--- for each tensor; shapes, a list with a shape for each tensor, as { {20}, {-1, 8}, false }: filled up to that one in every batch, where -1 (and
+--- false: all of it) means the largest of the batch, and a larger element is an error; drop_last.
 ---@param size integer|table
 ---@param opts? table
 ---@return nnlua.Dataset
 function Dataset:padded_batch(size, opts)
   local o = options.check("padded_batch", given(size, opts), padded_spec)
-  local ds = Dataset(pipeline.padded_batch(self.handle, o.size, o.value, o.drop_last), self)
+  local ds = Dataset(pipeline.padded_batch(self.handle, o.size, padding("padded_batch", o), o.drop_last), self)
   ds.batched = true
   return ds
 end
@@ -140,13 +162,15 @@ end
 local bucket_spec = {
   bounds = { "table", position = 1, required = true },
   sizes = { "table|integer", position = 2, required = true },
-  by = { "integer", default = 1, min = 1 },
-  value = { "number", default = 0 },
+  by = { "integer|function", default = 1 },
+  value = { "number|table", default = 0 },
+  shapes = { "table" },
   drop_last = { "boolean", default = false },
 }
 
---- Padded batches of elements of similar length (the first size of tensor `by`, 1): `bucket({20, 50}, {64, 32, 16})` gathers those shorter than 20 in
---- batches of 64, those shorter than 50 in batches of 32, the others in batches of 16. One number is the size of all. Options by, value, drop_last.
+--- Padded batches of elements of similar length: `bucket({20, 50}, {64, 32, 16})` gathers those below 20 in batches of 64, those below 50
+--- in batches of 32, the others in batches of 16 (tf.data's bucket_by_sequence_length). One number is the size of all. Options: by: the number of the
+--- tensor whose first size is the length (1), or a function of the element that returns one; value and shapes as in padded_batch; drop_last.
 ---@param bounds integer[]|table
 ---@param sizes? integer[]|integer
 ---@param opts? table
@@ -166,9 +190,42 @@ function Dataset:bucket(bounds, sizes, opts)
   if #list ~= #o.bounds + 1 then
     options.raise(("bucket: %d bounds make %d buckets; there are %d sizes"):format(#o.bounds, #o.bounds + 1, #list))
   end
-  local ds = Dataset(pipeline.bucket(self.handle, o.by, o.bounds, list, o.value, o.drop_last), self)
+  if type(o.by) == "number" and o.by < 1 then options.raise(('bucket: option "by" must be at least 1, got %d'):format(o.by)) end
+  local ds = Dataset(pipeline.bucket(self.handle, o.by, o.bounds, list, padding("bucket", o), o.drop_last), self)
   ds.batched = true
   return ds
+end
+
+local group_spec = {
+  key = { "function", position = 1, required = true },
+  fn = { "function", position = 2, required = true },
+  size = { "integer|function", required = true },
+}
+
+--- Elements by their keys (tf.data's group_by_window): `key(x, y, ...)` is a whole number; `size` elements of one key at a time are a data set, and
+--- the elements of `fn(key, window)`, a data set, come out. Windows that are not full come last, by their keys. Option size: a number, or a function
+--- of the key. `ds:group_by(function(x, y) return y end, function(_, w) return w:batch(8) end, { size = 8 })` makes batches of one class each.
+---@param key function
+---@param fn function
+---@param opts table
+---@return nnlua.Dataset
+function Dataset:group_by(key, fn, opts)
+  local all = { key, fn }
+  for name, value in pairs(opts or {}) do all[name] = value end
+  local o = options.check("group_by", all, group_spec)
+  local by, size, reduce = o.key, o.size, o.fn
+  if type(size) == "function" then
+    by = function(...)
+      local k = o.key(...)
+      return k, size(core.is_tensor(k) and k:item() or k)
+    end
+  end
+  local labels, name, batched = self.labels, self.name, self.batched
+  return Dataset(pipeline.group_by(self.handle, by, function(k, handle)
+    local window = Dataset(handle)
+    window.labels, window.name, window.batched = labels, name, batched
+    return reduce(k, window)
+  end, type(size) == "function" and 1 or size), self)
 end
 
 local window_spec = {
@@ -196,7 +253,7 @@ function Dataset:shard(n, index)
   for i, v in ipairs { n, index or false } do
     if math.type(v) ~= "integer" then options.raise(("shard: value %d must be an integer, got %s"):format(i, options.shown(v))) end
   end
-  return Dataset(pipeline.shard(self.handle, n, index), self)
+  return self:picked(pipeline.shard, n, index)
 end
 
 --- Two data sets: the first `part` elements (a number of them, or a share below 1) and the rest. Needs a known number of elements. Shuffle before
