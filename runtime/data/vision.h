@@ -139,6 +139,8 @@ typedef struct nni_batch {
   void *nx;
   float *ny;
 } nni_batch;
+double nni_draw_beta(nni_draws *d, double alpha);                           /* of Beta(alpha, alpha) */
+void nni_draw_dirichlet(nni_draws *d, double alpha, int n, double *weights); /* n that sum to one */
 void nni_mixup(const nni_batch *b, double alpha, nni_draws *d, int64_t *perm);
 void nni_cutmix(const nni_batch *b, double alpha, nni_draws *d, int64_t *perm); /* a rectangle of sqrt(1 - lambda) of the sides; labels by its true area */
 
