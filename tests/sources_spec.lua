@@ -4,7 +4,6 @@
 --     NNLUA_FUZZ=10000 sh scripts/test.sh sources      more damaged files for each reader
 local nn = require "nnlua"
 local core = require "nnlua.core"
-local crc32c = require("nnlua.tensorboard").crc32c
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
 local message = support.message
 
@@ -21,34 +20,7 @@ local function write(name, content)
   return path
 end
 
--- The same bytes as gzip: stored blocks, so that nothing but this test says what they are.
-local function gzipped(s)
-  local out = { "\31\139\8\0\0\0\0\0\0\3" }
-  for at = 1, math.max(#s, 1), 65535 do
-    local piece = s:sub(at, at + 65534)
-    out[#out + 1] = string.pack("<BI2I2", at + 65535 > #s and 1 or 0, #piece, #piece ~ 0xffff) .. piece
-  end
-  return table.concat(out) .. string.pack("<I4I4", core.crc32(s), #s)
-end
-
--- A u8 vector as the string that it is, others as plain values; an element of one part without a list around it.
-local function plain(...)
-  local out = {}
-  for i, t in ipairs { ... } do
-    out[i] = t:dtype() == "u8" and #t:shape() == 1 and nn.data.text(t) or t:totable()
-  end
-  return #out == 1 and out[1] or out
-end
-
-local function collect(ds)
-  local out = {}
-  local pass <close> = ds:iter()
-  while true do
-    local element = table.pack(pass())
-    if element.n == 0 then return out end
-    out[#out + 1] = plain(table.unpack(element))
-  end
-end
+local gzipped, collect = support.gzipped, support.elements
 
 -- make() gives the data set; its pass is stopped after every element, and goes on in a new one.
 local function resumes(make)
@@ -237,14 +209,7 @@ describe("json_lines", function()
 end)
 
 describe("tfrecord", function()
-  local function masked(s)
-    local crc = crc32c(s)
-    return ((crc >> 15 | crc << 17) + 0xa282ead8) & 0xffffffff
-  end
-  local function record(s)
-    local length = string.pack("<I8", #s)
-    return length .. string.pack("<I4", masked(length)) .. s .. string.pack("<I4", masked(s))
-  end
+  local masked, record = support.masked_crc, support.record
   local function varint(v)
     local out = {}
     repeat
