@@ -116,6 +116,17 @@ static int vision_gc(lua_State *L) {
   return 0;
 }
 
+bool nnL_copyvision(lua_State *from, int idx, lua_State *to) {
+  const vision_ud *u = luaL_testudata(from, idx, VISION);
+  if (u == NULL) return false;
+  vision_ud *copy = lua_newuserdatauv(to, sizeof *copy, 0);
+  copy->v = NULL;
+  luaL_setmetatable(to, VISION);
+  copy->v = nn_vision_copy(nnL_context(to), u->v);
+  if (copy->v == NULL) lua_pop(to, 1);
+  return copy->v != NULL;
+}
+
 /* transforms() -> { {name, "parameter parameter"}, ... } */
 static int vision_transforms(lua_State *L) {
   const int n = nn_transform_count();

@@ -355,6 +355,48 @@ describe("other sources", function()
     resumes(function() return nn.data.from_function(square) end)
   end)
 
+  it("decode the pictures in a folder for each class", function()
+    local V, names = nn.vision, {}
+    for i = 1, 7 do
+      local class = i % 2 == 0 and "b" or "a"
+      assert(core.sys.mkdir_p(folder .. "/pictures/" .. class))
+      names[i] = ("%s/pictures/%s/%d.%s"):format(folder, class, i, i == 3 and "jpg" or i == 4 and "bmp" or "png")
+      assert(V.save(names[i], (nn.rand(20 + i, 31, i == 5 and 1 or 3) * 255):to "u8"))
+    end
+    local order = { 1, 3, 5, 7, 2, 4, 6 } -- by folder, then by name
+    local ds = assert(nn.data.image_folder(folder .. "/pictures"))
+    assert.equal("Dataset<u8 ?x?x3, i64 scalar> 7 elements", tostring(ds))
+    assert.same({ "a", "b" }, ds.labels.values)
+    local k = 0
+    for x, y in ds:iter() do
+      k = k + 1
+      assert.same(assert(V.load(names[order[k]], { channels = 3 })):totable(), x:totable())
+      assert.equal(k <= 4 and 1 or 2, y:item())
+    end
+    for _, method in ipairs { "bilinear", "bicubic", "area", "nearest" } do
+      for _, workers in ipairs { 0, 2 } do
+        local how = { size = { 9, 7 }, channels = 1, interpolation = method, antialias = false, workers = workers }
+        ds = nn.data.image_folder(folder .. "/pictures", how)
+        assert.equal("Dataset<u8 4x9x7x1, i64 4> 2 batches", tostring(ds:batch(4)))
+        local want = V.Resize { 9, 7, method = method, antialias = false }
+        local x = ds:batch(7):iter()()
+        for i = 1, 7 do assert.same(want(V.load(names[order[i]], { channels = 1 })):totable(), x[i]:totable()) end
+      end
+    end
+    assert.equal("Dataset<u8 ?x?x?, i64 scalar> 7 elements", tostring(nn.data.image_folder(folder .. "/pictures", { channels = false })))
+    assert.equal("Dataset<u8 ?, i64 scalar> 7 elements", tostring(nn.data.image_folder(folder .. "/pictures", { decode = false })))
+    assert.same({ 16, 16, 3 }, nn.data.image_folder(folder .. "/pictures", { size = 16, quick = true }):iter()():shape())
+    write("pictures/a/8.jpg", "no picture")
+    for _, workers in ipairs { 0, 2 } do
+      ds = nn.data.image_folder(folder .. "/pictures", { size = 8, workers = workers })
+      assert.matches("pictures/a/8.jpg: image: the bytes are no JPEG", message(collect, ds))
+      assert.equal(7, #collect(ds:ignore_errors()))
+    end
+    local none, why = nn.data.image_folder(folder .. "/pictures", { classes = { "a", "cow" } })
+    assert.truthy(none == nil and why:find "cow: No such file")
+    assert.truthy(message(nn.data.image_folder, folder .. "/pictures", { size = { 1, 2, 3 } }):find "size must be a number or")
+  end)
+
   it("read a folder for each class", function()
     for class, n in pairs { cat = 7, dog = 3 } do
       assert(core.sys.mkdir_p(folder .. "/pets/" .. class))
@@ -380,6 +422,8 @@ describe("other sources", function()
     for _, times in pairs(seen) do n = n + times end
     assert.equal(10, n)
     resumes(function() return nn.data.text_folder(folder .. "/pets", { shuffle = true, seed = 9 }) end)
+    assert.same({ "dog", "cat" }, nn.data.text_folder(folder .. "/pets", { classes = { "dog", "cat" } }).labels.values)
+    assert.same({ "dog1", 1 }, collect(nn.data.text_folder(folder .. "/pets", { classes = { "dog", "cat" } }))[1])
     assert.matches("no folder in it holds a file that ends in jpg", select(2, nn.data.image_folder(folder .. "/pets")))
     assert.matches("add up to 1.2; at most 1", message(nn.data.text_folder, folder .. "/pets", { split = { a = 0.6, b = 0.6 } }))
   end)

@@ -135,6 +135,19 @@ function support.gzipped(s)
   return table.concat(out) .. string.pack("<I4I4", require("nnlua.core").crc32(s), #s)
 end
 
+--- The name of a new file with this content. It is removed when the program ends.
+local kept = setmetatable({}, { __gc = function(list)
+  for _, path in ipairs(list) do os.remove(path) end
+end })
+function support.file(content)
+  local path = os.tmpname()
+  kept[#kept + 1] = path
+  local f = assert(io.open(path, "wb"))
+  f:write(content)
+  f:close()
+  return path
+end
+
 --- TFRecord's check of some bytes, and bytes as a record.
 function support.masked_crc(s)
   local crc = require("nnlua.tensorboard").crc32c(s)

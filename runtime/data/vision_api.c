@@ -107,6 +107,13 @@ nn_status nn_vision_add(nn_context *ctx, nn_vision *v, const char *name, double 
   return NN_OK;
 }
 
+nn_vision *nn_vision_copy(nn_context *ctx, const nn_vision *v) {
+  nni_vision *copy = nni_malloc(nni_memory_of(ctx), sizeof *copy);
+  if (copy != NULL) *copy = *v;
+  else nni_fail(nni_error_of(ctx), NN_ENOMEM, "vision: out of memory");
+  return copy;
+}
+
 void nn_vision_free(nn_context *ctx, nn_vision *v) { nni_free(nni_memory_of(ctx), v, sizeof *v); }
 
 static uint64_t key_of(uint64_t seed, uint64_t epoch, uint64_t sample) {

@@ -314,6 +314,50 @@ static void test_state(void) {
 
 /* ---- workers and failures -------------------------------------------------------------------------------------------------------- */
 
+/* ---- what a resume reads ------------------------------------------------------------------------------------------------------------ */
+
+static int64_t rows_read;
+static const nni_verb *read_verb;
+static void counting_gather(const nni_dataset *d, const int64_t *rows, int64_t n, void *const *dst) {
+  rows_read += n;
+  read_verb->gather(d, rows, n, dst);
+}
+
+/* Rows are numbered: going on at the end of a long pass reads the rows that come, and none of those that have been. */
+static void test_reads(void) {
+  enum { MANY = 100000, SIZE = 10 };
+  static uint8_t x[MANY];
+  nni_column col = {.dtype = NN_U8, .data = x};
+  nni_dataset *source = nni_data_columns(mem, MANY, 1, &col, &err);
+  nni_verb counting = *source->verb;
+  read_verb = source->verb;
+  counting.gather = counting_gather;
+  source->verb = &counting;
+  nni_dataset *two[] = {source, nni_dataset_retain(source)};
+  nni_dataset *both = nni_data_concat(2, two, &err);
+  nni_dataset_release(two[0]);
+  nni_dataset_release(two[1]);
+  nni_dataset *d = prefetch(batch(skip(shuffle(nni_data_shard(both, 2, 1, &err), MANY, 5), 3), SIZE, false), 2);
+  nni_dataset_release(both);
+  const int64_t batches = nni_dataset_cardinality(d), stop = batches - 2;
+  CHECK(batches == (MANY - 3 + SIZE - 1) / SIZE);
+  int64_t words[40], n = 0;
+  nni_element e;
+  nni_iter *it = nni_iter_open(d, &err), *again = NULL;
+  for (; n < stop && nni_iter_next(it, NULL, &e, &err) == NN_OK; n++) nni_element_free(mem, &e);
+  CHECK(rows_read >= stop * SIZE && nni_state_words(d) <= 40);
+  const int count = nni_state_save(d, it, words);
+  nni_iter_close(it);
+  rows_read = 0;
+  CHECK(nni_state_restore(d, NULL, words, count, &again, &err) == NN_OK && again != NULL);
+  CHECK(rows_read == 0);
+  for (n = 0; again != NULL && nni_iter_next(again, NULL, &e, &err) == NN_OK && e.n > 0; n++) nni_element_free(mem, &e);
+  CHECK(n == 2 && rows_read == MANY - 3 - stop * SIZE);
+  nni_iter_close(again);
+  nni_dataset_release(d);
+  CHECK(all_returned(mem));
+}
+
 static void test_workers(void) {
   int threads = thread_count();
   nni_dataset *d = prefetch(batch(shuffle(repeated(range(1000), -1), 100, 1), 32, false), 4);
@@ -646,6 +690,7 @@ int main(void) {
   test_columns();
   test_shuffle();
   test_state();
+  test_reads();
   test_workers();
   test_native();
   test_out_of_memory();

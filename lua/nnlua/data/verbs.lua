@@ -14,6 +14,13 @@ local function check_function(verb, fn)
   return fn
 end
 
+-- ds, whose function `fn` is: debug says where that is written.
+local function written(ds, fn)
+  local info = debug.getinfo(fn, "S")
+  if info.linedefined > 0 then ds.written = ("%s:%d"):format(info.short_src:match "[^/]+$" or info.short_src, info.linedefined) end
+  return ds
+end
+
 -- ---- functions -------------------------------------------------------------------------------------------------------
 
 local map_spec = { workers = { "integer", min = 0, max = 256 }, seed = { "integer" } }
@@ -33,25 +40,25 @@ function Dataset:map(fn, opts)
   check_function("map", fn)
   if not o.workers then
     if o.seed then options.raise "map: option \"seed\" needs \"workers\" (0 will do); without them random draws are nn.seed's" end
-    return Dataset(pipeline.map(self.handle, fn), self)
+    return written(Dataset(pipeline.map(self.handle, fn), self), fn)
   end
-  return Dataset(pipeline.parallel(self.handle, fn, o.workers, o.seed), self)
+  return written(Dataset(pipeline.parallel(self.handle, fn, o.workers, o.seed), self), fn)
 end
 
 --- The elements for which `fn(x, y, ...)` is true.
 ---@param fn function
 ---@return nnlua.Dataset
-function Dataset:filter(fn) return Dataset(pipeline.filter(self.handle, check_function("filter", fn)), self) end
+function Dataset:filter(fn) return written(Dataset(pipeline.filter(self.handle, check_function("filter", fn)), self), fn) end
 
 --- The elements up to the first for which `fn(x, y, ...)` is false.
 ---@param fn function
 ---@return nnlua.Dataset
-function Dataset:take_while(fn) return Dataset(pipeline.take_while(self.handle, check_function("take_while", fn)), self) end
+function Dataset:take_while(fn) return written(Dataset(pipeline.take_while(self.handle, check_function("take_while", fn)), self), fn) end
 
 --- `fn(x, y, ...)` of each element is a data set; the elements of all of them, one after the other.
 ---@param fn function
 ---@return nnlua.Dataset
-function Dataset:flat_map(fn) return Dataset(pipeline.flat_map(self.handle, check_function("flat_map", fn), 1, 1), self) end
+function Dataset:flat_map(fn) return written(Dataset(pipeline.flat_map(self.handle, check_function("flat_map", fn), 1, 1), self), fn) end
 
 local interleave_spec = { cycle = { "integer", default = 4, min = 1, max = 1024 }, block = { "integer", default = 1, min = 1 } }
 
@@ -61,7 +68,7 @@ local interleave_spec = { cycle = { "integer", default = 4, min = 1, max = 1024 
 ---@return nnlua.Dataset
 function Dataset:interleave(fn, opts)
   local o = options.check("interleave", opts or {}, interleave_spec)
-  return Dataset(pipeline.flat_map(self.handle, check_function("interleave", fn), o.cycle, o.block), self)
+  return written(Dataset(pipeline.flat_map(self.handle, check_function("interleave", fn), o.cycle, o.block), self), fn)
 end
 
 --- `fn(carry, x, y, ...)` returns the next carry and the values of the new element; the first carry is `initial`, a tensor or a number.
@@ -70,7 +77,7 @@ end
 ---@return nnlua.Dataset
 function Dataset:scan(initial, fn)
   if type(initial) ~= "userdata" then initial = core.tensor(initial) end
-  return Dataset(pipeline.scan(self.handle, check_function("scan", fn), initial), self)
+  return written(Dataset(pipeline.scan(self.handle, check_function("scan", fn), initial), self), fn)
 end
 
 --- `fn(carry, x, y, ...)` of all elements in turn, now: each call returns the next carry, and the last one is the result.
@@ -318,8 +325,15 @@ local function describe(x)
   return ("%s, %.4g to %.4g, mean %.4g"):format(text, f:min():item(), f:max():item(), f:mean():item())
 end
 
+-- The part of a description that a step adds to that of the one before it, and where its function is written.
+local function own_words(step, name, before)
+  local own = name:sub(1, #before) == before and name:sub(#before + 1):match "^%s*(.*)$" or name
+  if own == "" then own = "prefetch" end -- which changes neither elements nor order, so no description has it
+  return step.written and ("%s %s"):format(own, step.written) or own
+end
+
 --- One sample step by step: what each verb of the chain makes of the first element, as lines of text that it also prints (`print = false`: only
---- returned). Changes nothing: the next pass is what it would have been.
+--- returned); up to the first that fails, with its error. Changes nothing: the next pass is what it would have been.
 ---@param opts? {print?: boolean}
 ---@return string
 function Dataset:debug(opts)
@@ -329,22 +343,24 @@ function Dataset:debug(opts)
     table.insert(chain, 1, ds)
     ds = ds.from
   end
-  local before = ""
+  local before, failed = "", false
   local state = pipeline.state(self.handle)
   for i, step in ipairs(chain) do
+    if failed then break end
     local name = pipeline.describe(step.handle)
-    local own = name:sub(1, #before) == before and name:sub(#before + 1):match "^%s*(.*)$" or name
+    local own = own_words(step, name, before)
     before = name
     pipeline.restore(self.handle, state) -- the same sample at every step
     local pass <close> = pipeline.open(step.handle)
     local element = table.pack(pcall(pass))
     local words = {}
-    if not element[1] then words[1] = "fails: " .. tostring(element[2])
+    failed = not element[1]
+    if failed then words[1] = "fails: " .. tostring(element[2])
     elseif element.n == 1 then words[1] = "nothing"
     else
       for k = 2, element.n do words[#words + 1] = describe(element[k]) end
     end
-    lines[i] = ("%d %-28s %s"):format(i, own == "" and "(as before)" or own, table.concat(words, "; "))
+    lines[i] = ("%d %-28s %s"):format(i, own, table.concat(words, "; "))
   end
   pipeline.restore(self.handle, state)
   local text = table.concat(lines, "\n")
