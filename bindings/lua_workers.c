@@ -3,8 +3,8 @@
 ** When `map` is called, the function and what it captures are copied into a template state, so that the pipeline does what it did then, whatever becomes
 ** of the captured variables. A worker's state is a copy of the template. States are made and dropped on the consumer's thread; while a pass is read
 ** each belongs to its worker's thread. A state that a pass gives back waits for the next one.
-** What travels: nil, booleans, numbers, strings, tables, tensors, lists of transforms, Lua functions; modules and what they hold by name; the table of
-** globals as the worker's own. Everything else is named in the error.
+** What travels: nil, booleans, numbers, strings, tables, tensors, lists of transforms, Lua functions; modules and what they hold by name; the table
+** of globals as the worker's own. Everything else is named in the error.
 */
 #include <stdio.h>
 #include <stdlib.h>

@@ -62,8 +62,8 @@ typedef nn_status (*nn_flat_fn)(void *caller, void *ud, int slot, nn_tensor *con
 NN_API nn_dataset *nn_data_flat_map(nn_context *ctx, nn_dataset *up, nn_flat_fn fn, void *ud, int64_t cycle, int64_t block);
 /* fn says what an element is counted under; *size is the group's and may be changed. */
 typedef nn_status (*nn_key_fn)(void *caller, void *ud, nn_tensor *const *in, int nin, int64_t *key, int64_t *size);
-/* Padded batches of elements of similar length (by's key; by NULL: the size of dim 0 of tensor `which`, from 0): nbounds ascending bounds, nbounds + 1
-** batch sizes. */
+/* Padded batches of elements of similar length (by's key; by NULL: the size of dim 0 of tensor `which`, from 0): nbounds ascending bounds,
+** nbounds + 1 batch sizes. */
 NN_API nn_dataset *nn_data_bucket(nn_context *ctx, nn_dataset *up, int which, nn_key_fn by, void *ud, int nbounds, const int64_t *bounds,
                                   const int64_t *sizes, const nn_padding *pad, bool drop_last);
 /* `size` elements of one key become a data set (lent); fn gives a new reference to what comes out of it. Windows that are not full come last. */

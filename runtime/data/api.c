@@ -69,7 +69,9 @@ nn_dataset *nn_data_window(nn_context *ctx, nn_dataset *up, int64_t size, int64_
 nn_dataset *nn_data_padded_batch(nn_context *ctx, nn_dataset *up, int64_t n, const nn_padding *pad, bool drop_last) {
   return nni_data_padded_batch(up, n, pad, drop_last, nni_error_of(ctx));
 }
-nn_dataset *nn_data_interleave(nn_context *ctx, int n, nn_dataset *const *ups, int64_t block) { return nni_data_turns(n, ups, block, nni_error_of(ctx)); }
+nn_dataset *nn_data_interleave(nn_context *ctx, int n, nn_dataset *const *ups, int64_t block) {
+  return nni_data_turns(n, ups, block, nni_error_of(ctx));
+}
 nn_dataset *nn_data_choose(nn_context *ctx, nn_dataset *choices, int n, nn_dataset *const *ups, bool stop) {
   return nni_data_choose(choices, n, ups, stop, nni_error_of(ctx));
 }

@@ -193,7 +193,8 @@ static void concat_free(nni_dataset *d) {
 }
 
 static const nni_verb concat_verb = {.name = "concat", .stage_bytes = sizeof(concat_stage), .node_bytes = sizeof(concat_own), .words = 1,
-  .cardinality = concat_cardinality, .rows = concat_rows, .next = concat_next, .gather = concat_gather, .length = concat_length, .reset = concat_reset,
+  .cardinality = concat_cardinality, .rows = concat_rows, .next = concat_next, .gather = concat_gather,
+  .length = concat_length, .reset = concat_reset,
   .save = concat_save, .restore = concat_restore, .free = concat_free};
 
 static int64_t source_rows(const nni_dataset *source) {

@@ -108,7 +108,8 @@ nni_dataset *nni_data_zip(int n, nni_dataset *const *ups, nni_error *err);
 nni_dataset *nni_data_concat(int n, nni_dataset *const *ups, nni_error *err);
 /* choices gives i64 scalars 1..n; stop: when one has ended, else it is passed over. */
 nni_dataset *nni_data_choose(nni_dataset *choices, int n, nni_dataset *const *ups, bool stop, nni_error *err);
-nni_dataset *nni_data_turns(int n, nni_dataset *const *ups, int64_t block, nni_error *err); /* `block` elements of each in turn; those that end are passed over */
+/* `block` elements of each in turn; those that have ended are passed over. */
+nni_dataset *nni_data_turns(int n, nni_dataset *const *ups, int64_t block, nni_error *err);
 nni_dataset *nni_data_sample_from(int n, nni_dataset *const *ups, const double *weights, uint64_t seed, bool stop, nni_error *err);
 /* fn runs on the consumer's thread. ud_bytes > 0: ud is of nni_malloc(m, ud_bytes), and the data set's from now on, also when this fails. */
 nni_dataset *nni_data_map(nni_dataset *up, nni_map_fn fn, void *ud, size_t ud_bytes, nni_error *err);
@@ -123,7 +124,7 @@ nni_dataset *nni_data_unbatch(nni_dataset *up, nni_error *err);
 nni_dataset *nni_data_window(nni_dataset *up, int64_t size, int64_t shift, int64_t stride, bool drop_last, nni_error *err);
 /* Batches of elements of several shapes: each filled up to the largest, or to the shape that pad gives. */
 nni_dataset *nni_data_padded_batch(nni_dataset *up, int64_t n, const nn_padding *pad, bool drop_last, nni_error *err);
-/* What an element is counted under. It stays; its buffers may become tensors. *size: set to the size of a new group's windows where fn wants another. */
+/* What an element is counted under. It stays; its buffers may become tensors. *size: of its group's windows, if it is new; may be changed. */
 typedef nn_status (*nni_key_fn)(void *caller, void *ud, nni_element *e, int64_t *key, int64_t *size, nni_error *err);
 typedef struct nni_key { /* of nni_malloc(m, ud_bytes), the data set's from then on, also when making it fails; fn NULL: none */
   nni_key_fn fn;
@@ -134,8 +135,8 @@ typedef struct nni_key { /* of nni_malloc(m, ud_bytes), the data set's from then
 ** batches of sizes[i]; nbounds + 1 sizes. */
 nni_dataset *nni_data_bucket(nni_dataset *up, int which, const nni_key *by, int nbounds, const int64_t *bounds, const int64_t *sizes,
                              const nn_padding *pad, bool drop_last, nni_error *err);
-/* `size` elements of one key at a time are a data set; the elements of what fn makes of it (a reference) come out. At the end the windows that are not
-** full, by their keys. */
+/* `size` elements of one key at a time are a data set; the elements of what fn makes of it (a reference) come out. At the end the windows that are
+** not full, by their keys. */
 typedef nn_status (*nni_group_fn)(void *caller, void *ud, int64_t key, nni_dataset *window, nni_dataset **out, nni_error *err);
 nni_dataset *nni_data_group(nni_dataset *up, const nni_key *by, nni_group_fn fn, int64_t size, nni_error *err);
 nni_dataset *nni_data_unique(nni_dataset *up, nni_error *err);

@@ -161,7 +161,8 @@ static void held_save(const nni_stage *s, int64_t *words) { words[0] = ((const h
 static nn_status held_restore(nni_stage *s, void *caller, const int64_t *words, nni_error *err) {
   const nni_heap *h = s->d->own;
   (void)caller;
-  if (words[0] < 0 || words[0] > h->n) return nni_fail(err, NN_EFORMAT, "group: the state stands at element %lld of %lld", (long long)words[0], (long long)h->n);
+  if (words[0] < 0 || words[0] > h->n)
+    return nni_fail(err, NN_EFORMAT, "group: the state stands at element %lld of %lld", (long long)words[0], (long long)h->n);
   ((held_stage *)s)->at = words[0];
   return NN_OK;
 }
@@ -272,7 +273,8 @@ static nn_status group_take(group_stage *t, void *caller, nni_error *err) {
   t->up_end = rc == NN_OK && e.n == 0;
   if (rc != NN_OK || t->up_end) return rc;
   rc = o->by.fn(caller, o->by.ud, &e, &key, &size, err);
-  if (rc == NN_OK && size < 1) rc = nni_fail(err, NN_EINVAL, "group: a window of %lld elements for the key %lld; at least 1", (long long)size, (long long)key);
+  if (rc == NN_OK && size < 1)
+    rc = nni_fail(err, NN_EINVAL, "group: a window of %lld elements for the key %lld; at least 1", (long long)size, (long long)key);
   group *g = rc == NN_OK ? group_of(t, key, size, err) : NULL;
   if (g == NULL) {
     nni_element_free(m, &e);

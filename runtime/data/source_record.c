@@ -320,5 +320,6 @@ nni_dataset *nni_data_read_files(nni_dataset *up, int which, int64_t most, const
   if (v != NULL) r->v = *v;
   snprintf(r->name, sizeof r->name, "read_files");
   nni_vision_name(&r->v, r->name, sizeof r->name);
-  return nni_data_native(up, &(nni_native){.name = r->name, .run = reading_run, .spec = reading_spec, .drop = reading_drop, .ud = r}, workers, 0, err);
+  const nni_native native = {.name = r->name, .run = reading_run, .spec = reading_spec, .drop = reading_drop, .ud = r};
+  return nni_data_native(up, &native, workers, 0, err);
 }

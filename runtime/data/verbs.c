@@ -192,7 +192,8 @@ static nn_status repeated_restore(nni_stage *s, void *caller, const int64_t *wor
 }
 
 static const nni_verb repeated_verb = {.name = "repeated", .stage_bytes = sizeof(repeated_stage), .words = 3, .params = n_params,
-  .cardinality = repeated_cardinality, .rows_in = repeated_rows_in, .open = repeated_open, .rows = repeated_rows, .next = repeated_next, .rewind = repeated_rewind,
+  .cardinality = repeated_cardinality, .rows_in = repeated_rows_in,
+  .open = repeated_open, .rows = repeated_rows, .next = repeated_next, .rewind = repeated_rewind,
   .save = repeated_save, .restore = repeated_restore};
 
 nni_dataset *nni_data_repeated(nni_dataset *up, int64_t times, nni_error *err) {

@@ -59,7 +59,7 @@ void nni_pick_randaugment(const double *p, nni_draws *d, int32_t h, int32_t w, n
   *out = step_of(c, p[1] / 30, sign);
 }
 
-/* ---- AugMix ---------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- AugMix ---------------------------------------------------------------------------------------------------- */
 
 #define MIXED_MOST 16 /* chains */
 
@@ -70,7 +70,9 @@ static nn_status apply_to(nni_memory *m, const nni_step *s, nni_draws *d, nni_ra
   return rc == NN_OK ? nni_geometry_apply(m, &g, false, x, err) : rc;
 }
 
-static float value_at(const nni_picture *x, size_t i) { return x->dtype == NN_U8 ? (float)((const uint8_t *)x->data)[i] : ((const float *)x->data)[i]; }
+static float value_at(const nni_picture *x, size_t i) {
+  return x->dtype == NN_U8 ? (float)((const uint8_t *)x->data)[i] : ((const float *)x->data)[i];
+}
 
 /* sum += weight * x */
 static void add_picture(float *sum, const nni_picture *x, float weight) {
@@ -79,7 +81,8 @@ static void add_picture(float *sum, const nni_picture *x, float weight) {
 }
 
 /* A copy of x through `depth` drawn transforms, each at a drawn strength of 0 to severity - 1 of 9, added to sum. */
-static nn_status add_chain(nni_memory *m, const double *p, nni_draws *d, nni_range range, const nni_picture *x, float weight, float *sum, nni_error *err) {
+static nn_status add_chain(nni_memory *m, const double *p, nni_draws *d, nni_range range, const nni_picture *x, float weight, float *sum,
+                           nni_error *err) {
   const int severity = (int)p[0], depth = p[2] > 0 ? (int)p[2] : 1 + (int)nni_draw_between(d, 0, 3);
   const bool all = p[4] != 0;
   nni_picture y = *x;
