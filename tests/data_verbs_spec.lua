@@ -392,12 +392,18 @@ describe("map with workers", function()
         if n then return math.tointeger(n) end
       end
     end
-    local ds = range(100):map(function(x) return x end, { workers = 3 })
-    local before = threads()
-    for _ in ds:iter() do -- luacheck: ignore 512
-      assert.is_true(threads() >= before + 3)
-      break
+    local pictures = data.from_tensors { nn.zeros(100, 4, 4, 3) }
+    for _, ds in ipairs { range(100):map(function(x) return x end, { workers = 3 }), pictures:map(nn.vision.Invert {}, { workers = 3 }) } do
+      local before = threads()
+      for _ in ds:iter() do -- luacheck: ignore 512
+        assert.is_true(threads() >= before + 3)
+        break
+      end
+      assert.equal(before, threads())
+      assert.equal("enough", message(function()
+        for _ in ds:batch(2):iter() do error("enough", 0) end -- luacheck: ignore 512
+      end))
+      assert.equal(before, threads())
     end
-    assert.equal(before, threads())
   end)
 end)
