@@ -2,7 +2,7 @@
 #ifndef NNL_DATA_H
 #define NNL_DATA_H
 #include "nnL.h"
-#include "nn_data.h"
+#include "nn_vision.h"
 
 #define NNL_DATASET "nnlua.dataset"
 
@@ -17,6 +17,10 @@ typedef struct nnL_caller { /* what nn_iter_next hands on */
 } nnL_caller;
 
 nn_dataset *nnL_checkdataset(lua_State *L, int arg);
+const nn_vision *nnL_checkvision(lua_State *L, int arg); /* lua_vision.c: a list of transforms */
+bool nnL_copyvision(lua_State *from, int idx, lua_State *to); /* pushes a copy onto `to`; false: it is none, or memory is out */
+/* Between the lines of a traceback in an error's message, which is one line until the message is raised. */
+#define NNL_TRACE " <- "
 /* The data set d is the result, with the functions of the one at arg 1 when that is a data set. u is made before d, in a statement of its
 ** own: making it may raise, and the order of arguments is the compiler's. */
 nnL_dataset *nnL_newdataset(lua_State *L);

@@ -48,7 +48,15 @@ int nnL_givedataset(lua_State *L, nnL_dataset *u, nn_dataset *d) {
   return 1;
 }
 
-static int raise_last(lua_State *L) { return nnL_raise(L, "%s", nn_error(nnL_context(L))); }
+/* A worker's traceback gets its lines back here. */
+static int raise_last(lua_State *L) {
+  const char *text = nn_error(nnL_context(L));
+  if (strstr(text, NNL_TRACE) != NULL) {
+    text = luaL_gsub(L, text, " stack traceback:" NNL_TRACE, "\nstack traceback:\n\t");
+    text = luaL_gsub(L, text, NNL_TRACE, "\n\t");
+  }
+  return nnL_raise(L, "%s", text);
+}
 
 /* tensors(x, ...): element i is row i of each */
 static int data_tensors(lua_State *L) {

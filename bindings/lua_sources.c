@@ -140,12 +140,13 @@ static int give_records(lua_State *L, records_fn make) {
 static int sources_lines(lua_State *L) { return give_records(L, nn_data_lines); }       /* lines(files, most) */
 static int sources_tfrecord(lua_State *L) { return give_records(L, nn_data_tfrecord); } /* tfrecord(files, most) */
 
-/* read_files(data set, component, most, workers) */
+/* read_files(data set, component, most, workers[, transforms]) */
 static int sources_read_files(lua_State *L) {
   nn_dataset *up = nnL_checkdataset(L, 1);
   lua_Integer which = luaL_checkinteger(L, 2), most = luaL_checkinteger(L, 3), workers = luaL_checkinteger(L, 4);
+  const nn_vision *v = lua_isnoneornil(L, 5) ? NULL : nnL_checkvision(L, 5);
   nnL_dataset *u = nnL_newdataset(L);
-  return nnL_givedataset(L, u, nn_data_read_files(nnL_context(L), up, (int)which - 1, most, (int)workers));
+  return nnL_givedataset(L, u, nn_data_read_files(nnL_context(L), up, (int)which - 1, most, v, (int)workers));
 }
 
 /* examples(data set, list of {name, dtype, shape (sizes; -1: varies), missing | nil}, workers) */

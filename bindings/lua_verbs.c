@@ -30,15 +30,6 @@ static int data_batch(lua_State *L) {
   return nnL_givedataset(L, u, nn_data_batch(nnL_context(L), up, n, lua_toboolean(L, 3)));
 }
 
-/* padded_batch(d, n, value[, drop_last]) */
-static int data_padded_batch(lua_State *L) {
-  nn_dataset *up = nnL_checkdataset(L, 1);
-  lua_Integer n = luaL_checkinteger(L, 2);
-  lua_Number value = luaL_checknumber(L, 3);
-  nnL_dataset *u = nnL_newdataset(L);
-  return nnL_givedataset(L, u, nn_data_padded_batch(nnL_context(L), up, n, value, lua_toboolean(L, 4)));
-}
-
 /* The integers of a list; as many as its length. */
 static int64_t *check_integers(lua_State *L, int arg, int n) {
   luaL_checktype(L, arg, LUA_TTABLE);
@@ -51,17 +42,41 @@ static int64_t *check_integers(lua_State *L, int arg, int n) {
   return list;
 }
 
-/* bucket(d, which from 1, bounds, sizes, value[, drop_last]); sizes: one more than bounds */
-static int data_bucket(lua_State *L) {
+/* From the list of {value, list of sizes or nil} at arg, one for each value of an element; the last is that of all further ones. */
+static void check_padding(lua_State *L, int arg, nn_padding *pad) {
+  luaL_checktype(L, arg, LUA_TTABLE);
+  lua_Integer n = (lua_Integer)lua_rawlen(L, arg);
+  if (n < 1 || n > NN_DATA_MAX) nnL_raise(L, "padding: %d values; an element has 1 to %d", (int)n, NN_DATA_MAX);
+  for (int i = 0; i < NN_DATA_MAX; i++) {
+    lua_rawgeti(L, arg, i < n ? i + 1 : n);
+    int entry = lua_gettop(L);
+    luaL_checktype(L, entry, LUA_TTABLE);
+    lua_rawgeti(L, entry, 1);
+    pad->value[i] = luaL_checknumber(L, -1);
+    pad->ndim[i] = -1;
+    if (i < n && lua_rawgeti(L, entry, 2) == LUA_TTABLE) {
+      lua_Integer ndim = (lua_Integer)lua_rawlen(L, -1);
+      if (ndim > NN_MAXDIM) nnL_raise(L, "padding: a shape of %d dims", (int)ndim);
+      pad->ndim[i] = (int)ndim;
+      for (int k = 0; k < pad->ndim[i]; k++) {
+        lua_rawgeti(L, entry + 2, k + 1);
+        pad->shape[i][k] = luaL_checkinteger(L, -1);
+        lua_pop(L, 1);
+      }
+    }
+    lua_settop(L, entry - 1);
+  }
+}
+
+/* padded_batch(d, n, padding[, drop_last]) */
+static int data_padded_batch(lua_State *L) {
+  nn_padding pad;
   nn_dataset *up = nnL_checkdataset(L, 1);
-  int which = (int)luaL_checkinteger(L, 2) - 1;
-  luaL_checktype(L, 3, LUA_TTABLE);
-  lua_Unsigned n = lua_rawlen(L, 3);
-  if (n > MOST_SETS) return nnL_raise(L, "bucket: more than %d bounds", MOST_SETS);
-  const int64_t *bounds = check_integers(L, 3, (int)n), *sizes = check_integers(L, 4, (int)n + 1);
-  lua_Number value = luaL_checknumber(L, 5);
+  lua_Integer n = luaL_checkinteger(L, 2);
+  lua_settop(L, 4);
+  check_padding(L, 3, &pad);
   nnL_dataset *u = nnL_newdataset(L);
-  return nnL_givedataset(L, u, nn_data_bucket(nnL_context(L), up, which, (int)n, bounds, sizes, value, lua_toboolean(L, 6)));
+  return nnL_givedataset(L, u, nn_data_padded_batch(nnL_context(L), up, n, &pad, lua_toboolean(L, 4)));
 }
 
 /* window(d, size, shift, stride[, drop_last]) */
@@ -165,6 +180,15 @@ static int data_choose(lua_State *L) {
   return give_joined(L, u, nn_data_choose(nnL_context(L), list[0], n - 1, list + 1, lua_toboolean(L, 2)));
 }
 
+/* interleave(list, block) */
+static int data_interleave(lua_State *L) {
+  int n;
+  lua_Integer block = luaL_checkinteger(L, 2);
+  nn_dataset **list = check_list(L, 1, &n);
+  nnL_dataset *u = nnL_newdataset(L);
+  return give_joined(L, u, nn_data_interleave(nnL_context(L), n, list, block));
+}
+
 /* sample_from(list, weights, seed or nil, stop) */
 static int data_sample_from(lua_State *L) {
   int n;
@@ -185,7 +209,7 @@ static int data_sample_from(lua_State *L) {
 
 /* ---- calling Lua from inside nn_iter_next --------------------------------------------------------------------------------------- */
 
-enum call_kind { CALL_MAP, CALL_FILTER, CALL_WHILE, CALL_FLAT };
+enum call_kind { CALL_MAP, CALL_FILTER, CALL_WHILE, CALL_FLAT, CALL_KEY, CALL_GROUP };
 
 typedef struct call {
   enum call_kind kind;
@@ -196,7 +220,9 @@ typedef struct call {
   int nin;
   nn_tensor **out;
   int *nout;
-  nn_dataset **set;  /* CALL_FLAT */
+  nn_dataset **set;  /* CALL_FLAT, CALL_GROUP: what comes out */
+  nn_dataset *window; /* CALL_GROUP */
+  int64_t *key, *size; /* CALL_KEY, CALL_GROUP */
 } call;
 
 nn_tensor *nnL_totensor(lua_State *L, int idx, const char *verb, int position) {
@@ -254,6 +280,18 @@ static void take_dataset(lua_State *L, int idx, const call *c) {
   *c->set = nn_dataset_retain(u->d);
 }
 
+/* The whole number at idx, which a function returned. */
+static int64_t whole(lua_State *L, int idx, const char *verb) {
+  int is_int;
+  int64_t v = lua_tointegerx(L, idx, &is_int);
+  nn_tensor *t = nnL_testtensor(L, idx);
+  double d;
+  if (t != NULL && nn_item(t, &d, &v) != NN_OK) nnL_raise(L, "%s: %s", verb, nn_error(nnL_context(L)));
+  if (t != NULL) is_int = d == (double)v;
+  if (!is_int) nnL_raise(L, "%s: the function returned %s; it must return a whole number", verb, luaL_tolstring(L, idx, NULL));
+  return v;
+}
+
 /* Runs protected: boxes the inputs, calls the function, takes what it returns. Arguments: a call, the functions, those of opened data sets. */
 static int run_call(lua_State *L) {
   call *c = lua_touserdata(L, 1);
@@ -263,9 +301,19 @@ static int run_call(lua_State *L) {
   lua_settop(L, 3);
   lua_pushvalue(L, 1);
   for (int i = 0; i < c->nin; i++) nnL_newbox(L)->t = nn_retain(c->in[i]);
-  lua_call(L, c->nin, LUA_MULTRET);
+  if (c->kind == CALL_GROUP) {
+    lua_pushinteger(L, *c->key);
+    nnL_newdataset(L)->d = nn_dataset_retain(c->window);
+  }
+  lua_call(L, c->kind == CALL_GROUP ? 2 : c->nin, LUA_MULTRET);
   int n = lua_gettop(L) - 3;
-  if (c->kind == CALL_FLAT) {
+  if (c->kind == CALL_KEY) {
+    lua_settop(L, 5);
+    *c->key = whole(L, 4, c->verb);
+    if (!lua_isnil(L, 5)) *c->size = whole(L, 5, c->verb);
+    return 0;
+  }
+  if (c->kind == CALL_FLAT || c->kind == CALL_GROUP) {
     lua_settop(L, 4);
     take_dataset(L, 4, c);
     return 0;
@@ -329,15 +377,30 @@ static nn_status call_flat(void *m, void *ud, int slot, nn_tensor *const *in, in
   return call_lua(m, &(call){.kind = CALL_FLAT, .verb = "flat_map", .which = NUMBER(ud), .slot = slot, .in = in, .nin = nin, .set = out});
 }
 
+static nn_status call_key(void *m, void *ud, nn_tensor *const *in, int nin, int64_t *key, int64_t *size) {
+  return call_lua(m, &(call){.kind = CALL_KEY, .verb = "key", .which = NUMBER(ud), .in = in, .nin = nin, .key = key, .size = size});
+}
+static nn_status call_group(void *m, void *ud, int64_t key, nn_dataset *window, nn_dataset **out) {
+  return call_lua(m, &(call){.kind = CALL_GROUP, .verb = "group_by", .which = NUMBER(ud) + 1, .window = window, .key = &key, .set = out});
+}
+
 /* ---- verbs with functions -------------------------------------------------------------------------------------------------------- */
 
-lua_Integer nnL_newfunction(lua_State *L, int from, int fn) {
+/* The function at fn into the table on top of the stack; its number. */
+static lua_Integer add_function(lua_State *L, int fn) {
   luaL_checktype(L, fn, LUA_TFUNCTION);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &counter_key);
   lua_Integer number = lua_tointeger(L, -1) + 1; /* nil is 0 */
   lua_pop(L, 1);
   lua_pushinteger(L, number);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &counter_key);
+  lua_pushvalue(L, fn);
+  lua_rawseti(L, -2, number);
+  return number;
+}
+
+lua_Integer nnL_newfunction(lua_State *L, int from, int fn) {
+  luaL_checktype(L, fn, LUA_TFUNCTION);
   lua_newtable(L);
   if (lua_getiuservalue(L, from, 1) == LUA_TTABLE)
     for (lua_pushnil(L); lua_next(L, -2);) {
@@ -346,9 +409,7 @@ lua_Integer nnL_newfunction(lua_State *L, int from, int fn) {
       lua_rawset(L, -5); /* new table, old table, key, key, value */
     }
   lua_pop(L, 1);
-  lua_pushvalue(L, fn);
-  lua_rawseti(L, -2, number);
-  return number;
+  return add_function(L, fn);
 }
 
 static int with_function(lua_State *L, nn_dataset *(*verb)(nn_context *, nn_dataset *, nn_map_fn, void *), nn_map_fn fn) {
@@ -378,6 +439,34 @@ static int data_flat_map(lua_State *L) {
   return give_joined(L, u, nn_data_flat_map(nnL_context(L), up, call_flat, (void *)(intptr_t)number, cycle, block));
 }
 
+/* bucket(d, which from 1 or a function, bounds, sizes, padding[, drop_last]); sizes: one more than bounds */
+static int data_bucket(lua_State *L) {
+  nn_padding pad;
+  nn_dataset *up = nnL_checkdataset(L, 1);
+  bool by = lua_isfunction(L, 2);
+  int which = by ? 0 : (int)luaL_checkinteger(L, 2) - 1;
+  luaL_checktype(L, 3, LUA_TTABLE);
+  lua_Unsigned n = lua_rawlen(L, 3);
+  if (n > MOST_SETS) return nnL_raise(L, "bucket: more than %d bounds", MOST_SETS);
+  lua_settop(L, 6);
+  const int64_t *bounds = check_integers(L, 3, (int)n), *sizes = check_integers(L, 4, (int)n + 1);
+  check_padding(L, 5, &pad);
+  bool drop_last = lua_toboolean(L, 6);
+  lua_Integer number = by ? nnL_newfunction(L, 1, 2) : 0;
+  nnL_dataset *u = nnL_newdataset(L);
+  nn_dataset *d = nn_data_bucket(nnL_context(L), up, which, by ? call_key : NULL, (void *)(intptr_t)number, (int)n, bounds, sizes, &pad, drop_last);
+  return by ? give_joined(L, u, d) : nnL_givedataset(L, u, d);
+}
+
+/* group_by(d, key function, function of a key and a window, size) */
+static int data_group_by(lua_State *L) {
+  nn_dataset *up = nnL_checkdataset(L, 1);
+  lua_Integer size = luaL_checkinteger(L, 4), number = nnL_newfunction(L, 1, 2);
+  add_function(L, 3); /* number + 1 */
+  nnL_dataset *u = nnL_newdataset(L);
+  return give_joined(L, u, nn_data_group(nnL_context(L), up, call_key, call_group, (void *)(intptr_t)number, size));
+}
+
 void nnL_open_verbs(lua_State *L) {
   static const luaL_Reg verbs[] = {
     {"shuffle", data_shuffle},     {"batch", data_batch},           {"padded_batch", data_padded_batch}, {"bucket", data_bucket},
@@ -386,6 +475,7 @@ void nnL_open_verbs(lua_State *L) {
     {"unique", data_unique},       {"cache", data_cache},           {"zip", data_zip},                   {"ignore_errors", data_ignore_errors},
     {"concat", data_concat},       {"choose", data_choose},         {"sample_from", data_sample_from},   {"map", data_map},
     {"filter", data_filter},       {"take_while", data_take_while}, {"scan", data_scan},                 {"flat_map", data_flat_map},
+    {"interleave", data_interleave}, {"group_by", data_group_by},
     {NULL, NULL},
   };
   luaL_setfuncs(L, verbs, 0);

@@ -14,6 +14,8 @@ typedef struct vision_ud {
   nn_vision *v; /* NULL while half built */
 } vision_ud;
 
+const nn_vision *nnL_checkvision(lua_State *L, int arg) { return ((const vision_ud *)luaL_checkudata(L, arg, VISION))->v; }
+
 static int raise_last(lua_State *L) { return nnL_raise(L, "%s", nn_error(nnL_context(L))); }
 
 static int give_nothing(lua_State *L) {
@@ -112,6 +114,17 @@ static int vision_gc(lua_State *L) {
   nn_vision_free(nnL_context(L), u->v);
   u->v = NULL;
   return 0;
+}
+
+bool nnL_copyvision(lua_State *from, int idx, lua_State *to) {
+  const vision_ud *u = luaL_testudata(from, idx, VISION);
+  if (u == NULL) return false;
+  vision_ud *copy = lua_newuserdatauv(to, sizeof *copy, 0);
+  copy->v = NULL;
+  luaL_setmetatable(to, VISION);
+  copy->v = nn_vision_copy(nnL_context(to), u->v);
+  if (copy->v == NULL) lua_pop(to, 1);
+  return copy->v != NULL;
 }
 
 /* transforms() -> { {name, "parameter parameter"}, ... } */

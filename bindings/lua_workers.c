@@ -3,8 +3,8 @@
 ** When `map` is called, the function and what it captures are copied into a template state, so that the pipeline does what it did then, whatever becomes
 ** of the captured variables. A worker's state is a copy of the template. States are made and dropped on the consumer's thread; while a pass is read
 ** each belongs to its worker's thread. A state that a pass gives back waits for the next one.
-** What travels: nil, booleans, numbers, strings, tables, tensors, Lua functions; modules and what they hold by name; the table of globals as the
-** worker's own. Everything else is named in the error.
+** What travels: nil, booleans, numbers, strings, tables, tensors, lists of transforms, Lua functions; modules and what they hold by name; the table
+** of globals as the worker's own. Everything else is named in the error.
 */
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,7 +52,7 @@ static bool refuse(copier *c, const char *what) {
 
 static size_t path_push(copier *c, const char *name) {
   size_t n = strlen(c->path);
-  snprintf(c->path + n, sizeof c->path - n, "%s%s", n > 0 ? "." : "", name);
+  snprintf(c->path + n, sizeof c->path - n, "%s%s", n > 0 && name[0] != '[' ? "." : "", name);
   return n;
 }
 
@@ -195,6 +195,7 @@ static bool copy_value(copier *c, int idx, int depth) {
       return lua_istable(L, idx) ? copy_table(c, idx, depth) : copy_function(c, idx, depth);
     default:
       if (nnL_testtensor(L, idx) != NULL) return copy_tensor(c, nnL_testtensor(L, idx));
+      if (nnL_copyvision(L, idx, c->to)) return true;
       return refuse(c, luaL_typename(L, idx));
   }
 }
@@ -332,8 +333,11 @@ typedef struct job {
 
 static int add_traceback(lua_State *L) {
   const char *text = lua_tostring(L, 1);
-  if (text == NULL) text = luaL_tolstring(L, 1, NULL);
+  if (text == NULL && luaL_getmetafield(L, 1, "__tostring") != LUA_TNIL) text = luaL_tolstring(L, 1, NULL);
+  if (text == NULL) text = lua_pushfstring(L, "an error that is a %s, which does not leave its worker", luaL_typename(L, 1));
   luaL_traceback(L, L, text, 1);
+  luaL_gsub(L, lua_tostring(L, -1), "\nstack traceback:\n\t", " stack traceback:" NNL_TRACE);
+  luaL_gsub(L, lua_tostring(L, -1), "\n\t", NNL_TRACE);
   return 1;
 }
 

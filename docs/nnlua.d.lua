@@ -196,6 +196,7 @@
 ---@field parameter function
 ---@field picture function
 ---@field policy function
+---@field preprocess table
 ---@field profile function
 ---@field register_layer function
 ---@field regularizers nnlua.families.regularizers
@@ -6550,7 +6551,7 @@ Tensor.randn_like = nn.randn_like
 ---@field from_tensors function A data set whose element i is row i of each tensor: `nn.data.from_tensors{ x, y }`. Nothing is copied.
 ---@field hdf5 function Rows of data sets in an HDF5 file (nnlua's own, or another program's), by their paths: `hdf5("train.h5", { "x", "y" })`. Without names: all, in
 ---@field idx function Rows of IDX files (MNIST's format; gzipped or not): `idx("images.gz", "labels.gz")` has elements of two tensors.
----@field image_folder function The pictures in a folder that has a folder for each class: elements of a file's bytes (u8, not decoded) and a class id; `ds.labels` has the
+---@field image_folder function The pictures in a folder that has a folder for each class: elements of a picture (u8 H x W x C, decoded when it is asked for) and a class id;
 ---@field interleave function As flat_map, but `cycle` (4) data sets are read at a time, `block` (1) elements of each in turn.
 ---@field json_lines function The objects of a file with one JSON object a line (gzipped or not), read once into columns. Option fields: the names of what an element is
 ---@field lines function The lines of a text file, or of several, without their ends (LF or CR LF); files may be gzipped. Option limit: most bytes of a line (1 MiB).
@@ -6559,7 +6560,7 @@ Tensor.randn_like = nn.randn_like
 ---@field range function Whole numbers as i64 scalars: `range(n)` is 1 to n, `range(first, last[, step])` as in a numeric for.
 ---@field sample_from function Each element from a random one of the data sets: `nn.data.sample_from({ a, b }, { weights = { 0.9, 0.1 } })`. Options: weights (equal), seed (by
 ---@field text function The string of a u8 tensor: elements of text are u8 tensors of their bytes.
----@field text_folder function The texts in a folder that has a folder for each class: elements of a text (u8) and a class id. Options are image_folder's; extensions
+---@field text_folder function The texts in a folder that has a folder for each class: elements of a text (u8; `nn.data.text` makes a string of it) and a class id. Options are
 ---@field tfrecord function The records of TFRecord files (gzipped or not), each checked (CRC-32C), as u8 vectors; read as they are needed, and a state goes on from the
 ---@field timeseries function Windows over the rows of a tensor: element i has the rows s, s + sampling_rate, ... (sequence_length of them) with s = 1 + (i-1)*stride, and row
 ---@field zip function Elements of all at once: `nn.data.zip{ images, labels }` has the tensors of both. Ends with the shortest.
@@ -6574,6 +6575,9 @@ Tensor.randn_like = nn.randn_like
 ---@field textures function `n` textures: waves between two random colours, with noise. The class says how the wave runs and how long it is; colours and places say nothing.
 
 -- ---- nn.vision
+
+--- Mixes the image with `width` (3) copies of it that went through chains of transforms (Hendrycks and others, 2020; RandAugment's list): each chain
+---@class nnlua.vision.AugMix
 
 --- Stretches each channel over the whole range.
 ---@class nnlua.vision.AutoContrast
@@ -6669,6 +6673,7 @@ Tensor.randn_like = nn.randn_like
 ---@class nnlua.vision.Standardize
 
 ---@class nnlua.families.vision
+---@field AugMix nnlua.vision.AugMix Mixes the image with `width` (3) copies of it that went through chains of transforms (Hendrycks and others, 2020; RandAugment's list): each chain
 ---@field AutoContrast nnlua.vision.AutoContrast Stretches each channel over the whole range.
 ---@field CenterCrop nnlua.vision.CenterCrop The middle of the image, `CenterCrop{224, 224}`; where the image is smaller, `fill` (0) around it.
 ---@field ColorJitter nnlua.vision.ColorJitter Changes brightness, contrast and saturation by strengths (1 changes nothing) and turns the hue by parts of the circle, in this order:

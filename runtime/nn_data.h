@@ -32,10 +32,12 @@ NN_API nn_dataset *nn_data_shard(nn_context *ctx, nn_dataset *up, int64_t n, int
 NN_API nn_dataset *nn_data_enumerate(nn_context *ctx, nn_dataset *up, int64_t first); /* first, first + 1, ... in front of the tensors */
 NN_API nn_dataset *nn_data_unbatch(nn_context *ctx, nn_dataset *up);
 NN_API nn_dataset *nn_data_window(nn_context *ctx, nn_dataset *up, int64_t size, int64_t shift, int64_t stride, bool drop_last);
-NN_API nn_dataset *nn_data_padded_batch(nn_context *ctx, nn_dataset *up, int64_t n, double value, bool drop_last);
-/* By the size of dim 0 of tensor `which` (from 0): nbounds ascending bounds, nbounds + 1 batch sizes. */
-NN_API nn_dataset *nn_data_bucket(nn_context *ctx, nn_dataset *up, int which, int nbounds, const int64_t *bounds, const int64_t *sizes,
-                                  double value, bool drop_last);
+typedef struct nn_padding { /* how values of several shapes become one batch */
+  double value[NN_DATA_MAX]; /* what each value of an element is filled up with */
+  int ndim[NN_DATA_MAX];     /* -1: to the largest of the batch; else to this shape, whose dims of -1 are the largest of the batch */
+  int64_t shape[NN_DATA_MAX][NN_MAXDIM];
+} nn_padding;
+NN_API nn_dataset *nn_data_padded_batch(nn_context *ctx, nn_dataset *up, int64_t n, const nn_padding *pad, bool drop_last);
 NN_API nn_dataset *nn_data_unique(nn_context *ctx, nn_dataset *up);
 NN_API nn_dataset *nn_data_cache(nn_context *ctx, nn_dataset *up, const char *file); /* file NULL: in memory */
 NN_API nn_dataset *nn_data_ignore_errors(nn_context *ctx, nn_dataset *up);
@@ -43,6 +45,8 @@ NN_API nn_dataset *nn_data_zip(nn_context *ctx, int n, nn_dataset *const *ups);
 NN_API nn_dataset *nn_data_concat(nn_context *ctx, int n, nn_dataset *const *ups);
 /* choices: i64 scalars from 1 to n; stop: end with the first that ends */
 NN_API nn_dataset *nn_data_choose(nn_context *ctx, nn_dataset *choices, int n, nn_dataset *const *ups, bool stop);
+/* block elements of each in turn; those that have ended are passed over */
+NN_API nn_dataset *nn_data_interleave(nn_context *ctx, int n, nn_dataset *const *ups, int64_t block);
 NN_API nn_dataset *nn_data_sample_from(nn_context *ctx, int n, nn_dataset *const *ups, const double *weights, uint64_t seed, bool stop);
 
 /* fn borrows in[nin] and gives *nout new references in out (0: the element is left out; -1: the pass ends here); on failure it leaves a status
@@ -56,6 +60,15 @@ NN_API nn_dataset *nn_data_scan(nn_context *ctx, nn_dataset *up, nn_tensor *init
 /* fn gives a new reference; `cycle` of these data sets are open at a time, `block` elements of each come in turn; slot: which of the cycle. */
 typedef nn_status (*nn_flat_fn)(void *caller, void *ud, int slot, nn_tensor *const *in, int nin, nn_dataset **out);
 NN_API nn_dataset *nn_data_flat_map(nn_context *ctx, nn_dataset *up, nn_flat_fn fn, void *ud, int64_t cycle, int64_t block);
+/* fn says what an element is counted under; *size is the group's and may be changed. */
+typedef nn_status (*nn_key_fn)(void *caller, void *ud, nn_tensor *const *in, int nin, int64_t *key, int64_t *size);
+/* Padded batches of elements of similar length (by's key; by NULL: the size of dim 0 of tensor `which`, from 0): nbounds ascending bounds,
+** nbounds + 1 batch sizes. */
+NN_API nn_dataset *nn_data_bucket(nn_context *ctx, nn_dataset *up, int which, nn_key_fn by, void *ud, int nbounds, const int64_t *bounds,
+                                  const int64_t *sizes, const nn_padding *pad, bool drop_last);
+/* `size` elements of one key become a data set (lent); fn gives a new reference to what comes out of it. Windows that are not full come last. */
+typedef nn_status (*nn_group_fn)(void *caller, void *ud, int64_t key, nn_dataset *window, nn_dataset **out);
+NN_API nn_dataset *nn_data_group(nn_context *ctx, nn_dataset *up, nn_key_fn by, nn_group_fn fn, void *ud, int64_t size);
 NN_API nn_status nn_data_fail(nn_context *ctx, nn_status s, const char *message); /* for such functions: sets the message, returns s */
 
 /* A map on threads of its own. begin makes what one thread uses and end drops it, both on the context's thread (begin with the caller of

@@ -7,6 +7,7 @@
 #ifndef NN_SOURCES_H
 #define NN_SOURCES_H
 #include "nn_data.h"
+#include "nn_vision.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -27,8 +28,9 @@ NN_API nn_dataset *nn_data_windows(nn_context *ctx, nn_tensor *x, nn_tensor *tar
 NN_API nn_dataset *nn_data_lines(nn_context *ctx, int nfiles, const char *const *files, int64_t most);
 NN_API nn_dataset *nn_data_tfrecord(nn_context *ctx, int nfiles, const char *const *files, int64_t most);
 
-/* Component `which` (from 0), a path, replaced by the bytes of that file, of at most `most`; on `workers` threads. */
-NN_API nn_dataset *nn_data_read_files(nn_context *ctx, nn_dataset *up, int which, int64_t most, int workers);
+/* Component `which` (from 0), a path, replaced by the bytes of that file, of at most `most`; on `workers` threads. v (copied; NULL: nothing): applied
+** to the element then, as nn_data_vision does with seed 0; what goes wrong in it names the file. */
+NN_API nn_dataset *nn_data_read_files(nn_context *ctx, nn_dataset *up, int which, int64_t most, const nn_vision *v, int workers);
 
 /* One feature of a tf.train.Example. */
 typedef struct nn_feature {

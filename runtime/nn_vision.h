@@ -31,6 +31,7 @@ NN_API const char *nn_transform_name(int i, const char **params); /* params: the
 /* kinds: of a sample's parts; low, high: what f32 images can have */
 NN_API nn_vision *nn_vision_new(nn_context *ctx, int nkinds, const nn_vision_kind *kinds, double low, double high);
 NN_API nn_status nn_vision_add(nn_context *ctx, nn_vision *v, const char *name, double chance, int n, const double *params);
+NN_API nn_vision *nn_vision_copy(nn_context *ctx, const nn_vision *v); /* of any context, into this one */
 NN_API void nn_vision_free(nn_context *ctx, nn_vision *v);
 /* New references in out[NN_DATA_MAX]. What is drawn depends on (seed, epoch, sample) alone. */
 NN_API nn_status nn_vision_apply(nn_context *ctx, const nn_vision *v, uint64_t seed, uint64_t epoch, uint64_t sample, nn_tensor *const *in, int nin,

@@ -1,5 +1,4 @@
--- lua/nnlua/data/verbs.lua and combine.lua: what each verb gives, and for every one of them that neither threads nor a resume at any place change
--- it. A verb without a row fails.
+-- lua/nnlua/data/verbs.lua and combine.lua: what each verb gives. That neither threads nor a resume at any place change it: data_resume_spec.lua.
 local nn = require "nnlua"
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
 local message = support.message
@@ -108,8 +107,101 @@ describe("verbs", function()
     local lengths = data.from_table { 1, 5, 2, 3, 1, 6, 4, 2 }:map(function(n) return nn.full({ n:item() }, n:item(), "i64") end)
     assert.equal("{{1 0} {2 2}}, {{3 3 3 0} {4 4 4 4}}, {{1 0} {2 2}}, {{5 5 5 5 5 0} {6 6 6 6 6 6}}", plain(lengths:bucket({ 3, 5 }, { 2, 2, 9 })))
     assert.equal("{{5 5 5 5 5}}, {{1 0} {2 2}}, {{6 6 6 6 6 6}}, {{1 0} {2 2}}, {{3 3 3 0} {4 4 4 4}}", plain(lengths:bucket({ 3, 5 }, { 2, 3, 1 })))
+    -- to shapes, with a value for each
+    assert.equal("{{{1 -1 -1} {-1 -1 -1}} {{2 2 -1} {-1 -1 -1}}} {7 7}",
+      plain(range(2):map(function(x) return nn.full({ 1, x:item() }, x:item(), "i64"), 7 end)
+        :padded_batch(2, { value = { -1, 5 }, shapes = { { 2, 3 }, {} } })))
+    local sized = ragged:padded_batch(2, { value = { -1 }, shapes = { { -1, 4 }, false } })
+    local shapes = {}
+    for x in sized:iter() do shapes[#shapes + 1] = table.concat(x:shape(), "x") end
+    assert.same({ "2x2x4", "2x4x4" }, shapes)
+    local known = data.from_tensors { nn.zeros(5, 2), nn.zeros(5, 3) }
+    assert.equal("Dataset<f32 2x4, f32 2x3> 3 batches", tostring(known:padded_batch(2, { shapes = { 4 } })))
+    assert.equal("padded_batch: dim 2 of value 1 of an element is 4, more than the 3 of the shape for it",
+      message(collect, ragged:padded_batch(2, { shapes = { { 9, 3 } } })))
+    assert.equal("padded_batch: value 1 of an element has 1 dims, the shape for it 2",
+      message(known.padded_batch, known, 2, { shapes = { { 9, 3 } } }))
+    assert.truthy(message(known.padded_batch, known, 2, { shapes = { "a" } }):find "^padded_batch: tensor 1: its value must be a number")
+    -- by a function: the other tensor says how long
+    local by_last = data.from_table { { 1, 9 }, { 2, 1 }, { 3, 8 }, { 4, 2 }, { 5, 7 } }:bucket({ 5 }, { 2, 3 }, { by = function(_, y) return y end })
+    assert.equal("{2 4} {1 2}, {1 3 5} {9 8 7}", plain(by_last))
+    assert.equal("key: the function returned a; it must return a whole number",
+      message(collect, lengths:bucket({ 3 }, 1, { by = function() return "a" end })))
     assert.equal("unbatch: value 1 of an element is a scalar; there is nothing to take apart", message(range(3).unbatch, range(3)))
     assert.equal("bucket: 1 bounds make 2 buckets; there are 3 sizes", message(range(3).bucket, range(3), { 3 }, { 1, 2, 3 }))
+  end)
+
+  it("gather elements by a key, in tf.data's order", function()
+    local function third(x) return x % 3 end
+    local function batch(_, window) return window:batch(9) end
+    -- by hand from tf.data's page: a window is given when it is full, what is left at the end by ascending keys
+    assert.equal("{1 4}, {2 5}, {3 6}, {9}, {7}, {8}", plain(range(9):group_by(third, batch, { size = 2 })))
+    assert.equal("{3}, {1 4}, {6}, {2 5 8}, {9}, {7}", plain(range(9):group_by(third, batch, { size = function(k) return k + 1 end })))
+    local seen = {}
+    local ds = range(4):batch(2):group_by(function(x) return x:sum() end, function(key, window)
+      seen[#seen + 1] = key .. tostring(window)
+      return window:unbatch():map(function(x) return x * key end)
+    end, { size = 5 })
+    assert.equal("3, 6, 21, 28", plain(ds))
+    assert.same({ "3Dataset<i64 2> 1 batch", "7Dataset<i64 2> 1 batch" }, seen)
+    assert.equal("", plain(range(0):group_by(third, batch, { size = 2 })))
+    assert.equal("group_by: the function returned a number; it must return a data set",
+      message(collect, range(2):group_by(third, function() return 3 end, { size = 1 })))
+    assert.equal("group: a window of 0 elements for the key 1; at least 1",
+      message(collect, range(2):group_by(third, batch, { size = function() return 0 end })))
+    assert.equal("here", message(collect, range(2):group_by(third, function() error("here", 0) end, { size = 1 })))
+  end)
+
+  it("know how many elements they give, where it can be known", function()
+    local function told(n, ds, shown) -- nil: not known
+      assert.equal(n, ds:cardinality())
+      if n and n < math.huge then assert.equal(n, #collect(ds)) end
+      if shown then assert.equal(shown, tostring(ds)) end
+    end
+    local ten, endless, unknown = range(10), range(2):repeated(), range(5):filter(function() return true end)
+    told(10, ten:batch(4):unbatch(), "Dataset<i64 scalar> 10 elements")
+    told(8, ten:batch(4, { drop_last = true }):unbatch())
+    told(8, ten:batch(4, { drop_last = true }):map(nn.vision.Compose { nn.vision.Invert {}, kinds = { "label" } }):unbatch())
+    told(nil, ten:batch(4):take(2):unbatch()) -- the last may be the small one
+    told(10, ten:batch(5):take(2):unbatch())
+    told(10, ten:padded_batch(4):shuffle(3):prefetch():cache():unbatch())
+    told(30, ten:batch(4):repeated(3):unbatch())
+    told(15, data.from_tensors { nn.zeros(5, 3, 2) }:unbatch(), "Dataset<f32 2> 15 elements")
+    told(8, range(8):batch(4):batch(2):unbatch():unbatch())
+    told(nil, ten:batch(4):batch(1):unbatch():unbatch()) -- its last batch is small
+    told(10, ten:batch(4):rebatch(3):unbatch())
+    told(4, ten:batch(4):rebatch(3))
+    told(math.huge, endless:batch(4):unbatch())
+    told(nil, unknown:batch(4):unbatch())
+    told(nil, data.from_table { { 1, 2, 3 } }:map(function(...) return ... end):window(1):unbatch())
+    told(7, data.interleave { range(3), range(4) }, "Dataset<i64 scalar> 7 elements")
+    told(math.huge, data.interleave { range(3), endless })
+    told(nil, data.interleave { range(3), unknown })
+    told(7, data.sample_from { range(3), range(4) })
+    told(3, data.sample_from({ range(3), range(4) }, { weights = { 1, 0 }, stop = true }))
+    told(nil, data.sample_from({ range(3), range(4) }, { stop = true }))
+    told(math.huge, data.sample_from { range(3), endless })
+    told(math.huge, data.sample_from({ endless, endless }, { stop = true }))
+    told(2, data.choose(range(2), { range(2), range(4) }))
+    told(nil, data.choose(data.from_table { 1, 1, 1 }, { range(2), range(4) }))
+    told(5, data.choose(endless:take(5), { endless, endless }))
+    told(2, data.choose(range(1, 1):repeated(), { range(2) }))
+    told(0, data.choose(range(0), { range(2), unknown }))
+    told(0, range(0):flat_map(function() return ten end))
+    told(nil, ten:flat_map(function() return ten end))
+  end)
+
+  it("join what they know of elements", function()
+    local a, b = data.from_tensors { nn.zeros(2, 3), nn.zeros(2, 4) }, data.from_tensors { nn.zeros(2, 3), nn.zeros(2, 5) }
+    assert.equal("Dataset<f32 3, f32 ?> 4 elements", tostring(data.concat { a, b }))
+    assert.equal("Dataset<f32 3, f32 ?> 4 elements", tostring(data.interleave { a, b }))
+    assert.equal("Dataset<?> 4 elements", tostring(data.concat { data.from_tensors { nn.zeros(2) }, data.from_tensors { nn.zeros(2, 3) } }))
+    local names = data.concat { data.csv(support.file("t\na\nbbb\n")), data.csv(support.file("t\nccccc\n")) } -- texts, as rows
+    local seen = {}
+    for x in names:shuffle(9, { seed = 1 }):iter() do seen[#seen + 1] = data.text(x) end
+    table.sort(seen)
+    assert.same({ "a", "bbb", "ccccc" }, seen)
+    for x in names:skip(2):batch(2):iter() do assert.same({ 1, 5 }, x:shape()) end
   end)
 
   it("number, carry and fold", function()
@@ -231,7 +323,12 @@ describe("verbs", function()
     local lines = ds:map(function(x) return x, nn.ones(2) end):debug { print = false }
     assert.equal(4, select(2, lines:gsub("[^\n]+", "")))
     assert.truthy(lines:find("1 range%(1 1 20%) +i64 scalar = 1\n2 shuffle%(20%) +i64 scalar = %d+\n3 batch%(4%) +i64 4, .-\n"
-      .. "4 map +i64 4, .*; f32 2, 1 to 1"))
+      .. "4 map data_verbs_spec.lua:%d+ +i64 4, .*; f32 2, 1 to 1"))
+    lines = ds:map(function() error("no", 0) end):prefetch():batch(2):debug { print = false }
+    assert.truthy(lines:find "\n4 map data_verbs_spec.lua:%d+ +fails: no$")
+    assert.truthy(ds:prefetch():debug { print = false }:find "\n4 prefetch +i64 4, ")
+    lines = data.from_function(function(i) return i end, { count = 9 }):shuffle(9, { seed = 1 }):debug { print = false }
+    assert.truthy(lines:find "^1 range%(1 1 9%) .*\n2 shuffle%(9%) .*\n3 map arrays.lua:%d+ +i64 scalar = %d$")
     assert.same(collect(range(20):shuffle(20, { seed = 3 }):batch(4)), collect((function() ds:debug { print = false } return ds end)()))
   end)
 end)
@@ -249,6 +346,8 @@ describe("map with workers", function()
     local ds = range(2):map(function(x)
       return helper(x) + config.self.deep.add + floor(0.5) + recursive(3), t * 2, encoder:encode "b", nn.relu(nn.tensor { -1.5 })
     end, { workers = 2 })
+    local flip = nn.vision.Compose { nn.vision.RandomFlip { p = 1 }, nn.vision.Invert {} }
+    assert.equal("{{{0.0} {1.0}}}", plain(range(1):map(function() return flip(nn.tensor { { { 0.0 }, { 1.0 } } }) end, { workers = 1 })))
     scale, t = 100, nil
     config.deep.add = 100
     assert.equal("10 {2 4} 2 {0.0}, 13 {2 4} 2 {0.0}", plain(ds))
@@ -259,6 +358,9 @@ describe("map with workers", function()
     assert.equal("map: the function captures `file.log` (userdata), which cannot travel to a worker; it may capture plain values, tables, tensors, "
       .. "modules and Lua functions. Make it inside of the function, or leave out `workers`",
       message(function() return range(2):map(function(x) file.log:write "" return x end, { workers = 1 }) end))
+    local list = { { deep = io.stdout } }
+    local told = message(function() range(2):map(function() return list end, { workers = 1 }) end)
+    assert.truthy(told:find("captures `list[1].deep` (userdata)", 1, true))
     local co = coroutine.create(print)
     assert.truthy(message(function() return range(2):map(function() return co end, { workers = 1 }) end):find "captures `co` %(thread%)")
   end)
@@ -269,7 +371,9 @@ describe("map with workers", function()
     local seen = 0
     local text_of_error = message(function() for _ in ds:iter() do seen = seen + 1 end end)
     assert.equal(2, seen)
-    assert.truthy(text_of_error:find "map: in a worker: .*data_verbs_spec.lua:%d+: this one stack traceback:.*in upvalue 'inner'")
+    assert.truthy(text_of_error:find "map: in a worker: .*data_verbs_spec.lua:%d+: this one\nstack traceback:\n\t.*in upvalue 'inner'\n\t")
+    local thing = range(2):map(function() error { code = 3 } end, { workers = 2 })
+    assert.truthy(message(collect, thing):find "map: in a worker: an error that is a table, which does not leave its worker\nstack traceback:\n\t")
   end)
 
   it("draws for each element of each pass anew, and for each the same again", function()
@@ -304,148 +408,18 @@ describe("map with workers", function()
         if n then return math.tointeger(n) end
       end
     end
-    local ds = range(100):map(function(x) return x end, { workers = 3 })
-    local before = threads()
-    for _ in ds:iter() do -- luacheck: ignore 512
-      assert.is_true(threads() >= before + 3)
-      break
-    end
-    assert.equal(before, threads())
-  end)
-end)
-
--- ---- the same batches with any number of workers, and after a resume at any place ----------------------------------------------------
-
-local function double(x) return x * 2 end
-local function noisy(x) return x, nn.rand(1) end
-local files = {} -- of snapshots
-local function opened(x) return range(x:item() % 3):map(function(y) return y * 10 + x end) end
-
--- verb = function(ds, w, seed): what stands on ds (i64 scalars 1 to 9, shuffled); w workers, or prefetched elements.
-local rows = {
-  map = function(ds, w, seed) return ds:map(noisy, { workers = w, seed = seed }) end,
-  filter = function(ds) return ds:filter(function(x) return x:item() % 3 > 0 end) end,
-  take_while = function(ds) return ds:take_while(function(x) return x:item() ~= 4 end) end,
-  flat_map = function(ds) return ds:flat_map(opened) end,
-  interleave = function(ds) return ds:interleave(opened, { cycle = 2, block = 2 }) end,
-  scan = function(ds) return ds:scan(0, function(c, x) return c + x, c * x end) end,
-  apply = function(ds) return ds:apply(function(d) return d:map(double):skip(1) end) end,
-  unbatch = function(ds) return ds:batch(4):unbatch() end,
-  rebatch = function(ds) return ds:batch(4):rebatch(3) end,
-  batch = function(ds) return ds:batch(2) end,
-  padded_batch = function(ds) return ds:map(function(x) return nn.ones(x:item()) end):padded_batch(2) end,
-  bucket = function(ds) return ds:map(function(x) return nn.ones(x:item()) end):bucket({ 3, 6 }, 2) end,
-  window = function(ds) return ds:window(3, { shift = 2 }) end,
-  shard = function(ds) return ds:shard(2, 2) end,
-  split = function(ds) return select(2, ds:split(3)) end,
-  enumerate = function(ds) return ds:enumerate() end,
-  unique = function(ds) return ds:map(function(x) return x // 2 end):unique() end,
-  cache = function(ds) return ds:cache() end,
-  snapshot = function(ds)
-    local path = os.tmpname()
-    os.remove(path)
-    files[#files + 1] = path
-    return ds:snapshot(path)
-  end,
-  ignore_errors = function(ds) return ds:map(function(x) return x:item() == 4 and error("no") or x end):ignore_errors() end,
-  shuffle = function(ds, _, seed) return ds:map(double):shuffle(4, { seed = seed }) end,
-  repeated = function(ds) return ds:repeated(2) end,
-  take = function(ds) return ds:take(5) end,
-  skip = function(ds) return ds:skip(3) end,
-  prefetch = function(ds, w) return ds:window(2):prefetch(w > 0 and w or 1) end,
-  zip = function(ds) return data.zip { ds, range(20, 27) } end,
-  concat = function(ds) return data.concat { ds, range(20, 22) } end,
-  ["data.interleave"] = function(ds) return data.interleave({ ds, range(20, 22) }, { block = 2 }) end,
-  sample_from = function(ds, _, seed) return data.sample_from({ ds, range(20, 25) }, { seed = seed }) end,
-  choose = function(ds) return data.choose(data.from_table { 1, 2, 2, 1, 1, 2, 1 }, { ds, range(20, 25) }) end,
-}
-
--- Three passes of a new pipeline.
-local function passes(make, w)
-  local ds = make(w, 11)
-  return { collect(ds), collect(ds), collect(ds) }
-end
-
-local function check(name, make)
-  local want = passes(make, 0)
-  for _, w in ipairs { 1, 2, 4 } do assert.same(want, passes(make, w), name .. ": other elements with " .. w .. " workers") end
-  assert.is_true(#want[1] + #want[2] + #want[3] > 0, name)
-  for stop = 0, #want[2] do
-    for _, w in ipairs { 0, 2 } do
-      local ds = make(w, 11)
-      collect(ds)
-      local pass <close> = ds:iter()
-      for _ = 1, stop do pass() end
-      local state = ds:state()
-      local again = make(w, 77):restore(state)
-      local what = ("%s: resumed after %d elements, %d workers"):format(name, stop, w)
-      assert.same(table.move(want[2], stop + 1, #want[2], 1, {}), collect(again), what)
-      assert.same(want[3], collect(again), what .. ", the pass after it")
-    end
-  end
-end
-
-local function source(w, seed)
-  local ds = range(9):shuffle(9, { seed = seed + 1 })
-  ds = data.zip { ds } -- elements, no rows: what a thread is worth
-  return w > 0 and ds:prefetch(w) or ds
-end
-
-describe("every verb", function()
-  after_each(function()
-    for _, path in ipairs(files) do os.remove(path) end
-    files = {}
-  end)
-
-  it("has a row", function()
-    local other = { init = true, given = true, iter = true, state = true, restore = true, cardinality = true, element_spec = true, debug = true,
-      reduce = true, isa = true }
-    local missing = {}
-    for name, value in pairs(data.Dataset) do
-      if type(value) == "function" and name:sub(1, 2) ~= "__" and not other[name] and not rows[name] then missing[#missing + 1] = name end
-    end
-    for name in pairs(require "nnlua.data.combine") do
-      if not rows[name] then missing[#missing + 1] = name end
-    end
-    assert.same({}, missing)
-  end)
-
-  for name, verb in pairs(rows) do
-    it(name .. " gives the same for any number of workers and after a resume anywhere", function()
-      check(name, function(w, seed)
-        local ds = verb(source(w, seed), w, seed)
-        return w > 0 and ds:prefetch(w) or ds
-      end)
-    end)
-    it(name .. " does so over rows", function()
-      check(name, function(w, seed) return verb(range(9):shuffle(9, { seed = seed + 1 }), w, seed) end)
-    end)
-  end
-
-  it("does so in random compositions", function()
-    local names, drawn = {}, 7
-    for name in pairs(rows) do
-      if name ~= "split" then names[#names + 1] = name end -- needs to know how many there are
-    end
-    table.sort(names)
-    local function draw(n)
-      drawn = (drawn * 1103515245 + 12345) % 2 ^ 31
-      return math.tointeger(drawn // 65536 % n) + 1
-    end
-    local function scalars(ds) -- whatever a verb gave, scalars again
-      return ds:map(function(...)
-        local sum = 0
-        for i = 1, select("#", ...) do sum = sum + (select(i, ...)):double():sum():item() end
-        return math.tointeger(sum // 1) % 9 + 1
-      end)
-    end
-    for _ = 1, 12 do
-      local chain = { names[draw(#names)], names[draw(#names)], names[draw(#names)] }
-      check(table.concat(chain, " "), function(w, seed)
-        local ds = source(w, seed)
-        for i, name in ipairs(chain) do ds = scalars(rows[name](ds, w, seed + i)) end
-        return ds:take(12)
-      end)
+    local pictures = data.from_tensors { nn.zeros(100, 4, 4, 3) }
+    for _, ds in ipairs { range(100):map(function(x) return x end, { workers = 3 }), pictures:map(nn.vision.Invert {}, { workers = 3 }) } do
+      local before = threads()
+      for _ in ds:iter() do -- luacheck: ignore 512
+        assert.is_true(threads() >= before + 3)
+        break
+      end
+      assert.equal(before, threads())
+      assert.equal("enough", message(function()
+        for _ in ds:batch(2):iter() do error("enough", 0) end -- luacheck: ignore 512
+      end))
+      assert.equal(before, threads())
     end
   end)
 end)

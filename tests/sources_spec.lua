@@ -2,7 +2,6 @@
 -- element. Damaged files: tests/fuzz.
 local nn = require "nnlua"
 local core = require "nnlua.core"
-local crc32c = require("nnlua.tensorboard").crc32c
 local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
 local message = support.message
 
@@ -18,34 +17,7 @@ local function write(name, content)
   return path
 end
 
--- The same bytes as gzip: stored blocks, so that nothing but this test says what they are.
-local function gzipped(s)
-  local out = { "\31\139\8\0\0\0\0\0\0\3" }
-  for at = 1, math.max(#s, 1), 65535 do
-    local piece = s:sub(at, at + 65534)
-    out[#out + 1] = string.pack("<BI2I2", at + 65535 > #s and 1 or 0, #piece, #piece ~ 0xffff) .. piece
-  end
-  return table.concat(out) .. string.pack("<I4I4", core.crc32(s), #s)
-end
-
--- A u8 vector as the string that it is, others as plain values; an element of one part without a list around it.
-local function plain(...)
-  local out = {}
-  for i, t in ipairs { ... } do
-    out[i] = t:dtype() == "u8" and #t:shape() == 1 and nn.data.text(t) or t:totable()
-  end
-  return #out == 1 and out[1] or out
-end
-
-local function collect(ds)
-  local out = {}
-  local pass <close> = ds:iter()
-  while true do
-    local element = table.pack(pass())
-    if element.n == 0 then return out end
-    out[#out + 1] = plain(table.unpack(element))
-  end
-end
+local gzipped, collect = support.gzipped, support.elements
 
 -- make() gives the data set; its pass is stopped after every element, and goes on in a new one.
 local function resumes(make)
@@ -196,14 +168,7 @@ describe("json_lines", function()
 end)
 
 describe("tfrecord", function()
-  local function masked(s)
-    local crc = crc32c(s)
-    return ((crc >> 15 | crc << 17) + 0xa282ead8) & 0xffffffff
-  end
-  local function record(s)
-    local length = string.pack("<I8", #s)
-    return length .. string.pack("<I4", masked(length)) .. s .. string.pack("<I4", masked(s))
-  end
+  local masked, record = support.masked_crc, support.record
   local function varint(v)
     local out = {}
     repeat
@@ -341,6 +306,48 @@ describe("other sources", function()
     resumes(function() return nn.data.from_function(square) end)
   end)
 
+  it("decode the pictures in a folder for each class", function()
+    local V, names = nn.vision, {}
+    for i = 1, 7 do
+      local class = i % 2 == 0 and "b" or "a"
+      assert(core.sys.mkdir_p(folder .. "/pictures/" .. class))
+      names[i] = ("%s/pictures/%s/%d.%s"):format(folder, class, i, i == 3 and "jpg" or i == 4 and "bmp" or "png")
+      assert(V.save(names[i], (nn.rand(20 + i, 31, i == 5 and 1 or 3) * 255):to "u8"))
+    end
+    local order = { 1, 3, 5, 7, 2, 4, 6 } -- by folder, then by name
+    local ds = assert(nn.data.image_folder(folder .. "/pictures"))
+    assert.equal("Dataset<u8 ?x?x3, i64 scalar> 7 elements", tostring(ds))
+    assert.same({ "a", "b" }, ds.labels.values)
+    local k = 0
+    for x, y in ds:iter() do
+      k = k + 1
+      assert.same(assert(V.load(names[order[k]], { channels = 3 })):totable(), x:totable())
+      assert.equal(k <= 4 and 1 or 2, y:item())
+    end
+    for _, method in ipairs { "bilinear", "bicubic", "area", "nearest" } do
+      for _, workers in ipairs { 0, 2 } do
+        local how = { size = { 9, 7 }, channels = 1, interpolation = method, antialias = false, workers = workers }
+        ds = nn.data.image_folder(folder .. "/pictures", how)
+        assert.equal("Dataset<u8 4x9x7x1, i64 4> 2 batches", tostring(ds:batch(4)))
+        local want = V.Resize { 9, 7, method = method, antialias = false }
+        local x = ds:batch(7):iter()()
+        for i = 1, 7 do assert.same(want(V.load(names[order[i]], { channels = 1 })):totable(), x[i]:totable()) end
+      end
+    end
+    assert.equal("Dataset<u8 ?x?x?, i64 scalar> 7 elements", tostring(nn.data.image_folder(folder .. "/pictures", { channels = false })))
+    assert.equal("Dataset<u8 ?, i64 scalar> 7 elements", tostring(nn.data.image_folder(folder .. "/pictures", { decode = false })))
+    assert.same({ 16, 16, 3 }, nn.data.image_folder(folder .. "/pictures", { size = 16, quick = true }):iter()():shape())
+    write("pictures/a/8.jpg", "no picture")
+    for _, workers in ipairs { 0, 2 } do
+      ds = nn.data.image_folder(folder .. "/pictures", { size = 8, workers = workers })
+      assert.matches("pictures/a/8.jpg: image: the bytes are no JPEG", message(collect, ds))
+      assert.equal(7, #collect(ds:ignore_errors()))
+    end
+    local none, why = nn.data.image_folder(folder .. "/pictures", { classes = { "a", "cow" } })
+    assert.truthy(none == nil and why:find "cow: No such file")
+    assert.truthy(message(nn.data.image_folder, folder .. "/pictures", { size = { 1, 2, 3 } }):find "size must be a number or")
+  end)
+
   it("read a folder for each class", function()
     for class, n in pairs { cat = 7, dog = 3 } do
       assert(core.sys.mkdir_p(folder .. "/pets/" .. class))
@@ -366,6 +373,8 @@ describe("other sources", function()
     for _, times in pairs(seen) do n = n + times end
     assert.equal(10, n)
     resumes(function() return nn.data.text_folder(folder .. "/pets", { shuffle = true, seed = 9 }) end)
+    assert.same({ "dog", "cat" }, nn.data.text_folder(folder .. "/pets", { classes = { "dog", "cat" } }).labels.values)
+    assert.same({ "dog1", 1 }, collect(nn.data.text_folder(folder .. "/pets", { classes = { "dog", "cat" } }))[1])
     assert.matches("no folder in it holds a file that ends in jpg", select(2, nn.data.image_folder(folder .. "/pets")))
     assert.matches("add up to 1.2; at most 1", message(nn.data.text_folder, folder .. "/pets", { split = { a = 0.6, b = 0.6 } }))
   end)

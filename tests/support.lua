@@ -135,4 +135,59 @@ function support.on_device(it)
   return tolerant, function(name, why) it(name, function() excepted(why) end) end
 end
 
+--- The same bytes as gzip: stored blocks, so that nothing but this says what they are.
+function support.gzipped(s)
+  local out = { "\31\139\8\0\0\0\0\0\0\3" }
+  for at = 1, math.max(#s, 1), 65535 do
+    local piece = s:sub(at, at + 65534)
+    out[#out + 1] = string.pack("<BI2I2", at + 65535 > #s and 1 or 0, #piece, #piece ~ 0xffff) .. piece
+  end
+  return table.concat(out) .. string.pack("<I4I4", require("nnlua.core").crc32(s), #s)
+end
+
+--- The name of a new file with this content. It is removed when the program ends.
+local kept = setmetatable({}, { __gc = function(list)
+  for _, path in ipairs(list) do os.remove(path) end
+end })
+function support.file(content)
+  local path = os.tmpname()
+  kept[#kept + 1] = path
+  local f = assert(io.open(path, "wb"))
+  f:write(content)
+  f:close()
+  return path
+end
+
+--- TFRecord's check of some bytes, and bytes as a record.
+function support.masked_crc(s)
+  local crc = require("nnlua.tensorboard").crc32c(s)
+  return ((crc >> 15 | crc << 17) + 0xa282ead8) & 0xffffffff
+end
+
+function support.record(s)
+  local length = string.pack("<I8", #s)
+  return length .. string.pack("<I4", support.masked_crc(length)) .. s .. string.pack("<I4", support.masked_crc(s))
+end
+
+--- A u8 vector as the string that it is, others as plain values; an element of one part without a list around it.
+function support.plain(...)
+  local out = {}
+  for i, t in ipairs { ... } do
+    out[i] = t:dtype() == "u8" and #t:shape() == 1 and require("nnlua.core").sources.text(t) or t:totable()
+  end
+  return #out == 1 and out[1] or out
+end
+
+--- The elements of a pass, plain; at most `most`.
+function support.elements(ds, most)
+  local out = {}
+  local pass <close> = ds:iter()
+  while #out ~= most do
+    local element = table.pack(pass())
+    if element.n == 0 then break end
+    out[#out + 1] = support.plain(table.unpack(element, 1, element.n))
+  end
+  return out
+end
+
 return support

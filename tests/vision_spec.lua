@@ -469,6 +469,87 @@ function checks.RandAugment(x, q)
   end
   assert.truthy(n >= (q.c == 3 and 17 or 14), n .. " different transforms")
 end
+-- y = x + sum of w (op(x) - x), w >= 0 that sum to one at most. At severity 1 few of the transforms do something, each one thing, so the weights of
+-- chains of one transform come from least squares.
+function checks.AugMix(x, q)
+  local low_at, high_at = math.huge, -math.huge
+  local function flat(t) return t:double():reshape(-1):totable() end
+  local base = flat(x)
+  local columns = {}
+  for _, op in ipairs { V.Solarize { 1 }, V.AutoContrast {}, V.Equalize {}, V.Posterize { 8 }, V.Sharpen { { 1, 1 } } } do
+    local values, norm = flat(op(x)), 0
+    for i, v in ipairs(values) do
+      values[i] = v - base[i]
+      norm = norm + values[i] ^ 2
+    end
+    if norm > 1e-6 * #values * q.high ^ 2 then columns[#columns + 1] = values end -- else it does nothing to this picture
+  end
+  for sample = 1, 30 do
+    local y = flat(V.AugMix { 1, depth = 1, width = 4 } :apply({ sample = sample }, x))
+    local a, b = {}, {}
+    for i, ci in ipairs(columns) do
+      a[i], b[i] = {}, 0
+      for j, cj in ipairs(columns) do
+        a[i][j] = 0
+        for k = 1, #base do a[i][j] = a[i][j] + ci[k] * cj[k] end
+      end
+      for k = 1, #base do b[i] = b[i] + ci[k] * (y[k] - base[k]) end
+    end
+    local w, sum = #columns > 0 and solve(a, b) or {}, 0
+    for _, v in ipairs(w) do
+      assert.truthy(v > -0.02 and v < 1.02, v)
+      sum = sum + v
+    end
+    assert.truthy(sum <= 1.02, sum)
+    if #columns > 0 then low_at, high_at = math.min(low_at, sum), math.max(high_at, sum) end
+    for k = 1, #base do
+      local want = base[k]
+      for i, c in ipairs(columns) do want = want + w[i] * c[k] end
+      assert.near(want, y[k], q.u8 and 1.01 or 1e-3)
+    end
+  end
+  if #columns > 0 then assert.truthy(high_at - low_at > 0.2, "always the same share") end
+  -- one chain of one transform at any strength: y - x is a part of op(x) - x
+  local candidates = {}
+  for level = 0, 9 do
+    for _, sign in ipairs { -1, 1 } do
+      local s = sign * level / 9
+      local function add(t) candidates[#candidates + 1] = flat(t(x)) end
+      add(V.RandomShear { { 0.3 * s, 0.3 * s } })
+      add(V.RandomShear { { 0, 0 }, { 0.3 * s, 0.3 * s } })
+      add(V.RandomTranslation { { 150 / 331 * s, 150 / 331 * s }, { 0, 0 } })
+      add(V.RandomTranslation { { 0, 0 }, { 150 / 331 * s, 150 / 331 * s } })
+      add(V.RandomRotation { { 30 * s, 30 * s } })
+      for _, key in ipairs { "brightness", "contrast", "saturation" } do add(V.ColorJitter { [key] = { 1 + 0.9 * s, 1 + 0.9 * s } }) end
+      add(V.Sharpen { { 1 + 0.9 * s, 1 + 0.9 * s } })
+      if sign == 1 then
+        add(V.Posterize { 8 - math.floor(level / 9 * 4 + 0.5) })
+        add(V.Solarize { 1 - level / 9 })
+      end
+    end
+  end
+  candidates[#candidates + 1], candidates[#candidates + 2] = flat(V.AutoContrast {} (x)), flat(V.Equalize {} (x))
+  local seen, n = {}, 0
+  for sample = 1, 40 do
+    local y, found = flat(V.AugMix { 10, depth = 1, width = 1 } :apply({ sample = sample }, x)), nil
+    for i, c in ipairs(candidates) do
+      local dot, norm = 0, 0
+      for k = 1, #base do dot, norm = dot + (c[k] - base[k]) * (y[k] - base[k]), norm + (c[k] - base[k]) ^ 2 end
+      local share = norm > 0 and dot / norm or 0
+      local good = share > -0.02 and share < 1.02
+      for k = 1, #base do
+        if not good then break end
+        good = math.abs(base[k] + share * (c[k] - base[k]) - y[k]) <= (q.u8 and 1.01 or 1e-4)
+      end
+      if good then found = i break end
+    end
+    assert.truthy(found, "sample " .. sample .. " is no mixture with one of the transforms")
+    if not seen[found] then seen[found], n = true, n + 1 end
+  end
+  assert.truthy(n >= 15, n .. " different transforms")
+  local mild = V.AugMix { 10, depth = 2, all_ops = false } :apply({ sample = 1 }, x)
+  assert.same({ q.h, q.w, q.c }, mild:shape())
+end
 function checks.Decode(x, q)
   local bytes = V.encode(x, "png")
   local y = V.Compose { V.Decode { false }, V.Invert {} } (bytes)
@@ -518,6 +599,45 @@ describe("nn.vision", function()
     assert.equal("Compose(RandomRotation(15), RandomGrayscale(0.2), Resize(8, 9, antialias = false))",
       tostring(V.Compose { V.RandomRotation { 15 }, V.RandomGrayscale { 0.2 }, V.Resize { 8, 9, antialias = false } }))
   end)
+
+  it("has a check of every name", function()
+    local rows, elsewhere = {}, { RandomGrayscale = true, Compose = true, MixUp = true, CutMix = true } -- below
+    for _, row in ipairs(nn.imaging.transforms()) do rows[row[1]] = true end
+    for name, value in pairs(V) do
+      if type(value) == "table" then assert.truthy(rows[name] or elsewhere[name], "no check of nn.vision." .. name) end
+    end
+  end)
+
+  -- One of each, with the nearest pixel where it can be chosen. true: pixels move, and those of masks alike.
+  local moving = { Resize = { 4, 11, method = "nearest" }, CenterCrop = { 3, 4 }, RandomCrop = { 4, 3 }, RandomFlip = { "both" } }
+  for name, by in pairs { RandomRotation = 30, RandomTranslation = 0.3, RandomZoom = 0.3, RandomShear = 0.3, RandomPerspective = 0.5, Elastic = 3 } do
+    moving[name] = { by, interpolation = "nearest" }
+  end
+  local function one(name) return V[name](moving[name] or name == "Normalize" and { 0.5, 0.5 } or {}) end
+
+  for _, row in ipairs(nn.imaging.transforms()) do
+    local name = row[1]
+    it(name .. " says before it runs what it gives, and moves masks as images", function()
+      local t = one(name)
+      for _, c in ipairs { 1, 3 } do
+        for _, dtype in ipairs { "u8", "f32" } do
+          local x = random_picture(9, 12, c, dtype, 5)
+          if dtype == "f32" then x = x:gt(0.5):float() end
+          local bytes = { V.encode(x, "png"):byte(1, -1) }
+          local ds = nn.data.from_tensors { name == "Decode" and nn.tensor({ bytes }, { dtype = "u8" }) or x:unsqueeze(1) }:map(t, { workers = 1 })
+          local spec, y = ds:element_spec()[1], ds:iter()()
+          assert.equal(y:dtype(), spec.dtype)
+          assert.same(name == "Decode" and { -1, -1, 3 } or y:shape(), spec.shape)
+          if name ~= "Decode" and name ~= "RandAugment" then -- one of several
+            local mask = x:to "i64"
+            local a, b = V.Compose { t, kinds = { "image", "mask" } } :apply({ sample = 4 }, x, mask)
+            assert.equal("i64", b:dtype())
+            assert.same(moving[name] and a:float():totable() or mask:float():totable(), b:float():totable())
+          end
+        end
+      end
+    end)
+  end
 
   it("moves images, masks and boxes together", function()
     local h, w = 40, 48
@@ -602,10 +722,11 @@ describe("nn.vision", function()
 
   it("mixes batches and their labels", function()
     local n, classes = 6, 3
-    local x = nn.arange(1, n + 1):reshape { n, 1, 1, 1 }:expand { n, 8, 9, 2 } * 10
     local y = nn.rand(n, classes)
     for sample = 1, 20 do
       for _, dtype in ipairs { "f32", "u8" } do
+        local c = sample % 2 == 0 and 1 or 3
+        local x = nn.arange(1, n + 1):reshape { n, 1, 1, 1 }:expand { n, 7, 9, c } * 10
         local mx, my = V.MixUp { 0.4 } :apply({ sample = sample }, x:to(dtype), y)
         local value, labels, py = mx:float():totable(), my:totable(), y:totable()
         assert.equal(dtype, mx:dtype())
@@ -624,26 +745,26 @@ describe("nn.vision", function()
           assert.truthy(found or alone, "image " .. i)
         end
         assert.truthy(lambda)
-      end
-      local mx, my = V.CutMix { 1 } :apply({ sample = sample }, x, y)
-      local value, labels, py = mx:totable(), my:totable(), y:totable()
-      for i = 1, n do
-        local other, count
-        count = 0
-        for a = 1, 8 do
-          for b = 1, 9 do
-            local v = value[i][a][b][1]
-            assert.equal(v, value[i][a][b][2])
-            if v ~= 10 * i then
-              assert.truthy(not other or other == v)
-              other, count = v, count + 1
+        mx, my = V.CutMix { 1 } :apply({ sample = sample }, x:to(dtype), y)
+        value, labels = mx:float():totable(), my:totable()
+        assert.equal(dtype, mx:dtype())
+        for i = 1, n do
+          local other, count = nil, 0
+          for a = 1, 7 do
+            for b = 1, 9 do
+              local v = value[i][a][b][1]
+              for k = 2, c do assert.equal(v, value[i][a][b][k]) end
+              if v ~= 10 * i then
+                assert.truthy(not other or other == v)
+                other, count = v, count + 1
+              end
             end
           end
-        end
-        local j = other and math.tointeger(other // 10) or i
-        for k = 1, classes do
-          local l = 1 - count / 72
-          if other then assert.near(l * py[i][k] + (1 - l) * py[j][k], labels[i][k], 1e-5) end
+          local j = other and math.tointeger(other // 10) or i
+          for k = 1, classes do
+            local l = 1 - count / 63
+            if other then assert.near(l * py[i][k] + (1 - l) * py[j][k], labels[i][k], 1e-5) end
+          end
         end
       end
     end

@@ -26,7 +26,7 @@ local functions = {
 -- Files whose table is the value: nn.optim, nn.data.
 local files = {}
 for _, name in ipairs { "initializers", "regularizers", "constraints", "activations", "losses", "metrics", "optim",
-  "schedules", "callbacks", "tensorboard", "options", "data", "datasets", "vision", "audio", "class", "h5", "help", "safetensors",
+  "schedules", "callbacks", "tensorboard", "options", "data", "datasets", "preprocess", "vision", "audio", "class", "h5", "help", "safetensors",
   "numpy", "torch7", "onnx", "hub", "applications" } do
   files[name] = "nnlua." .. name
 end

@@ -66,12 +66,11 @@ nn_dataset *nn_data_concat(nn_context *ctx, int n, nn_dataset *const *ups) { ret
 nn_dataset *nn_data_window(nn_context *ctx, nn_dataset *up, int64_t size, int64_t shift, int64_t stride, bool drop_last) {
   return nni_data_window(up, size, shift, stride, drop_last, nni_error_of(ctx));
 }
-nn_dataset *nn_data_padded_batch(nn_context *ctx, nn_dataset *up, int64_t n, double value, bool drop_last) {
-  return nni_data_padded_batch(up, n, value, drop_last, nni_error_of(ctx));
+nn_dataset *nn_data_padded_batch(nn_context *ctx, nn_dataset *up, int64_t n, const nn_padding *pad, bool drop_last) {
+  return nni_data_padded_batch(up, n, pad, drop_last, nni_error_of(ctx));
 }
-nn_dataset *nn_data_bucket(nn_context *ctx, nn_dataset *up, int which, int nbounds, const int64_t *bounds, const int64_t *sizes, double value,
-                           bool drop_last) {
-  return nni_data_bucket(up, which, nbounds, bounds, sizes, value, drop_last, nni_error_of(ctx));
+nn_dataset *nn_data_interleave(nn_context *ctx, int n, nn_dataset *const *ups, int64_t block) {
+  return nni_data_turns(n, ups, block, nni_error_of(ctx));
 }
 nn_dataset *nn_data_choose(nn_context *ctx, nn_dataset *choices, int n, nn_dataset *const *ups, bool stop) {
   return nni_data_choose(choices, n, ups, stop, nni_error_of(ctx));
@@ -139,12 +138,25 @@ nn_status nni_element_tensors(nn_context *ctx, nni_element *e, nn_tensor **out, 
   return rc;
 }
 
-typedef struct mapping {
+typedef struct mapping { /* a verb's functions, as many as it has */
   nn_context *ctx;
   nn_map_fn fn;
-  nn_flat_fn flat; /* one of the two */
+  nn_flat_fn flat;
+  nn_key_fn key;
+  nn_group_fn group;
   void *ud;
 } mapping;
+
+static nni_component of_tensor(nn_tensor *t) {
+  nni_component c = {.dtype = nn_dtype_of(t), .ndim = nn_ndim(t), .tensor = t};
+  memcpy(c.shape, nn_shape(t), (size_t)c.ndim * sizeof *c.shape);
+  return c;
+}
+
+static nn_status told(const mapping *map, nn_status rc, nni_error *err) { /* the context's message is err's */
+  if (rc != NN_OK && err != nni_error_of(map->ctx)) *err = *nni_error_of(map->ctx);
+  return rc;
+}
 
 static nn_status call_map(void *caller, void *ud, nni_element *in, nni_element *out, nni_error *err) {
   mapping *map = ud;
@@ -152,29 +164,29 @@ static nn_status call_map(void *caller, void *ud, nni_element *in, nni_element *
   int nin, nout = 0;
   nn_status rc = nni_element_tensors(map->ctx, in, from, &nin);
   if (rc == NN_OK) rc = map->fn(caller, map->ud, from, nin, to, &nout);
-  if (rc != NN_OK && err != nni_error_of(map->ctx)) *err = *nni_error_of(map->ctx);
+  told(map, rc, err);
   for (int i = 0; i < nin; i++) nn_release(from[i]);
   if (rc != NN_OK) return rc;
-  for (int i = 0; i < nout; i++) { /* 0: left out; -1: the end */
-    nni_component *c = &out->c[i];
-    *c = (nni_component){.dtype = nn_dtype_of(to[i]), .ndim = nn_ndim(to[i]), .tensor = to[i]};
-    memcpy(c->shape, nn_shape(to[i]), (size_t)c->ndim * sizeof *c->shape);
-  }
+  for (int i = 0; i < nout; i++) out->c[i] = of_tensor(to[i]); /* nout 0: left out; -1: the end */
   out->n = nout;
   return NN_OK;
 }
 
-static mapping *new_mapping(nn_context *ctx, nn_map_fn fn, nn_flat_fn flat, void *ud) {
+static mapping *new_mapping(nn_context *ctx, mapping what) {
   mapping *map = nni_malloc(nni_memory_of(ctx), sizeof *map);
-  if (map == NULL) nni_fail(nni_error_of(ctx), NN_ENOMEM, "data set: out of memory");
-  else *map = (mapping){.ctx = ctx, .fn = fn, .flat = flat, .ud = ud};
+  if (map == NULL) {
+    nni_fail(nni_error_of(ctx), NN_ENOMEM, "data set: out of memory");
+    return NULL;
+  }
+  *map = what;
+  map->ctx = ctx;
   return map;
 }
 
 typedef nni_dataset *call_verb(nni_dataset *up, nni_map_fn fn, void *ud, size_t ud_bytes, nni_error *err);
 
 static nn_dataset *new_call(nn_context *ctx, call_verb *verb, nn_dataset *up, nn_map_fn fn, void *ud) {
-  mapping *map = new_mapping(ctx, fn, NULL, ud);
+  mapping *map = new_mapping(ctx, (mapping){.fn = fn, .ud = ud});
   return map != NULL ? verb(up, call_map, map, sizeof *map, nni_error_of(ctx)) : NULL;
 }
 nn_dataset *nn_data_map(nn_context *ctx, nn_dataset *up, nn_map_fn fn, void *ud) { return new_call(ctx, nni_data_map, up, fn, ud); }
@@ -184,7 +196,7 @@ nn_dataset *nn_data_take_while(nn_context *ctx, nn_dataset *up, nn_map_fn fn, vo
 }
 
 nn_dataset *nn_data_scan(nn_context *ctx, nn_dataset *up, nn_tensor *initial, nn_map_fn fn, void *ud) {
-  mapping *map = new_mapping(ctx, fn, NULL, ud);
+  mapping *map = new_mapping(ctx, (mapping){.fn = fn, .ud = ud});
   return map != NULL ? nni_data_scan(up, initial, call_map, map, sizeof *map, nni_error_of(ctx)) : NULL;
 }
 
@@ -194,14 +206,44 @@ static nn_status call_flat(void *caller, void *ud, int slot, nni_element *in, nn
   int nin;
   nn_status rc = nni_element_tensors(map->ctx, in, from, &nin);
   if (rc == NN_OK) rc = map->flat(caller, map->ud, slot, from, nin, out);
-  if (rc != NN_OK && err != nni_error_of(map->ctx)) *err = *nni_error_of(map->ctx);
+  told(map, rc, err);
   for (int i = 0; i < nin; i++) nn_release(from[i]);
   return rc;
 }
 
 nn_dataset *nn_data_flat_map(nn_context *ctx, nn_dataset *up, nn_flat_fn fn, void *ud, int64_t cycle, int64_t block) {
-  mapping *map = new_mapping(ctx, NULL, fn, ud);
+  mapping *map = new_mapping(ctx, (mapping){.flat = fn, .ud = ud});
   return map != NULL ? nni_data_flat_map(up, call_flat, map, sizeof *map, cycle, block, nni_error_of(ctx)) : NULL;
+}
+
+static nn_status call_key(void *caller, void *ud, nni_element *e, int64_t *key, int64_t *size, nni_error *err) {
+  mapping *map = ud;
+  nn_tensor *t[NN_DATA_MAX];
+  int n;
+  nn_status rc = nni_element_tensors(map->ctx, e, t, &n);
+  if (rc == NN_OK) rc = map->key(caller, map->ud, t, n, key, size);
+  for (e->n = 0; e->n < n; e->n++) e->c[e->n] = of_tensor(t[e->n]);
+  return told(map, rc, err);
+}
+
+static nn_status call_group(void *caller, void *ud, int64_t key, nni_dataset *window, nni_dataset **out, nni_error *err) {
+  mapping *map = ud;
+  return told(map, map->group(caller, map->ud, key, window, out), err);
+}
+
+nn_dataset *nn_data_bucket(nn_context *ctx, nn_dataset *up, int which, nn_key_fn by, void *ud, int nbounds, const int64_t *bounds,
+                           const int64_t *sizes, const nn_padding *pad, bool drop_last) {
+  nni_key key = {0};
+  if (by != NULL) {
+    key = (nni_key){call_key, new_mapping(ctx, (mapping){.key = by, .ud = ud}), sizeof(mapping)};
+    if (key.ud == NULL) return NULL;
+  }
+  return nni_data_bucket(up, which, &key, nbounds, bounds, sizes, pad, drop_last, nni_error_of(ctx));
+}
+
+nn_dataset *nn_data_group(nn_context *ctx, nn_dataset *up, nn_key_fn by, nn_group_fn fn, void *ud, int64_t size) {
+  const nni_key key = {call_key, new_mapping(ctx, (mapping){.key = by, .group = fn, .ud = ud}), sizeof(mapping)};
+  return key.ud != NULL ? nni_data_group(up, &key, call_group, size, nni_error_of(ctx)) : NULL;
 }
 
 /* ---- maps on threads: arrays instead of elements ------------------------------------------------------------------------------ */

@@ -199,7 +199,7 @@ static void cache_free(nni_dataset *d) {
 }
 
 static const nni_verb cache_verb = {.name = "cache", .stage_bytes = sizeof(cache_stage), .node_bytes = sizeof(cache_own), .words = 2,
-  .cardinality = cache_cardinality, .next = cache_next, .reset = cache_reset, .save = cache_save, .save_up = cache_save_up,
+  .cardinality = cache_cardinality, .rows_in = nni_up_rows_in, .next = cache_next, .reset = cache_reset, .save = cache_save, .save_up = cache_save_up,
   .restore = cache_restore, .save_node = save_first, .restore_node = cache_restore_node, .free = cache_free};
 
 nni_dataset *nni_data_cache(nni_dataset *up, const char *file, nni_error *err) {

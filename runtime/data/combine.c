@@ -16,23 +16,32 @@ static bool check_count(const char *name, int n, nni_error *err) {
   return false;
 }
 
-/* Are elements of all of them known to look alike? Says so when they can't. */
-static bool check_alike(const char *name, int n, nni_dataset *const *ups, bool *known, nni_error *err) {
-  const nni_element *a = &ups[0]->spec;
-  *known = a->n >= 0;
+/* What elements of all look like, as far as that is known: sizes that differ vary. *alike: all the same. Says so when they can't go together. */
+static bool join_specs(const char *name, int n, nni_dataset *const *ups, nni_element *spec, bool *alike, nni_error *err) {
+  bool known = true;
+  *alike = true;
+  *spec = ups[0]->spec;
   for (int i = 1; i < n; i++) {
-    const nni_element *b = &ups[i]->spec;
-    bool alike = a->n == b->n;
-    if (b->n < 0) *known = false;
-    if (a->n < 0 || b->n < 0) continue;
-    for (int k = 0; alike && k < a->n; k++) {
-      if (a->c[k].dtype != b->c[k].dtype) alike = false;
-      if (!nni_component_alike(&a->c[k], &b->c[k])) *known = false; /* shapes may vary, as between batches */
+    const nni_element *a = &ups[0]->spec, *b = &ups[i]->spec;
+    bool fits = a->n == b->n || a->n < 0 || b->n < 0;
+    known = known && a->n >= 0 && b->n >= 0;
+    for (int k = 0; fits && k < a->n && k < b->n; k++) {
+      nni_component *to = &spec->c[k];
+      fits = to->dtype == b->c[k].dtype;
+      if (to->ndim != b->c[k].ndim) known = *alike = false;
+      for (int j = 0; j < to->ndim && j < b->c[k].ndim; j++) {
+        if (to->shape[j] == b->c[k].shape[j]) continue;
+        to->shape[j] = -1;
+        *alike = false;
+      }
+      to->loose |= b->c[k].loose;
     }
-    if (alike) continue;
+    if (fits) continue;
     nni_fail(err, NN_ESHAPE, "%s: elements of data set %d have other components or dtypes than those of the first", name, i + 1);
     return false;
   }
+  if (!known) spec->n = -1;
+  *alike = *alike && spec->n >= 0;
   return true;
 }
 
@@ -129,23 +138,37 @@ static nn_status concat_next(nni_stage *s, void *caller, nni_element *out, nni_e
   return NN_OK;
 }
 
+/* Which part a row is of: first[it] <= row < first[it + 1]. */
+static int part_of(const nni_dataset *d, int64_t row) {
+  const concat_own *o = d->own;
+  int lo = 0, hi = d->nups;
+  while (hi - lo > 1) {
+    int mid = (lo + hi) / 2;
+    if (row < o->first[mid]) hi = mid;
+    else lo = mid;
+  }
+  return lo;
+}
+
+static int64_t concat_length(const nni_dataset *d, int component, int64_t row) {
+  int part = part_of(d, row);
+  const nni_dataset *source = d->ups[part]->source;
+  return source->verb->length(source, component, row - ((const concat_own *)d->own)->first[part]);
+}
+
 /* Runs of rows of one part go in one call. */
 static void concat_gather(const nni_dataset *d, const int64_t *rows, int64_t n, void *const *dst) {
   const concat_own *o = d->own;
   void *to[NN_DATA_MAX];
   int64_t local[64];
   for (int64_t i = 0, j; i < n; i = j) {
-    int lo = 0, hi = d->nups;
-    while (hi - lo > 1) { /* first[lo] <= row < first[hi] */
-      int mid = (lo + hi) / 2;
-      if (rows[i] < o->first[mid]) hi = mid;
-      else lo = mid;
-    }
+    int lo = part_of(d, rows[i]);
     for (j = i; j < n && j - i < (int64_t)NNI_COUNT(local) && rows[j] >= o->first[lo] && rows[j] < o->first[lo + 1]; j++)
       local[j - i] = rows[j] - o->first[lo];
     for (int c = 0; c < d->spec.n; c++) {
       size_t bytes = nn_dtype_size(d->spec.c[c].dtype);
-      for (int k = 0; k < d->spec.c[c].ndim; k++) bytes *= (size_t)d->spec.c[c].shape[k];
+      for (int k = 0; k < d->spec.c[c].ndim; k++)
+        bytes *= (size_t)(d->spec.c[c].shape[k] < 0 ? concat_length(d, c, rows[i]) : d->spec.c[c].shape[k]); /* all n have the same */
       to[c] = (char *)dst[c] + (size_t)i * bytes;
     }
     const nni_dataset *source = d->ups[lo]->source;
@@ -170,7 +193,8 @@ static void concat_free(nni_dataset *d) {
 }
 
 static const nni_verb concat_verb = {.name = "concat", .stage_bytes = sizeof(concat_stage), .node_bytes = sizeof(concat_own), .words = 1,
-  .cardinality = concat_cardinality, .rows = concat_rows, .next = concat_next, .gather = concat_gather, .reset = concat_reset,
+  .cardinality = concat_cardinality, .rows = concat_rows, .next = concat_next, .gather = concat_gather,
+  .length = concat_length, .reset = concat_reset,
   .save = concat_save, .restore = concat_restore, .free = concat_free};
 
 static int64_t source_rows(const nni_dataset *source) {
@@ -178,15 +202,13 @@ static int64_t source_rows(const nni_dataset *source) {
 }
 
 nni_dataset *nni_data_concat(int n, nni_dataset *const *ups, nni_error *err) {
-  bool known, rows = true;
-  if (!check_count("concat", n, err) || !check_alike("concat", n, ups, &known, err)) return NULL;
+  nni_element spec;
+  bool rows;
+  if (!check_count("concat", n, err) || !join_specs("concat", n, ups, &spec, &rows, err)) return NULL;
   nni_dataset *d = nni_dataset_join(ups[0]->m, &concat_verb, n, ups, 0, err);
   if (d == NULL) return NULL;
   for (int i = 0; i < n; i++) rows = rows && ups[i]->source != NULL && source_rows(ups[i]->source) >= 0;
-  if (!known) {
-    d->spec.n = -1;
-    return d;
-  }
+  d->spec = spec;
   if (!rows) return d;
   concat_own *o = d->own;
   o->first = nni_calloc(d->m, (size_t)(n + 1) * sizeof *o->first);
@@ -201,15 +223,18 @@ nni_dataset *nni_data_concat(int n, nni_dataset *const *ups, nni_error *err) {
   return d;
 }
 
-/* ---- choose: which one gives next is what the first data set (or a draw) says ------------------------------------------------- */
+/* ---- choose: which one gives next is what the first data set says, a draw, or whose turn it is -------------------------------- */
 
 typedef struct choose_own {
-  bool drawn, stop; /* by weights; the first that ends ends all */
+  enum { CHOSEN, DRAWN, IN_TURN } by;
+  bool stop; /* the first that ends ends all */
   uint64_t seed;
-  int64_t opens;
-  int n;            /* data sets to choose from; after the choosing one when !drawn */
-  double *weights;  /* drawn: running sums, the last is 1 */
+  int64_t opens, block; /* IN_TURN: elements at a time */
+  int n;                /* data sets to choose from; after the choosing one when CHOSEN */
+  double *weights;      /* DRAWN: running sums, the last is 1 */
 } choose_own;
+
+static double weight_of(const choose_own *o, int i) { return o->weights[i] - (i > 0 ? o->weights[i - 1] : 0); }
 
 typedef struct choose_stage {
   nni_stage s;
@@ -244,7 +269,11 @@ static nn_status choice(choose_stage *t, void *caller, int *which, nni_error *er
   nni_element e;
   const void *data;
   *which = -1;
-  if (o->drawn) {
+  if (o->by == IN_TURN) {
+    *which = (int)(t->step++ / o->block % o->n);
+    return NN_OK;
+  }
+  if (o->by == DRAWN) {
     nni_philox p = nni_philox4x32(t->key, (uint64_t)t->step++, STREAM);
     double u = (double)(((uint64_t)p.v[0] << 32 | p.v[1]) >> 11) * 0x1p-53;
     for (*which = 0; *which < o->n - 1 && u >= o->weights[*which];) ++*which;
@@ -273,26 +302,41 @@ static nn_status choose_next(nni_stage *s, void *caller, nni_element *out, nni_e
     nn_status rc = choice(t, caller, &which, err);
     if (rc != NN_OK || which < 0) return rc;
     if (t->ended[which]) continue;
-    if (o->drawn && o->weights[which] - (which > 0 ? o->weights[which - 1] : 0) <= 0) continue; /* rounding */
-    rc = nni_stage_pull(s->ups[which + !o->drawn], caller, out, err);
+    if (o->by == DRAWN && weight_of(o, which) <= 0) continue; /* rounding */
+    rc = nni_stage_pull(s->ups[which + (o->by == CHOSEN)], caller, out, err);
     if (rc != NN_OK || out->n > 0) return rc;
     t->ended[which] = 1;
     left--;
-    if (o->drawn) { /* what is left may have no weight: it would be drawn for ever */
+    if (o->by == DRAWN) { /* what is left may have no weight: it would be drawn for ever */
       double weight = 0;
       for (int i = 0; i < o->n; i++)
-        if (!t->ended[i]) weight += o->weights[i] - (i > 0 ? o->weights[i - 1] : 0);
+        if (!t->ended[i]) weight += weight_of(o, i);
       if (weight <= 0) left = 0;
     }
   }
   return NN_OK;
 }
 
+/* Known where it does not matter which one is asked when. */
 static int64_t choose_cardinality(const nni_dataset *d) {
   const choose_own *o = d->own;
-  for (int i = !o->drawn; i < d->nups; i++)
-    if (nni_dataset_cardinality(d->ups[i]) != NN_INFINITE) return NN_UNKNOWN;
-  return o->drawn ? NN_INFINITE : nni_dataset_cardinality(d->up);
+  int64_t sum = 0, least = INT64_MAX, choices = o->by == CHOSEN ? nni_dataset_cardinality(d->up) : NN_INFINITE;
+  int used = 0, endless = 0;
+  bool unknown = false;
+  for (int i = 0; i < o->n; i++) {
+    int64_t n = nni_dataset_cardinality(d->ups[i + (o->by == CHOSEN)]);
+    if (o->by == DRAWN && weight_of(o, i) <= 0) continue;
+    used++;
+    if (n == NN_INFINITE) endless++;
+    else if (n == NN_UNKNOWN || __builtin_add_overflow(sum, n, &sum)) unknown = true;
+    if (n >= 0 && n < least) least = n;
+  }
+  if (choices == 0 || (!unknown && endless == 0 && sum == 0)) return 0;
+  if (endless == used) return choices;
+  if (unknown || choices == NN_UNKNOWN) return !o->stop && endless > 0 ? choices : NN_UNKNOWN;
+  if (used == 1) return choices >= 0 && choices < least ? choices : least;
+  if (o->by == CHOSEN) return choices >= 0 && choices <= least ? choices : NN_UNKNOWN;
+  return o->stop ? NN_UNKNOWN : endless > 0 ? NN_INFINITE : sum;
 }
 
 static void choose_save(const nni_stage *s, int64_t *words) {
@@ -334,7 +378,8 @@ static void choose_restore_node(nni_dataset *d, const int64_t *words, bool in_pa
 static int choose_params(const nni_dataset *d, char *buf, size_t n) {
   const choose_own *o = d->own;
   int k = snprintf(buf, n, "%d%s", o->n, o->stop ? " stop" : "");
-  for (int i = 0; o->drawn && i < o->n; i++) {
+  if (o->by == IN_TURN && (size_t)k < n) k += snprintf(buf + k, n - (size_t)k, " %lld", (long long)o->block);
+  for (int i = 0; o->by == DRAWN && i < o->n; i++) {
     size_t at = (size_t)k < n ? (size_t)k : n;
     k += snprintf(buf + at, n - at, " %.6g", o->weights[i]);
   }
@@ -353,24 +398,41 @@ static void choose_free(nni_dataset *d) {
 
 static const nni_verb choose_verb = {.name = "choose", CHOOSE_VERB};
 static const nni_verb sample_verb = {.name = "sample_from", CHOOSE_VERB};
+static const nni_verb turns_verb = {.name = "interleave", CHOOSE_VERB};
 
 nni_dataset *nni_data_choose(nni_dataset *choices, int n, nni_dataset *const *ups, bool stop, nni_error *err) {
   nni_dataset *all[MOST + 1] = {choices};
-  bool known;
-  if (!check_count("choose", n, err) || !check_alike("choose", n, ups, &known, err)) return NULL;
+  nni_element spec;
+  bool alike;
+  if (!check_count("choose", n, err) || !join_specs("choose", n, ups, &spec, &alike, err)) return NULL;
   memcpy(all + 1, ups, (size_t)n * sizeof *all);
   nni_dataset *d = nni_dataset_join(ups[0]->m, &choose_verb, n + 1, all, n, err);
   if (d == NULL) return NULL;
   *(choose_own *)d->own = (choose_own){.stop = stop, .n = n};
-  d->spec = ups[0]->spec;
-  if (!known) d->spec.n = -1;
+  d->spec = spec;
+  return d;
+}
+
+nni_dataset *nni_data_turns(int n, nni_dataset *const *ups, int64_t block, nni_error *err) {
+  nni_element spec;
+  bool alike;
+  if (!check_count("interleave", n, err) || !join_specs("interleave", n, ups, &spec, &alike, err)) return NULL;
+  if (block < 1) {
+    nni_fail(err, NN_EINVAL, "interleave: %lld elements of each in turn; at least 1", (long long)block);
+    return NULL;
+  }
+  nni_dataset *d = nni_dataset_join(ups[0]->m, &turns_verb, n, ups, n, err);
+  if (d == NULL) return NULL;
+  *(choose_own *)d->own = (choose_own){.by = IN_TURN, .n = n, .block = block};
+  d->spec = spec;
   return d;
 }
 
 nni_dataset *nni_data_sample_from(int n, nni_dataset *const *ups, const double *weights, uint64_t seed, bool stop, nni_error *err) {
-  bool known;
+  nni_element spec;
+  bool alike;
   double sum = 0, so_far = 0;
-  if (!check_count("sample_from", n, err) || !check_alike("sample_from", n, ups, &known, err)) return NULL;
+  if (!check_count("sample_from", n, err) || !join_specs("sample_from", n, ups, &spec, &alike, err)) return NULL;
   for (int i = 0; i < n; i++) sum += weights[i] >= 0 && sum >= 0 ? weights[i] : -DBL_MAX;
   if (!(sum > 0 && sum <= DBL_MAX)) {
     nni_fail(err, NN_EINVAL, "sample_from: weights must not be negative, and one must be above 0");
@@ -384,7 +446,7 @@ nni_dataset *nni_data_sample_from(int n, nni_dataset *const *ups, const double *
     return NULL;
   }
   for (int i = 0; i < n; i++) sums[i] = (so_far += weights[i]) / sum;
-  *(choose_own *)d->own = (choose_own){.drawn = true, .stop = stop, .seed = seed, .n = n, .weights = sums};
-  if (!known) d->spec.n = -1;
+  *(choose_own *)d->own = (choose_own){.by = DRAWN, .stop = stop, .seed = seed, .n = n, .weights = sums};
+  d->spec = spec;
   return d;
 }

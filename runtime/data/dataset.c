@@ -188,6 +188,17 @@ void nni_dataset_release(nni_dataset *d) {
 }
 
 int64_t nni_dataset_cardinality(const nni_dataset *d) { return d->verb->cardinality(d); }
+
+int64_t nni_dataset_rows_in(const nni_dataset *d) {
+  if (d->verb->rows_in != NULL) return d->verb->rows_in(d);
+  int64_t n = nni_dataset_cardinality(d), rows;
+  bool alike = d->spec.n > 0 && d->spec.c[0].ndim > 0 && d->spec.c[0].shape[0] >= 0 && (d->spec.c[0].loose & 1) == 0;
+  if (n <= 0) return n;
+  return alike && !__builtin_mul_overflow(n, d->spec.c[0].shape[0], &rows) ? rows : NN_UNKNOWN;
+}
+
+int64_t nni_up_rows_in(const nni_dataset *d) { return nni_dataset_rows_in(d->up); }
+
 const nni_element *nni_dataset_spec(const nni_dataset *d) { return &d->spec; }
 
 int nni_dataset_describe(const nni_dataset *d, char *buf, size_t n) {

@@ -32,6 +32,7 @@ typedef struct nni_component {
   nn_dtype dtype;
   int32_t ndim;
   int64_t shape[NN_MAXDIM]; /* in a spec -1: varies */
+  uint32_t loose;           /* in a spec, bit i: dim i may be smaller in the last element */
   void *buffer;             /* row-major, of nni_buffer_get(m, bytes); or NULL and */
   size_t bytes;
   nn_tensor *tensor;        /* the value itself: what a map function gave; consumer's thread only */
@@ -107,6 +108,8 @@ nni_dataset *nni_data_zip(int n, nni_dataset *const *ups, nni_error *err);
 nni_dataset *nni_data_concat(int n, nni_dataset *const *ups, nni_error *err);
 /* choices gives i64 scalars 1..n; stop: when one has ended, else it is passed over. */
 nni_dataset *nni_data_choose(nni_dataset *choices, int n, nni_dataset *const *ups, bool stop, nni_error *err);
+/* `block` elements of each in turn; those that have ended are passed over. */
+nni_dataset *nni_data_turns(int n, nni_dataset *const *ups, int64_t block, nni_error *err);
 nni_dataset *nni_data_sample_from(int n, nni_dataset *const *ups, const double *weights, uint64_t seed, bool stop, nni_error *err);
 /* fn runs on the consumer's thread. ud_bytes > 0: ud is of nni_malloc(m, ud_bytes), and the data set's from now on, also when this fails. */
 nni_dataset *nni_data_map(nni_dataset *up, nni_map_fn fn, void *ud, size_t ud_bytes, nni_error *err);
@@ -119,12 +122,23 @@ nni_dataset *nni_data_flat_map(nni_dataset *up, nni_flat_fn fn, void *ud, size_t
 nni_dataset *nni_data_unbatch(nni_dataset *up, nni_error *err);
 /* Elements [i*shift, i*shift + size*stride) by stride, as one batch each. */
 nni_dataset *nni_data_window(nni_dataset *up, int64_t size, int64_t shift, int64_t stride, bool drop_last, nni_error *err);
-/* Batches of elements of several shapes: each filled up with `value` to the largest. */
-nni_dataset *nni_data_padded_batch(nni_dataset *up, int64_t n, double value, bool drop_last, nni_error *err);
-/* Elements whose component `which` has a first dim below bounds[i] (and not below those before) gather in padded batches of sizes[i]; nbounds + 1
-** sizes. */
-nni_dataset *nni_data_bucket(nni_dataset *up, int which, int nbounds, const int64_t *bounds, const int64_t *sizes, double value, bool drop_last,
-                             nni_error *err);
+/* Batches of elements of several shapes: each filled up to the largest, or to the shape that pad gives. */
+nni_dataset *nni_data_padded_batch(nni_dataset *up, int64_t n, const nn_padding *pad, bool drop_last, nni_error *err);
+/* What an element is counted under. It stays; its buffers may become tensors. *size: of its group's windows, if it is new; may be changed. */
+typedef nn_status (*nni_key_fn)(void *caller, void *ud, nni_element *e, int64_t *key, int64_t *size, nni_error *err);
+typedef struct nni_key { /* of nni_malloc(m, ud_bytes), the data set's from then on, also when making it fails; fn NULL: none */
+  nni_key_fn fn;
+  void *ud;
+  size_t ud_bytes;
+} nni_key;
+/* Elements whose length (the first dim of component `which`, or what `by` says) lies below bounds[i] (and not below those before) gather in padded
+** batches of sizes[i]; nbounds + 1 sizes. */
+nni_dataset *nni_data_bucket(nni_dataset *up, int which, const nni_key *by, int nbounds, const int64_t *bounds, const int64_t *sizes,
+                             const nn_padding *pad, bool drop_last, nni_error *err);
+/* `size` elements of one key at a time are a data set; the elements of what fn makes of it (a reference) come out. At the end the windows that are
+** not full, by their keys. */
+typedef nn_status (*nni_group_fn)(void *caller, void *ud, int64_t key, nni_dataset *window, nni_dataset **out, nni_error *err);
+nni_dataset *nni_data_group(nni_dataset *up, const nni_key *by, nni_group_fn fn, int64_t size, nni_error *err);
 nni_dataset *nni_data_unique(nni_dataset *up, nni_error *err);
 nni_dataset *nni_data_cache(nni_dataset *up, const char *file, nni_error *err); /* file NULL: in memory */
 /* worth: elements that are only gathered, and take up to this many bytes, come without the worker: handing them over would cost more. */
@@ -172,6 +186,7 @@ typedef struct nni_verb {
   int words;          /* of state it adds */
   int (*params)(const nni_dataset *d, char *buf, size_t n); /* "10000"; as snprintf; NULL: none */
   int64_t (*cardinality)(const nni_dataset *d);
+  int64_t (*rows_in)(const nni_dataset *d); /* first dims of all its elements together; NULL: what the spec says, where elements are alike */
   nn_status (*open)(nni_stage *s, nni_error *err); /* prepare a pass (s->up is open); on failure close is still called; may be NULL */
   /* Row stages: up to max (> 0) numbers of source rows; *got == 0: the end. */
   nn_status (*rows)(nni_stage *s, int64_t *out, int64_t max, int64_t *got, nni_error *err);
@@ -235,12 +250,29 @@ void nni_stage_save_ups(const nni_stage *s, int64_t *words); /* of the stages be
 nn_status nni_stage_restore_ups(nni_stage *s, void *caller, const int64_t *words, nni_error *err);
 /* n elements dropped, fewer at the end; nanoseconds each over rows */
 nn_status nni_stage_skip(nni_stage *s, void *caller, int64_t n, int64_t *skipped, nni_error *err);
+int64_t nni_dataset_rows_in(const nni_dataset *d); /* of all its elements together, as cardinality */
+int64_t nni_up_rows_in(const nni_dataset *d);      /* for verbs that give the elements they take */
 uint64_t nni_pass_number(uint64_t pass, int64_t repetition); /* of a repetition within a pass; repetition 0 is the pass itself */
 /* n rows into fresh buffers, as one element; lead: rows become the first dim (else n is 1). */
 nn_status nni_rows_gather(const nni_dataset *d, const int64_t *rows, int64_t n, bool lead, nni_element *out, nni_error *err);
 nn_status nni_element_data(const nni_component *c, const void **data, nni_error *err); /* where its bytes are; runs a pending tensor */
 nn_status nni_element_own(nni_memory *m, nni_element *e, nni_error *err); /* tensors copied into buffers, so that e may go to another thread */
 nn_status nni_element_copy(nni_memory *m, const nni_element *from, nni_element *to, nni_error *err); /* buffers of its own */
+/* Elements [0, n) as one with a new first dim, in fresh buffers. pad (or NULL): shapes may differ, all are filled up. */
+nn_status nni_elements_stack(nni_memory *m, const char *name, const nni_element *list, int64_t n, const nn_padding *pad, nni_element *out,
+                             nni_error *err);
+int nni_padding_text(const nn_padding *pad, char *buf, size_t n); /* for params, with a blank in front */
+bool nni_padding_fits(const char *name, const nni_dataset *up, const nn_padding *pad, nni_error *err); /* as far as up's spec tells */
+nni_dataset *nni_lead_spec(nni_dataset *d, int64_t n, bool drop_last, const nn_padding *pad);
+bool nni_lead_room(const char *name, const nni_dataset *up, nni_error *err); /* have its elements room for one more dim? */
+
+typedef struct nni_heap { /* elements that wait, in an array that grows */
+  nni_element *e;
+  int64_t n, cap;
+} nni_heap;
+nn_status nni_heap_add(nni_memory *m, nni_heap *h, nni_element *e, nni_error *err); /* takes e, on failure too */
+void nni_heap_drop(nni_memory *m, nni_heap *h, int64_t n);                          /* the first n */
+void nni_heap_free(nni_memory *m, nni_heap *h);
 bool nni_component_alike(const nni_component *a, const nni_component *b); /* dtype and shape */
 
 /* api.c: the parts of e as tensors, new references; e is empty afterwards, whatever happens. Consumer's thread. */

@@ -1,8 +1,6 @@
-/* data/pieces.c - verbs that cut batches up and put elements together: unbatch, window, padded_batch, bucket. */
+/* data/pieces.c - verbs that cut batches up and put elements together: unbatch, window, padded_batch. (By a key: group.c.) */
 #include <stdio.h>
 #include "dataset.h"
-
-#define BUCKETS_MOST 1024
 
 /* ---- elements put together ---------------------------------------------------------------------------------------------------- */
 
@@ -21,37 +19,56 @@ static void copy_corner(char *dst, const int64_t *to, const char *src, const int
   for (int64_t i = 0; i < rows; i++) copy_corner(dst + (size_t)i * dst_row, to + 1, src + (size_t)i * src_row, from + 1, ndim - 1, elem);
 }
 
-/* Component i of the result: shape and buffer. */
-static nn_status stack_room(nni_memory *m, const char *name, const nni_element *list, int64_t n, int i, bool pad, double value, nni_component *to,
-                            nni_error *err) {
+/* The shape of component i of n elements put together: of the first, or (pad) the largest in each dim or what pad says. *fill: some are smaller. */
+static nn_status stack_shape(const char *name, const nni_element *list, int64_t n, int i, const nn_padding *pad, nni_component *to, bool *fill,
+                             nni_error *err) {
   const nni_component *first = &list[0].c[i];
-  int64_t count;
-  size_t elem = nn_dtype_size(first->dtype);
-  bool differ = false;
+  const bool given = pad != NULL && pad->ndim[i] >= 0;
   if (first->ndim + 1 > NN_MAXDIM) return nni_fail(err, NN_ESHAPE, "%s: elements have %d dims already", name, first->ndim);
   *to = (nni_component){.dtype = first->dtype, .ndim = first->ndim + 1, .shape = {n}};
   memcpy(to->shape + 1, first->shape, (size_t)first->ndim * sizeof *first->shape);
   for (int64_t k = 1; k < n; k++) {
     const nni_component *c = &list[k].c[i];
-    bool fits = pad && c->dtype == first->dtype && c->ndim == first->ndim;
     if (nni_component_alike(c, first)) continue;
-    if (!fits)
+    if (pad == NULL || c->dtype != first->dtype || c->ndim != first->ndim)
       return nni_fail(err, NN_ESHAPE, "%s: value %d of element %lld of a batch has another %s (%s) than the first (%s)", name, i + 1, (long long)k + 1,
-                      pad ? "number of dims or dtype" : "shape or dtype", nn_dtype_name(c->dtype), nn_dtype_name(first->dtype));
-    differ = true;
+                      pad != NULL ? "number of dims or dtype" : "shape or dtype", nn_dtype_name(c->dtype), nn_dtype_name(first->dtype));
     for (int j = 0; j < c->ndim; j++)
       if (c->shape[j] > to->shape[j + 1]) to->shape[j + 1] = c->shape[j];
   }
+  if (given && pad->ndim[i] != first->ndim)
+    return nni_fail(err, NN_ESHAPE, "%s: value %d of an element has %d dims, the shape for it %d", name, i + 1, first->ndim, pad->ndim[i]);
+  for (int j = 0; given && j < first->ndim; j++) {
+    if (pad->shape[i][j] < 0) continue;
+    if (to->shape[j + 1] > pad->shape[i][j])
+      return nni_fail(err, NN_ESHAPE, "%s: dim %d of value %d of an element is %lld, more than the %lld of the shape for it", name, j + 1, i + 1,
+                      (long long)to->shape[j + 1], (long long)pad->shape[i][j]);
+    to->shape[j + 1] = pad->shape[i][j];
+  }
+  for (int64_t k = 0; pad != NULL && k < n; k++)
+    *fill = *fill || memcmp(list[k].c[i].shape, to->shape + 1, (size_t)first->ndim * sizeof *first->shape) != 0;
+  return NN_OK;
+}
+
+/* Component i of the result: shape and buffer. */
+static nn_status stack_room(nni_memory *m, const char *name, const nni_element *list, int64_t n, int i, const nn_padding *pad, nni_component *to,
+                            nni_error *err) {
+  int64_t count;
+  bool fill = false;
+  nn_status rc = stack_shape(name, list, n, i, pad, to, &fill, err);
+  if (rc != NN_OK) return rc;
+  size_t elem = nn_dtype_size(to->dtype);
   bool fits = nni_size_mul(to->shape, to->ndim, elem, &count);
   to->bytes = fits ? (size_t)count * elem : 0;
   to->buffer = fits ? nni_buffer_get(m, to->bytes) : NULL;
   if (to->buffer == NULL) return nni_fail(err, NN_ENOMEM, "%s: out of memory for a batch of %lld", name, (long long)n);
-  for (int64_t k = 0; differ && k < count; k++) nn_element_write(to->dtype, (char *)to->buffer + (size_t)k * elem, value, (int64_t)value);
+  for (int64_t k = 0; fill && k < count; k++)
+    nn_element_write(to->dtype, (char *)to->buffer + (size_t)k * elem, pad->value[i], (int64_t)pad->value[i]);
   return NN_OK;
 }
 
-/* Elements [0, n) as one with a new first dim, in fresh buffers. pad: shapes may differ, and all are filled up with value to the largest. */
-static nn_status stack_elements(nni_memory *m, const char *name, const nni_element *list, int64_t n, bool pad, double value, nni_element *out, nni_error *err) {
+nn_status nni_elements_stack(nni_memory *m, const char *name, const nni_element *list, int64_t n, const nn_padding *pad, nni_element *out,
+                             nni_error *err) {
   nn_status rc = NN_OK;
   out->n = 0;
   for (int64_t k = 1; k < n; k++)
@@ -59,7 +76,7 @@ static nn_status stack_elements(nni_memory *m, const char *name, const nni_eleme
       return nni_fail(err, NN_ESHAPE, "%s: element %lld of a batch has %d values, the first has %d", name, (long long)k + 1, list[k].n, list[0].n);
   for (int i = 0; i < list[0].n && rc == NN_OK; i++) {
     nni_component *to = &out->c[i];
-    rc = stack_room(m, name, list, n, i, pad, value, to, err);
+    rc = stack_room(m, name, list, n, i, pad, to, err);
     if (rc != NN_OK) break;
     out->n = i + 1;
     for (int64_t k = 0; k < n && rc == NN_OK; k++) {
@@ -74,13 +91,7 @@ static nn_status stack_elements(nni_memory *m, const char *name, const nni_eleme
   return rc;
 }
 
-/* Elements that wait, in an array that grows. */
-typedef struct heap {
-  nni_element *e;
-  int64_t n, cap;
-} heap;
-
-static nn_status heap_add(nni_memory *m, heap *h, nni_element *e, nni_error *err) {
+nn_status nni_heap_add(nni_memory *m, nni_heap *h, nni_element *e, nni_error *err) {
   if (h->n == h->cap) {
     int64_t cap = h->cap == 0 ? 8 : 2 * h->cap;
     void *p = (uint64_t)cap < SIZE_MAX / sizeof *h->e ? nni_realloc(m, h->e, (size_t)h->cap * sizeof *h->e, (size_t)cap * sizeof *h->e) : NULL;
@@ -95,36 +106,38 @@ static nn_status heap_add(nni_memory *m, heap *h, nni_element *e, nni_error *err
   return NN_OK;
 }
 
-static void heap_drop(nni_memory *m, heap *h, int64_t n) { /* the first n */
+void nni_heap_drop(nni_memory *m, nni_heap *h, int64_t n) { /* the first n */
   if (n == 0) return;
   for (int64_t i = 0; i < n; i++) nni_element_free(m, &h->e[i]);
   memmove(h->e, h->e + n, (size_t)(h->n - n) * sizeof *h->e);
   h->n -= n;
 }
 
-static void heap_free(nni_memory *m, heap *h) {
-  heap_drop(m, h, h->n);
+void nni_heap_free(nni_memory *m, nni_heap *h) {
+  nni_heap_drop(m, h, h->n);
   nni_free(m, h->e, (size_t)h->cap * sizeof *h->e);
 }
 
-static int64_t unknown_cardinality(const nni_dataset *d) {
-  int64_t n = nni_dataset_cardinality(d->up);
-  return n == 0 ? 0 : n == NN_INFINITE ? n : NN_UNKNOWN;
-}
-
-/* d's elements get a first dim of n (-1: varies), and so may the dims after it. */
-static nni_dataset *lead_spec(nni_dataset *d, int64_t n, bool vary) {
+/* d's elements get a first dim of n (-1: varies; else the last may have less, unless drop_last). pad: what it gives a shape has that one. */
+nni_dataset *nni_lead_spec(nni_dataset *d, int64_t n, bool drop_last, const nn_padding *pad) {
+  int64_t all = d->up != NULL ? nni_dataset_cardinality(d->up) : NN_UNKNOWN;
+  bool full = n < 0 || drop_last || all == NN_INFINITE || (all >= 0 && all % n == 0);
   for (int i = 0; i < d->spec.n; i++) {
     nni_component *c = &d->spec.c[i];
+    for (int k = 0; pad != NULL && pad->ndim[i] == c->ndim && k < c->ndim; k++) {
+      if (pad->shape[i][k] < 0) continue;
+      c->shape[k] = pad->shape[i][k];
+      c->loose &= ~(1u << k);
+    }
     memmove(c->shape + 1, c->shape, sizeof c->shape - sizeof c->shape[0]);
     c->shape[0] = n;
     c->ndim++;
-    for (int k = 1; vary && k < c->ndim; k++) c->shape[k] = -1;
+    c->loose = c->loose << 1 | !full;
   }
   return d;
 }
 
-static bool room_for_lead(const char *name, const nni_dataset *up, nni_error *err) {
+bool nni_lead_room(const char *name, const nni_dataset *up, nni_error *err) {
   for (int i = 0; i < up->spec.n; i++) {
     if (up->spec.c[i].ndim < NN_MAXDIM) continue;
     nni_fail(err, NN_ESHAPE, "%s: elements have %d dims already", name, up->spec.c[i].ndim);
@@ -226,7 +239,7 @@ static nn_status unbatch_restore(nni_stage *s, void *caller, const int64_t *word
   return rc;
 }
 
-static const nni_verb unbatch_verb = {.name = "unbatch", .stage_bytes = sizeof(unbatch_stage), .words = 1, .cardinality = unknown_cardinality,
+static const nni_verb unbatch_verb = {.name = "unbatch", .stage_bytes = sizeof(unbatch_stage), .words = 1, .cardinality = nni_up_rows_in,
   .open = unbatch_open, .next = unbatch_next, .reset = unbatch_reset, .close = unbatch_close, .save = unbatch_save,
   .save_up = unbatch_save_up, .restore = unbatch_restore};
 
@@ -241,6 +254,7 @@ nni_dataset *nni_data_unbatch(nni_dataset *up, nni_error *err) {
     nni_component *c = &d->spec.c[i];
     memmove(c->shape, c->shape + 1, sizeof c->shape - sizeof c->shape[0]);
     c->ndim--;
+    c->loose >>= 1;
   }
   return d;
 }
@@ -254,7 +268,7 @@ typedef struct window_own {
 
 typedef struct window_stage {
   nni_stage s;
-  heap elements;    /* over elements: those from the begin of the next window on */
+  nni_heap elements;    /* over elements: those from the begin of the next window on */
   int64_t *rows;    /* over rows */
   int64_t n, owed;  /* rows there; elements to drop before the next window */
   bool up_end;
@@ -270,7 +284,7 @@ static nn_status window_open(nni_stage *s, nni_error *err) {
 
 static void window_reset(nni_stage *s) {
   window_stage *t = (window_stage *)s;
-  heap_drop(s->d->m, &t->elements, t->elements.n);
+  nni_heap_drop(s->d->m, &t->elements, t->elements.n);
   t->n = t->owed = 0;
   t->up_end = false;
 }
@@ -278,7 +292,7 @@ static void window_reset(nni_stage *s) {
 static void window_close(nni_stage *s) {
   window_stage *t = (window_stage *)s;
   const window_own *o = s->d->own;
-  heap_free(s->d->m, &t->elements);
+  nni_heap_free(s->d->m, &t->elements);
   nni_free(s->d->m, t->rows, (size_t)(o->span + o->size) * sizeof *t->rows);
 }
 
@@ -297,7 +311,7 @@ static nn_status window_fill(window_stage *t, void *caller, nni_error *err) {
       nni_element e;
       rc = nni_stage_pull(up, caller, &e, err);
       got = rc == NN_OK && e.n > 0;
-      if (got > 0) rc = heap_add(t->s.d->m, &t->elements, &e, err);
+      if (got > 0) rc = nni_heap_add(t->s.d->m, &t->elements, &e, err);
     }
     if (rc != NN_OK) return rc;
     t->n += got;
@@ -314,11 +328,11 @@ static nn_status window_give(window_stage *t, int64_t picked, nni_element *out, 
     for (int64_t i = 0; i < picked; i++) pick[i] = t->rows[i * o->stride];
     return nni_rows_gather(t->s.up->d, pick, picked, true, out, err);
   }
-  if (o->stride == 1) return stack_elements(m, "window", t->elements.e, picked, false, 0, out, err);
+  if (o->stride == 1) return nni_elements_stack(m, "window", t->elements.e, picked, NULL, out, err);
   nni_element *pick = nni_malloc(m, (size_t)picked * sizeof *pick);
   if (pick == NULL) return nni_fail(err, NN_ENOMEM, "window: out of memory");
   for (int64_t i = 0; i < picked; i++) pick[i] = t->elements.e[i * o->stride];
-  nn_status rc = stack_elements(m, "window", pick, picked, false, 0, out, err);
+  nn_status rc = nni_elements_stack(m, "window", pick, picked, NULL, out, err);
   nni_free(m, pick, (size_t)picked * sizeof *pick);
   return rc;
 }
@@ -334,7 +348,7 @@ static nn_status window_next(nni_stage *s, void *caller, nni_element *out, nni_e
   t->owed = o->shift - gone;
   t->n -= gone;
   if (t->rows != NULL) memmove(t->rows, t->rows + gone, (size_t)t->n * sizeof *t->rows);
-  else heap_drop(s->d->m, &t->elements, gone);
+  else nni_heap_drop(s->d->m, &t->elements, gone);
   return NN_OK;
 }
 
@@ -367,23 +381,46 @@ nni_dataset *nni_data_window(nni_dataset *up, int64_t size, int64_t shift, int64
     nni_fail(err, NN_EINVAL, "window: %lld elements by %lld, shifted by %lld", (long long)size, (long long)stride, (long long)shift);
     return NULL;
   }
-  nni_dataset *d = room_for_lead("window", up, err) ? nni_dataset_new(up->m, &window_verb, up, err) : NULL;
+  nni_dataset *d = nni_lead_room("window", up, err) ? nni_dataset_new(up->m, &window_verb, up, err) : NULL;
   if (d == NULL) return NULL;
   *(window_own *)d->own = (window_own){.size = size, .shift = shift, .stride = stride, .span = span + 1, .drop_last = drop_last};
-  return lead_spec(d, drop_last ? size : -1, false);
+  return nni_lead_spec(d, drop_last ? size : -1, drop_last, NULL);
 }
 
 /* ---- padded_batch ----------------------------------------------------------------------------------------------------------------- */
 
 typedef struct padded_own {
   int64_t n;
-  double value;
+  nn_padding pad;
   bool drop_last;
 } padded_own;
 
+int nni_padding_text(const nn_padding *pad, char *buf, size_t n) {
+  int k = 0;
+  for (int i = 0; i < NN_DATA_MAX; i++) {
+    if (pad->value[i] == pad->value[0] && i > 0 && pad->ndim[i] < 0) continue;
+    size_t at = (size_t)k < n ? (size_t)k : n;
+    k += snprintf(buf + at, n - at, " %d:%.9g", i + 1, pad->value[i]);
+    for (int j = 0; j < pad->ndim[i]; j++) {
+      at = (size_t)k < n ? (size_t)k : n;
+      k += snprintf(buf + at, n - at, "%c%lld", j == 0 ? ':' : 'x', (long long)pad->shape[i][j]);
+    }
+  }
+  return k;
+}
+
+bool nni_padding_fits(const char *name, const nni_dataset *up, const nn_padding *pad, nni_error *err) {
+  for (int i = 0; i < up->spec.n; i++) {
+    if (pad->ndim[i] < 0 || pad->ndim[i] == up->spec.c[i].ndim) continue;
+    nni_fail(err, NN_ESHAPE, "%s: value %d of an element has %d dims, the shape for it %d", name, i + 1, up->spec.c[i].ndim, pad->ndim[i]);
+    return false;
+  }
+  return true;
+}
+
 typedef struct padded_stage {
   nni_stage s;
-  heap elements;
+  nni_heap elements;
 } padded_stage;
 
 static nn_status padded_next(nni_stage *s, void *caller, nni_element *out, nni_error *err) {
@@ -394,19 +431,27 @@ static nn_status padded_next(nni_stage *s, void *caller, nni_element *out, nni_e
     nni_element e;
     rc = nni_stage_pull(s->up, caller, &e, err);
     if (rc != NN_OK || e.n == 0) break;
-    if ((rc = heap_add(s->d->m, &t->elements, &e, err)) != NN_OK) break;
+    if ((rc = nni_heap_add(s->d->m, &t->elements, &e, err)) != NN_OK) break;
   }
   if (rc == NN_OK && t->elements.n > 0 && (t->elements.n == o->n || !o->drop_last))
-    rc = stack_elements(s->d->m, "padded_batch", t->elements.e, t->elements.n, true, o->value, out, err);
-  heap_drop(s->d->m, &t->elements, t->elements.n);
+    rc = nni_elements_stack(s->d->m, "padded_batch", t->elements.e, t->elements.n, &o->pad, out, err);
+  nni_heap_drop(s->d->m, &t->elements, t->elements.n);
   return rc;
 }
 
-static void padded_close(nni_stage *s) { heap_free(s->d->m, &((padded_stage *)s)->elements); }
+static void padded_close(nni_stage *s) { nni_heap_free(s->d->m, &((padded_stage *)s)->elements); }
 
 static int padded_params(const nni_dataset *d, char *buf, size_t n) {
   const padded_own *o = d->own;
-  return snprintf(buf, n, "%lld %.9g%s", (long long)o->n, o->value, o->drop_last ? " drop_last" : "");
+  int k = snprintf(buf, n, "%lld%s", (long long)o->n, o->drop_last ? " drop_last" : "");
+  size_t at = (size_t)k < n ? (size_t)k : n;
+  return k + nni_padding_text(&o->pad, buf + at, n - at);
+}
+
+static int64_t padded_rows_in(const nni_dataset *d) {
+  const padded_own *o = d->own;
+  int64_t n = nni_dataset_cardinality(d->up);
+  return n >= 0 && o->drop_last ? n / o->n * o->n : n;
 }
 
 static int64_t padded_cardinality(const nni_dataset *d) {
@@ -416,125 +461,16 @@ static int64_t padded_cardinality(const nni_dataset *d) {
 }
 
 static const nni_verb padded_verb = {.name = "padded_batch", .stage_bytes = sizeof(padded_stage), .node_bytes = sizeof(padded_own),
-  .params = padded_params, .cardinality = padded_cardinality, .next = padded_next, .close = padded_close};
+  .params = padded_params, .cardinality = padded_cardinality, .rows_in = padded_rows_in, .next = padded_next, .close = padded_close};
 
-nni_dataset *nni_data_padded_batch(nni_dataset *up, int64_t n, double value, bool drop_last, nni_error *err) {
+nni_dataset *nni_data_padded_batch(nni_dataset *up, int64_t n, const nn_padding *pad, bool drop_last, nni_error *err) {
   if (n < 1) {
     nni_fail(err, NN_EINVAL, "padded_batch: batches of %lld; at least 1", (long long)n);
     return NULL;
   }
-  nni_dataset *d = room_for_lead("padded_batch", up, err) ? nni_dataset_new(up->m, &padded_verb, up, err) : NULL;
+  bool good = nni_lead_room("padded_batch", up, err) && nni_padding_fits("padded_batch", up, pad, err);
+  nni_dataset *d = good ? nni_dataset_new(up->m, &padded_verb, up, err) : NULL;
   if (d == NULL) return NULL;
-  *(padded_own *)d->own = (padded_own){.n = n, .value = value, .drop_last = drop_last};
-  return lead_spec(d, n, up->source == NULL);
-}
-
-/* ---- bucket ----------------------------------------------------------------------------------------------------------------------- */
-
-typedef struct bucket_own {
-  int which, nbounds;
-  int64_t *bounds, *sizes; /* nbounds, nbounds + 1; one allocation */
-  double value;
-  bool drop_last;
-} bucket_own;
-
-typedef struct bucket_stage {
-  nni_stage s;
-  heap *buckets; /* nbounds + 1 */
-  int flushed;   /* at the end: buckets that were emptied */
-  bool up_end;
-} bucket_stage;
-
-static nn_status bucket_open(nni_stage *s, nni_error *err) {
-  bucket_stage *t = (bucket_stage *)s;
-  t->buckets = nni_calloc(s->d->m, (size_t)(((const bucket_own *)s->d->own)->nbounds + 1) * sizeof *t->buckets);
-  return t->buckets != NULL ? NN_OK : nni_fail(err, NN_ENOMEM, "bucket: out of memory");
-}
-
-static void bucket_reset(nni_stage *s) {
-  bucket_stage *t = (bucket_stage *)s;
-  for (int i = 0; i <= ((const bucket_own *)s->d->own)->nbounds; i++) heap_drop(s->d->m, &t->buckets[i], t->buckets[i].n);
-  t->flushed = 0;
-  t->up_end = false;
-}
-
-static void bucket_close(nni_stage *s) {
-  bucket_stage *t = (bucket_stage *)s;
-  int n = ((const bucket_own *)s->d->own)->nbounds + 1;
-  for (int i = 0; t->buckets != NULL && i < n; i++) heap_free(s->d->m, &t->buckets[i]);
-  nni_free(s->d->m, t->buckets, (size_t)n * sizeof *t->buckets);
-}
-
-static nn_status bucket_give(bucket_stage *t, int i, nni_element *out, nni_error *err) {
-  heap *b = &t->buckets[i];
-  nn_status rc = stack_elements(t->s.d->m, "bucket", b->e, b->n, true, ((const bucket_own *)t->s.d->own)->value, out, err);
-  heap_drop(t->s.d->m, b, b->n);
-  return rc;
-}
-
-static nn_status bucket_next(nni_stage *s, void *caller, nni_element *out, nni_error *err) {
-  bucket_stage *t = (bucket_stage *)s;
-  const bucket_own *o = s->d->own;
-  while (!t->up_end) {
-    nni_element e;
-    int i = 0;
-    nn_status rc = nni_stage_pull(s->up, caller, &e, err);
-    if (rc != NN_OK) return rc;
-    t->up_end = e.n == 0;
-    if (t->up_end) break;
-    if (o->which >= e.n || e.c[o->which].ndim < 1) {
-      nni_element_free(s->d->m, &e);
-      return nni_fail(err, NN_ESHAPE, "bucket: an element's value %d has no first dim to sort it by", o->which + 1);
-    }
-    while (i < o->nbounds && e.c[o->which].shape[0] >= o->bounds[i]) i++;
-    if ((rc = heap_add(s->d->m, &t->buckets[i], &e, err)) != NN_OK) return rc;
-    if (t->buckets[i].n == o->sizes[i]) return bucket_give(t, i, out, err);
-  }
-  while (t->flushed <= o->nbounds) {
-    int i = t->flushed++;
-    if (t->buckets[i].n > 0 && !o->drop_last) return bucket_give(t, i, out, err);
-  }
-  return NN_OK;
-}
-
-static int bucket_params(const nni_dataset *d, char *buf, size_t n) {
-  const bucket_own *o = d->own;
-  int k = snprintf(buf, n, "%d %.9g%s", o->which + 1, o->value, o->drop_last ? " drop_last" : "");
-  for (int i = 0; i <= o->nbounds; i++) {
-    size_t at = (size_t)k < n ? (size_t)k : n;
-    k += i < o->nbounds ? snprintf(buf + at, n - at, " %lld:%lld", (long long)o->bounds[i], (long long)o->sizes[i])
-                        : snprintf(buf + at, n - at, " %lld", (long long)o->sizes[i]);
-  }
-  return k;
-}
-
-static void bucket_free(nni_dataset *d) {
-  bucket_own *o = d->own;
-  nni_free(d->m, o->bounds, (size_t)(2 * o->nbounds + 1) * sizeof *o->bounds);
-}
-
-static const nni_verb bucket_verb = {.name = "bucket", .replay = true, .words = 1, .stage_bytes = sizeof(bucket_stage),
-  .node_bytes = sizeof(bucket_own), .params = bucket_params, .cardinality = unknown_cardinality, .open = bucket_open, .next = bucket_next,
-  .reset = bucket_reset, .close = bucket_close, .free = bucket_free};
-
-nni_dataset *nni_data_bucket(nni_dataset *up, int which, int nbounds, const int64_t *bounds, const int64_t *sizes, double value, bool drop_last,
-                             nni_error *err) {
-  bool good = which >= 0 && nbounds >= 1 && nbounds < BUCKETS_MOST;
-  for (int i = 0; good && i <= nbounds; i++) good = sizes[i] >= 1 && (i == 0 || i == nbounds || bounds[i] > bounds[i - 1]);
-  if (!good) {
-    nni_fail(err, NN_EINVAL, "bucket: bounds must ascend, there must be a batch size for each bucket (one more than bounds), all at least 1");
-    return NULL;
-  }
-  nni_dataset *d = room_for_lead("bucket", up, err) ? nni_dataset_new(up->m, &bucket_verb, up, err) : NULL;
-  int64_t *copy = d != NULL ? nni_malloc(up->m, (size_t)(2 * nbounds + 1) * sizeof *copy) : NULL;
-  if (copy == NULL) {
-    if (d != NULL) nni_fail(err, NN_ENOMEM, "bucket: out of memory");
-    nni_dataset_release(d);
-    return NULL;
-  }
-  memcpy(copy, bounds, (size_t)nbounds * sizeof *copy);
-  memcpy(copy + nbounds, sizes, (size_t)(nbounds + 1) * sizeof *copy);
-  *(bucket_own *)d->own = (bucket_own){.which = which, .nbounds = nbounds, .bounds = copy, .sizes = copy + nbounds, .value = value,
-                                       .drop_last = drop_last};
-  return lead_spec(d, -1, true);
+  *(padded_own *)d->own = (padded_own){.n = n, .pad = *pad, .drop_last = drop_last};
+  return nni_lead_spec(d, n, drop_last, pad);
 }

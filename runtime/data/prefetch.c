@@ -146,7 +146,7 @@ static void prefetch_save_up(const nni_stage *s, int64_t *words) {
 static int64_t prefetch_cardinality(const nni_dataset *d) { return nni_dataset_cardinality(d->up); }
 
 static const nni_verb prefetch_verb = {.name = "prefetch", .silent = true, .stage_bytes = sizeof(prefetch_stage),
-  .cardinality = prefetch_cardinality, .open = prefetch_open, .next = prefetch_next, .rewind = prefetch_rewind,
+  .cardinality = prefetch_cardinality, .rows_in = nni_up_rows_in, .open = prefetch_open, .next = prefetch_next, .rewind = prefetch_rewind,
   .save_up = prefetch_save_up, .close = prefetch_close};
 
 static bool cheap(const nni_dataset *up, int64_t worth) {

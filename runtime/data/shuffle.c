@@ -224,7 +224,8 @@ static int shuffle_params(const nni_dataset *d, char *buf, size_t n) {
 }
 
 static const nni_verb shuffle_verb = {.name = "shuffle", .stage_bytes = sizeof(shuffle_stage), .words = 4, .params = shuffle_params,
-  .cardinality = shuffle_cardinality, .open = shuffle_open, .rows = shuffle_rows, .next = shuffle_next, .rewind = shuffle_rewind,
+  .cardinality = shuffle_cardinality, .rows_in = nni_up_rows_in, .open = shuffle_open, .rows = shuffle_rows, .next = shuffle_next,
+  .rewind = shuffle_rewind,
   .save = shuffle_save, .save_up = shuffle_save_up, .restore = shuffle_restore, .save_node = shuffle_save_node,
   .restore_node = shuffle_restore_node, .close = shuffle_close};
 

@@ -5,6 +5,7 @@
 #include "source_record.h"
 #include <stdio.h>
 #include "../io/stream.h"
+#include "vision.h"
 
 #define HEAD 12 /* of a TFRecord record: length and its check */
 
@@ -251,6 +252,8 @@ typedef struct reading {
   nni_memory *m;
   int which;
   int64_t most;
+  nni_vision v; /* what is done to the bytes at once, so that a failure can name the file */
+  char name[NNI_VISION_NAME];
 } reading;
 
 static nn_status slurp(const reading *r, nni_memory *m, const char *path, nni_component *to, nni_error *err) {
@@ -274,7 +277,7 @@ static nn_status slurp(const reading *r, nni_memory *m, const char *path, nni_co
 static nn_status reading_run(void *ud, void *worker, nni_memory *m, const nni_sample *sample, nni_element *in, nni_element *out, nni_error *err) {
   const reading *r = ud;
   char path[4096];
-  (void)worker, (void)sample;
+  (void)worker;
   if (r->which >= in->n) return nni_fail(err, NN_EINVAL, "read_files: there is no component %d", r->which + 1);
   nni_component *c = &in->c[r->which], bytes;
   if (c->dtype != NN_U8 || c->ndim != 1 || c->bytes >= sizeof path || (c->bytes > 0 && memchr(c->buffer, 0, c->bytes) != NULL))
@@ -283,11 +286,17 @@ static nn_status reading_run(void *ud, void *worker, nni_memory *m, const nni_sa
   path[c->bytes] = 0;
   nn_status rc = slurp(r, m, path, &bytes, err);
   if (rc != NN_OK) return rc;
-  *out = *in;
-  out->c[r->which] = bytes;
-  for (int i = 0; i < in->n; i++)
-    if (i != r->which) in->c[i].buffer = NULL;
-  return NN_OK;
+  nni_buffer_put(m, c->buffer, c->bytes);
+  *c = bytes;
+  if (r->v.n == 0) {
+    *out = *in;
+    in->n = 0;
+    return NN_OK;
+  }
+  rc = nni_vision_apply(&r->v, m, sample->key, in, out, err);
+  if (rc == NN_OK || rc == NN_ENOMEM) return rc;
+  const nni_error why = *err;
+  return nni_fail(err, rc, "%s: %s", path, why.text);
 }
 
 static nn_status reading_spec(void *ud, const nni_element *in, nni_element *out, nni_error *err) {
@@ -297,17 +306,23 @@ static nn_status reading_spec(void *ud, const nni_element *in, nni_element *out,
   if (r->which >= in->n || in->c[r->which].dtype != NN_U8 || in->c[r->which].ndim != 1)
     return nni_fail(err, NN_EINVAL, "read_files: component %d must be a path, as list_files gives them", r->which + 1);
   out->c[r->which].shape[0] = -1;
+  const nni_element bytes = *out;
+  if (r->v.n > 0) nni_vision_spec(&r->v, &bytes, out);
   return NN_OK;
 }
 
 static void reading_drop(void *ud) { nni_free(((reading *)ud)->m, ud, sizeof(reading)); }
 
-nni_dataset *nni_data_read_files(nni_dataset *up, int which, int64_t most, int workers, nni_error *err) {
-  reading *r = nni_malloc(up->m, sizeof *r);
+nni_dataset *nni_data_read_files(nni_dataset *up, int which, int64_t most, const nn_vision *v, int workers, nni_error *err) {
+  reading *r = nni_calloc(up->m, sizeof *r);
   if (r == NULL) {
     nni_fail(err, NN_ENOMEM, "read_files: out of memory");
     return NULL;
   }
-  *r = (reading){.m = up->m, .which = which, .most = most};
-  return nni_data_native(up, &(nni_native){.name = "read_files", .run = reading_run, .spec = reading_spec, .drop = reading_drop, .ud = r}, workers, 0, err);
+  r->m = up->m, r->which = which, r->most = most;
+  if (v != NULL) r->v = *v;
+  snprintf(r->name, sizeof r->name, "read_files");
+  nni_vision_name(&r->v, r->name, sizeof r->name);
+  const nni_native native = {.name = r->name, .run = reading_run, .spec = reading_spec, .drop = reading_drop, .ud = r};
+  return nni_data_native(up, &native, workers, 0, err);
 }

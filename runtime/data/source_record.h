@@ -13,8 +13,8 @@ typedef enum nni_record_kind { NNI_LINES, NNI_TFRECORDS } nni_record_kind;
 /* The records of nfiles files, file after file. most: bytes of a record; a longer one is an error. */
 nni_dataset *nni_data_records(nni_memory *m, nni_record_kind kind, int nfiles, const char *const *files, int64_t most, nni_error *err);
 
-/* Component `which` (from 0; a path) replaced by the bytes of that file, of at most `most`. */
-nni_dataset *nni_data_read_files(nni_dataset *up, int which, int64_t most, int workers, nni_error *err);
+/* Component `which` (from 0; a path) replaced by the bytes of that file, of at most `most`; then v (copied; may be NULL) is applied. */
+nni_dataset *nni_data_read_files(nni_dataset *up, int which, int64_t most, const nn_vision *v, int workers, nni_error *err);
 
 /* Records of one component (u8 vectors), each a serialised tf.train.Example, as the named features; up to NN_DATA_MAX. */
 nni_dataset *nni_data_examples(nni_dataset *up, int n, const nn_feature *features, int workers, nni_error *err);

@@ -98,8 +98,8 @@ nn_dataset *nn_data_lines(nn_context *ctx, int nfiles, const char *const *files,
 nn_dataset *nn_data_tfrecord(nn_context *ctx, int nfiles, const char *const *files, int64_t most) {
   return nni_data_records(nni_memory_of(ctx), NNI_TFRECORDS, nfiles, files, most, nni_error_of(ctx));
 }
-nn_dataset *nn_data_read_files(nn_context *ctx, nn_dataset *up, int which, int64_t most, int workers) {
-  return nni_data_read_files(up, which, most, workers, nni_error_of(ctx));
+nn_dataset *nn_data_read_files(nn_context *ctx, nn_dataset *up, int which, int64_t most, const nn_vision *v, int workers) {
+  return nni_data_read_files(up, which, most, v, workers, nni_error_of(ctx));
 }
 nn_dataset *nn_data_examples(nn_context *ctx, nn_dataset *up, int n, const nn_feature *features, int workers) {
   return nni_data_examples(up, n, features, workers, nni_error_of(ctx));

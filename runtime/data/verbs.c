@@ -115,13 +115,16 @@ typedef struct repeated_stage {
   bool empty; /* nothing has come yet in this one */
 } repeated_stage;
 
-static int64_t repeated_cardinality(const nni_dataset *d) {
-  int64_t n = nni_dataset_cardinality(d->up), all;
-  if (n == 0 || d->u.n == 0) return 0;
+static int64_t times(int64_t n, int64_t repetitions) {
+  int64_t all;
+  if (n == 0 || repetitions == 0) return 0;
   if (n == NN_UNKNOWN) return NN_UNKNOWN;
-  if (n == NN_INFINITE || d->u.n < 0) return NN_INFINITE;
-  return __builtin_mul_overflow(n, d->u.n, &all) ? INT64_MAX : all;
+  if (n == NN_INFINITE || repetitions < 0) return NN_INFINITE;
+  return __builtin_mul_overflow(n, repetitions, &all) ? INT64_MAX : all;
 }
+
+static int64_t repeated_rows_in(const nni_dataset *d) { return times(nni_dataset_rows_in(d->up), d->u.n); }
+static int64_t repeated_cardinality(const nni_dataset *d) { return times(nni_dataset_cardinality(d->up), d->u.n); }
 
 static nn_status repeated_open(nni_stage *s, nni_error *err) {
   (void)err;
@@ -189,7 +192,8 @@ static nn_status repeated_restore(nni_stage *s, void *caller, const int64_t *wor
 }
 
 static const nni_verb repeated_verb = {.name = "repeated", .stage_bytes = sizeof(repeated_stage), .words = 3, .params = n_params,
-  .cardinality = repeated_cardinality, .open = repeated_open, .rows = repeated_rows, .next = repeated_next, .rewind = repeated_rewind,
+  .cardinality = repeated_cardinality, .rows_in = repeated_rows_in,
+  .open = repeated_open, .rows = repeated_rows, .next = repeated_next, .rewind = repeated_rewind,
   .save = repeated_save, .restore = repeated_restore};
 
 nni_dataset *nni_data_repeated(nni_dataset *up, int64_t times, nni_error *err) {
@@ -323,6 +327,11 @@ static int64_t batch_cardinality(const nni_dataset *d) {
   return n < 0 ? n : n / size + (n % size != 0 && !d->u.batch.drop_last);
 }
 
+static int64_t batch_rows_in(const nni_dataset *d) {
+  int64_t n = nni_dataset_cardinality(d->up);
+  return n >= 0 && d->u.batch.drop_last ? n / d->u.batch.n * d->u.batch.n : n;
+}
+
 static nn_status batch_open(nni_stage *s, nni_error *err) {
   batch_stage *t = (batch_stage *)s;
   if (s->up->d->source == NULL) return NN_OK;
@@ -428,28 +437,17 @@ static nn_status batch_next(nni_stage *s, void *caller, nni_element *out, nni_er
 }
 
 static const nni_verb batch_verb = {.name = "batch", .stage_bytes = sizeof(batch_stage), .params = batch_params,
-  .cardinality = batch_cardinality, .open = batch_open, .next = batch_next, .close = batch_close};
+  .cardinality = batch_cardinality, .rows_in = batch_rows_in, .open = batch_open, .next = batch_next, .close = batch_close};
 
 nni_dataset *nni_data_batch(nni_dataset *up, int64_t n, bool drop_last, nni_error *err) {
   if (n < 1) {
     nni_fail(err, NN_EINVAL, "batch: batches of %lld; at least 1", (long long)n);
     return NULL;
   }
-  for (int i = 0; i < up->spec.n; i++) {
-    if (up->spec.c[i].ndim < NN_MAXDIM) continue;
-    nni_fail(err, NN_ESHAPE, "batch: elements have %d dims already", up->spec.c[i].ndim);
-    return NULL;
-  }
-  nni_dataset *d = nni_dataset_new(up->m, &batch_verb, up, err);
+  nni_dataset *d = nni_lead_room("batch", up, err) ? nni_dataset_new(up->m, &batch_verb, up, err) : NULL;
   if (d == NULL) return NULL;
-  for (int i = 0; i < d->spec.n; i++) {
-    nni_component *c = &d->spec.c[i];
-    memmove(c->shape + 1, c->shape, sizeof c->shape - sizeof c->shape[0]);
-    c->shape[0] = n;
-    c->ndim++;
-  }
   d->gathered = up->source != NULL;
   d->u.batch.n = n;
   d->u.batch.drop_last = drop_last;
-  return d;
+  return nni_lead_spec(d, n, drop_last, NULL);
 }

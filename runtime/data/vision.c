@@ -1,12 +1,14 @@
 /* data/vision.c - the table of transforms and how a list of them is applied to a sample. See vision.h. */
 #include "vision.h"
 
+#include <stdio.h>
+
 #include "../io/image.h"
 #include "../tensor/tensor.h"
 
 /* ---- the table ------------------------------------------------------------------------------------------------------------------------ */
 const nni_transform nni_transforms[] = {
-#define NN_TRANSFORM(name, sort, function, params) {#name, params, .sort = function},
+#define NN_TRANSFORM(name, sort, function, gives, params) {#name, params, NNI_GIVES_##gives, .sort = function},
 #include "vision.def"
 #undef NN_TRANSFORM
 };
@@ -207,4 +209,41 @@ nn_status nni_vision_apply(const nni_vision *v, nni_memory *m, uint64_t key, nni
   for (int i = 0; i < s.n; i++) give(&s.part[i], s.kind[i], &in->c[i], &out->c[i]);
   out->n = s.n;
   return NN_OK;
+}
+
+/* ---- what comes out, before it runs ---------------------------------------------------------------------------------------------------------- */
+
+/* The part c after the step; false: that can't be told. */
+static bool step_spec(const nni_step *s, nni_vision_kind kind, nni_component *c) {
+  const bool image = kind == NNI_VISION_IMAGE, placed = image || kind == NNI_VISION_MASK, sure = s->chance >= 1;
+  switch (s->t->gives) {
+    case NNI_GIVES_same: return true;
+    case NNI_GIVES_sized:
+      for (int i = 0; placed && i < 2; i++)
+        if (c->shape[i] != (int64_t)s->p[i]) c->shape[i] = sure ? (int64_t)s->p[i] : -1;
+      return !placed || c->ndim >= 2;
+    case NNI_GIVES_floats:
+      if (!image || c->dtype == NN_F32) return true;
+      c->dtype = NN_F32;
+      return sure;
+    case NNI_GIVES_picture:
+      if (placed) *c = (nni_component){.dtype = NN_U8, .ndim = 3, .shape = {-1, -1, s->p[0] > 0 ? (int64_t)s->p[0] : -1}};
+      return !placed || sure;
+  }
+  return false;
+}
+
+void nni_vision_spec(const nni_vision *v, const nni_element *in, nni_element *out) {
+  bool known = in->n >= 0;
+  *out = *in;
+  for (int i = 0; known && i < v->n; i++)
+    for (int k = 0; known && k < in->n && k < v->nkinds; k++) known = step_spec(&v->steps[i], v->kinds[k], &out->c[k]);
+  if (!known) out->n = -1;
+}
+
+void nni_vision_name(const nni_vision *v, char *buf, size_t n) {
+  for (int i = 0; i < v->n; i++) {
+    const size_t at = strlen(buf);
+    snprintf(buf + at, n - at, "%s%s", at > 0 ? "+" : "", v->steps[i].t->name);
+  }
 }

@@ -25,6 +25,7 @@
 
 #define NNI_VISION_STEPS 32
 #define NNI_VISION_PARAMS 12
+#define NNI_VISION_NAME (40 * NNI_VISION_STEPS) /* room for the names of all steps */
 
 /* Pixels with an owner: `data` is read; it is `own` when the picture may change and must free it. */
 typedef struct nni_picture {
@@ -67,8 +68,12 @@ typedef nn_status (*nni_change_fn)(nni_memory *m, const double *p, nni_draws *d,
 typedef void (*nni_pick_fn)(const double *p, nni_draws *d, int32_t h, int32_t w, nni_step *out);
 typedef nn_status (*nni_decode_fn)(nni_memory *m, const double *p, nni_picture *x, nni_error *err);
 
+/* What an image is after it: as before; of the height and width that are its first two parameters (masks too); f32; decoded (masks too). */
+typedef enum nni_gives { NNI_GIVES_same, NNI_GIVES_sized, NNI_GIVES_floats, NNI_GIVES_picture } nni_gives;
+
 typedef struct nni_transform {
   const char *name, *params; /* "height width method antialias" */
+  nni_gives gives;
   nni_place_fn place;        /* one of these */
   nni_change_fn change;
   nni_pick_fn pick;
@@ -95,7 +100,7 @@ typedef struct nni_vision {
 #define NN_SORT_change(f) nn_status f(nni_memory *m, const double *p, nni_draws *d, nni_range range, nni_picture *x, nni_error *err);
 #define NN_SORT_pick(f) void f(const double *p, nni_draws *d, int32_t h, int32_t w, nni_step *out);
 #define NN_SORT_decode(f) nn_status f(nni_memory *m, const double *p, nni_picture *x, nni_error *err);
-#define NN_TRANSFORM(name, sort, function, params) NN_SORT_##sort(function)
+#define NN_TRANSFORM(name, sort, function, gives, params) NN_SORT_##sort(function)
 #include "vision.def"
 #undef NN_TRANSFORM
 
@@ -107,6 +112,9 @@ int nni_transform_nparams(const nni_transform *t);
 /* in -> out, whose parts are new buffers or in's own (which are moved). in keeps what it still has. All that is drawn depends on key, which is another one
 ** for each sample and epoch. */
 nn_status nni_vision_apply(const nni_vision *v, nni_memory *m, uint64_t key, nni_element *in, nni_element *out, nni_error *err);
+/* What it makes of elements that look like `in`; n -1: not known (in isn't, or it takes a draw that changes a dtype). */
+void nni_vision_spec(const nni_vision *v, const nni_element *in, nni_element *out);
+void nni_vision_name(const nni_vision *v, char *buf, size_t n); /* "Resize+RandomFlip"; buf holds a text already, which it is added to */
 nn_status nni_picture_new(nni_memory *m, nn_dtype dtype, int64_t h, int64_t w, int64_t c, nni_picture *out, nni_error *err);
 nn_status nni_picture_own(nni_memory *m, nni_picture *x, nni_error *err); /* makes a copy unless it may be changed already */
 void nni_picture_free(nni_memory *m, nni_picture *x);
@@ -131,6 +139,8 @@ typedef struct nni_batch {
   void *nx;
   float *ny;
 } nni_batch;
+double nni_draw_beta(nni_draws *d, double alpha);                           /* of Beta(alpha, alpha) */
+void nni_draw_dirichlet(nni_draws *d, double alpha, int n, double *weights); /* n that sum to one */
 void nni_mixup(const nni_batch *b, double alpha, nni_draws *d, int64_t *perm);
 void nni_cutmix(const nni_batch *b, double alpha, nni_draws *d, int64_t *perm); /* a rectangle of sqrt(1 - lambda) of the sides; labels by its true area */
 

@@ -1,8 +1,6 @@
 /* data/vision_api.c - nn_vision.h on top of io/image.h and data/vision.h: tensors instead of buffers, the context's error slot. Main thread only. */
 #include "../nn_vision.h"
 
-#include <stdio.h>
-
 #include "../io/image.h"
 #include "../tensor/tensor.h"
 #include "vision.h"
@@ -109,6 +107,13 @@ nn_status nn_vision_add(nn_context *ctx, nn_vision *v, const char *name, double 
   return NN_OK;
 }
 
+nn_vision *nn_vision_copy(nn_context *ctx, const nn_vision *v) {
+  nni_vision *copy = nni_malloc(nni_memory_of(ctx), sizeof *copy);
+  if (copy != NULL) *copy = *v;
+  else nni_fail(nni_error_of(ctx), NN_ENOMEM, "vision: out of memory");
+  return copy;
+}
+
 void nn_vision_free(nn_context *ctx, nn_vision *v) { nni_free(nni_memory_of(ctx), v, sizeof *v); }
 
 static uint64_t key_of(uint64_t seed, uint64_t epoch, uint64_t sample) {
@@ -134,13 +139,19 @@ nn_status nn_vision_apply(nn_context *ctx, const nn_vision *v, uint64_t seed, ui
 typedef struct vision_map {
   nni_vision v;
   nni_memory *m;
-  char name[40 * NNI_VISION_STEPS]; /* "Resize+RandomFlip" */
+  char name[NNI_VISION_NAME]; /* "Resize+RandomFlip" */
 } vision_map;
 
 static nn_status map_run(void *ud, void *worker, nni_memory *m, const nni_sample *sample, nni_element *in, nni_element *out, nni_error *err) {
   const vision_map *map = ud;
   (void)worker;
   return nni_vision_apply(&map->v, m, sample->key, in, out, err);
+}
+
+static nn_status map_spec(void *ud, const nni_element *in, nni_element *out, nni_error *err) {
+  (void)err;
+  nni_vision_spec(&((const vision_map *)ud)->v, in, out);
+  return NN_OK;
 }
 
 static void map_drop(void *ud) {
@@ -157,11 +168,8 @@ nn_dataset *nn_data_vision(nn_context *ctx, nn_dataset *up, const nn_vision *v, 
   }
   map->v = *v;
   map->m = m;
-  for (int i = 0; i < v->n; i++) {
-    const size_t at = strlen(map->name);
-    snprintf(map->name + at, sizeof map->name - at, "%s%s", i > 0 ? "+" : "", v->steps[i].t->name);
-  }
-  const nni_native native = {.name = map->name, .run = map_run, .drop = map_drop, .ud = map};
+  nni_vision_name(v, map->name, sizeof map->name);
+  const nni_native native = {.name = map->name, .run = map_run, .spec = map_spec, .drop = map_drop, .ud = map};
   return nni_data_native(up, &native, workers, seed, nni_error_of(ctx));
 }
 

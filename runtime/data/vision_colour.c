@@ -1,5 +1,5 @@
-/* data/vision_colour.c - changes of each pixel by itself: gray, colour jitter, posterising, solarising, inverting; and RandAugment's choice among all
-** transforms. Pure functions; see vision.h and vision.def.
+/* data/vision_colour.c - changes of each pixel by itself: gray, colour jitter, posterising, solarising, inverting. Pure functions; see vision.h and
+** vision.def.
 **
 ** A value that depends on the old value alone is looked up for bytes; what mixes channels runs over pieces of floats.
 */
@@ -242,50 +242,4 @@ nn_status nni_change_jitter(nni_memory *m, const double *p, nni_draws *d, nni_ra
     put_together(x, i, k, &v);
   }
   return NN_OK;
-}
-
-/* ---- RandAugment ---------------------------------------------------------------------------------------------------------------------------------- */
-
-typedef enum scale { PLAIN, SIGNED, STRENGTH, BITS, THRESHOLD } scale;
-
-/* Cubuk et al., "RandAugment" (CVPR workshops 2020), with torchvision's list and strengths: magnitude 0 to 30 goes from nothing to `most`. */
-static const struct choice {
-  const char *name;
-  scale scale;
-  double most;
-  int at;   /* of the parameters, where the drawn value goes, twice: as a range */
-  int tail; /* where beyond, fill, bilinear are, or 0 */
-} choices[] = {
-  {NULL, PLAIN, 0, 0, 0},
-  {"RandomShear", SIGNED, 0.3, 0, 4},
-  {"RandomShear", SIGNED, 0.3, 2, 4},
-  {"RandomTranslation", SIGNED, 150.0 / 331, 0, 4},
-  {"RandomTranslation", SIGNED, 150.0 / 331, 2, 4},
-  {"RandomRotation", SIGNED, 30, 0, 2},
-  {"ColorJitter", STRENGTH, 0.9, 0, 0},
-  {"ColorJitter", STRENGTH, 0.9, 2, 0},
-  {"ColorJitter", STRENGTH, 0.9, 4, 0},
-  {"Sharpen", STRENGTH, 0.9, 0, 0},
-  {"Posterize", BITS, 4, 0, 0},
-  {"Solarize", THRESHOLD, 1, 0, 0},
-  {"AutoContrast", PLAIN, 0, 0, 0},
-  {"Equalize", PLAIN, 0, 0, 0},
-};
-
-void nni_pick_randaugment(const double *p, nni_draws *d, int32_t h, int32_t w, nni_step *out) {
-  (void)h, (void)w;
-  const struct choice *c = &choices[(int)nni_draw_between(d, 0, NNI_COUNT(choices))];
-  const double sign = nni_draw_between(d, 0, 1) < 0.5 ? -1 : 1, part = p[1] / 30;
-  *out = (nni_step){.t = c->name != NULL ? nni_transform_named(c->name) : NULL, .chance = 1};
-  if (c->name == NULL) return;
-  if (strcmp(c->name, "ColorJitter") == 0)
-    for (int i = 0; i < 6; i++) out->p[i] = 1;
-  switch (c->scale) {
-    case PLAIN: break;
-    case SIGNED: out->p[c->at] = out->p[c->at + 1] = sign * part * c->most; break;
-    case STRENGTH: out->p[c->at] = out->p[c->at + 1] = 1 + sign * part * c->most; break;
-    case BITS: out->p[0] = 8 - floor(part * c->most + 0.5); break;
-    case THRESHOLD: out->p[0] = 1 - part; break;
-  }
-  if (c->tail > 0) out->p[c->tail + 2] = 1; /* bilinear, beyond the border the range's low end */
 }

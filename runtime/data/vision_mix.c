@@ -20,9 +20,16 @@ static double log_gamma_draw(nni_draws *d, double a) {
   return log(b) + less;
 }
 
-static double beta(nni_draws *d, double alpha) {
+double nni_draw_beta(nni_draws *d, double alpha) {
   const double a = log_gamma_draw(d, alpha), b = log_gamma_draw(d, alpha);
   return 1 / (1 + exp(b - a));
+}
+
+void nni_draw_dirichlet(nni_draws *d, double alpha, int n, double *w) {
+  double most = -INFINITY, sum = 0;
+  for (int i = 0; i < n; i++) most = fmax(most, w[i] = log_gamma_draw(d, alpha));
+  for (int i = 0; i < n; i++) sum += w[i] = exp(w[i] - most);
+  for (int i = 0; i < n; i++) w[i] /= sum;
 }
 
 static void shuffle(nni_draws *d, int64_t *perm, int64_t n) {
@@ -41,7 +48,7 @@ static void mix_labels(const nni_batch *b, float lambda, const int64_t *perm) {
 }
 
 void nni_mixup(const nni_batch *b, double alpha, nni_draws *d, int64_t *perm) {
-  const float lambda = (float)beta(d, alpha), other = 1 - lambda;
+  const float lambda = (float)nni_draw_beta(d, alpha), other = 1 - lambda;
   const size_t row = (size_t)b->h * (size_t)b->w * (size_t)b->c;
   shuffle(d, perm, b->n);
   for (int64_t i = 0; i < b->n; i++) {
@@ -58,7 +65,7 @@ void nni_mixup(const nni_batch *b, double alpha, nni_draws *d, int64_t *perm) {
 }
 
 void nni_cutmix(const nni_batch *b, double alpha, nni_draws *d, int64_t *perm) {
-  const double side = sqrt(1 - beta(d, alpha));
+  const double side = sqrt(1 - nni_draw_beta(d, alpha));
   const double cy = nni_draw_between(d, 0, (double)b->h), cx = nni_draw_between(d, 0, (double)b->w);
   const int64_t y0 = (int64_t)fmax(0, cy - side * (double)b->h / 2), y1 = (int64_t)fmin((double)b->h, cy + side * (double)b->h / 2);
   const int64_t x0 = (int64_t)fmax(0, cx - side * (double)b->w / 2), x1 = (int64_t)fmin((double)b->w, cx + side * (double)b->w / 2);

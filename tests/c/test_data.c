@@ -314,6 +314,50 @@ static void test_state(void) {
 
 /* ---- workers and failures -------------------------------------------------------------------------------------------------------- */
 
+/* ---- what a resume reads ------------------------------------------------------------------------------------------------------------ */
+
+static int64_t rows_read;
+static const nni_verb *read_verb;
+static void counting_gather(const nni_dataset *d, const int64_t *rows, int64_t n, void *const *dst) {
+  rows_read += n;
+  read_verb->gather(d, rows, n, dst);
+}
+
+/* Rows are numbered: going on at the end of a long pass reads the rows that come, and none of those that have been. */
+static void test_reads(void) {
+  enum { MANY = 100000, SIZE = 10 };
+  static uint8_t x[MANY];
+  nni_column col = {.dtype = NN_U8, .data = x};
+  nni_dataset *source = nni_data_columns(mem, MANY, 1, &col, &err);
+  nni_verb counting = *source->verb;
+  read_verb = source->verb;
+  counting.gather = counting_gather;
+  source->verb = &counting;
+  nni_dataset *two[] = {source, nni_dataset_retain(source)};
+  nni_dataset *both = nni_data_concat(2, two, &err);
+  nni_dataset_release(two[0]);
+  nni_dataset_release(two[1]);
+  nni_dataset *d = prefetch(batch(skip(shuffle(nni_data_shard(both, 2, 1, &err), MANY, 5), 3), SIZE, false), 2);
+  nni_dataset_release(both);
+  const int64_t batches = nni_dataset_cardinality(d), stop = batches - 2;
+  CHECK(batches == (MANY - 3 + SIZE - 1) / SIZE);
+  int64_t words[40], n = 0;
+  nni_element e;
+  nni_iter *it = nni_iter_open(d, &err), *again = NULL;
+  for (; n < stop && nni_iter_next(it, NULL, &e, &err) == NN_OK; n++) nni_element_free(mem, &e);
+  CHECK(rows_read >= stop * SIZE && nni_state_words(d) <= 40);
+  const int count = nni_state_save(d, it, words);
+  nni_iter_close(it);
+  rows_read = 0;
+  CHECK(nni_state_restore(d, NULL, words, count, &again, &err) == NN_OK && again != NULL);
+  CHECK(rows_read == 0);
+  for (n = 0; again != NULL && nni_iter_next(again, NULL, &e, &err) == NN_OK && e.n > 0; n++) nni_element_free(mem, &e);
+  CHECK(n == 2 && rows_read == MANY - 3 - stop * SIZE);
+  nni_iter_close(again);
+  nni_dataset_release(d);
+  CHECK(all_returned(mem));
+}
+
 static void test_workers(void) {
   int threads = thread_count();
   nni_dataset *d = prefetch(batch(shuffle(repeated(range(1000), -1), 100, 1), 32, false), 4);
@@ -454,19 +498,34 @@ static nn_status opened(void *caller, void *ud, int slot, nni_element *in, nni_d
   return *out != NULL ? NN_OK : e->status;
 }
 
+static nn_status by_size(void *caller, void *ud, nni_element *e, int64_t *key, int64_t *size, nni_error *why) {
+  (void)caller, (void)ud, (void)why;
+  *key = e->c[0].shape[0];
+  *size = *key; /* as many elements as they have rows */
+  return NN_OK;
+}
+
+static nn_status as_it_is(void *caller, void *ud, int64_t key, nni_dataset *window, nni_dataset **out, nni_error *why) {
+  (void)caller, (void)ud, (void)key, (void)why;
+  *out = nni_dataset_retain(window);
+  return NN_OK;
+}
+
 /* All of them, on two threads; NULL when something fails. */
 static nni_dataset *everything(void) {
   nni_dataset *d = nni_data_range(mem, 0, 1, 40, &err), *e, *two[2];
-  for (int k = 0; k < 14 && d != NULL; k++) {
+  for (int k = 0; k < 16 && d != NULL; k++) {
     two[0] = two[1] = d;
     static const int64_t bounds[] = {2, 4}, sizes[] = {3, 3, 3};
+    static const nn_padding pad = {.ndim = {-1, -1, -1, -1, -1, -1, -1, -1}};
     nni_native fn = {.name = "squared", .run = squared, .begin = native_begin, .end = native_end};
     e = k == 0 ? nni_data_concat(2, two, &err) : k == 1 ? nni_data_shard(d, 2, 1, &err) : k == 2 ? nni_data_window(d, 3, 2, 2, false, &err)
       : k == 3 ? nni_data_unbatch(d, &err) : k == 4 ? nni_data_unique(d, &err) : k == 5 ? nni_data_cache(d, NULL, &err)
       : k == 6 ? nni_data_flat_map(d, opened, NULL, 0, 2, 1, &err) : k == 7 ? nni_data_window(d, 2, 3, 1, true, &err)
-      : k == 8 ? nni_data_bucket(d, 0, 2, bounds, sizes, 0, false, &err) : k == 9 ? nni_data_unbatch(d, &err)
+      : k == 8 ? nni_data_bucket(d, 0, &(nni_key){0}, 2, bounds, sizes, &pad, false, &err) : k == 9 ? nni_data_unbatch(d, &err)
       : k == 10 ? nni_data_sample_from(2, two, (const double[]){1, 2}, 4, false, &err) : k == 11 ? nni_data_unbatch(d, &err)
-      : k == 12 ? nni_data_native(d, &fn, 2, 5, &err) : nni_data_padded_batch(d, 2, 0, false, &err);
+      : k == 12 ? nni_data_native(d, &fn, 2, 5, &err) : k == 13 ? nni_data_padded_batch(d, 2, &pad, false, &err)
+      : k == 14 ? nni_data_group(d, &(nni_key){.fn = by_size}, as_it_is, 4, &err) : nni_data_turns(2, two, 2, &err);
     d = then(e, d);
   }
   return d;
@@ -631,6 +690,7 @@ int main(void) {
   test_columns();
   test_shuffle();
   test_state();
+  test_reads();
   test_workers();
   test_native();
   test_out_of_memory();

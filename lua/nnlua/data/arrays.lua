@@ -11,7 +11,8 @@ local data = {}
 local function_spec = { fn = { "function", position = 1, required = true }, count = { "integer", min = 0 } }
 
 --- Element i is what `fn(i)` returns (tensors, numbers, texts), i = 1, 2, ...; it ends where fn returns nil, or after `count` elements (option). fn
---- must depend on i alone: then a pass resumes anywhere at once, and rows can be asked for again.
+--- must depend on i alone: then a pass resumes anywhere at once, and rows can be asked for again. With `count` a shuffle right after
+--- it draws numbers, and fn is called for what is given only.
 ---@param fn function|table
 ---@param opts? table
 ---@return nnlua.Dataset
@@ -19,7 +20,9 @@ function data.from_function(fn, opts)
   local o = options.check("from_function", Dataset.given(fn, opts), function_spec)
   local f = o.fn
   local numbers = Dataset(pipeline.range(1, 1, o.count or 1 << 62))
-  if o.count then return numbers:map(function(i) return f(i:item()) end) end
+  if o.count then
+    return Dataset.made(numbers, function(rows) return rows:map(function(i) return f(i:item()) end) end)
+  end
   local values -- of the element that take_while has just let through
   return numbers:take_while(function(i)
     values = table.pack(f(i:item()))

@@ -88,14 +88,7 @@ local interleave_spec = { block = { "integer", default = 1, min = 1 } }
 ---@return nnlua.Dataset
 function data.interleave(sets, opts)
   local o = options.check("interleave", opts or {}, interleave_spec)
-  local list = handles("interleave", sets)
-  local turns = pipeline.range(1, 1, #list)
-  if o.block > 1 then
-    turns = {}
-    for i = 1, #list do turns[i] = pipeline.repeated(pipeline.range(i, 1, 1), o.block) end
-    turns = pipeline.concat(turns)
-  end
-  return like(pipeline.choose({ pipeline.repeated(turns, -1), table.unpack(list) }, false), sets)
+  return like(pipeline.interleave(handles("interleave", sets), o.block), sets)
 end
 
 return data

@@ -26,6 +26,23 @@ function Dataset.given(first, rest)
   return all
 end
 
+-- Elements that are made one by one of numbered rows, by make(rows), a data set: verbs that only pick elements pick rows then, so that they make
+-- and hold nothing that is not asked for.
+function Dataset.made(rows, make)
+  local ds = make(rows)
+  ds.numbered = { rows = rows, make = make }
+  return ds
+end
+
+-- What a verb that only picks elements, verb(handle, ...), makes of self.
+function Dataset:picked(verb, ...)
+  local from = self.numbered
+  if not from then return Dataset(verb(self.handle, ...), self) end
+  local ds = Dataset.made(from.rows:picked(verb, ...), from.make)
+  ds.labels, ds.name = self.labels, self.name
+  return ds
+end
+
 local shuffle_spec = {
   buffer = { "integer", position = 1, required = true, min = 1 },
   seed = { "integer" },
@@ -39,7 +56,7 @@ local shuffle_spec = {
 ---@return nnlua.Dataset
 function Dataset:shuffle(buffer, opts)
   local o = options.check("shuffle", Dataset.given(buffer, opts), shuffle_spec)
-  return Dataset(pipeline.shuffle(self.handle, o.buffer, o.seed, o.reshuffle), self)
+  return self:picked(pipeline.shuffle, o.buffer, o.seed, o.reshuffle)
 end
 
 local batch_spec = {
@@ -67,18 +84,18 @@ local prefetch_spec = count_spec { "integer", position = 1, default = 2, min = 1
 ---@param n? integer
 ---@return nnlua.Dataset
 function Dataset:repeated(n)
-  return Dataset(pipeline.repeated(self.handle, options.check("repeated", n, repeated_spec).n or -1), self)
+  return self:picked(pipeline.repeated, options.check("repeated", n, repeated_spec).n or -1)
 end
 
 --- The first `n` elements.
 ---@param n integer
 ---@return nnlua.Dataset
-function Dataset:take(n) return Dataset(pipeline.take(self.handle, options.check("take", n, take_spec).n), self) end
+function Dataset:take(n) return self:picked(pipeline.take, options.check("take", n, take_spec).n) end
 
 --- All but the first `n` elements.
 ---@param n integer
 ---@return nnlua.Dataset
-function Dataset:skip(n) return Dataset(pipeline.skip(self.handle, options.check("skip", n, take_spec).n), self) end
+function Dataset:skip(n) return self:picked(pipeline.skip, options.check("skip", n, take_spec).n) end
 
 --- Make up to `n` elements (2) ahead on a thread of its own, while the one before is used. What a Lua function makes (map) cannot be made
 --- ahead; then, and where elements are so small that a thread would cost more than it gains, this does nothing.

@@ -14,6 +14,13 @@ local function check_function(verb, fn)
   return fn
 end
 
+-- ds, whose function `fn` is: debug says where that is written.
+local function written(ds, fn)
+  local info = debug.getinfo(fn, "S")
+  if info.linedefined > 0 then ds.written = ("%s:%d"):format(info.short_src:match "[^/]+$" or info.short_src, info.linedefined) end
+  return ds
+end
+
 -- ---- functions -------------------------------------------------------------------------------------------------------
 
 local map_spec = { workers = { "integer", min = 0, max = 256 }, seed = { "integer" } }
@@ -33,25 +40,25 @@ function Dataset:map(fn, opts)
   check_function("map", fn)
   if not o.workers then
     if o.seed then options.raise "map: option \"seed\" needs \"workers\" (0 will do); without them random draws are nn.seed's" end
-    return Dataset(pipeline.map(self.handle, fn), self)
+    return written(Dataset(pipeline.map(self.handle, fn), self), fn)
   end
-  return Dataset(pipeline.parallel(self.handle, fn, o.workers, o.seed), self)
+  return written(Dataset(pipeline.parallel(self.handle, fn, o.workers, o.seed), self), fn)
 end
 
 --- The elements for which `fn(x, y, ...)` is true.
 ---@param fn function
 ---@return nnlua.Dataset
-function Dataset:filter(fn) return Dataset(pipeline.filter(self.handle, check_function("filter", fn)), self) end
+function Dataset:filter(fn) return written(Dataset(pipeline.filter(self.handle, check_function("filter", fn)), self), fn) end
 
 --- The elements up to the first for which `fn(x, y, ...)` is false.
 ---@param fn function
 ---@return nnlua.Dataset
-function Dataset:take_while(fn) return Dataset(pipeline.take_while(self.handle, check_function("take_while", fn)), self) end
+function Dataset:take_while(fn) return written(Dataset(pipeline.take_while(self.handle, check_function("take_while", fn)), self), fn) end
 
 --- `fn(x, y, ...)` of each element is a data set; the elements of all of them, one after the other.
 ---@param fn function
 ---@return nnlua.Dataset
-function Dataset:flat_map(fn) return Dataset(pipeline.flat_map(self.handle, check_function("flat_map", fn), 1, 1), self) end
+function Dataset:flat_map(fn) return written(Dataset(pipeline.flat_map(self.handle, check_function("flat_map", fn), 1, 1), self), fn) end
 
 local interleave_spec = { cycle = { "integer", default = 4, min = 1, max = 1024 }, block = { "integer", default = 1, min = 1 } }
 
@@ -61,7 +68,7 @@ local interleave_spec = { cycle = { "integer", default = 4, min = 1, max = 1024 
 ---@return nnlua.Dataset
 function Dataset:interleave(fn, opts)
   local o = options.check("interleave", opts or {}, interleave_spec)
-  return Dataset(pipeline.flat_map(self.handle, check_function("interleave", fn), o.cycle, o.block), self)
+  return written(Dataset(pipeline.flat_map(self.handle, check_function("interleave", fn), o.cycle, o.block), self), fn)
 end
 
 --- `fn(carry, x, y, ...)` returns the next carry and the values of the new element; the first carry is `initial`, a tensor or a number.
@@ -70,7 +77,7 @@ end
 ---@return nnlua.Dataset
 function Dataset:scan(initial, fn)
   if type(initial) ~= "userdata" then initial = core.tensor(initial) end
-  return Dataset(pipeline.scan(self.handle, check_function("scan", fn), initial), self)
+  return written(Dataset(pipeline.scan(self.handle, check_function("scan", fn), initial), self), fn)
 end
 
 --- `fn(carry, x, y, ...)` of all elements in turn, now: each call returns the next carry, and the last one is the result.
@@ -120,19 +127,41 @@ function Dataset:rebatch(size, opts)
   return self:unbatch():batch(o.size, { drop_last = o.drop_last })
 end
 
+-- What nnlua.core wants to know of filling up: {value, sizes} for each tensor of an element, the last for all further ones.
+local function padding(verb, o)
+  local values, shapes, list = type(o.value) == "table" and o.value or { o.value }, o.shapes or {}, {}
+  local n = math.max(#values, 1)
+  for i in pairs(shapes) do n = math.max(n, math.tointeger(i) or 0) end
+  for i = 1, n do
+    local value, shape = values[i] or values[#values], shapes[i]
+    if math.type(shape) == "integer" then shape = { shape } end
+    local good = type(value) == "number" and (not shape or type(shape) == "table")
+    for _, size in ipairs(good and shape or {}) do good = good and math.type(size) == "integer" and size >= -1 end
+    if not good then
+      options.raise(("%s: tensor %d: its value must be a number, its shape a list of sizes (-1: as large as needed) or false; got %s, %s")
+        :format(verb, i, options.shown(value), options.shown(shape)))
+    end
+    list[i] = { value, shape or nil }
+  end
+  return list
+end
+
 local padded_spec = {
   size = { "integer", position = 1, required = true, min = 1 },
-  value = { "number", default = 0 },
+  value = { "number|table", default = 0 },
+  shapes = { "table" },
   drop_last = { "boolean", default = false },
 }
 
---- Batches of elements whose shapes differ: each is filled up with `value` (0) to the largest of its batch. Option drop_last.
+--- Batches of elements whose shapes differ: each is filled up with `value` (0) to the largest of its batch. Options: value, a number or a list of one
+--- for each tensor; shapes, a list with a shape for each tensor, as { {20}, {-1, 8}, false }: filled up to that one in every batch, where -1 (and
+--- false: all of it) means the largest of the batch, and a larger element is an error; drop_last.
 ---@param size integer|table
 ---@param opts? table
 ---@return nnlua.Dataset
 function Dataset:padded_batch(size, opts)
   local o = options.check("padded_batch", given(size, opts), padded_spec)
-  local ds = Dataset(pipeline.padded_batch(self.handle, o.size, o.value, o.drop_last), self)
+  local ds = Dataset(pipeline.padded_batch(self.handle, o.size, padding("padded_batch", o), o.drop_last), self)
   ds.batched = true
   return ds
 end
@@ -140,13 +169,15 @@ end
 local bucket_spec = {
   bounds = { "table", position = 1, required = true },
   sizes = { "table|integer", position = 2, required = true },
-  by = { "integer", default = 1, min = 1 },
-  value = { "number", default = 0 },
+  by = { "integer|function", default = 1 },
+  value = { "number|table", default = 0 },
+  shapes = { "table" },
   drop_last = { "boolean", default = false },
 }
 
---- Padded batches of elements of similar length (the first size of tensor `by`, 1): `bucket({20, 50}, {64, 32, 16})` gathers those shorter than 20 in
---- batches of 64, those shorter than 50 in batches of 32, the others in batches of 16. One number is the size of all. Options by, value, drop_last.
+--- Padded batches of elements of similar length: `bucket({20, 50}, {64, 32, 16})` gathers those below 20 in batches of 64, those below 50
+--- in batches of 32, the others in batches of 16 (tf.data's bucket_by_sequence_length). One number is the size of all. Options: by: the number of the
+--- tensor whose first size is the length (1), or a function of the element that returns one; value and shapes as in padded_batch; drop_last.
 ---@param bounds integer[]|table
 ---@param sizes? integer[]|integer
 ---@param opts? table
@@ -166,9 +197,42 @@ function Dataset:bucket(bounds, sizes, opts)
   if #list ~= #o.bounds + 1 then
     options.raise(("bucket: %d bounds make %d buckets; there are %d sizes"):format(#o.bounds, #o.bounds + 1, #list))
   end
-  local ds = Dataset(pipeline.bucket(self.handle, o.by, o.bounds, list, o.value, o.drop_last), self)
+  if type(o.by) == "number" and o.by < 1 then options.raise(('bucket: option "by" must be at least 1, got %d'):format(o.by)) end
+  local ds = Dataset(pipeline.bucket(self.handle, o.by, o.bounds, list, padding("bucket", o), o.drop_last), self)
   ds.batched = true
   return ds
+end
+
+local group_spec = {
+  key = { "function", position = 1, required = true },
+  fn = { "function", position = 2, required = true },
+  size = { "integer|function", required = true },
+}
+
+--- Elements by their keys (tf.data's group_by_window): `key(x, y, ...)` is a whole number; `size` elements of one key at a time are a data set, and
+--- the elements of `fn(key, window)`, a data set, come out. Windows that are not full come last, by their keys. Option size: a number, or a function
+--- of the key. `ds:group_by(function(x, y) return y end, function(_, w) return w:batch(8) end, { size = 8 })` makes batches of one class each.
+---@param key function
+---@param fn function
+---@param opts table
+---@return nnlua.Dataset
+function Dataset:group_by(key, fn, opts)
+  local all = { key, fn }
+  for name, value in pairs(opts or {}) do all[name] = value end
+  local o = options.check("group_by", all, group_spec)
+  local by, size, reduce = o.key, o.size, o.fn
+  if type(size) == "function" then
+    by = function(...)
+      local k = o.key(...)
+      return k, size(core.is_tensor(k) and k:item() or k)
+    end
+  end
+  local labels, name, batched = self.labels, self.name, self.batched
+  return Dataset(pipeline.group_by(self.handle, by, function(k, handle)
+    local window = Dataset(handle)
+    window.labels, window.name, window.batched = labels, name, batched
+    return reduce(k, window)
+  end, type(size) == "function" and 1 or size), self)
 end
 
 local window_spec = {
@@ -196,7 +260,7 @@ function Dataset:shard(n, index)
   for i, v in ipairs { n, index or false } do
     if math.type(v) ~= "integer" then options.raise(("shard: value %d must be an integer, got %s"):format(i, options.shown(v))) end
   end
-  return Dataset(pipeline.shard(self.handle, n, index), self)
+  return self:picked(pipeline.shard, n, index)
 end
 
 --- Two data sets: the first `part` elements (a number of them, or a share below 1) and the rest. Needs a known number of elements. Shuffle before
@@ -262,8 +326,15 @@ local function describe(x)
   return ("%s, %.4g to %.4g, mean %.4g"):format(text, f:min():item(), f:max():item(), f:mean():item())
 end
 
+-- The part of a description that a step adds to that of the one before it, and where its function is written.
+local function own_words(step, name, before)
+  local own = name:sub(1, #before) == before and name:sub(#before + 1):match "^%s*(.*)$" or name
+  if own == "" then own = "prefetch" end -- which changes neither elements nor order, so no description has it
+  return step.written and ("%s %s"):format(own, step.written) or own
+end
+
 --- One sample step by step: what each verb of the chain makes of the first element, as lines of text that it also prints (`print = false`: only
---- returned). Changes nothing: the next pass is what it would have been.
+--- returned); up to the first that fails, with its error. Changes nothing: the next pass is what it would have been.
 ---@param opts? {print?: boolean}
 ---@return string
 function Dataset:debug(opts)
@@ -273,22 +344,24 @@ function Dataset:debug(opts)
     table.insert(chain, 1, ds)
     ds = ds.from
   end
-  local before = ""
+  local before, failed = "", false
   local state = pipeline.state(self.handle)
   for i, step in ipairs(chain) do
+    if failed then break end
     local name = pipeline.describe(step.handle)
-    local own = name:sub(1, #before) == before and name:sub(#before + 1):match "^%s*(.*)$" or name
+    local own = own_words(step, name, before)
     before = name
     pipeline.restore(self.handle, state) -- the same sample at every step
     local pass <close> = pipeline.open(step.handle)
     local element = table.pack(pcall(pass))
     local words = {}
-    if not element[1] then words[1] = "fails: " .. tostring(element[2])
+    failed = not element[1]
+    if failed then words[1] = "fails: " .. tostring(element[2])
     elseif element.n == 1 then words[1] = "nothing"
     else
       for k = 2, element.n do words[#words + 1] = describe(element[k]) end
     end
-    lines[i] = ("%d %-28s %s"):format(i, own == "" and "(as before)" or own, table.concat(words, "; "))
+    lines[i] = ("%d %-28s %s"):format(i, own, table.concat(words, "; "))
   end
   pipeline.restore(self.handle, state)
   local text = table.concat(lines, "\n")

@@ -288,6 +288,16 @@ end)
 define("RandAugment", { n = { "integer", position = 1, default = 2, min = 0, max = 14 },
   magnitude = { "number", position = 2, default = 9, min = 0, max = 30 } }, function(o) return { o.n, o.magnitude } end)
 
+--- Mixes the image with `width` (3) copies of it that went through chains of transforms (Hendrycks and others, 2020; RandAugment's list): each chain
+--- has `depth` of them (1 to 3, drawn), of strengths drawn up to `severity` (3) of 10; weights are of Dirichlet(alpha), the share of the copies of
+--- Beta(alpha, alpha), alpha 1. all_ops = false: without brightness, contrast, saturation and sharpness. Masks and boxes stay, as the image's
+--- share does: it is for classification. Images of 1 or 3 channels.
+---@class nnlua.vision.AugMix: nnlua.Transform
+---@overload fun(options?: { [1]?: integer, width?: integer, depth?: integer, alpha?: number, all_ops?: boolean }): nnlua.vision.AugMix
+define("AugMix", { severity = { "integer", position = 1, default = 3, min = 1, max = 10 }, width = { "integer", default = 3, min = 1, max = 16 },
+  depth = { "integer", min = 1, max = 16 }, alpha = { "number", default = 1, above = 0, max = 1000 }, all_ops = { "boolean", default = true } },
+  function(o) return { o.severity, o.width, o.depth or 0, o.alpha, o.all_ops and 1 or 0 } end)
+
 -- ---- lists -----------------------------------------------------------------------------------------------------------
 
 ---@class nnlua.vision.Compose: nnlua.VisionList
