@@ -5,7 +5,7 @@ local nn = require "nnlua"
 local opt = nn.options.parse_args(arg, {
   about = "Freeze a trained network, give it a new head, fine-tune.",
   { "base", "string", value = "HANDLE", help = 'a model for nn.hub.load: a file, an address, "keras:mobilenet_v2"; by default one is trained here' },
-  { "prepare", "string", value = "MODEL", help = "the model of nn.applications whose preparation of pictures the base wants; by default told by its name" },
+  { "prepare", "string", value = "MODEL", help = "the base wants pictures as this model of nn.applications does; by default its name tells" },
   { "data", "string", value = "DIR", help = "folder of the four MNIST files; by default digits are generated" },
   { "samples", "integer", default = 10, min = 1, help = "of each of the five new digits" },
   { "save", "string", value = "FILE", help = "write the result, for example flowers.keras" },
