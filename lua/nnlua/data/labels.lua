@@ -15,7 +15,9 @@ function LabelEncoder:init(given)
   local values = options.check("LabelEncoder", given, encoder_spec).values
   self.values, self.ids = {}, {}
   for i, value in ipairs(values) do
-    if self.ids[value] then options.raise(("LabelEncoder: the value %s comes twice; LabelEncoder.fit(list) takes data"):format(options.shown(value))) end
+    if self.ids[value] then
+      options.raise(("LabelEncoder: the value %s comes twice; LabelEncoder.fit(list) takes data"):format(options.shown(value)))
+    end
     self.values[i], self.ids[value] = value, i
   end
 end
