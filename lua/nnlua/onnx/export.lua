@@ -357,8 +357,8 @@ local function join(g, layer, list, sample)
   local all_first = true
   for _, v in ipairs(list) do
     all_first = all_first and v.first ~= nil and #v.sample == #sample
-    if kind ~= "Concatenate" and Module.shape_text(v.sample) ~= Module.shape_text(sample) then
-      refuse(layer, "inputs of different sizes are not written")
+    if kind ~= "Concatenate" and #v.sample ~= #sample then -- of as many dims, sizes of 1 are spread there too
+      refuse(layer, "inputs of different numbers of dims are not written")
     end
   end
   local names, a = {}, nil
