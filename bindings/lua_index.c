@@ -246,8 +246,9 @@ static int index_any(lua_State *L) {
       lua_pushlstring(L, k, n - 1);
       bool known = lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL;
       if (known) return nnL_raise(L, "there are no in-place methods: a tensor is a value; write x = x:%.*s(...)", (int)n - 1, k);
-      lua_pop(L, 1);
     }
+    lua_pushvalue(L, 2);
+    lua_gettable(L, lua_upvalueindex(1)); /* the library's words about names that tensors lack (nnlua.init) */
     return 1;
   }
   return index_value(L);

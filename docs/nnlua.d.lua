@@ -6742,6 +6742,6 @@ Tensor.randn_like = nn.randn_like
 ---@class nnlua.families.h5
 ---@field is_sealed function Did nnlua write this file? Those end in a seal of 16 bytes that begins with this word (io/archive.h). True for what is no readable file: the
 ---@field load function Tensors by path, and attributes by path and name; or nil and a message. Of a file that another program wrote: data sets of numbers and truth
----@field save function Save tensors by path, and attributes (texts, numbers, lists of texts) by path and name. True, or nil and a message.
+---@field save function Save tensors by path ("/a/b", or "a/b" for the same), and attributes (texts, numbers, lists of texts) by path and name. True, or nil and a
 
 return nn

@@ -1,13 +1,12 @@
--- What a file of models or tensors holds: `nnlua show model.h5`. Checkpoints of nnlua, Keras's .h5, .weights.h5 and .keras, other HDF5
--- files, safetensors. Nothing of the file is run; HDF5 files of other programs are read in a process of its own.
+-- What a file holds: `nnlua show model.h5`. Every kind that nnlua reads (nnlua.inspect): checkpoints, Keras's files, HDF5, safetensors, NumPy's,
+-- ONNX, Torch7's, IDX, TFRecord, tables, pictures, sound. Nothing of the file is run; HDF5 files of other programs are read in a process of its own.
 local nn = require "nnlua"
 local core = require "nnlua.core"
-local h5 = require "nnlua.h5"
 local sorted = require("nnlua.lists").sorted
 
 local opt = nn.options.parse_args(arg, {
   about = "Show what a file holds: model, where its training stood, tensors.",
-  { "file", "string", positional = true, required = true, help = "a checkpoint, or any .h5, .keras or .safetensors file" },
+  { "file", "string", positional = true, required = true, help = "of any kind that nnlua reads: .h5, .keras, .safetensors, .npz, .onnx, ..." },
   { "script", "flag", help = "print the script that wrote it, and nothing else" },
 })
 
@@ -22,6 +21,10 @@ local function plain(text) return (tostring(text):gsub("[%c\u{7f}]", "?")) end
 local function short(text)
   text = plain(text)
   return #text > 100 and text:sub(1, 97) .. "..." or text
+end
+local function long(text)
+  text = plain(text)
+  return #text > 1000 and text:sub(1, 997) .. "..." or text
 end
 local function line(name, value) print(("%-12s %s"):format(name, value)) end
 
@@ -86,8 +89,7 @@ local function show_history(history)
   end
 end
 
-local function show_checkpoint(tree)
-  local own = tree.attrs["/nnlua"]
+local function show_checkpoint(own)
   local architecture, optimizer, compiled = json(own, "architecture"), json(own, "optimizer"), json(own, "compile")
   line("format", ("checkpoint %s of nnlua %s, %s kernels"):format(plain(own.format_version), plain(own.nnlua_version), plain(own.cpu_level)))
   if own.epoch then
@@ -120,40 +122,10 @@ local function show_checkpoint(tree)
   end
 end
 
-local function load_tree(file)
-  if file:find "%.keras$" then
-    local zip = require "nnlua.zip"
-    local members, message = zip.open(file)
-    if not members then return nil, message end
-    local weights, config
-    if members.has "model.weights.h5" then weights, message = members.read "model.weights.h5" end
-    if weights and members.has "config.json" then config, message = members.read "config.json" end
-    members.close()
-    if not weights or message then return nil, message or file .. ": it has no model.weights.h5" end
-    local tree, bad = core.h5_foreign(file, weights)
-    if not tree then return nil, bad end
-    tree.attrs["/"] = tree.attrs["/"] or {}
-    tree.attrs["/"].model_config = config
-    return tree
-  end
-  if file:find "%.safetensors$" then
-    local ok, safetensors = pcall(require, "nnlua.safetensors")
-    if not ok then return nil, file .. ": this nnlua reads no safetensors" end
-    local f, message = safetensors.open(file)
-    if not f then return nil, message end
-    local tree = { shown = {}, attrs = next(f.metadata or {}) and { metadata = f.metadata } or {} }
-    for _, name in ipairs(f.names) do tree.shown[name] = { dtype = f.dtypes[name], shape = f.shapes[name] } end
-    f:close()
-    return tree
-  end
-  local tensors, attrs = h5.load(file)
-  if not tensors then return nil, attrs end
-  return { datasets = tensors, attrs = attrs }
-end
-
-local tree, message = load_tree(opt.file)
+local tree, message = require("nnlua.inspect").read(opt.file)
 if not tree then fail(message) end
-local own = tree.attrs["/nnlua"]
+local attrs = tree.attrs or {}
+local own = attrs["/nnlua"]
 if opt.script then
   if not own or not own.script then fail(opt.file .. ": it holds no script") end
   io.write(own.script)
@@ -161,16 +133,15 @@ if opt.script then
 end
 line("file", ("%s, %d bytes"):format(opt.file, core.sys.file_size(opt.file)))
 if own and own.format_version then
-  show_checkpoint(tree)
+  show_checkpoint(own)
 else
-  local keras = (tree.attrs["/"] or {}).model_config
+  for _, pair in ipairs(tree.lines or {}) do line(pair[1], long(pair[2])) end
+  local keras = (attrs["/"] or {}).model_config
   local config = type(keras) == "string" and core.json_decode(keras)
   if type(config) == "table" then
     line("model", "of Keras: " .. short(config.class_name))
     show_layers(config.config, 0)
   end
-  show_attributes(tree.attrs, config and "/" or nil)
+  show_attributes(attrs, config and "/" or nil)
 end
-local tensors = tree.shown or {}
-for name, tensor in pairs(tree.datasets or {}) do tensors[name] = { dtype = tensor:dtype(), shape = tensor:shape() } end
-show_tensors(tensors)
+if tree.shown then show_tensors(tree.shown) end

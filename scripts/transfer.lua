@@ -5,6 +5,7 @@ local nn = require "nnlua"
 local opt = nn.options.parse_args(arg, {
   about = "Freeze a trained network, give it a new head, fine-tune.",
   { "base", "string", value = "HANDLE", help = 'a model for nn.hub.load: a file, an address, "keras:mobilenet_v2"; by default one is trained here' },
+  { "prepare", "string", value = "MODEL", help = "the base wants pictures as this model of nn.applications does; by default its name tells" },
   { "data", "string", value = "DIR", help = "folder of the four MNIST files; by default digits are generated" },
   { "samples", "integer", default = 10, min = 1, help = "of each of the five new digits" },
   { "save", "string", value = "FILE", help = "write the result, for example flowers.keras" },
@@ -71,9 +72,10 @@ if opt.base then
   base = must(nn.hub.load(opt.base, options))
   local size = base.inputs[1].sample
   x = nn.Input { 28, 28, 1 }
-  local h = nn.Resizing { size[1], size[2] }(nn.Rescaling { 1 / 127.5, offset = -1 }(x))
+  local h = nn.Resizing { size[1] > 0 and size[1] or 96, size[2] > 0 and size[2] or 96 }(x)
   if size[3] == 3 then h = nn.Concatenate {} { h, h, h } end
-  features = base(h)
+  local prepare = opt.prepare or nn.applications.preprocessing(base) and base -- else it does that itself, as models that were trained here do
+  features = base(prepare and nn.applications.preprocess_input(prepare, h) or h)
   if #features.sample == 3 then features = nn.GlobalAveragePooling2D {}(features) end
 else
   base = small()

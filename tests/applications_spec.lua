@@ -146,6 +146,27 @@ describe("nn.applications", function()
     close({ 255, 0, 51 }, "EfficientNetB0")
     assert.is_true(math.abs(apps.preprocess_input("LeNet", nn.full({ 1 }, 255, "u8")):item() - 1) < 1e-6)
     assert.error_matches(function() apps.preprocess_input("VGG", x) end, "unknown model .*VGG16")
+    assert.error_matches(function() apps.preprocess_input("VGG16", nn.ones(2, 4, 4, 1)) end, "takes pictures of 3 channels, got 2x4x4x1")
+  end)
+
+  it("say how pictures are prepared, by any name that a model has, and do it inside a model that Keras can read", function()
+    for name, want in pairs { VGG16 = "caffe", vgg19 = "caffe", resnet50 = "caffe", ResNet50V2 = "tf", MobileNet = "tf", mobilenet_v2 = "tf",
+      ["mobilenet_0.50_224"] = "tf", ["mobilenetv2_1.00_224"] = "tf", densenet121 = "torch", ResNet18 = "torch", EfficientNetB0 = "none",
+      LeNet = "unit", vgg16_3 = "caffe" } do
+      assert.equal(want, apps.preprocessing(name), name)
+    end
+    assert.is_nil(apps.preprocessing "sequential_16")
+    assert.equal("caffe", apps.preprocessing(small("ResNet50", { width = 8 })))
+    local x, pictures = nn.Input { 4, 4, 3 }, nn.randint(0, 255, { 2, 4, 4, 3 }):float()
+    for _, name in ipairs { "VGG16", "DenseNet121", "MobileNetV2", "EfficientNetB0" } do
+      local model = nn.Model { inputs = x, outputs = nn.Flatten {}(apps.preprocess_input(name, x)) }
+      assert.equal(0, (model:count_params()), name)
+      local file = temporary ".keras"
+      assert(model:save(file))
+      local want = apps.preprocess_input(name, pictures):reshape(2, -1)
+      assert.equal(0, farthest(want, model:predict(pictures)), name)
+      assert.equal(0, farthest(want, assert(nn.load(file)):predict(pictures)), name)
+    end
   end)
 
   it("refuse what they can't be", function()

@@ -101,6 +101,42 @@ describe("Keras's files", function()
     assert.equal(0, farthest(model:predict(x), back:predict(x)))
   end)
 
+  it("keep several inputs and outputs, shared and nested parts, and how each optimizer trains them; and are the same when saved again", function()
+    nn.seed(2)
+    local a, b, inside = nn.Input { 6, name = "a" }, nn.Input { 6, name = "b" }, nn.Input { 5 }
+    local shared, chain = nn.Dense { 5, activation = "tanh" }, nn.Sequential { nn.Input { 5 }, nn.Dense { 4 }, nn.BatchNorm {}, name = "chain" }
+    local nested = nn.Model { inputs = inside, outputs = nn.Dense { 4 }(inside), name = "nested" }
+    local ha, hb = shared(a), shared(b)
+    local h = nn.Concatenate {} { chain(ha), nested(hb), nested(ha) }
+    local model = nn.Model { inputs = { a, b }, outputs = { nn.Dense { 1, name = "price" }(h), nn.Dense { 3, name = "kind" }(h) } }
+    local x, y = { nn.randn(12, 6), nn.randn(12, 6) }, { nn.ones(12, 1), nn.randint(1, 3, { 12 }) }
+    local function far(m, n)
+      local p, q = m:predict(x), n:predict(x)
+      return math.max(farthest(p[1], q[1]), farthest(p[2], q[2]))
+    end
+    for _, name in ipairs { "Adam", "SGD", "RMSprop", "Adagrad", "Adadelta", "Adamax", "Nadam", "AdamW", "Ftrl", "Lion" } do
+      model:compile { optimizer = nn.optim[name] { lr = 0.01 }, loss = { price = "mse", kind = "sparse_categorical_crossentropy" },
+        from_logits = { kind = true }, loss_weights = { price = 0.5 }, metrics = { kind = "accuracy" } }
+      for _ = 1, 2 do model:train_on_batch(x, y) end
+      local first, second = temporary ".keras", temporary ".keras"
+      assert(model:save(first))
+      local back = assert(nn.load(first))
+      assert(back:save(second))
+      local p, q = assert(zip.open(first)), assert(zip.open(second))
+      for _, member in ipairs { "config.json", "model.weights.h5" } do assert.is_true(p.read(member) == q.read(member), name .. ": " .. member) end
+      p.close()
+      q.close()
+      local before = model:predict(x)
+      assert.equal(0, far(model, back), name)
+      assert.equal(0.5, back.compiled.outputs[1].weight)
+      assert.equal("accuracy", back.compiled.outputs[2].meters[1].name)
+      model:train_on_batch(x, y)
+      back:train_on_batch(x, y)
+      assert.equal(0, far(model, back), name .. ": a step more")
+      assert.is_true(farthest(before[1], model:predict(x)[1]) > 0, name)
+    end
+  end)
+
   it("read Keras 2: inbound nodes as lists, kernel:0 names, strings for initialisers", function()
     local config = [=[{"class_name": "Functional", "config": {"name": "model", "layers": [
       {"class_name": "InputLayer", "name": "in", "config": {"batch_input_shape": [null, 4], "dtype": "float32", "sparse": false,

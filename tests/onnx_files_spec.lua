@@ -64,6 +64,9 @@ describe("ONNX files", function()
     sequences = { { 7, 3 }, { nn.Conv1D { 4, 3, padding = "causal", activation = "elu" }, nn.LSTM { 5, return_sequences = true },
       nn.GRU { 4, return_sequences = true },
       nn.Permute { 2, 1 }, nn.Reshape { 7, 4 }, nn.SimpleRNN { 4, return_sequences = true }, nn.GRU { 3, reset_after = false }, nn.Dense { 2 } } },
+    prepared = { { 5, 4, 3 }, { nn.Rescaling { { 1, 2, 3 }, { 0.5, 0, -1 } }, nn.Normalization { mean = { 1, 2, 3 }, variance = { 4, 5, 6 } },
+      nn.Conv2D { 4, 2 }, nn.Rescaling { { 1, 2, 3, 4 }, 0.5 }, nn.Conv2D { 3, 1 },
+      nn.Normalization { axis = false, mean = 2, variance = 9, invert = true }, nn.Flatten {}, nn.Dense { 2 } } },
     global = { { 5, 4, 3 }, { nn.Conv2D { 4, 2 }, nn.GlobalAveragePooling2D {}, nn.ReLU { 6 }, nn.Dense { 2 } } },
   }
   local script = [[
@@ -104,6 +107,21 @@ onnx.checker.check_model(onnx.load(sys.argv[1]), full_check=True)
       assert.truthy(model:predict(x):abs():max():item() > 1e-3)
     end)
   end
+
+  it("of EfficientNetB0, which has learnt statistics and gates, pass onnx.checker and come back", function()
+    nn.seed(5)
+    local whole = nn.applications.EfficientNetB0 { input_shape = { 32, 32, 3 }, include_top = false }
+    local model = nn.Model { inputs = whole.inputs, outputs = whole:layer("block4a_project_bn").output }
+    local layer = whole:layer "normalization"
+    layer.mean:assign(nn.tensor { 0.4, 0.5, 0.6 })
+    layer.variance:assign(nn.tensor { 0.04, 0.05, 0.09 })
+    assert(nn.onnx.save(file, model))
+    check()
+    local x = nn.rand(2, 32, 32, 3) * 255
+    local want = model:predict(x)
+    assert.truthy(farthest(assert(nn.onnx.load(file))(x), want) < 1e-4 * want:abs():max():item())
+    assert.truthy(want:abs():max():item() > 1e-3)
+  end)
 
   it("of Functional models with branches and ids", function()
     nn.seed(6)

@@ -142,7 +142,12 @@ describe("a tensor", function()
   it("has no methods in place, and says what to write", function()
     local m = message(function() return x:add_(1) end)
     assert.equal("there are no in-place methods: a tensor is a value; write x = x:add(...)", m)
-    assert.is_nil(x.no_such_method)
+  end)
+
+  it("has no method of a name that is misspelt, and says which was meant", function()
+    assert.equal('a tensor has no "flor"; did you mean "floor"?', message(function() return x:flor() end))
+    assert.equal('a tensor has no "qqqqqq"', message(function() return x.qqqqqq end))
+    assert.equal('a tensor has no "zzzzzz_"', message(function() return x:zzzzzz_() end))
   end)
 
   it("can be let go of by hand", function()

@@ -12,7 +12,7 @@
 --   name                 of the model
 --
 -- and some have more: MobileNet and MobileNetV2 take alpha (width), the ResNets take width (filters of the first stage, 64).
--- Pictures go through nn.applications.preprocess_input(name, x) first; class ids count from 1 (Keras's class 0 is 1).
+-- Pictures go through nn.applications.preprocess_input(name or model, x) first; class ids count from 1 (Keras's class 0 is 1).
 --
 --     local nn = require "nnlua"
 --     local model = nn.applications.MobileNetV2{ include_top = false, pooling = "avg", input_shape = {32, 32, 3}, alpha = 0.35 }
@@ -309,19 +309,18 @@ end
 
 -- ---- constructors ----------------------------------------------------------------------------------------------------------
 
-local function beside(x, list) return core.tensor(list, { dtype = x:dtype() }):to(x:device()) end
-
--- Pictures of bytes, RGB, as a model wants them.
+-- What pictures of bytes, RGB, become before a model sees them: in the order BGR where `reversed`, times scale, plus offset (numbers, or one for
+-- each channel of what is then there).
 local preparations = {
-  unit = function(x) return x / 255 end,
-  none = function(x) return x end,
-  tf = function(x) return x / 127.5 - 1 end,
-  torch = function(x) return (x / 255 - beside(x, { 0.485, 0.456, 0.406 })) / beside(x, { 0.229, 0.224, 0.225 }) end,
-  caffe = function(x) return x:flip(-1) - beside(x, { 103.939, 116.779, 123.68 }) end,
+  unit = { scale = 1 / 255, offset = 0 },
+  none = { scale = 1, offset = 0 },
+  tf = { scale = 1 / 127.5, offset = -1 },
+  torch = { scale = { 1 / (255 * 0.229), 1 / (255 * 0.224), 1 / (255 * 0.225) }, offset = { -0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225 } },
+  caffe = { reversed = true, scale = 1, offset = { -103.939, -116.779, -123.68 } },
 }
 
 local makers = {} -- constructor's name -> function(options, checked options)
-local prepared = {} -- constructor's name, in lower case -> preparation
+local prepared = {} -- constructor's name, in lower case -> a name in preparations
 
 local common = {
   input_shape = { "table" }, include_top = { "boolean", default = true }, pooling = { "string", choices = { "avg", "max" } },
@@ -348,7 +347,7 @@ local function define(name, model_name, build, info)
   local spec = {}
   for key, value in pairs(common) do spec[key] = value end
   for key, value in pairs(info.options or {}) do spec[key] = value end
-  prepared[name:lower()], prepared[model_name] = info.prepare, info.prepare
+  prepared[name:lower()] = info.prepare
   makers[name] = function(given)
     local o = options.check(name, given or {}, spec)
     if o.pooling and o.include_top then options.raise(name .. ": pooling is for models without the top; give include_top = false") end
@@ -405,18 +404,62 @@ define("EfficientNetB0", "efficientnetb0", efficientnet_b0, { prepare = "none" }
 --- DenseNet121 (Huang et al. 2016): 8,062,504 weights.
 define("DenseNet121", "densenet121", densenet121, { prepare = "torch" })
 
---- Pictures (N, H, W, C) of bytes 0 to 255, RGB, as the model of that name (a constructor's, "VGG16") takes them. Real numbers come back.
----@param name string
----@param x nnlua.Tensor
----@return nnlua.Tensor
-function applications.preprocess_input(name, x)
-  local kind = type(name) == "string" and prepared[name:lower()]
+-- The key in `prepared` of a constructor's name or of the names that Keras gives models: "mobilenet_v2", "mobilenetv2_1.00_224", "vgg16_1".
+local function key_of(name) return (name:lower():gsub("_%d[%d._]*$", ""):gsub("_", "")) end
+
+--- How pictures of bytes are prepared for a model, which may be given itself or by name ("VGG16", "vgg16"); nil when it is none of these:
+---
+---   "tf"      x / 127.5 - 1                                            MobileNet, MobileNetV2, ResNet50V2
+---   "caffe"   channels in the order B, G, R, less 103.939, 116.779, 123.68   VGG16, VGG19, ResNet50
+---   "torch"   x / 255, less 0.485, 0.456, 0.406, over 0.229, 0.224, 0.225    DenseNet121, ResNet18
+---   "unit"    x / 255                                                  LeNet
+---   "none"    as they are: the model has layers for it                 EfficientNetB0
+---
+--- These are Keras's (imagenet_utils.py), ResNet18's are torchvision's.
+---@param model string|nnlua.Module
+---@return string?
+function applications.preprocessing(model)
+  local name = type(model) == "table" and rawget(model, "name") or model
+  return type(name) == "string" and prepared[key_of(name)] or nil
+end
+
+-- A 1x1 convolution that turns channels round and adds: Keras has no layer of its own for that, and this one its files carry.
+local function reversing(offset)
+  local layer = nn.Conv2D { 3, 1, trainable = false }
+  layer:build { -1, -1, 3 }
+  layer.kernel:assign(core.tensor({ { { { 0, 0, 1 }, { 0, 1, 0 }, { 1, 0, 0 } } } }, { dtype = "f32" }))
+  layer.bias:assign(core.tensor(offset))
+  return layer
+end
+
+--- Pictures (N, H, W, C) of bytes 0 to 255, RGB, as `model` takes them: a constructor's name ("VGG16"), or a model that has the name it got from its
+--- constructor or from Keras. Real numbers come back; of an nn.Input or symbolic tensor a symbolic one, so that the step is a part of the model.
+---
+---     local nn = require "nnlua"
+---     local x = nn.Input { 32, 32, 3 }
+---     print(nn.applications.preprocess_input("VGG16", x):size(-1))   --> 3
+---@param model string|nnlua.Module
+---@param x nnlua.Tensor|nnlua.SymbolicTensor
+---@return nnlua.Tensor|nnlua.SymbolicTensor
+function applications.preprocess_input(model, x)
+  local kind = applications.preprocessing(model)
   if not kind then
     local names = lists.sorted(applications, function(key, value) return type(value) == "function" and key:find "^%u" end)
-    options.raise(("preprocess_input: unknown model %s (valid: %s)"):format(options.shown(name), table.concat(names, ", ")))
+    options.raise(("preprocess_input: unknown model %s (valid: %s)"):format(options.shown(model), table.concat(names, ", ")))
   end
-  if not core.is_tensor(x) then options.raise(("preprocess_input: needs a tensor of pictures, got %s"):format(options.shown(x))) end
-  return preparations[kind](require("nnlua.functional.shapes").real(x))
+  local how, symbol = preparations[kind], require("nnlua.symbolic").symbol_of(x)
+  if not symbol and not core.is_tensor(x) then
+    options.raise(("preprocess_input: needs a tensor of pictures, got %s"):format(options.shown(x)))
+  end
+  x = symbol or x
+  if x:dim() == 0 or type(how.offset) == "table" and x:size(-1) ~= 3 then
+    options.raise(("preprocess_input: %s takes pictures of 3 channels, got %s"):format(options.shown(model),
+      table.concat(x:shape(), "x")))
+  end
+  nn = nn or require "nnlua"
+  if kind == "none" then return symbol or require("nnlua.functional.shapes").real(x) end
+  if symbol and how.reversed then return reversing(how.offset)(x) end
+  return nn.Rescaling { how.scale, how.offset }(how.reversed and x:flip(-1) or x)
 end
 
 return applications

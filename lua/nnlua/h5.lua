@@ -17,16 +17,19 @@ local lists = require "nnlua.lists"
 
 local h5 = {}
 
---- Save tensors by path, and attributes (texts, numbers, lists of texts) by path and name. True, or nil and a message.
+local function from_root(path) return type(path) == "string" and not path:find "^/" and "/" .. path or path end
+
+--- Save tensors by path ("/a/b", or "a/b" for the same), and attributes (texts, numbers, lists of texts) by path and name. True, or nil and a
+--- message.
 ---@param file string
 ---@param tensors table<string, nnlua.Tensor>
 ---@param attributes? table<string, table<string, string|number|string[]>>
 function h5.save(file, tensors, attributes)
   local datasets, attrs = {}, {}
-  for _, path in ipairs(lists.sorted(tensors)) do datasets[#datasets + 1] = { path = path, tensor = tensors[path] } end
+  for _, path in ipairs(lists.sorted(tensors)) do datasets[#datasets + 1] = { path = from_root(path), tensor = tensors[path] } end
   for _, path in ipairs(lists.sorted(attributes or {})) do
     for _, name in ipairs(lists.sorted(attributes[path])) do
-      attrs[#attrs + 1] = { path = path, name = name, value = attributes[path][name] }
+      attrs[#attrs + 1] = { path = from_root(path), name = name, value = attributes[path][name] }
     end
   end
   return core.h5_write(file, { datasets = datasets, attrs = attrs })

@@ -33,19 +33,21 @@ local INFO = "info.json"
 -- ---- what Keras publishes -------------------------------------------------------------------------------------------------
 
 -- Where each file lies, and the MD5 sums that Keras names; those without one are checked by what they hold only. `%s` of names is the width.
-hub.keras_base = "https://storage.googleapis.com/tensorflow/keras-applications/"
+-- Every address and sum was compared with Keras's own sources (keras/src/applications of github.com/keras-team/keras, commit 3422977a).
+local PLACE, BASE = "https://storage.googleapis.com/", "tensorflow/keras-applications/"
 local KERNELS = "_weights_tf_dim_ordering_tf_kernels"
 local published = {
-  vgg16 = { model = "VGG16", folder = "vgg16/", md5 = { "64373286793e3c8b2b4e3219cbf3544b", "6d6bbae143d832006294945121d1f1fc" } },
-  vgg19 = { model = "VGG19", folder = "vgg19/", md5 = { "cbe5617147190e668d6c5d5026f83318", "253f8cb515780f3b799900260a226db6" } },
-  resnet50 = { model = "ResNet50", folder = "resnet/", md5 = { "2cb95161c43110f7111970584f804107", "4d473c1dd8becc155b73f8504c6f6626" } },
-  resnet50v2 = { model = "ResNet50V2", folder = "resnet/", md5 = { "3ef43a0b657b3be2300d5770ece849e0", "fac2f116257151a9d068a22e544a4917" } },
-  densenet121 = { model = "DenseNet121", folder = "densenet/", md5 = { "9d60b8095a5708f2dcce2bca79d332c7", "30ee3e1110167f948a6b9946edeeb738" } },
-  efficientnetb0 = { model = "EfficientNetB0", folder = "../../keras-applications/", names = { "efficientnetb0.h5", "efficientnetb0_notop.h5" },
+  vgg16 = { model = "VGG16", folder = BASE .. "vgg16/", md5 = { "64373286793e3c8b2b4e3219cbf3544b", "6d6bbae143d832006294945121d1f1fc" } },
+  vgg19 = { model = "VGG19", folder = BASE .. "vgg19/", md5 = { "cbe5617147190e668d6c5d5026f83318", "253f8cb515780f3b799900260a226db6" } },
+  resnet50 = { model = "ResNet50", folder = BASE .. "resnet/", md5 = { "2cb95161c43110f7111970584f804107", "4d473c1dd8becc155b73f8504c6f6626" } },
+  resnet50v2 = { model = "ResNet50V2", folder = BASE .. "resnet/", md5 = { "3ef43a0b657b3be2300d5770ece849e0", "fac2f116257151a9d068a22e544a4917" } },
+  densenet121 = { model = "DenseNet121", folder = BASE .. "densenet/",
+    md5 = { "9d60b8095a5708f2dcce2bca79d332c7", "30ee3e1110167f948a6b9946edeeb738" } },
+  efficientnetb0 = { model = "EfficientNetB0", folder = "keras-applications/", names = { "efficientnetb0.h5", "efficientnetb0_notop.h5" },
     md5 = { "902e53a9f72be733fc0bcb005b3ebbac", "50bc09e76180e00e4465e1a485ddc09d" } },
-  mobilenet = { model = "MobileNet", folder = "mobilenet/", names = { "mobilenet_%s_224_tf.h5", "mobilenet_%s_224_tf_no_top.h5" },
+  mobilenet = { model = "MobileNet", folder = BASE .. "mobilenet/", names = { "mobilenet_%s_224_tf.h5", "mobilenet_%s_224_tf_no_top.h5" },
     widths = { [0.25] = "2_5", [0.5] = "5_0", [0.75] = "7_5", [1] = "1_0" } },
-  mobilenet_v2 = { model = "MobileNetV2", folder = "mobilenet_v2/",
+  mobilenet_v2 = { model = "MobileNetV2", folder = BASE .. "mobilenet_v2/",
     names = { "mobilenet_v2" .. KERNELS .. "_%s_224.h5", "mobilenet_v2" .. KERNELS .. "_%s_224_no_top.h5" },
     widths = { [0.35] = "0.35", [0.5] = "0.5", [0.75] = "0.75", [1] = "1.0", [1.3] = "1.3", [1.4] = "1.4" } },
 }
@@ -74,8 +76,7 @@ local function keras_file(name, include_top, alpha)
     if not width then return nil, ("hub: keras:%s: no weights are published for alpha = %g"):format(name, alpha) end
     file = file:format(width)
   end
-  local url = hub.keras_base .. p.folder .. file
-  return url:gsub("[^/]+/[^/]+/%.%./%.%./", ""), p.md5 and p.md5[kind]
+  return PLACE .. p.folder .. file, p.md5 and p.md5[kind]
 end
 
 -- ---- handles ------------------------------------------------------------------------------------------------------------

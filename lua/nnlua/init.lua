@@ -105,6 +105,12 @@ for _, names in pairs(functions) do
     methods[name] = function(...) return nn[name](...) end
   end
 end
+
+-- So is a method that tensors lack, when one is asked for; the first time brings the file with the words.
+setmetatable(methods, { __index = function(t, name)
+  require("nnlua.options").closed(t, "a tensor")
+  return t[name]
+end })
 nn.device, nn.devices = nil, nil -- nnlua.device's, which know "auto"
 
 -- The value of a name that is not loaded yet, nil when there is none.

@@ -368,6 +368,24 @@ function wrapped(entry, module)
   return out
 end
 
+-- How a model was compiled, as Keras 3 says it: of several outputs lists, in their order. Nil where it has no words for a loss.
+local function compile_config(compiled)
+  local losses, metrics, loss_weights, optimizer = {}, {}, {}, nil
+  for i, output in ipairs(compiled.outputs) do
+    local names = {}
+    for k, meter in ipairs(output.meters) do names[k] = meter.name end
+    local training = output.loss_name and keras.training(compiled.optimizer:config(), output.loss_name, output.from_logits, names)
+    if not training then return nil end
+    local loss = training.loss
+    losses[i] = type(loss) == "table" and in_module("keras.losses", loss) or loss
+    metrics[i], loss_weights[i], optimizer = training.metrics, output.weight, training.optimizer_config
+  end
+  local several = #losses > 1
+  return { optimizer = in_module("keras.optimizers", optimizer), loss = several and losses or losses[1], metrics = several and metrics or metrics[1],
+    loss_weights = several and loss_weights or core.json_null, weighted_metrics = core.json_null, run_eagerly = false, steps_per_execution = 1,
+    jit_compile = false }
+end
+
 --- The config.json of a `.keras` file, of a model; nil when Keras has no words for it.
 ---@param model nnlua.Module
 ---@return table?
@@ -379,18 +397,7 @@ function keras.described(model)
   if not config then return nil end
   local out = wrapped({ class_name = class_name, config = config }, model)
   local compiled = rawget(model, "compiled")
-  local only = compiled and #compiled.outputs == 1 and compiled.outputs[1]
-  if only then
-    local metrics = {}
-    for i, meter in ipairs(only.meters) do metrics[i] = meter.name end
-    local training = keras.training(compiled.optimizer:config(), only.loss_name, only.from_logits, metrics)
-    if training then
-      local loss = training.loss
-      out.compile_config = { optimizer = in_module("keras.optimizers", training.optimizer_config), metrics = training.metrics,
-        loss = type(loss) == "table" and in_module("keras.losses", loss) or loss, loss_weights = core.json_null, weighted_metrics = core.json_null,
-        run_eagerly = false, steps_per_execution = 1, jit_compile = false }
-    end
-  end
+  out.compile_config = compiled and compile_config(compiled)
   return out
 end
 

@@ -253,6 +253,23 @@ function keras_read.model(described)
   return layer(keep_shapes(described))
 end
 
+-- The name of a loss, and whether it takes logits where that is said; nil when it is none that has a name.
+local function named_loss(loss)
+  if is_object(loss) then return loss.config and loss.config.name or loss.class_name, loss.config and loss.config.from_logits end
+  return type(loss) == "string" and loss or nil
+end
+
+-- The names of metrics in a list, which may hold lists.
+local function names_of(list, names)
+  names = names or {}
+  for _, item in ipairs(list) do
+    if type(item) == "string" then names[#names + 1] = item
+    elseif is_object(item) then names[#names + 1] = item.config and item.config.name or item.class_name
+    elseif type(item) == "table" then names_of(item, names) end
+  end
+  return names
+end
+
 --- What compile() takes, of a training_config (.h5) or compile_config (.keras): { optimizer =, loss =, metrics =, from_logits = }; nil when it says
 --- nothing that we can name.
 ---@param described table
@@ -262,28 +279,32 @@ function keras_read.compiled(described)
   local optimizer = described and (described.optimizer_config or described.optimizer)
   if type(optimizer) == "string" then optimizer = { class_name = optimizer, config = {} } end
   if not is_object(optimizer) or not described.loss then return nil end
-  local loss, from_logits = described.loss, nil
-  if is_object(loss) then
-    from_logits = loss.config and loss.config.from_logits
-    loss = loss.config and loss.config.name or loss.class_name
+  local loss, from_logits = named_loss(described.loss)
+  local several = loss == nil and type(described.loss) == "table" and {} -- key -> loss, by place or by the output's name
+  for key, item in pairs(several and described.loss or {}) do
+    from_logits = from_logits or {}
+    several[key], from_logits[key] = named_loss(item)
+    if not several[key] then return nil end
+    from_logits[key] = from_logits[key] or false
   end
-  if type(loss) ~= "string" then return nil end
+  loss = loss or several and next(several) and several
+  if not loss then return nil end
   local config = {}
   for key, value in pairs(optimizer.config or {}) do
     if type(value) == "number" or type(value) == "boolean" then config[key] = value end
   end
   local lr = (optimizer.config or {}).learning_rate
   if is_object(lr) then config.learning_rate = lr.config and lr.config.initial_learning_rate end
-  local metrics = {}
-  local function add(item)
-    if type(item) == "string" then metrics[#metrics + 1] = item
-    elseif is_object(item) then metrics[#metrics + 1] = item.config and item.config.name or item.class_name
-    elseif type(item) == "table" then
-      for _, inner in ipairs(item) do add(inner) end
-    end
+  local metrics = described.metrics or {}
+  if several then
+    local by_output = {}
+    for key, list in pairs(metrics) do by_output[key] = several[key] and names_of(type(list) == "table" and list or { list }) or nil end
+    metrics = by_output
+  else
+    metrics = names_of(metrics)
   end
-  add(described.metrics or {})
-  return { optimizer = { class_name = optimizer.class_name, config = config }, loss = loss, from_logits = from_logits, metrics = metrics }
+  return { optimizer = { class_name = optimizer.class_name, config = config }, loss = loss, from_logits = from_logits, metrics = metrics,
+    loss_weights = several and type(described.loss_weights) == "table" and described.loss_weights or nil }
 end
 
 return keras_read

@@ -124,7 +124,7 @@ local function read(file)
     if not name or name == "" or known[name] then foreign.refuse("%s has no name of its own: %s", what, options.shown(name)) end
     known[name] = true
   end
-  local out = { initial = {}, inputs = {}, outputs = {}, nodes = {} }
+  local out = { initial = {}, inputs = {}, outputs = {}, nodes = {}, opset = version }
   for i, t in ipairs(g.initializer or {}) do
     define(t.name, "a tensor")
     out.initial[i] = { t.name, tensor_of(s, t, t.name) }
@@ -161,7 +161,8 @@ end
 
 -- ---- the model -------------------------------------------------------------------------------------------------------------------
 
---- A graph from an ONNX file as a module: `inputs` and `outputs` are lists of { name =, shape = } as the file has them. Its float tensors are
+--- A graph from an ONNX file as a module: `inputs` and `outputs` are lists of { name =, shape = } as the file has them, `opset` is the version of
+--- its operators. Its float tensors are
 --- parameters (running averages buffers), so it can be trained further, and saved as weights.
 ---@class nnlua.OnnxModel: nnlua.Module
 local OnnxModel = class("OnnxModel", Module)
@@ -178,7 +179,7 @@ function OnnxModel:init(graph, channels_last)
   for _, node in ipairs(graph.nodes) do
     if node.op == "BatchNormalization" then running[node.inputs[4] or ""], running[node.inputs[5] or ""] = true, true end
   end
-  for _, key in ipairs { "inputs", "outputs", "nodes" } do rawset(self, key, graph[key]) end
+  for _, key in ipairs { "inputs", "outputs", "nodes", "opset" } do rawset(self, key, graph[key]) end
   rawset(self, "constants", {})
   rawset(self, "keys", {}) -- name in the graph -> attribute
   rawset(self, "channels_last", channels_last)

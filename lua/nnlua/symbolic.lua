@@ -355,7 +355,7 @@ function symbolic.recordable(name)
     for op in pairs { float = 1, long = 1, to = 1, split = 1, chunk = 1, unbind = 1, detach = 1 } do recordable[op] = true end
     for op in pairs(valueless) do recordable[op] = nil end
   end
-  return recordable[name] and core.tensor_metatable.methods[name] or nil
+  return recordable[name] and rawget(core.tensor_metatable.methods, name) or nil
 end
 
 local methods = {} -- name -> function that records the operator
@@ -364,7 +364,7 @@ setmetatable(Symbol, { __name = "class", __index = function(_, name)
   if symbolic.recordable(name) then
     methods[name] = methods[name] or function(...) return operation(name, ...) end
     return methods[name]
-  elseif valueless[name] or core.tensor_metatable.methods[name] then
+  elseif valueless[name] or rawget(core.tensor_metatable.methods, name) then
     options.raise(("%s: a symbolic tensor has no values; make nn.Model{ inputs = ..., outputs = ... } of it and call that"):format(name))
   end
   local names = { "shape", "size", "dim", "dtype", "sample" }

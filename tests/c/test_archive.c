@@ -687,10 +687,10 @@ int __wrap_renameat2(int d, const char *a, int e, const char *b, unsigned how) {
 }
 WRAP(ssize_t, pread, (int fd, void *p, size_t n, off_t at), (fd, p, n, at))
 static bool unlink_failed;
-int __real_unlinkat(int fd, const char *name, int flags);
-int __wrap_unlinkat(int fd, const char *name, int flags);
-int __wrap_unlinkat(int fd, const char *name, int flags) {
-  if (!call_fails() || !call_error) return __real_unlinkat(fd, name, flags);
+int __real_unlinkat(int fd, const char *name, int mode_bits);
+int __wrap_unlinkat(int fd, const char *name, int mode_bits);
+int __wrap_unlinkat(int fd, const char *name, int mode_bits) {
+  if (!call_fails() || !call_error) return __real_unlinkat(fd, name, mode_bits);
   unlink_failed = true;
   return -1;
 }
@@ -703,18 +703,18 @@ int __wrap_close(int fd) { /* closes in any case, as Linux does */
   errno = code;
   return -1;
 }
-int __real_open(const char *path, int flags, ...);
-int __wrap_open(const char *path, int flags, ...);
-int __wrap_open(const char *path, int flags, ...) { return call_fails() && call_error ? -1 : __real_open(path, flags, 0600); }
-int __real_openat(int fd, const char *path, int flags, ...);
-int __wrap_openat(int fd, const char *path, int flags, ...);
-int __wrap_openat(int fd, const char *path, int flags, ...) {
+int __real_open(const char *path, int mode_bits, ...);
+int __wrap_open(const char *path, int mode_bits, ...);
+int __wrap_open(const char *path, int mode_bits, ...) { return call_fails() && call_error ? -1 : __real_open(path, mode_bits, 0600); }
+int __real_openat(int fd, const char *path, int mode_bits, ...);
+int __wrap_openat(int fd, const char *path, int mode_bits, ...);
+int __wrap_openat(int fd, const char *path, int mode_bits, ...) {
   va_list args;
   mode_t mode;
-  va_start(args, flags);
-  mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
+  va_start(args, mode_bits);
+  mode = mode_bits & O_CREAT ? va_arg(args, mode_t) : 0;
   va_end(args);
-  return call_fails() && call_error ? -1 : __real_openat(fd, path, flags, mode);
+  return call_fails() && call_error ? -1 : __real_openat(fd, path, mode_bits, mode);
 }
 int __real_posix_fallocate(int fd, off_t at, off_t n);
 int __wrap_posix_fallocate(int fd, off_t at, off_t n);

@@ -4,16 +4,20 @@ local class = require "nnlua.class"
 local options = require "nnlua.options"
 
 ---@class nnlua.LabelEncoder
---- Class ids 1..n and the raw values that they stand for: `LabelEncoder{ values = {0, 1, 2} }:decode(1)` is 0.
+--- Class ids 1..n and the raw values that they stand for: `LabelEncoder{"cat", "dog"}:decode(1)` is "cat"; also as `{ values = {"cat", "dog"} }`.
+--- LabelEncoder.fit finds them in data, where values come many times.
 local LabelEncoder = class "LabelEncoder"
 
 local encoder_spec = { values = { "table", position = 1, required = true } }
 
 function LabelEncoder:init(given)
+  if type(given) == "table" and given[1] ~= nil and type(given[1]) ~= "table" then given = { values = given } end
   local values = options.check("LabelEncoder", given, encoder_spec).values
   self.values, self.ids = {}, {}
   for i, value in ipairs(values) do
-    if self.ids[value] then options.raise(("LabelEncoder: the value %s comes twice"):format(options.shown(value))) end
+    if self.ids[value] then
+      options.raise(("LabelEncoder: the value %s comes twice; LabelEncoder.fit(list) takes data"):format(options.shown(value)))
+    end
     self.values[i], self.ids[value] = value, i
   end
 end

@@ -140,7 +140,7 @@ local function finish(owner, ok, ...)
   if type(err) == "string" then
     local where, text = err:match "^([^\n]-:%d+: )(.*)$"
     local name = text and text:match "^([%w_]+): "
-    if name and name ~= owner and (rawget(core, name) or core.tensor_metatable.methods[name]) then err = where .. owner .. ": " .. text end
+    if name and name ~= owner and (rawget(core, name) or rawget(core.tensor_metatable.methods, name)) then err = where .. owner .. ": " .. text end
   end
   error(err, 0)
 end

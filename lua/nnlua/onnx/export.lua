@@ -255,11 +255,23 @@ function emit.Permute(g, layer, v, sample)
   for i, d in ipairs(layer.order) do order[i] = d - 1 end
   return value(sample, g:node("Transpose", { g:last(v) }, { perm = order }))
 end
-function emit.Rescaling(g, layer, v)
+function emit.Rescaling(g, layer, v, sample)
+  if type(layer.scale) == "table" or type(layer.offset) == "table" then -- one for each channel
+    local function constant(n, hint) return type(n) == "table" and g:tensor(core.tensor(n, { dtype = "f32" }), hint) or g:number(n) end
+    return value(sample, g:node("Add", { g:node("Mul", { g:last(v), constant(layer.scale, "scale") }), constant(layer.offset, "offset") }))
+  end
   return pointwise(v, function(x)
     local y = g:node("Mul", { x, g:number(layer.scale) })
     return layer.offset == 0 and y or g:node("Add", { y, g:number(layer.offset) })
   end)
+end
+function emit.Normalization(g, layer, v, sample)
+  local given = layer.given_tensors
+  local mean = given and given[1] or layer.mean:reshape(layer.spread)
+  local deviation = (given and given[2] or layer.variance:reshape(layer.spread)):sqrt():maximum(1e-7)
+  local x, m, d = g:last(v), g:tensor(mean, "mean"), g:tensor(deviation, "deviation")
+  if layer.invert then return value(sample, g:node("Add", { g:node("Mul", { x, d }), m })) end
+  return value(sample, g:node("Div", { g:node("Sub", { x, m }), d }))
 end
 define("ZeroPadding1D ZeroPadding2D ZeroPadding3D", function(g, layer, v, sample)
   local before, after = { 0, 0 }, { 0, 0 }
@@ -343,8 +355,8 @@ local function join(g, layer, list, sample)
   local all_first = true
   for _, v in ipairs(list) do
     all_first = all_first and v.first ~= nil and #v.sample == #sample
-    if kind ~= "Concatenate" and Module.shape_text(v.sample) ~= Module.shape_text(sample) then
-      refuse(layer, "inputs of different sizes are not written")
+    if kind ~= "Concatenate" and #v.sample ~= #sample then -- of as many dims, sizes of 1 are spread there too
+      refuse(layer, "inputs of different numbers of dims are not written")
     end
   end
   local names, a = {}, nil
