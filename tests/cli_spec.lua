@@ -130,7 +130,7 @@ describe("the command line", function()
 
   it("loads neither HDF5, curl, image libraries nor the line editor until they are used", function()
     local maps = run { "-e", "require 'nnlua' io.write(io.open('/proc/self/maps'):read 'a')" }
-    assert.matches("liblua5%.4", maps)
+    assert.matches("libnn%.so", maps) -- these are the maps
     for _, name in ipairs { "hdf5", "curl", "libedit", "vulkan", "jpeg", "png" } do assert.is_nil(maps:find(name, 1, true), name) end
   end)
 

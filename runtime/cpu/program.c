@@ -6,7 +6,7 @@
 #include "program_steps.h"
 
 #define PARALLEL_NS 2000.0
-#define CACHES 32e6 /* bytes: a program that moves more finds nothing of its inputs in the caches and leaves nothing of its results */
+#define CACHES 40e6 /* bytes: a program that moves more finds nothing of its inputs in the caches and leaves nothing of its results */
 
 typedef struct builder {
   const nni_program *src;
