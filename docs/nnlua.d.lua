@@ -6390,7 +6390,6 @@ Tensor.randn_like = nn.randn_like
 ---@overload fun(options?: nnlua.initializers.zeros.options): nnlua.initializers.zeros
 
 ---@class nnlua.families.initializers
----@field blank function What make(...) gives, while all weights begin as zeros: of a model whose weights come from a file, nothing is drawn or computed for its first
 ---@field constant nnlua.initializers.constant All `value`.
 ---@field fans function Inputs and outputs that one element of a weight connects: {784, 128} -> 784, 128; {3, 3, 32, 64} -> 288, 576.
 ---@field glorot_normal nnlua.initializers.glorot_normal Normal draws with the variance 2 / (inputs + outputs), for tanh and sigmoid (Glorot and Bengio).

@@ -37,7 +37,7 @@ typedef struct job {
 } job;
 
 static const job jobs[] = {
-    {"core", "local nn = require 'nnlua.core'\n"
+    {.name = "core", .script = "local nn = require 'nnlua.core'\n"
              "local w, b = nn.randn(5, 4):requires_grad(true), nn.zeros(4):requires_grad(true)\n"
              "local m, v = { nn.zeros(5, 4), nn.zeros(4) }, { nn.zeros(5, 4), nn.zeros(4) }\n"
              "local x, y = nn.rand(6, 5):eval(), nn.tensor { 1, 4, 2, 3, 1, 2 }\n"
@@ -66,7 +66,7 @@ static const job jobs[] = {
              "  for _, p in ipairs { w, b, m[1], m[2], v[1], v[2] } do s[#s + 1] = p:tostring_bytes() end\n"
              "  return table.concat(s)\n"
              "end\n"},
-    {"library",
+    {.name = "library", .script =
      "local nn = require 'nnlua'\n"
      "nn.seed(1)\n"
      "local net = nn.Sequential { nn.Input { 6, 6, 1 }, nn.Rescaling { 1 / 255 }, nn.Conv2D { 3, 3, activation = 'relu' }, nn.MaxPooling2D { 2 },\n"
@@ -90,7 +90,7 @@ static const job jobs[] = {
      "  for _, slot in ipairs(opt:state().slots) do s[#s + 1] = slot.tensor:tostring_bytes() end\n"
      "  return table.concat(s)\n"
      "end\n"},
-    {"data", "local nn = require 'nnlua'\n"
+    {.name = "data", .script = "local nn = require 'nnlua'\n"
              "local x, y = nn.arange(0, 10):reshape { 5, 2 }:eval(), nn.tensor { 1, 2, 3, 1, 2 }\n"
              "local result = 'none'\n"
              "local function step()\n"
@@ -103,7 +103,7 @@ static const job jobs[] = {
              "  result = table.concat(sums, ' ')\n"
              "end\n"
              "return step, function() return result end\n"},
-    {"extras", "local nn = require 'nnlua'\n"
+    {.name = "extras", .script = "local nn = require 'nnlua'\n"
                "local x = nn.tensor { 0.5, -0.25, 2 }\n"
                "local clip = nn.custom { forward = function(a) return a:clamp(-1, 1), a end, backward = function(d, a) return d * a end }\n"
                "local result = 'none'\n"
@@ -120,7 +120,7 @@ static const job jobs[] = {
                "  result = table.concat({ v:grad():tostring_bytes(), h:tostring_bytes(), picked:tostring_bytes() }, ' ')\n"
                "end\n"
                "return step, function() return result end\n"},
-    {"jit", "local nn = require 'nnlua'\n"
+    {.name = "jit", .script = "local nn = require 'nnlua'\n"
             "local x, h, result = nn.tensor { 0.5, -0.25, 2 }, nn.zeros(3), 'none'\n"
             "nn.eval()\n"
             "local function step()\n"
@@ -135,7 +135,7 @@ static const job jobs[] = {
             "end\n"
             "return step, function() return result end\n"},
     /* A function is copied to a worker's state and run there. The library of the workers is the core, or opening it would be most of the time. */
-    {"worker", "local nn = require 'nnlua.core'\n"
+    {.name = "worker", .script = "local nn = require 'nnlua.core'\n"
                "local folder = os.tmpname()\n"
                "os.remove(folder)\n"
                "assert(nn.sys.mkdir_p(folder))\n"
@@ -322,7 +322,7 @@ static void sweep(const job *j) {
 
 /* Opening the module: whatever fails, nothing is left behind. */
 static void sweep_open(void) {
-  static const job opening = {"opening", ""};
+  static const job opening = {.name = "opening", .script = ""};
   long long failed = 0, at = 1;
   for (int mode = NOMEM_ONCE; mode <= NOMEM_ONWARD; mode++) {
     bool reached = true;
