@@ -481,7 +481,7 @@ describe("what has no golden value", function()
     for _, row in ipairs(require("nnlua.functional").rows) do
       rows[row.name] = true
       assert.equal(row.fn, nn[row.name])
-      assert.equal(row.method, nn.zeros(1)[row.name] ~= nil, row.name)
+      assert.equal(row.method, (pcall(function() return nn.zeros(1)[row.name] end)), row.name)
     end
     for name, f in pairs(require "nnlua.functional") do
       assert.is_true(name == "rows" or rows[name] and type(f) == "function", name)

@@ -8,7 +8,7 @@ local zip = require "nnlua.zip"
 local h5 = require "nnlua.h5"
 local keras_read = require "nnlua.keras_read"
 local models = require "nnlua.models"
-local initializers = require "nnlua.initializers"
+local Layer = require "nnlua.layer"
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
 local seeds, mutate = dofile(here .. "seeds.lua"), dofile(here .. "mutate.lua")
 
@@ -69,7 +69,7 @@ local function description(file)
   local ok, model = pcall(function()
     local read = keras_read.model(described)
     local c = models.layer_class(read.class_name)
-    return initializers.blank(c.from_config, c, read.config)
+    return Layer.without_values(1000000, c.from_config, c, read.config)
   end)
   if not ok then return raised(model) end
   return model
