@@ -97,7 +97,7 @@ function runs.sweep(o)
 end
 
 --- Full disks: in each of o.steps steps training cannot save, at each of `levels` amounts of room below the size of a file. fit must raise a message
---- with the file's name and the bytes it needs, the files before must all load, and once there is room the same process must go on to o.want.
+--- with the file's name and the bytes it needs at least, the files before must all load, and once there is room the same process must go on to o.want.
 --- Run by a child (runs.full_disk is called in it); limit(bytes or nil) makes room short, or ends that.
 function runs.full_disk(o)
   local count = 0
@@ -115,7 +115,7 @@ function runs.full_disk(o)
         or nn.callbacks.Resume { folder .. "/run.h5", batches = 1 }
       local ok, message = pcall(model.fit, model, { ds, epochs = o.epochs, verbose = 0, callbacks = { full, way } })
       o.limit(nil)
-      assert(not ok and message:find(folder, 1, true) and message:find "needs %d+ bytes", message)
+      assert(not ok and message:find(folder, 1, true) and message:find "needs at least %d+ bytes", message)
       local files = nn.sys.list_folder(folder)
       assert(#files == (step == 1 and 0 or count % 2 == 0 and step - 1 or 1), table.concat(files, " "))
       for _, name in ipairs(files) do assert(nn.load(folder .. "/" .. name)) end
