@@ -1,5 +1,5 @@
 #!/bin/sh
-# Damaged files for every reader of files (tests/fuzz/readers.lua), two readers at a time, under AddressSanitizer and UndefinedBehaviorSanitizer: a crash, a
+# Damaged files for every reader of files (tests/fuzz/readers.lua), three readers at a time, under AddressSanitizer and UndefinedBehaviorSanitizer: a crash, a
 # hang, an error that is raised or more memory than the file vouches for is a failure, whose file is kept.
 #
 #   sh scripts/fuzz.sh                             10000 files for every reader
@@ -33,7 +33,7 @@ out=$build/test-output/fuzz
 mkdir -p "$out"
 rm -f "$out"/*.log
 for reader in ${readers:-$("$build/fuzz" list)}; do echo "$reader"; done |
-  xargs -P 2 -I READER sh -c "'$build/fuzz' run READER '$out' $amount >'$out/READER.log' 2>&1 || echo 'READER: failed' >>'$out/READER.log'"
+  xargs -P 3 -I READER sh -c "'$build/fuzz' run READER '$out' $amount >'$out/READER.log' 2>&1 || echo 'READER: failed' >>'$out/READER.log'"
 passed=0 failed=0
 for log in "$out"/*.log; do
   cat "$log"

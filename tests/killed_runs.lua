@@ -97,7 +97,8 @@ function runs.sweep(o)
 end
 
 --- Full disks: in each of o.steps steps training cannot save, at each of `levels` amounts of room below the size of a file. fit must raise a message
---- with the file's name and the bytes it needs at least, the files before must all load, and once there is room the same process must go on to o.want.
+--- with the file's name and the bytes it needs at least, the files before must all load, and once there is room the same process must go on to
+--- o.want.
 --- Run by a child (runs.full_disk is called in it); limit(bytes or nil) makes room short, or ends that.
 function runs.full_disk(o)
   local count = 0
