@@ -1,6 +1,6 @@
 #!/bin/sh
-# Damaged files for every reader of files (tests/fuzz/readers.lua), three readers at a time, under AddressSanitizer and UndefinedBehaviorSanitizer: a crash, a
-# hang, an error that is raised or more memory than the file vouches for is a failure, whose file is kept.
+# Damaged files for every reader of files (tests/fuzz/readers.lua), three readers at a time, under AddressSanitizer and
+# UndefinedBehaviorSanitizer: a crash, a hang, an error that is raised or more memory than the file vouches for is a failure, whose file is kept.
 #
 #   sh scripts/fuzz.sh                             10000 files for every reader
 #   sh scripts/fuzz.sh seconds=60 png onnx         a minute for each of these two
