@@ -2,7 +2,8 @@
 -- element. Damaged files: tests/fuzz.
 local nn = require "nnlua"
 local core = require "nnlua.core"
-local support = dofile((debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "support.lua")
+local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
+local support = dofile(here .. "support.lua")
 local message = support.message
 
 local folder = os.tmpname()
@@ -169,22 +170,8 @@ end)
 
 describe("tfrecord", function()
   local masked, record = support.masked_crc, support.record
-  local function varint(v)
-    local out = {}
-    repeat
-      local low = v & 127
-      v = v >> 7
-      out[#out + 1] = string.char(v ~= 0 and low | 128 or low)
-    until v == 0
-    return table.concat(out)
-  end
-  local function field(number, s) return varint(number << 3 | 2) .. varint(#s) .. s end
-  local function example(features)
-    local entries = {}
-    for _, f in ipairs(features) do entries[#entries + 1] = field(1, field(1, f[1]) .. field(2, f[2])) end
-    return field(1, table.concat(entries))
-  end
-  local function floats(...) return field(2, field(1, ("<" .. ("f"):rep(select("#", ...))):pack(...))) end
+  local written = dofile(here .. "example.lua")
+  local varint, field, example, floats = written.varint, written.field, written.of, written.floats
   local function ints(...)
     local out = {}
     for i, v in ipairs { ... } do out[i] = varint(v) end

@@ -2,6 +2,7 @@
 local nn = require "nnlua"
 local here = debug.getinfo(1, "S").source:match "^@(.*/)" or "./"
 
+local files = dofile(here .. "files.lua")
 local t7 = dofile(here .. "fuzz/t7.lua")
 local binary, ascii, everything = t7.binary, t7.ascii, t7.everything
 local class, storage, tensor, num = t7.class, t7.storage, t7.tensor, t7.number
@@ -9,12 +10,7 @@ local class, storage, tensor, num = t7.class, t7.storage, t7.tensor, t7.number
 describe("Torch7's files", function()
   local file = os.tmpname()
   teardown(function() os.remove(file) end)
-  local function load(bytes)
-    local f = assert(io.open(file, "wb"))
-    f:write(bytes)
-    f:close()
-    return nn.torch7.load(file)
-  end
+  local function load(bytes) return nn.torch7.load(files.write(file, bytes)) end
 
   for name, w in pairs { binary = binary, ASCII = ascii } do
     it("in " .. name .. " give tensors, tables and values", function()

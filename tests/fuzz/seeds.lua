@@ -7,12 +7,7 @@ local root = debug.getinfo(1, "S").source:match "^@(.*/)fuzz/" or "./tests/"
 local hdf5 = dofile(root .. "fuzz/hdf5.lua")
 local seeds = {}
 
-local function slurp(path)
-  local f = assert(io.open(path, "rb"))
-  local bytes = f:read "a"
-  f:close()
-  return bytes
-end
+local slurp = dofile(root .. "files.lua").read
 
 -- The bytes that save(file) writes.
 local function saved(save, ending)
@@ -258,23 +253,9 @@ function seeds.lines()
 end
 function seeds.fixed_length() return { noise(40), noise(4000) } end
 
-local function varint(v)
-  local out = {}
-  repeat
-    local low = v & 127
-    v = v >> 7
-    out[#out + 1] = string.char(v ~= 0 and low | 128 or low)
-  until v == 0
-  return table.concat(out)
-end
-local function field(number, s) return varint(number << 3 | 2) .. varint(#s) .. s end
-local function example(features)
-  local entries = {}
-  for _, f in ipairs(features) do entries[#entries + 1] = field(1, field(1, f[1]) .. field(2, f[2])) end
-  return field(1, table.concat(entries))
-end
+local written = dofile(root .. "example.lua")
+local varint, field, example, floats = written.varint, written.field, written.of, written.floats
 function seeds.tfrecord()
-  local function floats(...) return field(2, field(1, ("<" .. ("f"):rep(select("#", ...))):pack(...))) end
   local function int(v) return field(3, field(1, varint(v))) end
   local function join(parts)
     local out = {}
