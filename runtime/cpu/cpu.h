@@ -1,4 +1,4 @@
-/* cpu/cpu.h - what the files of cpu/ show each other: every kernel by name, the row-program entry points, and the strided copy.
+/* cpu/cpu.h - what the files of cpu/ show each other: every kernel by name, the strided copy and the product; row programs are program.h's.
 **
 ** Included by cpu/ only; the graph sees the backend through nn_cpu_backend (graph/device.h).
 */
@@ -6,6 +6,7 @@
 #define NN_CPU_H
 #include "../graph/device.h"
 #include "isa.h"
+#include "program.h"
 
 /* ---- structural kernels: k_copy.c, k_reduce.c, k_matmul.c, k_rows.c, k_conv*.c, k_pool.c ------------------------------------ */
 #define NN_KERNEL(name, doc)                                                                                                                         \
@@ -13,12 +14,6 @@
   size_t nn_cpu_##name##_scratch(const nni_kernel_call *k);
 #include "../ops/kernels.def"
 #undef NN_KERNEL
-
-/* ---- row programs: program.c ----------------------------------------------------------------------------------------------- */
-void *nn_cpu_program_new(nni_memory *m, const nni_program *p);
-void nn_cpu_program_free(nni_memory *m, void *prog);
-size_t nn_cpu_program_scratch(const void *prog, int nthreads);
-void nn_cpu_program_run(const void *prog, nni_threads *t, void *const *in, void *const *out, const nni_param *params, void *scratch);
 
 /* ---- strided copy: k_copy.c ------------------------------------------------------------------------------------------------- */
 /* One end of a copy: element 0, dtype, elements per step of each dim. */
