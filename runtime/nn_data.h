@@ -27,7 +27,7 @@ NN_API nn_dataset *nn_data_batch(nn_context *ctx, nn_dataset *up, int64_t n, boo
 NN_API nn_dataset *nn_data_repeated(nn_context *ctx, nn_dataset *up, int64_t times); /* < 0: for ever */
 NN_API nn_dataset *nn_data_take(nn_context *ctx, nn_dataset *up, int64_t n);
 NN_API nn_dataset *nn_data_skip(nn_context *ctx, nn_dataset *up, int64_t n);
-NN_API nn_dataset *nn_data_prefetch(nn_context *ctx, nn_dataset *up, int64_t n); /* up to n elements ahead, on a thread where that pays */
+NN_API nn_dataset *nn_data_prefetch(nn_context *ctx, nn_dataset *up, int64_t n); /* up to n elements ahead on a thread, or one on the pool's */
 NN_API nn_dataset *nn_data_shard(nn_context *ctx, nn_dataset *up, int64_t n, int64_t index); /* elements index, index + n, ...; from 0 */
 NN_API nn_dataset *nn_data_enumerate(nn_context *ctx, nn_dataset *up, int64_t first); /* first, first + 1, ... in front of the tensors */
 NN_API nn_dataset *nn_data_unbatch(nn_context *ctx, nn_dataset *up);

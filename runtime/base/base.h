@@ -73,6 +73,16 @@ int nni_threads_count(const nni_threads *t);
 bool nni_threads_resize(nni_threads *t, int n);      /* false when it fails; then unchanged */
 void nni_parallel(nni_threads *t, int64_t count, nni_block_fn fn, void *arg);
 
+/* Something small that may be done ahead by a worker that has no loop to run: one at a time. Nobody is woken for it, and a loop that begins
+** meanwhile waits for it, so it should take microseconds. Any thread may offer; what was offered must be taken back before it or the pool ends. */
+typedef struct nni_errand {
+  void (*run)(void *arg); /* on a worker; a nni_parallel inside runs inline */
+  void *arg;
+  atomic_bool done;
+} nni_errand;
+bool nni_threads_offer(nni_threads *t, nni_errand *e);     /* false: another one is waiting; then *e was not offered */
+bool nni_threads_take_back(nni_threads *t, nni_errand *e); /* true: it was not begun and never will be; false: it has been run (waits until it is) */
+
 /* ---- random (philox.c) ------------------------------------------------------------------------------------------------ */
 /* Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011). A draw depends on (seed, counter) only.
 ** Draw number i of a stream at `position` is word i%4 of philox(key = seed, counter = {position + i/4 (64 bit), stream (64 bit)}). */

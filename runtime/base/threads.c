@@ -3,7 +3,8 @@
 ** Owns n - 1 workers, started by the first loop that needs them. The thread that calls nni_parallel is thread 0. A loop is
 ** published by raising `start`; each worker runs its part and lowers `pending`; the caller goes on at 0. Both sides spin for
 ** SPIN_NS (a loop then costs about 0.2 us), then sleep, the caller after giving its CPU away a few times: a worker may be waiting
-** for that very CPU. With more threads than CPUs nobody spins.
+** for that very CPU. With more threads than CPUs nobody spins. A worker between two loops runs the errand that was offered, if any: the
+** one thing here that any thread may ask for.
 ** Invariants: fn, arg, count and stop are written only while pending == 0, and read by workers only between a raised start and
 ** their own lowering of pending; `start` never moves by more than 1 before all workers have seen it.
 */
@@ -24,6 +25,7 @@
 #define SPIN_NS 40000
 #define SPIN_BATCH 64  /* looks between two readings of the clock */
 #define YIELDS 16      /* of the caller, before it sleeps */
+#define ERRAND_SPINS 1000 /* looks of an errand's owner, before it gives its CPU away between them */
 #define DEFAULT_MAX 64 /* threads when nobody says how many */
 #define THREADS_MAX 512
 #define LINE 128       /* two cache lines: neighbours are fetched in pairs */
@@ -107,6 +109,7 @@ struct nni_threads {
   atomic_bool busy; /* a loop is running */
 #endif
   _Alignas(LINE) gate start;
+  _Atomic(nni_errand *) errand; /* offered and not begun; beside `start`, since whoever looks for a loop looks here too */
   _Alignas(LINE) _Atomic uint32_t sleeping; /* workers that sleep, or are about to */
   _Alignas(LINE) gate pending;
 };
@@ -136,6 +139,14 @@ static void run_part(nni_threads *t, int tid) {
   if (begin < end) t->fn(t->arg, begin, end, tid);
 }
 
+static void run_errand(nni_threads *t) {
+  if (atomic_load_explicit(&t->errand, memory_order_relaxed) == NULL) return;
+  nni_errand *e = atomic_exchange_explicit(&t->errand, NULL, memory_order_acquire);
+  if (e == NULL) return; /* another worker took it, or its owner took it back */
+  e->run(e->arg);
+  atomic_store_explicit(&e->done, true, memory_order_release); /* the owner may end *e from here on */
+}
+
 /* Waits until start differs from seen; returns it. */
 static uint32_t wait_start(nni_threads *t, uint32_t seen) {
   uint32_t now;
@@ -145,10 +156,11 @@ static uint32_t wait_start(nni_threads *t, uint32_t seen) {
       for (int i = 0; i < SPIN_BATCH; i++) {
         now = atomic_load_explicit(&t->start.word, memory_order_acquire);
         if (now != seen) return now;
+        run_errand(t);
         cpu_pause();
       }
     while (now_ns() < until);
-  }
+  } else run_errand(t);
   atomic_fetch_add(&t->sleeping, 1); /* before the look inside gate_sleep; the caller raises start before it looks here */
   while ((now = atomic_load(&t->start.word)) == seen) gate_sleep(&t->start, seen);
   atomic_fetch_sub(&t->sleeping, 1);
@@ -322,4 +334,20 @@ void nni_parallel(nni_threads *t, int64_t count, nni_block_fn fn, void *arg) {
 #ifdef NNI_DEBUG
   atomic_store(&t->busy, false);
 #endif
+}
+
+bool nni_threads_offer(nni_threads *t, nni_errand *e) {
+  nni_errand *none = NULL;
+  atomic_store_explicit(&e->done, false, memory_order_relaxed);
+  return atomic_compare_exchange_strong_explicit(&t->errand, &none, e, memory_order_release, memory_order_relaxed);
+}
+
+bool nni_threads_take_back(nni_threads *t, nni_errand *e) {
+  nni_errand *mine = e;
+  if (atomic_load_explicit(&e->done, memory_order_acquire)) return false;
+  if (atomic_compare_exchange_strong_explicit(&t->errand, &mine, NULL, memory_order_relaxed, memory_order_relaxed)) return true;
+  for (int i = 0; !atomic_load_explicit(&e->done, memory_order_acquire); i++)
+    if (i < ERRAND_SPINS) cpu_pause();
+    else sched_yield();
+  return false;
 }

@@ -52,7 +52,7 @@ nn_dataset *nn_data_repeated(nn_context *ctx, nn_dataset *up, int64_t times) { r
 nn_dataset *nn_data_take(nn_context *ctx, nn_dataset *up, int64_t n) { return nni_data_take(up, n, nni_error_of(ctx)); }
 nn_dataset *nn_data_skip(nn_context *ctx, nn_dataset *up, int64_t n) { return nni_data_skip(up, n, nni_error_of(ctx)); }
 nn_dataset *nn_data_prefetch(nn_context *ctx, nn_dataset *up, int64_t n) {
-  return nni_data_prefetch(up, n, NNI_PREFETCH_WORTH, nni_error_of(ctx));
+  return nni_data_prefetch(up, n, NNI_PREFETCH_WORTH, nni_threads_of(ctx), nni_error_of(ctx));
 }
 
 nn_dataset *nn_data_shard(nn_context *ctx, nn_dataset *up, int64_t n, int64_t index) { return nni_data_shard(up, n, index, nni_error_of(ctx)); }

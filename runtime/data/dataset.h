@@ -17,9 +17,9 @@
 ** Order is a function of (seed, opening, repetition): never of threads or of how far ahead a worker ran. An opening is the number of times
 ** a pass over this shuffle was begun, so each epoch has its own order and a resumed run goes on with the next.
 **
-** Threads: data sets and iterators belong to the consumer's thread (one at a time). Only prefetch runs stages elsewhere: the stages before it run on
-** its worker while the iterator is being read; and a native map (native.c) runs its function, nothing else, on its workers. Element buffers come
-** from the thread-safe nni_memory.
+** Threads: data sets and iterators belong to the consumer's thread (one at a time). Only prefetch runs stages elsewhere: the stages before it run
+** on its worker, or on one of the pool's, while the iterator is being read; and a native map (native.c) runs its function, nothing else, on its
+** workers. Element buffers come from the thread-safe nni_memory.
 */
 #ifndef NNI_DATASET_H
 #define NNI_DATASET_H
@@ -141,9 +141,10 @@ typedef nn_status (*nni_group_fn)(void *caller, void *ud, int64_t key, nni_datas
 nni_dataset *nni_data_group(nni_dataset *up, const nni_key *by, nni_group_fn fn, int64_t size, nni_error *err);
 nni_dataset *nni_data_unique(nni_dataset *up, nni_error *err);
 nni_dataset *nni_data_cache(nni_dataset *up, const char *file, nni_error *err); /* file NULL: in memory */
-/* worth: elements that are only gathered, and take up to this many bytes, come without the worker: handing them over would cost more. */
+/* worth: elements that are only gathered, and take up to this many bytes, come without the worker: handing them over would cost more. They
+** are made one ahead by the pool's threads while those have no loop to run, or else when asked for; pool NULL: when asked for. */
 #define NNI_PREFETCH_WORTH (256 * 1024) /* measured: a hand-over costs as much as gathering 250 KB */
-nni_dataset *nni_data_prefetch(nni_dataset *up, int64_t n, int64_t worth, nni_error *err);
+nni_dataset *nni_data_prefetch(nni_dataset *up, int64_t n, int64_t worth, nni_threads *pool, nni_error *err);
 
 /* fn->run of each element on `workers` threads (0: on the one that asks), in order; the same elements for any number. */
 nni_dataset *nni_data_native(nni_dataset *up, const nni_native *fn, int workers, uint64_t seed, nni_error *err);
@@ -225,7 +226,7 @@ struct nni_dataset {
     struct { int64_t first, step, count; } range;
     struct { int64_t buffer, opens; uint64_t seed; bool reshuffle; } shuffle;
     struct { int64_t n; bool drop_last; } batch;
-    struct { int64_t n; bool direct; } prefetch;
+    struct { int64_t n; bool worker; nni_threads *pool; } prefetch; /* worker, or pool, or neither: when asked for */
     int64_t n; /* repeated, take, skip, enumerate */
   } u;
 };

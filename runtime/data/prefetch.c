@@ -1,9 +1,12 @@
-/* data/prefetch.c - run the stages before it ahead, on a worker thread.
+/* data/prefetch.c - run the stages before it ahead: on a worker thread, or in the idle moments of the pool's.
 **
 ** The worker owns the stages before it from its start until it is joined; it fills a ring of `n` elements, each with the state of those stages
 ** right after it, so that the consumer's position is known however far ahead the worker is. The end and a failure travel through the ring's tail.
-** Elements are just passed on where a stage before it must run on the consumer's thread, where no thread can be had, and where making
-** them is cheaper than handing them over.
+**
+** Where making an element is cheaper than handing it to a worker that must be woken, the next one is offered to the pool (nni_threads_offer) as each is
+** handed out: threads that wait for the next loop make it meanwhile, and an element that nobody began is made when it is asked for. The stages
+** before it belong to that errand from the offer until it is taken back.
+** Elements are just passed on where a stage before it must run on the consumer's thread, or no thread can be had.
 */
 #include <pthread.h>
 #include <signal.h>
@@ -18,7 +21,7 @@ typedef struct prefetch_stage {
   pthread_mutex_t lock;
   pthread_cond_t room, item; /* there is room for the worker; an item for the consumer */
   bool has_lock, running;    /* running: to be joined */
-  bool direct;               /* no worker */
+  bool direct;               /* no worker: passed on, or the errand */
   nni_element *ring;         /* elements [head, head + count) modulo n */
   int64_t *states;           /* n x words: of the stages before it, after each */
   int64_t *last;             /* words: after the element that was handed out last */
@@ -27,6 +30,9 @@ typedef struct prefetch_stage {
   bool stop, ended;          /* asked to stop; nothing follows what is in the ring */
   nn_status rc;              /* why it ended */
   nni_error err;
+  nni_errand errand;         /* makes `ahead`, rc and err */
+  nni_element ahead;
+  bool offered;
 } prefetch_stage;
 
 static void *work(void *arg) {
@@ -77,17 +83,55 @@ static void halt(prefetch_stage *t) {
   for (; t->count > 0; t->count--, t->head = (t->head + 1) % t->n) nni_element_free(t->s.d->m, &t->ring[t->head]);
 }
 
+static void make_ahead(void *arg) {
+  prefetch_stage *t = arg;
+  t->rc = nni_stage_pull(t->s.up, NULL, &t->ahead, &t->err);
+}
+
+/* The stages before it are the consumer's again; true: `ahead` and rc are what they gave. */
+static bool settle(prefetch_stage *t) {
+  if (!t->offered) return false;
+  t->offered = false;
+  return !nni_threads_take_back(t->s.d->u.prefetch.pool, &t->errand);
+}
+
+static void offer(prefetch_stage *t) {
+  nni_stage_save(t->s.up, t->last);
+  t->offered = nni_threads_offer(t->s.d->u.prefetch.pool, &t->errand);
+}
+
+static void withdraw(prefetch_stage *t) {
+  if (settle(t) && t->rc == NN_OK) nni_element_free(t->s.d->m, &t->ahead);
+}
+
+static nn_status pass_on(prefetch_stage *t, void *caller, nni_element *out, nni_error *err) {
+  nn_status rc;
+  if (settle(t)) {
+    rc = t->rc;
+    if (rc != NN_OK) return nni_fail(err, rc, "%s", t->err.text);
+    *out = t->ahead;
+  } else {
+    rc = nni_stage_pull(t->s.up, caller, out, err);
+    if (rc != NN_OK) return rc;
+  }
+  if (out->n > 0 && t->s.d->u.prefetch.pool != NULL) offer(t);
+  return NN_OK;
+}
+
 static nn_status prefetch_open(nni_stage *s, nni_error *err) {
   prefetch_stage *t = (prefetch_stage *)s;
   nni_memory *m = s->d->m;
   t->n = s->d->u.prefetch.n;
   t->words = s->up->d->words - NNI_STATE_HEAD;
-  t->direct = s->d->u.prefetch.direct;
+  t->direct = !s->d->u.prefetch.worker;
+  t->errand = (nni_errand){.run = make_ahead, .arg = t};
+  if (t->direct && s->d->u.prefetch.pool == NULL) return NN_OK;
+  t->last = nni_calloc(m, (size_t)t->words * sizeof *t->last);
+  if (t->last == NULL) return nni_fail(err, NN_ENOMEM, "prefetch: out of memory");
   if (t->direct) return NN_OK;
   t->ring = nni_calloc(m, (size_t)t->n * sizeof *t->ring);
   t->states = nni_malloc(m, (size_t)(t->n * t->words) * sizeof *t->states);
-  t->last = nni_calloc(m, (size_t)t->words * sizeof *t->last);
-  if (t->ring == NULL || t->states == NULL || t->last == NULL) return nni_fail(err, NN_ENOMEM, "prefetch: out of memory");
+  if (t->ring == NULL || t->states == NULL) return nni_fail(err, NN_ENOMEM, "prefetch: out of memory");
   pthread_mutex_init(&t->lock, NULL); /* these three can't fail with default attributes on Linux */
   pthread_cond_init(&t->room, NULL);
   pthread_cond_init(&t->item, NULL);
@@ -99,6 +143,7 @@ static void prefetch_close(nni_stage *s) {
   prefetch_stage *t = (prefetch_stage *)s;
   nni_memory *m = s->d->m;
   halt(t);
+  withdraw(t);
   if (t->has_lock) {
     pthread_cond_destroy(&t->item);
     pthread_cond_destroy(&t->room);
@@ -112,7 +157,7 @@ static void prefetch_close(nni_stage *s) {
 static nn_status prefetch_next(nni_stage *s, void *caller, nni_element *out, nni_error *err) {
   prefetch_stage *t = (prefetch_stage *)s;
   if (!t->direct && !t->running) t->direct = !start(t);
-  if (t->direct) return nni_stage_pull(s->up, caller, out, err);
+  if (t->direct) return pass_on(t, caller, out, err);
   bool failed = false;
   pthread_mutex_lock(&t->lock);
   while (t->count == 0 && !t->ended) pthread_cond_wait(&t->item, &t->lock);
@@ -134,12 +179,13 @@ static nn_status prefetch_next(nni_stage *s, void *caller, nni_element *out, nni
 
 static nn_status prefetch_rewind(nni_stage *s, nni_error *err) {
   halt((prefetch_stage *)s);
+  withdraw((prefetch_stage *)s);
   return nni_stage_rewind(s->up, s->pass, err);
 }
 
 static void prefetch_save_up(const nni_stage *s, int64_t *words) {
   const prefetch_stage *t = (const prefetch_stage *)s;
-  if (!t->running) nni_stage_save(s->up, words);
+  if (!t->running && !t->offered) nni_stage_save(s->up, words);
   else memcpy(words, t->last, (size_t)t->words * sizeof *words);
 }
 
@@ -162,7 +208,7 @@ static bool cheap(const nni_dataset *up, int64_t worth) {
   return true;
 }
 
-nni_dataset *nni_data_prefetch(nni_dataset *up, int64_t n, int64_t worth, nni_error *err) {
+nni_dataset *nni_data_prefetch(nni_dataset *up, int64_t n, int64_t worth, nni_threads *pool, nni_error *err) {
   if (n < 1 || n > MOST) {
     nni_fail(err, NN_EINVAL, "prefetch: %lld elements; 1 to %d", (long long)n, MOST);
     return NULL;
@@ -170,7 +216,9 @@ nni_dataset *nni_data_prefetch(nni_dataset *up, int64_t n, int64_t worth, nni_er
   nni_dataset *d = nni_dataset_new(up->m, &prefetch_verb, up, err);
   if (d == NULL) return NULL;
   d->u.prefetch.n = n;
-  d->u.prefetch.direct = d->consumer_only || cheap(up, worth);
+  bool little = cheap(up, worth);
+  d->u.prefetch.worker = !d->consumer_only && !little;
+  d->u.prefetch.pool = !d->consumer_only && little ? pool : NULL;
   d->gathered = up->gathered || up->source != NULL;
   return d;
 }

@@ -37,7 +37,7 @@ for workers = 0, 2 do
 end
 
 -- Epochs of the quickest network in use here, a hand-written loop: how long a step has to wait until it has its batch, whoever makes it (a batch this
--- small is gathered at once, by the thread that asks: waking another one for it would cost as much), and the same steps on a batch that is there.
+-- small is gathered by a thread of the pool while the step before it is recorded), and the same steps on a batch that is there.
 local net = nn.Sequential { nn.Input { 28, 28, 1 }, nn.Rescaling { 1 / 255 }, nn.Flatten {}, nn.Dense { 128, activation = "relu" }, nn.Dense { 10 } }
 local opt = nn.optim.Adam { net:parameters(), lr = 1e-3 }
 local steps = (N + 63) // 64

@@ -657,6 +657,51 @@ static void test_one_cpu(nni_memory *m) {
   nni_threads_close(t);
 }
 
+typedef struct chore { nni_errand e; nni_threads *t; int64_t begun, kept, refused; atomic_int ran; } chore;
+static void chore_run(void *arg) {
+  chore *c = arg;
+  nni_parallel(c->t, 4, sleeper_part, &(sleeper){.slow = -1}); /* runs inline */
+  atomic_fetch_add(&c->ran, 1);
+}
+static void *chores(void *arg) {
+  chore *c = arg;
+  for (int i = 0; i < 20000; i++) {
+    if (!nni_threads_offer(c->t, &c->e)) c->refused++;
+    else if (nni_threads_take_back(c->t, &c->e)) c->kept++;
+    else c->begun++;
+  }
+  return NULL;
+}
+
+/* What is offered is done once by a worker or taken back, never both; the loops go on beside it. */
+static void test_errands(nni_memory *m) {
+  for (int n = 2; n <= 5; n += 3) {
+    nni_threads *t = nni_threads_open(m, n);
+    chore a = {.t = t}, b = {.t = t};
+    sleeper s = {.slow = -1};
+    a.e = (nni_errand){.run = chore_run, .arg = &a};
+    b.e = (nni_errand){.run = chore_run, .arg = &b};
+    CHECK(nni_threads_offer(t, &a.e) && !nni_threads_offer(t, &b.e)); /* no worker runs yet; there is room for one */
+    CHECK(nni_threads_take_back(t, &a.e) && a.ran == 0);
+    CHECK(nni_threads_offer(t, &a.e));
+    for (int i = 0; i < 20000 && a.ran == 0; i++) nni_parallel(t, n, sleeper_part, &s), nap(50);
+    CHECK(a.ran == 1 && !nni_threads_take_back(t, &a.e) && a.ran == 1);
+    CHECK(nni_threads_offer(t, &b.e) && (nni_threads_resize(t, n + 1), nni_threads_resize(t, 1))); /* it outlasts the workers */
+    CHECK(nni_threads_take_back(t, &b.e) + b.ran == 1);
+    b.ran = 0;
+    CHECK(nni_threads_resize(t, n));
+    pthread_t others[2];
+    CHECK(pthread_create(&others[0], NULL, chores, &a) == 0 && pthread_create(&others[1], NULL, chores, &b) == 0);
+    atomic_store(&s.done, 0);
+    for (int i = 0; i < 20000; i++) nni_parallel(t, n, sleeper_part, &s);
+    CHECK(s.done == 20000 * n);
+    pthread_join(others[0], NULL);
+    pthread_join(others[1], NULL);
+    CHECK(a.begun + a.kept + a.refused == 20000 && a.ran == a.begun + 1 && b.begun + b.kept + b.refused == 20000 && b.ran == b.begun);
+    nni_threads_close(t);
+  }
+}
+
 /* ---- the N-th allocation fails, once or from then on ------------------------------------------------------------------------ */
 
 /* A bit of everything; false when a step failed. Whatever happens, all is given back. */
@@ -741,6 +786,7 @@ int main(void) {
   test_cover(m);
   test_nested(m);
   test_sleep(m);
+  test_errands(m);
   test_no_thread(m);
   test_one_cpu(m);
   test_failures();

@@ -15,6 +15,7 @@ static bool check(bool ok, const char *what, int line) {
 
 static nni_memory *mem;
 static nni_error err;
+static nni_threads *pool;
 
 static bool all_returned(nni_memory *m) {
   nni_memory_check c = nni_memory_inspect(m);
@@ -44,7 +45,10 @@ static nni_dataset *batch(nni_dataset *d, int64_t n, bool drop) { return then(nn
 static nni_dataset *repeated(nni_dataset *d, int64_t n) { return then(nni_data_repeated(d, n, &err), d); }
 static nni_dataset *take(nni_dataset *d, int64_t n) { return then(nni_data_take(d, n, &err), d); }
 static nni_dataset *skip(nni_dataset *d, int64_t n) { return then(nni_data_skip(d, n, &err), d); }
-static nni_dataset *prefetch(nni_dataset *d, int64_t n) { return then(nni_data_prefetch(d, n, -1, &err), d); }
+static nni_dataset *prefetch(nni_dataset *d, int64_t n) { return then(nni_data_prefetch(d, n, -1, NULL, &err), d); }
+
+static nni_dataset *idly(nni_dataset *d) { return then(nni_data_prefetch(d, 1, INT64_MAX, pool, &err), d); }
+static void nothing(void *arg, int64_t begin, int64_t end, int tid) { (void)arg, (void)begin, (void)end, (void)tid; }
 
 /* Times three, in the buffers of `in`; a negative number is an error. */
 static nn_status triple(void *caller, void *ud, nni_element *in, nni_element *out, nni_error *e) {
@@ -69,6 +73,7 @@ static int drain(nni_iter *it, int64_t *out, int max, bool *ok) {
     for (int64_t i = 0; i < k && n < max; i++) out[n++] = ((int64_t *)e.c[0].buffer)[i];
     if (n < max) out[n++] = -9;
     nni_element_free(mem, &e);
+    nni_parallel(pool, 2, nothing, NULL); /* its thread is awake, and may take what was offered, or not */
     if (n == max) break;
   }
   return n;
@@ -252,13 +257,15 @@ static nni_dataset *pipeline(int kind, uint64_t seed) {
     case 5: return repeated(take(prefetch(repeated(batch(shuffle(range(6), 6, seed), 2, false), -1), 2), 5), 3);
     case 6: return batch(shuffle(map(shuffle(range(20), 7, seed)), 9, seed + 4), 3, false);
     case 7: return skip(take(shuffle(repeated(range(5), 5), 8, seed), 20), 3);
+    case 8: return idly(batch(shuffle(range(23), 10, seed), 4, false));
+    case 9: return repeated(take(idly(idly(repeated(batch(shuffle(range(6), 6, seed), 2, false), -1))), 5), 3);
     default: return NULL;
   }
 }
 
 /* After every number of elements: save, make the pipeline anew with another seed, restore, and go on as if nothing had been. */
 static void test_state(void) {
-  for (int kind = 0; kind < 8; kind++) {
+  for (int kind = 0; kind < 10; kind++) {
     int64_t all[400], second[400], third[400], rest[400], words[200];
     nni_dataset *d = pipeline(kind, 5);
     int n = pass(d, all, 400), n2 = pass(d, second, 400), n3 = pass(d, third, 400), bad = 0;
@@ -316,7 +323,7 @@ static void test_state(void) {
 
 /* ---- what a resume reads ------------------------------------------------------------------------------------------------------------ */
 
-static int64_t rows_read;
+static _Atomic int64_t rows_read;
 static const nni_verb *read_verb;
 static void counting_gather(const nni_dataset *d, const int64_t *rows, int64_t n, void *const *dst) {
   rows_read += n;
@@ -358,6 +365,42 @@ static void test_reads(void) {
   CHECK(all_returned(mem));
 }
 
+/* While nobody asks, the pool's thread makes the next batch and no more; the state stays where the consumer is; asking then reads nothing. */
+static void test_idle(void) {
+  int64_t x[40], words[40], rest[40];
+  for (int i = 0; i < 40; i++) x[i] = i;
+  nni_column col = {.dtype = NN_I64, .data = x};
+  nni_dataset *d = nni_data_columns(mem, 10, 1, &col, &err);
+  nni_verb counting = *d->verb;
+  read_verb = d->verb;
+  counting.gather = counting_gather;
+  d->verb = &counting;
+  d = idly(batch(d, 4, false));
+  nni_element e;
+  nni_iter *it = nni_iter_open(d, &err), *back = NULL;
+  for (int k = 0; k < 3; k++) {
+    const int64_t all[] = {4, 8, 10, 10};
+    if (k == 0) rows_read = 0;
+    CHECK(nni_iter_next(it, NULL, &e, &err) == NN_OK && e.n == 1 && *(int64_t *)e.c[0].buffer == 4 * k && rows_read >= all[k]);
+    nni_element_free(mem, &e);
+    for (int i = 0; i < 100000 && rows_read < all[k + 1]; i++) nni_parallel(pool, 2, nothing, NULL);
+    CHECK(rows_read == all[k + 1]);
+  }
+  nni_iter_close(it); /* with the end made ahead */
+  it = nni_iter_open(d, &err);
+  CHECK(nni_iter_next(it, NULL, &e, &err) == NN_OK && e.n == 1);
+  nni_element_free(mem, &e);
+  for (rows_read = 4; rows_read < 8;) nni_parallel(pool, 2, nothing, NULL);
+  CHECK(nni_state_save(d, it, words) <= 40);
+  nni_iter_close(it); /* with a batch made ahead */
+  bool ok;
+  CHECK(nni_state_restore(d, NULL, words, nni_state_words(d), &back, &err) == NN_OK);
+  CHECK(drain(back, rest, 40, &ok) == 8 && ok && rest[0] == 4 && rest[5] == 8);
+  nni_iter_close(back);
+  nni_dataset_release(d);
+  CHECK(all_returned(mem));
+}
+
 static void test_workers(void) {
   int threads = thread_count();
   nni_dataset *d = prefetch(batch(shuffle(repeated(range(1000), -1), 100, 1), 32, false), 4);
@@ -376,7 +419,7 @@ static void test_workers(void) {
   for (int k = 0; k < 4; k++) { /* a worker exactly where it is worth one: 2 of 3 rows are 16 of 24 bytes */
     int64_t rows = k < 2 ? 3 : 2, worth = k % 2 == 0 ? 16 : 24;
     d = batch(range(10), rows, false);
-    d = then(nni_data_prefetch(d, 2, worth, &err), d);
+    d = then(nni_data_prefetch(d, 2, worth, NULL, &err), d);
     nni_iter *it = nni_iter_open(d, &err);
     nni_element e;
     CHECK(nni_iter_next(it, NULL, &e, &err) == NN_OK && e.n == 1 && thread_count() == threads + (rows * 8 > worth));
@@ -569,7 +612,7 @@ static void test_out_of_memory(void) {
     nni_dataset *d = nni_data_range(mem, 0, 1, 2000, &err), *e;
     for (int k = 0; k < 4 && d != NULL; k++) {
       e = k == 0 ? nni_data_shuffle(d, 600, 1, true, &err) : k == 1 ? nni_data_batch(d, 300, false, &err)
-        : k == 2 ? nni_data_shuffle(d, 3, 2, true, &err) : nni_data_prefetch(d, 2, -1, &err);
+        : k == 2 ? nni_data_shuffle(d, 3, 2, true, &err) : nni_data_prefetch(d, 2, -1, NULL, &err);
       d = then(e, d);
     }
     nni_iter *it = d != NULL ? nni_iter_open(d, &err) : NULL;
@@ -685,17 +728,23 @@ static void test_public(void) {
 
 int main(void) {
   mem = nni_memory_open(NULL, NULL);
-  if (mem == NULL) return 2;
+  nni_memory *apart = nni_memory_open(NULL, NULL); /* what mem gave is to come back to the last byte */
+  pool = apart != NULL ? nni_threads_open(apart, 2) : NULL;
+  if (mem == NULL || pool == NULL) return 2;
+  nni_parallel(pool, 2, nothing, NULL);
   test_verbs();
   test_columns();
   test_shuffle();
   test_state();
   test_reads();
+  test_idle();
   test_workers();
   test_native();
   test_out_of_memory();
   test_everything();
   test_public();
+  nni_threads_close(pool);
+  nni_memory_close(apart);
   nni_memory_close(mem);
   if (failures > 0) printf("test_data: %d failed\n", failures);
   return failures > 0;

@@ -97,8 +97,9 @@ function Dataset:take(n) return self:picked(pipeline.take, options.check("take",
 ---@return nnlua.Dataset
 function Dataset:skip(n) return self:picked(pipeline.skip, options.check("skip", n, take_spec).n) end
 
---- Make up to `n` elements (2) ahead on a thread of its own, while the one before is used. What a Lua function makes (map) cannot be made
---- ahead; then, and where elements are so small that a thread would cost more than it gains, this does nothing.
+--- Make up to `n` elements (2) ahead on a thread of its own, while the one before is used. Where elements are so small that this thread would cost
+--- more than it gains (rows of an array, up to 256 KB), the threads of `nn.threads` make one ahead while they have nothing else to do. What a Lua
+--- function makes (map) cannot be made ahead; then this does nothing.
 ---@param n? integer
 ---@return nnlua.Dataset
 function Dataset:prefetch(n) return Dataset(pipeline.prefetch(self.handle, options.check("prefetch", n, prefetch_spec).n), self) end
