@@ -77,6 +77,15 @@ describe("constraints", function()
   end)
 end)
 
+it("belongs to its family", function()
+  local text = message(nn.Dense, { 3, kernel_constraint = R.l2 { 0.5 } })
+  assert.truthy(text:find('Dense: option "kernel_constraint": a constraint must be a name, an object of nn.constraints', 1, true), text)
+  text = message(nn.Dense, { 3, bias_regularizer = C.max_norm {} })
+  assert.truthy(text:find('Dense: option "bias_regularizer": a regularizer must be a name, an object of nn.regularizers', 1, true), text)
+  text = message(nn.Dense, { 3, kernel_regularizer = "max_norm" })
+  assert.truthy(text:find('unknown regularizer "max_norm" (valid: l1, l1l2, l2, orthogonal)', 1, true), text)
+end)
+
 describe("a file", function()
   it("keeps them", function()
     local m = nn.Sequential { nn.Input { 6, 6, 1 }, nn.Conv2D { 2, 3, regularizer = "l2", constraint = C.unit_norm { axis = { 1, 2, 3 } } },
